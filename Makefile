@@ -1,0 +1,39 @@
+# A fresh machine needs Python 3.11 or newer and make; every target installs what it uses into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+NAME ?= lazy
+
+.PHONY: demo test lint format docs bench clean
+
+demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 OUT=folder, all optional
+	$(BIN)/python -m hyperspy_specml $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
+	    $(if $(K),--output-dimension $(K)) $(if $(OUT),--output "$(OUT)")
+
+# One process per core with one thread each: as many threads in every process would fight over the cores.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --timeout 600
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(INSTALLED)  ## NAME=lazy SIZE=512
+	$(BIN)/python -m benchmarks $(NAME) $(if $(SIZE),--size $(SIZE))
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,5 @@
+"""Simulated spectrum images whose truth is known, as native HyperSpy signals at any dose."""
+
+import lazy_loader as _lazy
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

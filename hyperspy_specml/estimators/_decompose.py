@@ -1,0 +1,257 @@
+"""Decompose the spectra of a map: study, fit, score against PCA, project every spectrum."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from hyperspy_specml.estimators._dense import DenseFit, Track, fit_dense, score_latents
+from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
+from hyperspy_specml.estimators._study import Study, study_spectra
+from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.statistics import EMPTY, USED, RankCurve, choose_rank, paired
+from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.train._device import choose_device
+from hyperspy_specml.train.config import TrainConfig
+
+_logger = logging.getLogger(__name__)
+
+ARCHITECTURES = ("dense", "pca")
+_SCORED_ELEMENTS = 1 << 25  # deviances per candidate: more would only shrink an error that is small already
+_SLAB_ROWS = 4096  # spectra converted to float at a time: they stay in the cache
+_MOST_LATENTS = 12
+_PATIENCE_LATENTS = 2  # numbers of latents tried after the best one
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model scored on counts that it has not seen.
+
+    Attributes
+    ----------
+    name
+        Architecture and number of components.
+    score
+        Mean deviance per spectrum on the report fold; smaller is better.
+    difference, standard_error
+        Mean and standard error of the paired difference to the baseline (PCA of the same size).
+    choose_score
+        The same score on the choosing fold, which decides between candidates.
+    """
+
+    name: str
+    score: float
+    difference: float
+    standard_error: float
+    choose_score: float
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A fitted decomposition, as arrays.
+
+    Attributes
+    ----------
+    model, baseline
+        The model asked for, and PCA of the same size.
+    scores, baseline_scores
+        (n_pixels, K) float32; NaN for masked and not finite spectra, 0 for empty ones.
+    pixel_state, channels
+        (n_pixels,) state of every spectrum and (E,) bool channels in use.
+    study
+        What was learnt before.
+    candidates
+        Scores on held-out counts, the baseline last.
+    rank
+        The curve that chose (or would have chosen) the number of components.
+    steps, step_scores, best_step, interrupted
+        The training: held-out score at steps, the step kept, and whether the user stopped it.
+    seconds
+        Time of each stage.
+    """
+
+    model: SpectrumModel
+    baseline: LinearModel
+    scores: np.ndarray = field(repr=False)
+    baseline_scores: np.ndarray = field(repr=False)
+    pixel_state: np.ndarray = field(repr=False)
+    channels: np.ndarray = field(repr=False)
+    study: Study
+    candidates: tuple[Candidate, ...]
+    rank: RankCurve
+    steps: tuple[int, ...] = ()
+    step_scores: tuple[float, ...] = ()
+    best_step: int = 0
+    interrupted: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def decompose(
+    stream: SpectrumStream,
+    *,
+    architecture: str = "dense",
+    n_components: int | None = None,
+    noise: str = "auto",
+    masks: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    config: TrainConfig,
+    seed: int = 0,
+    device: str = "auto",
+    track: Track = lambda steps: steps,
+) -> Decomposition:
+    """Decompose the spectra of a stream.
+
+    Parameters
+    ----------
+    stream
+        The spectra; read twice.
+    architecture
+        "dense" or "pca".
+    n_components
+        Components K; None chooses by held-out score.
+    noise
+        See `statistics.estimate_noise`.
+    masks
+        Navigation and signal mask, True = masked.
+    config, seed, device, track
+        Settings, seed, torch device name, and the progress bar around training steps.
+
+    Raises
+    ------
+    OptionError
+        Unknown architecture, noise or device, or a number of components that is not positive.
+    TooFewSpectraError, NegativeCountsError, NotCountsError, TrainingDivergedError
+        See `study_spectra` and `fit_dense`.
+    """
+    _check_options(architecture, n_components)
+    place = choose_device(device) if architecture != "pca" else None
+    clock = _Clock()
+    study = study_spectra(
+        stream, n_needed=n_components or 1, noise=noise, navigation_mask=masks[0], signal_mask=masks[1],
+        config=config, seed=seed,
+    )  # fmt: skip
+    clock.stop("study")
+    rank = study.rank
+    if n_components is None and place is not None:
+        rank = _choose_latents(study, config, seed, place, track)
+    k = n_components or rank.chosen
+    baseline = LinearModel(study.axes.first(k))
+    fold_baseline = LinearModel(study.fold_axes.first(k))
+    fit: DenseFit | None = None
+    if place is not None:
+        fit = fit_dense(study, k, config, seed=seed, device=place, track=track)
+    clock.stop("training")
+    model = fit.model if fit else baseline
+    models = {f"{architecture} ({k})": fit.fold_model} if fit else {}
+    candidates = _score(study, {**models, f"pca ({k})": fold_baseline})
+    clock.stop("scoring")
+    scores, baseline_scores = encode_all(
+        stream, (model, baseline), study.survey.pixel_state, study.survey.channels
+    )
+    clock.stop("projection")
+    history = fit.history if fit else None
+    return Decomposition(
+        model, baseline, scores, baseline_scores, study.survey.pixel_state, study.survey.channels, study,
+        candidates, rank,
+        steps=tuple(history.steps) if history else (), step_scores=tuple(history.scores) if history else (),
+        best_step=history.best_step if history else 0, interrupted=bool(history and history.interrupted),
+        seconds=clock.seconds,
+    )  # fmt: skip
+
+
+def encode_all(
+    stream: SpectrumStream, models: tuple[SpectrumModel, ...], pixel_state: np.ndarray, channels: np.ndarray
+) -> list[np.ndarray]:
+    """Return the (n_pixels, K) scores of every spectrum under each model, in one pass over the file."""
+    different = list({id(m): m for m in models}.values())
+    table = stream.map_rows(
+        EncodeRows(tuple(different), channels),
+        n_columns=sum(m.n_components for m in different),
+        label="Project",
+    )
+    table[pixel_state != USED] = np.nan
+    table[pixel_state == EMPTY] = 0
+    ends = np.cumsum([m.n_components for m in different])
+    parts = dict(zip(map(id, different), np.split(table, ends[:-1], axis=1), strict=True))
+    return [parts[id(m)] for m in models]
+
+
+@dataclass(frozen=True)
+class EncodeRows:
+    """The block function of the projection: an object, so that it travels to other processes."""
+
+    models: tuple[SpectrumModel, ...]
+    channels: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        whole = bool(self.channels.all())
+        parts = []
+        for start in range(0, len(rows), _SLAB_ROWS):
+            slab = rows[start : start + _SLAB_ROWS]
+            slab = slab if whole else slab[:, self.channels]
+            slab = np.asarray(slab, dtype=slab.dtype.newbyteorder("="))
+            parts.append(np.concatenate([model.encode(slab) for model in self.models], axis=1))
+        return np.concatenate(parts)
+
+
+def _check_options(architecture: str, n_components: int | None) -> None:
+    if architecture not in ARCHITECTURES:
+        raise OptionError.unknown("architecture", architecture, ARCHITECTURES)
+    if n_components is not None and (n_components != int(n_components) or n_components < 1):
+        raise OptionError(
+            f"output_dimension={n_components!r} must be a whole number, 1 or more, or None (chosen by held-out score)."
+        )
+
+
+def _choose_latents(
+    study: Study, config: TrainConfig, seed: int, device: torch.device, track: Track
+) -> RankCurve:
+    """Try 1, 2, ... latents; a nonlinear model never needs more of them than PCA needs components."""
+    most = min(_MOST_LATENTS, study.rank.chosen)
+    curve: list[np.ndarray] = []
+    for k in range(1, most + 1):
+        curve.append(score_latents(study, k, config, seed=seed, device=device, track=track))
+        best = int(np.argmin([scores.mean() for scores in curve]))
+        if k - 1 - best >= _PATIENCE_LATENTS:
+            break
+    return choose_rank(np.arange(1, len(curve) + 1), np.array(curve), study.rank.method)
+
+
+def _score(study: Study, models: dict[str, SpectrumModel]) -> tuple[Candidate, ...]:
+    """Score fold models, the baseline last, on the choosing and the reporting fold."""
+    step = max(1, study.folds.choose.size // _SCORED_ELEMENTS)
+    folds, fold_scores = study.folds.every(step), study.fold_scores[::step]
+
+    def scores_on(fold: str) -> dict[str, np.ndarray]:
+        return {
+            name: folds.score(fold, lambda rows, model=model: model.predict(fold_scores[rows]))
+            for name, model in models.items()
+        }
+
+    choose, report = scores_on("choose"), scores_on("report")
+    reference = report[next(reversed(report))]
+    found = []
+    for name, scores in report.items():
+        pair = paired(scores, reference)
+        found.append(
+            Candidate(name, pair.mean, pair.difference, pair.standard_error, float(choose[name].mean()))
+        )
+    return tuple(found)
+
+
+class _Clock:
+    """Seconds between stops, by the name of the stage that ended."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now, self.seconds = now, {}
+        self.last = now()
+
+    def stop(self, stage: str) -> None:
+        """End a stage."""
+        here = self.now()
+        self.seconds[stage] = here - self.last
+        self.last = here

@@ -1,0 +1,231 @@
+"""What is learnt about a map before any model of it: noise, folds, axes, rank.
+
+The folds and everything fitted on them come from a sample of the pixels (all of a small map), held in
+memory; the axes of the final model come from all counts of all pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
+from hyperspy_specml.statistics import (
+    CHOOSE,
+    N_PARTS,
+    REPORT,
+    TRAIN,
+    Folds,
+    Moments,
+    NoiseEstimate,
+    PrincipalAxes,
+    RankCurve,
+    Survey,
+    bi_cross_validation,
+    estimate_noise,
+    fold_correlation,
+    holds_out,
+    make_folds,
+    moments_of,
+    n_compressed,
+    noise_edge,
+    principal_axes,
+    rank_curve,
+    survey_spectra,
+)
+from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.train.config import TrainConfig
+
+_logger = logging.getLogger(__name__)
+
+FRACTIONS = np.array([TRAIN / N_PARTS] * N_PARTS + [CHOOSE, REPORT])
+_LEAST_SPECTRA = 4
+_MOST_AXES = 128
+_APPROXIMATE_BELOW = 10.0  # primary counts per channel: fewer are not normal enough to split like normals
+
+
+@dataclass(frozen=True)
+class Study:
+    """A map, looked at. n sampled spectra, E channels in use, P axes.
+
+    Attributes
+    ----------
+    survey
+        Pass 1 over all spectra.
+    estimate
+        Noise model and its evidence.
+    folds
+        The sample's counts, split; scores of candidates are computed on it.
+    fold_axes, fold_parts
+        Axes of the training fold alone; (n, 4, P) scores of its parts, each on the scale of its counts.
+    axes
+        Axes of all counts of all spectra: the PCA baseline and the scree.
+    aligned, parts
+        The same space turned towards `fold_axes`, so that what a network learnt along those goes on
+        along these; (n, 6, P) scores of all parts along it.
+    edge
+        Largest eigenvalue that noise alone would give in the scree of the map.
+    correlation
+        Of the residuals of two halves; beyond 0.05 the folds are not independent.
+    hold_out
+        "exact", "approximate" (first two moments only) or "none" (no valid split).
+    rank
+        Score of PCA against rank; its choice.
+    seed
+        Seed of the sample and of the splits.
+    """
+
+    survey: Survey
+    estimate: NoiseEstimate
+    folds: Folds = field(repr=False)
+    fold_axes: PrincipalAxes = field(repr=False)
+    fold_parts: np.ndarray = field(repr=False)
+    axes: PrincipalAxes = field(repr=False)
+    aligned: PrincipalAxes = field(repr=False)
+    parts: np.ndarray = field(repr=False)
+    edge: float
+    correlation: float
+    hold_out: str
+    rank: RankCurve
+    seed: int
+
+    @cached_property
+    def fold_scores(self) -> np.ndarray:
+        """(n, P) scores of the training fold on the scale of the whole data."""
+        return self.fold_parts.sum(axis=1) / np.float32(TRAIN)
+
+    @cached_property
+    def spectrum_weights(self) -> np.ndarray:
+        """(n,) inverse noise variance of each sampled spectrum, about 1.
+
+        From the training fold's dose alone: a spectrum with twice the counts has twice the variance.
+        """
+        noise, mean = self.estimate.model, np.maximum(self.folds.mean, 0)
+        total = mean.sum()
+        if total <= 0:
+            return np.ones(len(self.folds.choose), np.float32)
+        sums = np.concatenate([self.folds.train(r).sum(axis=1, dtype=np.float64) for r in self.folds.slabs()])
+        dose = np.clip(sums / TRAIN / total, 0.05, None)
+        at_mean = np.maximum(noise.variance(mean), 1e-30)
+        levels = np.geomspace(dose.min(), dose.max() * (1 + 1e-9), 64)
+        spread = np.array([np.mean(noise.variance(level * mean) / at_mean) for level in levels])
+        return (1 / np.interp(dose, levels, spread)).astype(np.float32)
+
+
+def study_spectra(
+    stream: SpectrumStream,
+    *,
+    n_needed: int,
+    noise: str = "auto",
+    navigation_mask: np.ndarray | None = None,
+    signal_mask: np.ndarray | None = None,
+    config: TrainConfig,
+    seed: int = 0,
+) -> Study:
+    """Look at a map: one pass over the file, then everything in memory.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    n_needed
+        Components that the caller will fit: as many spectra and channels and one more are needed.
+    noise, navigation_mask, signal_mask, config, seed
+        As in ``Signal1D.decomposition_ae``.
+
+    Raises
+    ------
+    TooFewSpectraError
+        Not enough usable spectra or channels.
+    OptionError, NegativeCountsError, NotCountsError
+        See `estimate_noise`.
+    """
+    survey = survey_spectra(
+        stream, navigation_mask=navigation_mask, signal_mask=signal_mask, seed=seed, kernel=config.kernel
+    )
+    _check_enough(survey, n_needed)
+    if noise == "poisson" and survey.minimum < 0:
+        raise NegativeCountsError(
+            f"noise='poisson' needs counts, but the smallest value is {survey.minimum:g}. Use noise='auto' "
+            "or noise='poisson-gaussian', or undo the background or dark subtraction."
+        )
+    estimate = estimate_noise(survey.sample, noise=noise, minimum=survey.minimum)
+    _logger.info("noise model: %s", estimate.model.to_dict())
+    folds = make_folds(survey.sample, survey.sample_pixels, estimate.model, seed=seed, mean=estimate.mean)
+    n_sample, n_channels = survey.sample.shape
+    model = estimate.model
+    fold_axes = principal_axes(_train_moments(folds), model, n_axes=_MOST_AXES, centre=config.centre)
+    edge = noise_edge(
+        survey.sample, survey.sample_pixels, model, fold_axes.weights,
+        n_spectra=survey.moments.n, seed=seed, mean=estimate.mean,
+    )  # fmt: skip
+    ratio = (1 + np.sqrt(n_channels / n_sample)) / (1 + np.sqrt(n_channels / survey.moments.n))
+    n_axes = n_compressed(fold_axes.eigenvalues, edge * ratio**2 / TRAIN)
+    n_axes = min(max(n_axes, n_needed), n_sample, n_channels)
+    fold_axes = fold_axes.first(n_axes)
+    fold_parts = _project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_axes)
+    axes = principal_axes(survey.moments, model, n_axes=n_axes, centre=config.centre, scree=True)
+    aligned = axes.aligned_with(fold_axes)
+    parts = _project_parts((*folds.parts, folds.choose, folds.report), FRACTIONS, aligned)
+    study = Study(
+        survey, estimate, folds, fold_axes, fold_parts, axes, aligned, parts, edge, 0.0, "exact",
+        rank_curve(folds, fold_axes, fold_parts.sum(axis=1) / np.float32(TRAIN)), seed,
+    )  # fmt: skip
+    return _judge_hold_out(study)
+
+
+def _judge_hold_out(study: Study) -> Study:
+    """Find out whether the folds are independent; where they are not, choose the rank in another way."""
+    k = study.rank.chosen
+    fold_scores = study.fold_scores
+    axes = study.fold_axes.first(k)
+    correlation = fold_correlation(study.folds, lambda rows: axes.spectra(fold_scores[rows, :k]))
+    noise = study.estimate.model
+    if not holds_out(correlation):
+        _logger.warning(
+            "The noise model does not hold (residual halves correlate by %.2f): held-out scores are not valid, "
+            "the rank is chosen by bi-cross-validation. Name the right model with noise=, or use raw counts.",
+            correlation,
+        )
+        white = study.survey.sample[:: max(1, len(study.survey.sample) // 2048)][:2048].astype(np.float32)
+        rank = bi_cross_validation(
+            white * study.axes.weights.astype(np.float32), max_rank=study.axes.n_axes,
+            block=max(8, 4 * len(noise.correlation)), seed=study.seed,
+        )  # fmt: skip
+        return replace(study, correlation=correlation, hold_out="none", rank=rank)
+    primary = np.median(study.folds.mean) / noise.gain if getattr(noise, "gain", 0) > 0 else np.inf
+    exact = noise.name != "poisson-gaussian" or primary > _APPROXIMATE_BELOW
+    return replace(study, correlation=correlation, hold_out="exact" if exact else "approximate")
+
+
+def _check_enough(survey: Survey, n_needed: int) -> None:
+    n_spectra, n_channels = survey.moments.n, len(survey.moments.sums)
+    needed = max(_LEAST_SPECTRA, n_needed + 1)
+    if n_spectra < needed or n_channels <= n_needed:
+        raise TooFewSpectraError(
+            f"{n_needed} components need at least {needed} spectra and {n_needed + 1} channels that can be used, "
+            f"but there are {n_spectra} and {n_channels} ({survey.counts()}). Ask for fewer with "
+            "output_dimension=1, or mask less."
+        )
+
+
+def _train_moments(folds: Folds) -> Moments:
+    """Moments of the training fold, on the scale of the whole data."""
+    slabs = folds.slabs()
+    total = moments_of(folds.train(slabs[0]))
+    for rows in slabs[1:]:
+        total = total + moments_of(folds.train(rows))
+    return Moments(total.n, total.sums / TRAIN, total.products / TRAIN**2)
+
+
+def _project_parts(parts: tuple[np.ndarray, ...], fractions: np.ndarray, axes: PrincipalAxes) -> np.ndarray:
+    """Return (n, F, P) scores of parts on the scale of their own counts; they sum to the sample's."""
+    scores = np.empty((len(parts[0]), len(parts), axes.n_axes), dtype=np.float32)
+    constant = axes.project(np.zeros((1, len(axes.weights)), np.float32))[0]
+    for k, (part, fraction) in enumerate(zip(parts, fractions, strict=True)):
+        # project() subtracts the whole offset; a part carries its share of it.
+        scores[:, k] = axes.project(part) + np.float32(fraction - 1) * constant
+    return scores

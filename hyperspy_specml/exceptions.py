@@ -1,0 +1,129 @@
+"""Every error and warning of the package, in one tree.
+
+Each error is also the builtin or HyperSpy class that users already catch::
+
+    SpecMLError
+    ├── SpectraRequiredError     + hyperspy.exceptions.SignalDimensionError
+    ├── NavigationRequiredError  + hyperspy.exceptions.NavigationDimensionError
+    ├── DataTypeError            + TypeError
+    ├── TooFewSpectraError       + ValueError
+    ├── MaskError                + ValueError
+    ├── NotCountsError           + ValueError
+    │   └── NegativeCountsError
+    ├── OptionError              + ValueError
+    ├── EnergyAxisMismatchError  + ValueError
+    ├── ModelFileError           + ValueError
+    ├── LearningResultsError     + ValueError
+    ├── NotFittedError           + ValueError, AttributeError
+    └── TrainingDivergedError    + RuntimeError
+
+    SpecMLWarning (UserWarning)
+    └── BaselineBetterWarning
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from hyperspy.exceptions import NavigationDimensionError, SignalDimensionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
+
+class SpecMLError(Exception):
+    """Base of all errors: catch it to catch everything that the package raises on purpose.
+
+    Parameters
+    ----------
+    message
+        The call, what came, what is needed, and the call that repairs it. The only argument, so that
+        every error pickles: dask workers send them.
+    """
+
+    def __init__(self, message: str) -> None:
+        # Not super(): HyperSpy's dimension errors come next in the MRO and take two dimensions instead.
+        Exception.__init__(self, message)
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # HyperSpy's __str__ would read attributes that are not set here
+
+
+class SpectraRequiredError(SpecMLError, SignalDimensionError):
+    """The signal does not have exactly one signal axis."""
+
+
+class NavigationRequiredError(SpecMLError, NavigationDimensionError):
+    """The signal has no navigation axis: it is one spectrum, not a map."""
+
+
+class DataTypeError(SpecMLError, TypeError):
+    """The data are not real numbers: complex, structured (RGB) or objects (ragged)."""
+
+
+class TooFewSpectraError(SpecMLError, ValueError):
+    """Fewer usable spectra or channels than the call needs."""
+
+
+class MaskError(SpecMLError, ValueError):
+    """A mask is not boolean, has the wrong shape, or masks everything."""
+
+
+class NotCountsError(SpecMLError, ValueError):
+    """The data are not counts, where a Poisson model or an exact split needs them."""
+
+
+class NegativeCountsError(NotCountsError):
+    """The data hold negative values, which counts never are."""
+
+
+class OptionError(SpecMLError, ValueError):
+    """An argument names an option that does not exist."""
+
+    @classmethod
+    def unknown(cls, argument: str, value: object, options: Iterable[object]) -> Self:
+        """Make the error that lists the options and guesses which one was meant.
+
+        Parameters
+        ----------
+        argument
+            Name of the argument, as in the call.
+        value
+            What came.
+        options
+            What is understood.
+        """
+        options = list(options)
+        close = difflib.get_close_matches(str(value), map(str, options), n=1)
+        guess = f" Did you mean {close[0]!r}?" if close else ""
+        return cls(f"{argument}={value!r} is unknown; use one of {', '.join(map(repr, options))}.{guess}")
+
+
+class EnergyAxisMismatchError(SpecMLError, ValueError):
+    """A model and a signal have energy axes that cannot be brought together soundly."""
+
+
+class ModelFileError(SpecMLError, ValueError):
+    """A model file is damaged, foreign, or newer than this version reads."""
+
+
+class LearningResultsError(SpecMLError, ValueError):
+    """A result cannot be written to the learning results of this signal."""
+
+
+class NotFittedError(SpecMLError, ValueError, AttributeError):
+    """An estimator is used before ``fit``."""
+
+
+class TrainingDivergedError(SpecMLError, RuntimeError):
+    """The training loss became infinite or NaN, also after restarts with other seeds."""
+
+
+class SpecMLWarning(UserWarning):
+    """Base of all warnings of the package."""
+
+
+class BaselineBetterWarning(SpecMLWarning):
+    """PCA of the same size describes the held-out counts better than the model that was asked for."""

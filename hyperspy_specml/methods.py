@@ -1,0 +1,131 @@
+"""The methods that HyperSpy's signals get: check, estimate, wrap.
+
+HyperSpy imports this module while it loads, so everything else is imported on the first call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from hyperspy.signal import BaseSignal
+
+    from hyperspy_specml.results import DecompositionResult
+    from hyperspy_specml.train.config import TrainConfig
+    from hyperspy_specml.trained import TrainedModel
+
+
+def decomposition_ae(
+    self: BaseSignal,
+    output_dimension: int | None = None,
+    *,
+    architecture: str = "dense",
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+    noise: str = "auto",
+    random_state: int = 0,
+    device: str = "auto",
+    show_progressbar: bool | None = None,
+    model: TrainedModel | None = None,
+    config: TrainConfig | None = None,
+) -> DecompositionResult:
+    """Decompose spectra with an autoencoder, scored beside PCA on counts that no model has seen.
+
+    The data are split into training (70 %), choosing (15 %) and reporting (15 %) counts, compressed to the
+    principal axes of the noise-whitened training counts, and an autoencoder that starts as PCA is trained
+    there to predict one part of the counts from the others. The choosing counts stop the training; then it
+    goes on with all counts. The file is read twice, whatever its size.
+
+    Parameters
+    ----------
+    output_dimension
+        Number of components K. By default the smallest number whose held-out score is not worse than the
+        best by more than its standard error.
+    architecture
+        "dense": nonlinear encoder and decoder. "pca": noise-weighted principal components, uncentred.
+    navigation_mask, signal_mask
+        Pixels and channels to leave out, True = masked. Signals, or arrays in array order
+        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
+    noise
+        "auto", "poisson", "gaussian" or "poisson-gaussian" (variance = gain * mean + readout**2, both and the
+        correlation along energy estimated from the data).
+    random_state
+        Seed of the split, the sample of pixels, the weights and the batches.
+    device
+        "auto", "cpu", "cuda", "mps": where networks are trained.
+    show_progressbar
+        By default HyperSpy's preference.
+    model
+        ``result.model`` of another map with the same energy axis: nothing is fitted, only applied.
+    config
+        Everything else: ``hyperspy_specml.TrainConfig``.
+
+    Returns
+    -------
+    DecompositionResult
+        Score maps and component spectra in memory, reconstruction and residual lazy if the signal is,
+        the PCA baseline and the report. The signal itself is not changed.
+
+    Raises
+    ------
+    SpectraRequiredError, NavigationRequiredError
+        Not exactly one signal axis; no navigation axis.
+    DataTypeError
+        Complex, structured or object data.
+    MaskError
+        A mask of the wrong dtype or shape, or one that masks everything.
+    TooFewSpectraError
+        Fewer usable spectra or channels than components ask for.
+    NegativeCountsError, NotCountsError
+        noise="poisson" for values that are negative or not whole.
+    OptionError
+        An unknown architecture, noise model or device, or an impossible number.
+    EnergyAxisMismatchError
+        `model` was trained on another energy axis.
+    TrainingDivergedError
+        The loss diverged with three seeds; ``architecture="pca"`` needs no training.
+
+    Warns
+    -----
+    BaselineBetterWarning
+        PCA of the same size has the better held-out score by more than two standard errors.
+
+    Notes
+    -----
+    Empty spectra and dead channels are left out of the fit and are 0 in all outputs. Spectra with NaN or
+    infinite values, channels in which most spectra have such values, and saturated channels are left out
+    and are NaN; so is what the user masks. The report counts them.
+
+    References
+    ----------
+    M. R. Keenan, P. G. Kotula, Surf. Interface Anal. 36 (2004) 203 (noise weighting);
+    J. Batson, L. Royer, J. Webber, bioRxiv 786269 (2019) (scores on held-out counts);
+    J. Lehtinen et al., ICML 2018 (training on noisy targets).
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> s = specml.datasets.fe_cr_ni_map((16, 16), n_channels=256).signal
+    >>> dec = s.decomposition_ae(3, architecture="pca", show_progressbar=False)
+    >>> dec.scores
+    <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
+    """
+    from hyperspy_specml import _decomposition
+    from hyperspy_specml.signals import spectra_of
+    from hyperspy_specml.train.config import TrainConfig
+
+    spectra = spectra_of(
+        self, method="decomposition_ae", navigation_mask=navigation_mask, signal_mask=signal_mask
+    )
+    call = _decomposition.Call(self, spectra, config or TrainConfig(), show_progressbar)
+    if model is not None:
+        return _decomposition.apply(call, model, output_dimension=output_dimension)
+    return _decomposition.fit(
+        call,
+        architecture=architecture,
+        n_components=output_dimension,
+        noise=noise,
+        seed=random_state,
+        device=device,
+    )

@@ -1,0 +1,17 @@
+"""Between HyperSpy signals and arrays: checks and masks on the way in, native signals on the way out."""
+
+from hyperspy_specml.signals._axes import axis_spec, energy_axis
+from hyperspy_specml.signals._build import component_spectra, like, navigation_map, score_maps, stamp
+from hyperspy_specml.signals._spectra import Spectra, spectra_of
+
+__all__ = [
+    "Spectra",
+    "axis_spec",
+    "component_spectra",
+    "energy_axis",
+    "like",
+    "navigation_map",
+    "score_maps",
+    "spectra_of",
+    "stamp",
+]

@@ -1,0 +1,149 @@
+"""Signal to arrays: checks, masks and the array order that everything below works in."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from hyperspy.signal import BaseSignal
+
+from hyperspy_specml.exceptions import (
+    DataTypeError,
+    MaskError,
+    NavigationRequiredError,
+    SpectraRequiredError,
+)
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """The spectra of a signal, in array order: scan axes slowest first, energy last.
+
+    Parameters
+    ----------
+    array
+        Shape (*navigation, E), in the signal's own dtype (bool becomes uint8); a view where that is possible.
+    navigation_mask
+        Shape (*navigation,), True = masked, or None.
+    signal_mask
+        Shape (E,), True = masked, or None.
+    lazy
+        Whether the signal is lazy, and full-size outputs have to be.
+    """
+
+    array: np.ndarray | da.Array
+    navigation_mask: np.ndarray | None
+    signal_mask: np.ndarray | None
+    lazy: bool
+
+
+def spectra_of(
+    signal: BaseSignal,
+    *,
+    method: str,
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+) -> Spectra:
+    """Check that a signal holds spectra and return them in array order, without touching the signal.
+
+    Parameters
+    ----------
+    signal
+        Exactly one signal axis, at least one navigation axis, real numbers.
+    method
+        Name of the method that asks, for the messages.
+    navigation_mask
+        True = masked. A signal of the navigation shape, its axes all navigation or all signal axes, or an
+        array of shape ``signal.data.shape[:-1]`` (array order, not HyperSpy's x, y).
+    signal_mask
+        True = masked. A signal or an array of shape (E,).
+
+    Raises
+    ------
+    DataTypeError
+        The data are complex, structured or objects.
+    SpectraRequiredError
+        The signal does not have exactly one signal axis.
+    NavigationRequiredError
+        The signal is a single spectrum.
+    MaskError
+        A mask is not boolean, has the wrong shape or masks everything.
+    """
+    _check_dtype(signal, method)
+    _check_axes(signal, method)
+    array = _real_array(_array_order(signal))
+    return Spectra(
+        array=array,
+        navigation_mask=_read_mask(navigation_mask, array.shape[:-1], f"{method}(navigation_mask=...)"),
+        signal_mask=_read_mask(signal_mask, array.shape[-1:], f"{method}(signal_mask=...)"),
+        lazy=signal._lazy,
+    )
+
+
+def _check_dtype(signal: BaseSignal, method: str) -> None:
+    dtype = signal.data.dtype
+    if dtype.kind in "biuf":
+        return
+    repair = {
+        "c": "Choose a real part first: s.real, s.imag, s.amplitude or s.phase.",
+        "V": "Separate the colours first: s.change_dtype('uint8') makes them an axis.",
+        "O": "Give all spectra the same length first, then s.ragged = False or s.change_dtype('float32').",
+    }.get(dtype.kind, "Convert them first: s.change_dtype('float32').")
+    raise DataTypeError(f"{method}() needs real numbers, but the data of {signal!r} are {dtype}. {repair}")
+
+
+def _check_axes(signal: BaseSignal, method: str) -> None:
+    manager = signal.axes_manager
+    if manager.signal_dimension != 1:
+        names = [str(axis.name) for axis in manager.navigation_axes + manager.signal_axes]
+        raise SpectraRequiredError(
+            f"{method}() needs spectra, but {signal!r} has {manager.signal_dimension} signal axes. Make the "
+            f"energy axis the only one first, s.transpose(signal_axes=['Energy']); its axes are {names}."
+        )
+    if manager.navigation_dimension == 0:
+        raise NavigationRequiredError(
+            f"{method}() compares spectra, but {signal!r} is a single one: it has no navigation axis. "
+            "Stack several first: hs.stack([s1, s2, s3])."
+        )
+
+
+def _array_order(signal: BaseSignal) -> np.ndarray | da.Array:
+    """View the data with the axes in canonical order, wherever the signal axes lie in memory."""
+    manager = signal.axes_manager
+    axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
+    return signal.data.transpose([axis.index_in_array for axis in axes])
+
+
+def _real_array(array: np.ndarray | da.Array) -> np.ndarray | da.Array:
+    if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured: treated as bad spectra are
+        return np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
+    return array.view(np.uint8) if array.dtype == bool else array
+
+
+def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], call: str) -> np.ndarray | None:
+    """Read a mask given in any of the usual forms as a bool array of *shape*."""
+    if mask is None:
+        return None
+    if isinstance(mask, BaseSignal):
+        array, swapped = np.asarray(_array_order(mask)), "mask.data.T"  # computes a lazy mask: maps are small
+    else:
+        array, swapped = np.asarray(mask), "mask.T"
+        if array.ndim > 1:
+            _logger.info("%s: the array is read in array order, %s = s.data.shape[:-1]", call, shape)
+    if array.dtype != bool:
+        raise MaskError(
+            f"{call} needs booleans, True = masked, but got {array.dtype}. Compare first, e.g. mask > 0."
+        )
+    if array.shape != shape:
+        turned = f" Its axes are in x, y order: pass {swapped}." if array.shape[::-1] == shape else ""
+        raise MaskError(f"{call} has shape {array.shape}, but {shape} (array order) is needed.{turned}")
+    if array.all():
+        raise MaskError(f"{call} masks everything; True means masked, so perhaps ~mask is meant.")
+    return array.copy()  # a lazy result must not follow when the user changes the mask later

@@ -1,0 +1,52 @@
+"""Noise models, splitting, moments, whitening, held-out scores and rank: NumPy, SciPy and dask only."""
+
+from hyperspy_specml.statistics._axes import PrincipalAxes, canonical_signs, channel_weights, principal_axes
+from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
+from hyperspy_specml.statistics._heldout import (
+    CHOOSE,
+    N_PARTS,
+    REPORT,
+    TRAIN,
+    Folds,
+    PairedScore,
+    fold_correlation,
+    holds_out,
+    make_folds,
+    paired,
+)
+from hyperspy_specml.statistics._moments import Moments, moments_of
+from hyperspy_specml.statistics._noise import (
+    NoiseModel,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    gaussian_noise,
+    noise_from_dict,
+)
+from hyperspy_specml.statistics._random import choose_pixels, normal, uniform
+from hyperspy_specml.statistics._rank import (
+    RankCurve,
+    bi_cross_validation,
+    choose_rank,
+    n_compressed,
+    noise_edge,
+    rank_curve,
+)
+from hyperspy_specml.statistics._survey import (
+    EMPTY,
+    MASKED,
+    NOT_FINITE,
+    SATURATED,
+    USED,
+    Survey,
+    survey_spectra,
+)
+from hyperspy_specml.statistics._thinning import split_gaussian, thin_counts
+
+__all__ = [
+    "CHOOSE", "EMPTY", "MASKED", "NOISE_NAMES", "N_PARTS", "NOT_FINITE", "REPORT", "SATURATED", "TRAIN", "USED",
+    "Folds", "Moments", "NoiseEstimate", "NoiseModel", "PairedScore", "PoissonGaussianNoise", "PoissonNoise",
+    "PrincipalAxes", "RankCurve", "Survey", "bi_cross_validation", "canonical_signs", "channel_weights",
+    "choose_pixels", "choose_rank", "estimate_noise", "fold_correlation", "gaussian_noise", "holds_out",
+    "make_folds", "moments_of", "n_compressed", "noise_edge", "noise_from_dict", "normal", "paired",
+    "principal_axes", "rank_curve", "split_gaussian", "survey_spectra", "thin_counts", "uniform",
+]  # fmt: skip

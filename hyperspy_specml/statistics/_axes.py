@@ -1,0 +1,138 @@
+"""Whitening and principal axes of spectra: the linear algebra behind PCA and every compressed space.
+
+References
+----------
+M. R. Keenan, P. G. Kotula, "Accounting for Poisson noise in the multivariate analysis of ToF-SIMS
+spectrum images", Surf. Interface Anal. 36 (2004) 203, doi:10.1002/sia.1657. Only its channel weights
+are used: weights per pixel would have to be known before the one pass over the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from hyperspy_specml.statistics._moments import Moments
+from hyperspy_specml.statistics._noise import NoiseModel
+
+_VARIANCE_FLOOR = 1e-3  # of the mean variance: a channel that saw two counts must not rule the axes
+
+
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """Orthonormal axes of whitened spectra. E channels, P axes.
+
+    Attributes
+    ----------
+    weights
+        (E,) one over the noise standard deviation of each channel.
+    offset
+        (E,) spectrum subtracted first; zeros unless centred.
+    vectors
+        (E, P) orthonormal, by falling eigenvalue.
+    eigenvalues
+        Variances along the axes in units of the noise variance, falling; all of them, or the P largest.
+    """
+
+    weights: np.ndarray
+    offset: np.ndarray
+    vectors: np.ndarray
+    eigenvalues: np.ndarray
+
+    @property
+    def n_axes(self) -> int:
+        """Number of axes P."""
+        return self.vectors.shape[1]
+
+    def first(self, n_axes: int) -> PrincipalAxes:
+        """Return the same space cut to its first axes."""
+        return PrincipalAxes(self.weights, self.offset, self.vectors[:, :n_axes], self.eigenvalues)
+
+    def aligned_with(self, other: PrincipalAxes) -> PrincipalAxes:
+        """Return the same space, its axes turned to lie as close as possible to those of `other`.
+
+        The orthogonal Procrustes problem; eigenvalues no longer belong to single axes.
+        """
+        turn, _ = scipy.linalg.polar(self.vectors.T @ other.vectors)
+        return PrincipalAxes(self.weights, self.offset, self.vectors @ turn, self.eigenvalues)
+
+    def project(self, rows: np.ndarray) -> np.ndarray:
+        """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""
+        projector = (self.vectors * self.weights[:, None]).astype(np.float32)
+        scale, rows32 = _safe_float32(rows)
+        scores = rows32 @ (projector * np.float32(scale) if scale != 1 else projector)
+        return scores - (self.offset @ (self.vectors * self.weights[:, None])).astype(np.float32)
+
+    def spectra(self, scores: np.ndarray) -> np.ndarray:
+        """Return the (n, E) spectra, in signal units, of (n, P) scores."""
+        return scores @ self.components().astype(scores.dtype) + self.offset.astype(scores.dtype)
+
+    def components(self) -> np.ndarray:
+        """Return the (P, E) spectra that a score of one stands for, in signal units, without offset."""
+        return (self.vectors / self.weights[:, None]).T
+
+
+def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return (E,) one over the noise standard deviation of each channel; finite also for dead channels."""
+    variance = noise.variance(np.asarray(mean, dtype=np.float64))
+    average = variance.mean()
+    if average <= 0:
+        return np.ones_like(variance)
+    return 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * average))
+
+
+def principal_axes(
+    moments: Moments, noise: NoiseModel, *, n_axes: int, centre: bool = False, scree: bool = False
+) -> PrincipalAxes:
+    """Return the leading principal axes of noise-whitened spectra.
+
+    Parameters
+    ----------
+    moments
+        Moments of the spectra.
+    noise
+        Noise model; sets the channel weights at the mean spectrum.
+    n_axes
+        Number of axes P wanted, at most E.
+    centre
+        Subtract the mean spectrum (the textbook's PCA) or not (HyperSpy's default).
+    scree
+        Return all E eigenvalues, not only P.
+    """
+    weights = channel_weights(moments.mean, noise)
+    matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
+    n_channels = len(matrix)
+    n_axes = min(n_axes, n_channels)
+    if scree:
+        # All values and a few vectors in one reduction would need LAPACK calls that SciPy does not
+        # have; values alone cost a third of the full problem.
+        eigenvalues = scipy.linalg.eigvalsh(matrix, check_finite=False)[::-1]
+    values, vectors = scipy.linalg.eigh(
+        matrix, subset_by_index=(n_channels - n_axes, n_channels - 1), check_finite=False
+    )
+    vectors = canonical_signs(vectors[:, ::-1].T, weights).T
+    offset = moments.mean if centre else np.zeros(n_channels)
+    return PrincipalAxes(weights, offset, vectors, eigenvalues if scree else values[::-1])
+
+
+def canonical_signs(components: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return (K, E) components with the sign that makes their heavier side positive.
+
+    The sum of cubes decides: it is dominated by peaks, so an edge points up whatever the background.
+    """
+    spectra = components if weights is None else components / weights
+    scale = np.abs(spectra).max(axis=1, keepdims=True)
+    cubes = np.sum((spectra / np.where(scale > 0, scale, 1)) ** 3, axis=1)
+    return components * np.where(cubes < 0, -1.0, 1.0)[:, None]
+
+
+def _safe_float32(rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return float32 spectra and the factor taken out of them where float32 could overflow."""
+    if rows.dtype == np.float32 or rows.dtype.itemsize <= 4:
+        return 1.0, rows.astype(np.float32, copy=False)
+    largest = float(np.abs(rows).max(initial=0))
+    if largest == 0 or 1e-30 < largest < 1e30:
+        return 1.0, rows.astype(np.float32)
+    return largest, (rows / largest).astype(np.float32)

@@ -1,0 +1,190 @@
+"""Folds of counts that a model has not seen, and scores on them.
+
+References
+----------
+J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-seq", bioRxiv 786269 (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hyperspy_specml.statistics._noise import PREDICTION_FLOOR, NoiseModel
+
+TRAIN, CHOOSE, REPORT = 0.70, 0.15, 0.15  # shares of the counts
+N_PARTS = 4  # the training fold comes in equal parts: any of them can be input and the others target
+_SLAB = 1 << 22  # elements predicted at a time
+_MOST_CORRELATED = 0.05  # residuals of folds that correlate more are not independent
+
+
+@dataclass(frozen=True)
+class Folds:
+    """One set of spectra, its counts split three ways.
+
+    Attributes
+    ----------
+    parts
+        (n, E) values of the equal parts of the training fold.
+    choose, report
+        (n, E) values of the other folds; everything sums to the data. The report fold chooses nothing.
+    pixels
+        (n,) flat indices of the spectra.
+    noise
+        The noise model that split them.
+    variance
+        None for counts; else the noise variance of the whole data, broadcastable to (n, E), fixed before
+        any candidate is compared.
+    mean
+        (E,) mean spectrum of the training fold on the scale of the whole data.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    choose: np.ndarray
+    report: np.ndarray
+    pixels: np.ndarray
+    noise: NoiseModel
+    variance: np.ndarray | None
+    mean: np.ndarray
+
+    @property
+    def floor(self) -> np.ndarray:
+        """(E,) smallest prediction that is scored, on the scale of the whole data."""
+        return PREDICTION_FLOOR * np.maximum(self.mean, 1e-2 * max(self.mean.mean(), 0))
+
+    def train(self, rows: slice) -> np.ndarray:
+        """Return the training fold of some spectra, in the dtype of the parts (their sum fits: it was cut)."""
+        total = self.parts[0][rows].copy()
+        for part in self.parts[1:]:
+            total += part[rows]
+        return total
+
+    def slabs(self) -> list[slice]:
+        """Return slices of spectra that are worked on at a time."""
+        n, n_channels = self.choose.shape
+        step = max(1, _SLAB // n_channels)
+        return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+    def every(self, step: int) -> Folds:
+        """Return every `step`-th spectrum, without the training fold: enough for a score."""
+        thin = slice(None, None, step)
+        variance = self.variance
+        if variance is not None and variance.ndim == 2:
+            variance = variance[thin]
+        return replace(
+            self, parts=(), choose=self.choose[thin], report=self.report[thin], pixels=self.pixels[thin],
+            variance=variance,
+        )  # fmt: skip
+
+    def score(self, fold: str, predict: Callable[[slice], np.ndarray]) -> np.ndarray:
+        """Score predictions on a fold they have not seen.
+
+        Parameters
+        ----------
+        fold
+            "choose" or "report".
+        predict
+            Called with slices of the spectra; returns (m, E) predicted means on the scale of the whole data.
+
+        Returns
+        -------
+        (n,) deviance per spectrum, float64, smaller is better
+        """
+        values = self.choose if fold == "choose" else self.report
+        fraction = CHOOSE if fold == "choose" else REPORT
+        return np.concatenate([self._deviance(values, fraction, predict, rows) for rows in self.slabs()])
+
+    def _deviance(
+        self, values: np.ndarray, fraction: float, predict: Callable[[slice], np.ndarray], slab: slice
+    ) -> np.ndarray:
+        prediction = predict(slab)
+        if self.variance is None:
+            prediction = np.maximum(prediction, self.floor.astype(prediction.dtype))
+            return self.noise.deviance(values[slab], fraction * prediction, None)
+        variance = self.variance[slab] if self.variance.ndim == 2 else self.variance
+        return self.noise.deviance(values[slab], fraction * prediction, fraction * variance)
+
+
+def make_folds(
+    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, *, seed: int, mean: np.ndarray | None = None
+) -> Folds:
+    """Split (n, E) spectra into training, choosing and reporting folds.
+
+    Parameters
+    ----------
+    rows, pixels
+        Spectra and their flat indices.
+    noise
+        Noise model.
+    seed
+        Seed of the split.
+    mean
+        (n, E) estimate of the mean of each value, for noise models that need it.
+    """
+    fractions = (TRAIN / N_PARTS,) * N_PARTS + (CHOOSE, REPORT)
+    *parts, choose, report = noise.split(rows, pixels, fractions, seed=seed, stream=0, mean=mean)
+    variance = None
+    if noise.name != "poisson":
+        variance = noise.variance(np.zeros(rows.shape[1]) if mean is None else mean).astype(np.float32)
+        variance = np.maximum(variance, 1e-6 * variance.mean())
+    fold_mean = sum(part.mean(axis=0, dtype=np.float64) for part in parts) / TRAIN
+    return Folds(tuple(parts), choose, report, pixels, noise, variance, fold_mean)
+
+
+@dataclass(frozen=True)
+class PairedScore:
+    """Mean of a candidate's scores, and its distance to a reference on the same spectra.
+
+    Attributes
+    ----------
+    mean
+        Mean deviance per spectrum.
+    difference
+        Mean of (candidate - reference); negative where the candidate is better.
+    standard_error
+        Standard error of `difference`: that of the mean of paired differences.
+    """
+
+    mean: float
+    difference: float
+    standard_error: float
+
+
+def paired(scores: np.ndarray, reference: np.ndarray) -> PairedScore:
+    """Compare two candidates scored on the same spectra."""
+    difference = scores - reference
+    error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else float("nan")
+    return PairedScore(float(scores.mean()), float(difference.mean()), float(error))
+
+
+def fold_correlation(folds: Folds, predict: Callable[[slice], np.ndarray]) -> float:
+    """Return the correlation that the residuals of two halves of the data would have.
+
+    It is 0 where the noise model holds. Measured between the choosing and the reporting fold and
+    translated to halves: noise of q + 1 times the assumed variance correlates folds of fraction f by
+    f q / (1 + f q). The median over groups of channels is taken, so that an edge the prediction misses
+    in a few channels does not condemn the split.
+    """
+    n_channels = folds.choose.shape[1]
+    cross, power_a, power_b = (np.zeros(n_channels) for _ in range(3))
+    for rows in folds.slabs():
+        prediction = predict(rows)
+        a = folds.choose[rows] / CHOOSE - prediction
+        b = folds.report[rows] / REPORT - prediction
+        cross += np.einsum("ij,ij->j", a, b)
+        power_a += np.einsum("ij,ij->j", a, a)
+        power_b += np.einsum("ij,ij->j", b, b)
+    groups = np.array_split(np.arange(n_channels), min(32, n_channels))
+    ratios = [
+        cross[g].sum() / np.sqrt(power_a[g].sum() * power_b[g].sum()) for g in groups if power_a[g].sum() > 0
+    ]
+    correlation = float(np.median(ratios)) if ratios else 0.0
+    excess = correlation / (CHOOSE * max(1 - correlation, 1e-9))
+    return 0.5 * excess / (1 + 0.5 * excess) if excess > -1 else -1.0
+
+
+def holds_out(correlation: float) -> bool:
+    """Return whether folds whose residuals correlate this much are independent enough to choose on."""
+    return abs(correlation) <= _MOST_CORRELATED

@@ -1,0 +1,150 @@
+"""How many components the data can carry: noise edge, held-out rank curve, bi-cross-validation.
+
+References
+----------
+A. B. Owen, P. O. Perry, "Bi-cross-validation of the SVD and the nonnegative matrix factorization",
+Ann. Appl. Stat. 3 (2009) 564, doi:10.1214/08-AOAS227.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from hyperspy_specml.statistics._axes import PrincipalAxes
+from hyperspy_specml.statistics._heldout import Folds, paired
+from hyperspy_specml.statistics._noise import NoiseModel
+
+_EDGE_ROWS = 8192
+_CURVE_ELEMENTS = 1 << 23  # deviances computed per rank: enough spectra for a small standard error
+
+
+@dataclass(frozen=True)
+class RankCurve:
+    """Held-out score against the number of components.
+
+    Attributes
+    ----------
+    ranks
+        (n,) numbers of components, rising.
+    scores
+        (n,) mean score, smaller is better.
+    standard_errors
+        (n,) standard error of the paired difference to the best rank; 0 at the best.
+    chosen
+        The smallest rank that is not worse than the best by more than one standard error.
+    method
+        "held-out counts" or "bi-cross-validation".
+    """
+
+    ranks: np.ndarray
+    scores: np.ndarray
+    standard_errors: np.ndarray
+    chosen: int
+    method: str
+
+
+def choose_rank(ranks: np.ndarray, scores: np.ndarray, method: str) -> RankCurve:
+    """Build the curve from (n ranks, m) scores of the same m spectra or blocks."""
+    means = scores.mean(axis=1)
+    best = int(np.argmin(means))
+    errors = np.array([paired(row, scores[best]).standard_error for row in scores])
+    errors[best] = 0.0
+    good = means - means[best] <= np.nan_to_num(errors)
+    return RankCurve(np.asarray(ranks), means, errors, int(ranks[int(np.argmax(good))]), method)
+
+
+def rank_curve(folds: Folds, axes: PrincipalAxes, scores: np.ndarray) -> RankCurve:
+    """Score PCA of rank 1, 2, ... P on the choosing fold.
+
+    Parameters
+    ----------
+    folds
+        The split spectra.
+    axes
+        Principal axes of the training fold, on the scale of the whole data.
+    scores
+        (n, P) scores of the training fold on that scale.
+    """
+    every = max(1, folds.choose.size // _CURVE_ELEMENTS)
+    folds, scores = folds.every(every), scores[::every]
+    components = axes.components().astype(np.float32)
+    prediction = np.broadcast_to(axes.offset.astype(np.float32), folds.choose.shape).copy()
+    curve = []
+    for k in range(axes.n_axes):
+        prediction += scores[:, k : k + 1] * components[k]
+        curve.append(folds.score("choose", prediction.__getitem__))
+    return choose_rank(np.arange(1, axes.n_axes + 1), np.array(curve), "held-out counts")
+
+
+def noise_edge(
+    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, weights: np.ndarray, *, n_spectra: int, seed: int,
+    mean: np.ndarray | None = None,
+) -> float:  # fmt: skip
+    """Return the largest eigenvalue that noise alone makes in the scree of `n_spectra` spectra.
+
+    The difference of two independent halves of the data holds no signal and exactly the data's noise,
+    however unequal its pixels and channels are. The largest eigenvalue of a sample of it is carried over
+    to the number of spectra in the map by the Marchenko-Pastur law.
+    """
+    rows, pixels = rows[:_EDGE_ROWS], pixels[:_EDGE_ROWS]
+    mean = None if mean is None else mean[:_EDGE_ROWS]
+    first, second = noise.split(rows, pixels, (0.5, 0.5), seed=seed, stream=100, mean=mean)
+    white = (first.astype(np.float32) - second.astype(np.float32)) * weights.astype(np.float32)
+    n, n_channels = white.shape
+    gram = white.T @ white if n_channels <= n else white @ white.T
+    size = len(gram)
+    top = scipy.linalg.eigh(gram / n, eigvals_only=True, subset_by_index=(size - 1, size - 1))[0]
+    return float(top * ((1 + np.sqrt(n_channels / n_spectra)) / (1 + np.sqrt(n_channels / n))) ** 2)
+
+
+def bi_cross_validation(white: np.ndarray, *, max_rank: int, block: int, seed: int) -> RankCurve:
+    """Choose a rank by predicting held-out channel blocks of held-out spectra.
+
+    For data that cannot be split into independent folds: the held-out part is predicted from the other
+    channels of the same spectra and the same channels of other spectra, so nothing predicts itself.
+
+    Parameters
+    ----------
+    white
+        (n, E) whitened spectra.
+    max_rank
+        Largest rank tried.
+    block
+        Width of the channel blocks; wider than the noise correlation.
+    seed
+        Shuffles spectra into two halves.
+    """
+    n, n_channels = white.shape
+    order = np.random.default_rng(seed).permutation(n)
+    groups = np.arange(n_channels) // max(1, min(block, n_channels // 4 or 1)) % 2 == 0
+    ranks = np.arange(1, max(1, min(max_rank, n // 4, n_channels // 4)) + 1)
+    errors = []
+    for held_rows, kept_rows in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        for held in (groups, ~groups):
+            errors.append(_predict_block(white, held_rows, kept_rows, held, ranks))
+    return choose_rank(ranks, np.concatenate(errors, axis=1), "bi-cross-validation")
+
+
+def _predict_block(
+    white: np.ndarray, held_rows: np.ndarray, kept_rows: np.ndarray, held: np.ndarray, ranks: np.ndarray
+) -> np.ndarray:
+    target = white[np.ix_(held_rows, held)]
+    left = white[np.ix_(held_rows, ~held)]
+    above = white[np.ix_(kept_rows, held)]
+    u, s, vt = scipy.linalg.svd(white[np.ix_(kept_rows, ~held)], full_matrices=False)
+    prediction = np.zeros_like(target)
+    errors = np.empty((len(ranks), len(held_rows)))
+    for k in range(len(ranks)):
+        if s[k] > 1e-12 * s[0]:
+            prediction = prediction + np.outer(left @ vt[k] / s[k], u[:, k] @ above)
+        errors[k] = ((target - prediction) ** 2).sum(axis=1)
+    return errors
+
+
+def n_compressed(eigenvalues: np.ndarray, edge: float, *, least: int = 16, most: int = 128) -> int:
+    """Return how many axes P a network is given: those above the noise edge and half as many again."""
+    above = int((eigenvalues > edge).sum())
+    return int(min(np.clip(1.5 * above + 8, least, most), len(eigenvalues)))

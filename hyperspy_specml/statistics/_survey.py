@@ -1,0 +1,211 @@
+"""The first pass over a file: moments, sums, what cannot be used, and a sample of whole spectra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperspy_specml.statistics._moments import Moments, moments_of
+from hyperspy_specml.statistics._random import choose_pixels
+
+if TYPE_CHECKING:
+    from hyperspy_specml.streaming import SpectrumStream
+
+USED, MASKED, NOT_FINITE, EMPTY, SATURATED = range(5)
+STATE_NAMES = ("used", "masked", "not finite", "empty", "saturated")
+
+_SAMPLE_SHARE = 3  # the sample and its folds may take one third of the memory budget
+_MOST_SAMPLED = 100_000
+_SATURATED_SHARE = 0.1  # of the spectra at the dtype's largest value makes a channel a clipped one
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over N spectra of E channels told.
+
+    Attributes
+    ----------
+    moments
+        Of the used spectra, over the used channels only.
+    pixel_state, channel_state
+        (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
+        dead) or SATURATED (channels only).
+    pixel_sums
+        (n_pixels,) float64 sums over the used channels; 0 where the pixel is not used.
+    sample, sample_pixels
+        (n, E used) spectra in the data's own precision, and their flat indices. All used spectra if
+        they fit into a third of the memory budget, else a random sample that the seed alone decides.
+    minimum
+        Smallest finite value.
+    """
+
+    moments: Moments
+    pixel_state: np.ndarray
+    channel_state: np.ndarray
+    pixel_sums: np.ndarray
+    sample: np.ndarray = field(repr=False)
+    sample_pixels: np.ndarray = field(repr=False)
+    minimum: float
+
+    @property
+    def channels(self) -> np.ndarray:
+        """(E,) bool, the channels in use."""
+        return self.channel_state == USED
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many pixels and channels are in which state, states that do not occur left out."""
+        return {
+            kind: {
+                name: int((state == code).sum()) for code, name in enumerate(STATE_NAMES) if (state == code).any()
+            }
+            for kind, state in (("pixels", self.pixel_state), ("channels", self.channel_state))
+        }  # fmt: skip
+
+
+def survey_spectra(
+    stream: SpectrumStream,
+    *,
+    navigation_mask: np.ndarray | None = None,
+    signal_mask: np.ndarray | None = None,
+    seed: int = 0,
+    kernel: str = "auto",
+) -> Survey:
+    """Pass once over the spectra (twice where whole channels are not finite).
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    navigation_mask, signal_mask
+        Bool arrays of the navigation shape and of shape (E,), True = masked.
+    seed
+        Chooses the sample of pixels.
+    kernel
+        See `moments_of`.
+    """
+    channel_state = np.zeros(stream.n_channels, np.uint8)
+    if signal_mask is not None:
+        channel_state[signal_mask] = MASKED
+    masked = None if navigation_mask is None else navigation_mask.reshape(-1)
+    wanted = choose_pixels(seed, stream.n_pixels, _sample_size(stream))
+    while True:
+        block = _SurveyBlock(masked, channel_state == USED, wanted, kernel)
+        found = stream.fold(block, _merge, label="Survey")
+        # A spectrum with one bad value is left out; a channel that spoils most spectra is left out
+        # itself, and then the others are looked at again.
+        bad = found.not_finite > 0.5 * max(1, found.n_seen)
+        if not bad.any():
+            return _finish(found, channel_state, stream.n_pixels)
+        channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
+
+
+@dataclass(frozen=True)
+class _Found:
+    """State of the pass over some blocks; lists hold one entry per block."""
+
+    moments: Moments
+    n_seen: int
+    not_finite: np.ndarray
+    saturated: np.ndarray
+    minimum: float
+    pixels: list[np.ndarray]
+    states: list[np.ndarray]
+    sums: list[np.ndarray]
+    sample: list[np.ndarray]
+    sample_pixels: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class _SurveyBlock:
+    """The block function of the pass: an object, so that it travels to other processes."""
+
+    masked: np.ndarray | None
+    channels: np.ndarray
+    wanted: np.ndarray
+    kernel: str
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> _Found:
+        rows = _native(rows)
+        if not self.channels.all():
+            rows = rows[:, self.channels]
+        state = np.zeros(len(rows), np.uint8)
+        if self.masked is not None:
+            state[self.masked[pixels]] = MASKED
+            rows = rows[state == USED]
+        finite = np.isfinite(rows) if rows.dtype.kind == "f" else None
+        not_finite = np.zeros(self.channels.sum(), np.int64) if finite is None else (~finite).sum(axis=0)
+        n_seen = len(rows)
+        if finite is not None and not_finite.any():
+            whole = finite.all(axis=1)
+            state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
+            rows = rows[whole]
+        sums = rows.sum(axis=1, dtype=np.float64)
+        zero = np.flatnonzero(sums == 0)
+        zero = zero[~rows[zero].any(axis=1)]
+        used = np.flatnonzero(state == USED)
+        state[used[zero]] = EMPTY
+        all_sums = np.zeros(len(state))
+        all_sums[used] = sums
+        moments = moments_of(rows, kernel=self.kernel)
+        chosen = np.flatnonzero(np.isin(pixels[used], self.wanted, assume_unique=True) & (sums != 0))
+        return _Found(
+            Moments(moments.n - len(zero), moments.sums, moments.products),
+            n_seen, not_finite, _clipped(rows), float(rows.min()) if rows.size else np.inf,
+            [pixels], [state], [all_sums], [rows[chosen]], [pixels[used][chosen]],
+        )  # fmt: skip
+
+
+def _native(rows: np.ndarray) -> np.ndarray:
+    """Return the rows in native byte order; half precision becomes single, whose sums do not overflow."""
+    dtype = np.dtype(np.float32) if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
+    return rows.astype(dtype, copy=False)
+
+
+def _clipped(rows: np.ndarray) -> np.ndarray:
+    """Return how many spectra sit at the largest value of an integer dtype, per channel."""
+    none = np.zeros(rows.shape[1], np.int64)
+    if rows.dtype.kind not in "ui" or rows.size == 0:
+        return none
+    limit = np.iinfo(rows.dtype).max
+    return (rows == limit).sum(axis=0) if rows.max() == limit else none
+
+
+def _merge(a: _Found, b: _Found) -> _Found:
+    return _Found(
+        a.moments + b.moments, a.n_seen + b.n_seen, a.not_finite + b.not_finite, a.saturated + b.saturated,
+        min(a.minimum, b.minimum), a.pixels + b.pixels, a.states + b.states, a.sums + b.sums,
+        a.sample + b.sample, a.sample_pixels + b.sample_pixels,
+    )  # fmt: skip
+
+
+def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> Survey:
+    inside = np.flatnonzero(channel_state == USED)
+    channel_state[inside[np.diag(found.moments.products) == 0]] = EMPTY
+    channel_state[inside[found.saturated > _SATURATED_SHARE * max(1, found.moments.n)]] = SATURATED
+    keep = channel_state[inside] == USED
+    pixels = np.concatenate(found.pixels)
+    pixel_state = np.empty(n_pixels, np.uint8)
+    pixel_state[pixels] = np.concatenate(found.states)
+    pixel_sums = np.empty(n_pixels)
+    pixel_sums[pixels] = np.concatenate(found.sums)
+    sample_pixels = np.concatenate(found.sample_pixels)
+    order = np.argsort(sample_pixels)  # blocks come in any order, the sample must not
+    sample = np.concatenate(found.sample)
+    whole = keep.all()
+    return Survey(
+        found.moments if whole else found.moments.select(keep),
+        pixel_state, channel_state, pixel_sums,
+        sample[order] if whole else sample[np.ix_(order, keep)], sample_pixels[order], found.minimum,
+    )  # fmt: skip
+
+
+def _sample_size(stream: SpectrumStream) -> int:
+    # Four arrays of the sample's size: itself and its three folds. Split values that are not counts
+    # are float32 whatever the data were.
+    itemsize = stream.array.dtype.itemsize
+    if stream.array.dtype.kind == "f":
+        itemsize = max(4, itemsize)
+    room = stream.memory_budget // _SAMPLE_SHARE // (4 * itemsize * stream.n_channels)
+    return int(np.clip(room, 256, _MOST_SAMPLED))

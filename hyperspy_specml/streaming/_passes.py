@@ -1,0 +1,207 @@
+"""Passes over all spectra: fold blocks into one state, or map every spectrum to a few numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml.streaming._blocks import Block, plan_blocks
+
+if TYPE_CHECKING:
+    import dask.array as da
+    from dask.delayed import Delayed
+    from threadpoolctl import ThreadpoolController
+
+_logger = logging.getLogger(__name__)
+
+# A block should be large enough for an efficient (E x E) product of its rows, and small enough that
+# the few blocks in flight, with their float copies, stay far below the budget.
+_BLOCKS_PER_BUDGET = 16
+_ROWS_FOR_PRODUCT = 16384
+
+
+@dataclass(frozen=True)
+class SpectrumStream:
+    """The spectra of a map as blocks of rows, read within a memory budget.
+
+    Parameters
+    ----------
+    array
+        Spectra of shape (\\*navigation, E), energy last; NumPy or dask. Never modified.
+    memory_budget
+        Bytes that the blocks in flight may take together. Default 1 GB.
+    show_progressbar
+        Whether the passes show a progress bar.
+    """
+
+    array: np.ndarray | da.Array
+    memory_budget: int = 1_000_000_000
+    show_progressbar: bool = False
+    blocks: tuple[Block, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Plan the blocks once: every pass sees the same ones."""
+        bytes_per_row = self.n_channels * (self.array.dtype.itemsize + 8)  # native and a float copy
+        n_rows = self.memory_budget // _BLOCKS_PER_BUDGET // max(1, bytes_per_row)
+        n_rows = int(np.clip(n_rows, 1, _ROWS_FOR_PRODUCT))
+        object.__setattr__(self, "blocks", plan_blocks(self.array, n_rows=n_rows))
+
+    @property
+    def navigation_shape(self) -> tuple[int, ...]:
+        """Shape of the map in array order."""
+        return tuple(self.array.shape[:-1])
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of spectra."""
+        return int(np.prod(self.navigation_shape, dtype=np.int64))
+
+    @property
+    def n_channels(self) -> int:
+        """Number of energy channels E."""
+        return int(self.array.shape[-1])
+
+    def fold(self, function: Callable[..., Any], combine: Callable[[Any, Any], Any], *, label: str) -> Any:
+        """Reduce the map to one state.
+
+        Parameters
+        ----------
+        function
+            Called as ``function(rows, pixels)`` with the (n, E) spectra of a block in their own
+            dtype and their flat indices; returns the block's state.
+        combine
+            Adds two states; associative. The order is fixed, so results repeat bit for bit.
+        label
+            Text of the progress bar.
+
+        Returns
+        -------
+        the state of the whole map
+        """
+        import dask
+
+        task = dask.delayed(_run_block, pure=False)
+        add = dask.delayed(_fold_block, pure=False)
+        chains: list[Delayed] = []
+        # As many chains as workers: each holds one state, whatever the number of blocks.
+        for blocks in _contiguous_groups(self.blocks, _n_workers()):
+            state = task(self._read(blocks[0]), blocks[0].pixels(self.navigation_shape), function)
+            for block in blocks[1:]:
+                pixels = block.pixels(self.navigation_shape)
+                state = add(state, self._read(block), pixels, function, combine)
+            chains.append(state)
+        states = self._compute(chains, label)
+        result = states[0]
+        for state in states[1:]:
+            result = combine(result, state)
+        return result
+
+    def map_rows(self, function: Callable[..., np.ndarray], *, n_columns: int, label: str) -> np.ndarray:
+        """Map every spectrum to `n_columns` numbers, held in memory.
+
+        Parameters
+        ----------
+        function
+            Called as ``function(rows, pixels)``; returns an (n, n_columns) array.
+        n_columns
+            Numbers per spectrum.
+        label
+            Text of the progress bar.
+
+        Returns
+        -------
+        float32 array of shape (n_pixels, n_columns), pixels in C order
+        """
+        import dask
+
+        task = dask.delayed(_run_block, pure=False)
+        function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
+        parts = [
+            task(self._read(block), block.pixels(self.navigation_shape), function) for block in self.blocks
+        ]
+        result = np.empty((self.n_pixels, n_columns), dtype=np.float32)
+        for block, part in zip(self.blocks, self._compute(parts, label), strict=True):
+            result[block.pixels(self.navigation_shape)] = part
+        return result
+
+    def _read(self, block: Block) -> Delayed:
+        import dask
+
+        part = self.array[block.region]
+        if isinstance(part, np.ndarray):
+            return dask.delayed(_Rows(part), pure=False, traverse=False)
+        # One task per block: chunks that cut the energy axis are merged here and only here.
+        return part.rechunk(part.shape).to_delayed().reshape(-1)[0]
+
+    def _compute(self, tasks: list[Delayed], label: str) -> tuple[Any, ...]:
+        import dask
+
+        with _progress(label) if self.show_progressbar else nullcontext():
+            return dask.compute(*tasks, optimize_graph=True)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A view of the user's array that dask neither hashes nor copies."""
+
+    array: np.ndarray
+
+
+def _run_block(part: Any, pixels: np.ndarray, function: Callable[..., Any]) -> Any:
+    part = part.array if isinstance(part, _Rows) else part
+    with _openmp().limit(limits=1, user_api="openmp"):
+        return function(np.asarray(part).reshape(len(pixels), -1), pixels)
+
+
+@lru_cache(maxsize=1)
+def _openmp() -> ThreadpoolController:
+    """Return the control of OpenMP threads, which torch uses.
+
+    A worker that starts a team of its own keeps it, and from then on every small operation of a training
+    in this process waits twice as long for its threads. The limit holds for the calling thread only.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _fold_block(
+    state: Any,
+    part: Any,
+    pixels: np.ndarray,
+    function: Callable[..., Any],
+    combine: Callable[[Any, Any], Any],
+) -> Any:
+    return combine(state, _run_block(part, pixels, function))
+
+
+def _contiguous_groups(blocks: tuple[Block, ...], n_groups: int) -> list[tuple[Block, ...]]:
+    bounds = np.linspace(0, len(blocks), min(n_groups, len(blocks)) + 1).astype(int)
+    return [blocks[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def _n_workers() -> int:
+    """Return the threads of the active distributed client, else the cores of this machine."""
+    import sys
+
+    import dask
+
+    distributed = sys.modules.get("distributed")  # no client can exist where it was never imported
+    if distributed is not None:
+        try:
+            return max(1, sum(distributed.get_client().ncores().values()))
+        except ValueError:
+            pass
+    return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+
+
+def _progress(label: str):
+    from tqdm.dask import TqdmCallback
+
+    return TqdmCallback(desc=label, leave=False)
