@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from hyperspy_specml.estimators._dense import DenseFit, Track, fit_dense, score_latents
 from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.statistics import EMPTY, USED, RankCurve, choose_rank, paired
-from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.train._device import choose_device
-from hyperspy_specml.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from hyperspy_specml.streaming import SpectrumStream
+    from hyperspy_specml.train.config import TrainConfig
 
 _logger = logging.getLogger(__name__)
 
@@ -146,7 +151,9 @@ def decompose(
         fit = fit_dense(study, k, config, seed=seed, device=place, track=track)
     clock.stop("training")
     model = fit.model if fit else baseline
-    models = {f"{architecture} ({k})": fit.fold_model} if fit else {}
+    models: dict[str, SpectrumModel] = {f"{architecture} ({k})": fit.fold_model} if fit else {}
+    if fit and study.rank.chosen != k:  # the strongest PCA, not only the one of the same size
+        models[f"pca ({study.rank.chosen})"] = LinearModel(study.fold_axes.first(study.rank.chosen))
     candidates = _score(study, {**models, f"pca ({k})": fold_baseline})
     clock.stop("scoring")
     scores, baseline_scores = encode_all(
@@ -203,7 +210,8 @@ def _check_options(architecture: str, n_components: int | None) -> None:
         raise OptionError.unknown("architecture", architecture, ARCHITECTURES)
     if n_components is not None and (n_components != int(n_components) or n_components < 1):
         raise OptionError(
-            f"output_dimension={n_components!r} must be a whole number, 1 or more, or None (chosen by held-out score)."
+            f"output_dimension={n_components!r} must be a whole number, 1 or more, or None, which chooses "
+            "it by held-out score."
         )
 
 
@@ -226,13 +234,11 @@ def _score(study: Study, models: dict[str, SpectrumModel]) -> tuple[Candidate, .
     step = max(1, study.folds.choose.size // _SCORED_ELEMENTS)
     folds, fold_scores = study.folds.every(step), study.fold_scores[::step]
 
-    def scores_on(fold: str) -> dict[str, np.ndarray]:
-        return {
-            name: folds.score(fold, lambda rows, model=model: model.predict(fold_scores[rows]))
-            for name, model in models.items()
-        }
+    def scores_on(fold: str, model: SpectrumModel) -> np.ndarray:
+        return folds.score(fold, lambda rows: model.predict(fold_scores[rows]))
 
-    choose, report = scores_on("choose"), scores_on("report")
+    choose = {name: scores_on("choose", model) for name, model in models.items()}
+    report = {name: scores_on("report", model) for name, model in models.items()}
     reference = report[next(reversed(report))]
     found = []
     for name, scores in report.items():
@@ -247,7 +253,8 @@ class _Clock:
     """Seconds between stops, by the name of the stage that ended."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.now, self.seconds = now, {}
+        self.now = now
+        self.seconds: dict[str, float] = {}
         self.last = now()
 
     def stop(self, stage: str) -> None:

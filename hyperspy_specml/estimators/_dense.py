@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +18,12 @@ from hyperspy_specml.estimators._study import FRACTIONS, Study
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.statistics import N_PARTS, Folds, PrincipalAxes, canonical_signs
+from hyperspy_specml.train._device import one_thread
 from hyperspy_specml.train._loop import History, fit, refit
 from hyperspy_specml.train._pairs import SplitPairs
-from hyperspy_specml.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from hyperspy_specml.train.config import TrainConfig
 
 _logger = logging.getLogger(__name__)
 
@@ -73,23 +77,25 @@ def fit_dense(
     """
     for attempt in range(_TRIES):
         try:
-            return _fit_once(study, n_components, config, seed + 7919 * attempt, device, track)
+            with one_thread(device):
+                return _fit_once(study, n_components, config, seed + 7919 * attempt, device, track)
         except TrainingDivergedError as error:
             _logger.warning("Training diverged (%s); trying another seed.", error)
             reason = error
     raise TrainingDivergedError(
         f"decomposition_ae(architecture='dense') diverged with {_TRIES} seeds ({reason}). Train more gently, "
-        f"config=specml.TrainConfig(learning_rate={config.learning_rate / 10:g}); the baseline does not train: "
-        "decomposition_ae(architecture='pca')."
+        f"config=specml.TrainConfig(learning_rate={config.learning_rate / 10:g}); the baseline does not "
+        "train: decomposition_ae(architecture='pca')."
     )
 
 
 def score_latents(
     study: Study, n_components: int, config: TrainConfig, *, seed: int, device: torch.device, track: Track
 ) -> np.ndarray:
-    """Return the (m,) choosing-fold scores of an autoencoder trained briefly, to compare numbers of latents."""
+    """Return (m,) choosing-fold scores of an autoencoder trained briefly, to compare numbers of latents."""
     brief = dataclasses.replace(config, max_steps=max(1, config.max_steps // 2))
-    fold, network, _ = _train_on_fold(study, n_components, brief, seed, device, track)
+    with one_thread(device):
+        fold, network, _ = _train_on_fold(study, n_components, brief, seed, device, track)
     few, few_scores = _some(study, _SCORED_TO_CHOOSE)
     model = fold.plain_model(network)
     return few.score("choose", lambda rows: model.predict(few_scores[rows]))
@@ -110,8 +116,8 @@ def _fit_once(
         return DenseFit(start.model(start.network(config, seed, device)), fold_model, history)
     whole = dataclasses.replace(fold, axes=study.aligned, parts=study.parts, fractions=FRACTIONS)
     final = copy.deepcopy(network)
-    n_steps = max(1, round(_REFIT_SHARE * history.best_step))
-    refit(final, whole.loss(config, seed, device), config, n_steps=n_steps, track=track)
+    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+    refit(final, whole.loss(config, seed, device), path, track=track)
     return DenseFit(whole.model(final), fold_model, history)
 
 
@@ -125,8 +131,9 @@ def _train_on_fold(
     network = fold.network(config, seed, device)
     few, few_scores = _some(study, _SCORED_ELEMENTS)
 
-    def score(candidate: torch.nn.Module) -> float:
-        model = fold.plain_model(candidate)
+    model = fold.plain_model(network)
+
+    def score(_: torch.nn.Module) -> float:
         return float(few.score("choose", lambda rows: model.predict(few_scores[rows])).mean())
 
     return fold, network, fit(network, fold.loss(config, seed, device), config, score=score, track=track)
@@ -193,7 +200,7 @@ class _Training:
             generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
 
-    def plain_model(self, network: torch.nn.Module) -> DenseModel:
+    def plain_model(self, network: DenseNetwork) -> DenseModel:
         """Return the network as a model whose latents are as they come."""
         k = self.n_components
         return DenseModel(

@@ -6,13 +6,14 @@ n spectra, E channels in use, P compressed scores, K components.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from hyperspy_specml.nn import DenseNetwork
-from hyperspy_specml.statistics import PrincipalAxes
+if TYPE_CHECKING:
+    from hyperspy_specml.nn import DenseNetwork
+    from hyperspy_specml.statistics import PrincipalAxes
 
 
 class SpectrumModel(Protocol):
@@ -147,7 +148,7 @@ class DenseModel:
         return (scores.cpu().numpy() * self.scale + self.centre).astype(np.float32)
 
     def components(self) -> np.ndarray:
-        """Return (K, E): half the change of the decoded spectrum from -1 to +1 standard deviation of a latent."""
+        """Return (K, E): half the change of the decoded spectrum from -1 to +1 deviation of a latent."""
         steps = np.diag(self.spread)
         change = self.decode_scores(steps).astype(np.float64) - self.decode_scores(-steps)
         return 0.5 * change @ self.axes.components()

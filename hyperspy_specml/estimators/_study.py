@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,10 +22,12 @@ from hyperspy_specml.statistics import (
     Folds,
     Moments,
     NoiseEstimate,
+    PoissonGaussianNoise,
     PrincipalAxes,
     RankCurve,
     Survey,
     bi_cross_validation,
+    channel_weights,
     estimate_noise,
     fold_correlation,
     holds_out,
@@ -36,15 +39,17 @@ from hyperspy_specml.statistics import (
     rank_curve,
     survey_spectra,
 )
-from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from hyperspy_specml.streaming import SpectrumStream
+    from hyperspy_specml.train.config import TrainConfig
 
 _logger = logging.getLogger(__name__)
 
 FRACTIONS = np.array([TRAIN / N_PARTS] * N_PARTS + [CHOOSE, REPORT])
 _LEAST_SPECTRA = 4
 _MOST_AXES = 128
-_APPROXIMATE_BELOW = 10.0  # primary counts per channel: fewer are not normal enough to split like normals
+_LEAST_PRIMARY = 10.0  # counts per channel: fewer are not normal enough to be split like normals
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,7 @@ def study_spectra(
     model = estimate.model
     fold_axes = principal_axes(_train_moments(folds), model, n_axes=_MOST_AXES, centre=config.centre)
     edge = noise_edge(
-        survey.sample, survey.sample_pixels, model, fold_axes.weights,
+        survey.sample, survey.sample_pixels, model, channel_weights(survey.moments.mean, model),
         n_spectra=survey.moments.n, seed=seed, mean=estimate.mean,
     )  # fmt: skip
     ratio = (1 + np.sqrt(n_channels / n_sample)) / (1 + np.sqrt(n_channels / survey.moments.n))
@@ -186,8 +191,9 @@ def _judge_hold_out(study: Study) -> Study:
     noise = study.estimate.model
     if not holds_out(correlation):
         _logger.warning(
-            "The noise model does not hold (residual halves correlate by %.2f): held-out scores are not valid, "
-            "the rank is chosen by bi-cross-validation. Name the right model with noise=, or use raw counts.",
+            "The noise model does not hold (residual halves correlate by %.2f): held-out scores are not "
+            "valid, the rank is chosen by bi-cross-validation. Name the right model with noise=, or use raw "
+            "counts.",
             correlation,
         )
         white = study.survey.sample[:: max(1, len(study.survey.sample) // 2048)][:2048].astype(np.float32)
@@ -196,9 +202,12 @@ def _judge_hold_out(study: Study) -> Study:
             block=max(8, 4 * len(noise.correlation)), seed=study.seed,
         )  # fmt: skip
         return replace(study, correlation=correlation, hold_out="none", rank=rank)
-    primary = np.median(study.folds.mean) / noise.gain if getattr(noise, "gain", 0) > 0 else np.inf
-    exact = noise.name != "poisson-gaussian" or primary > _APPROXIMATE_BELOW
-    return replace(study, correlation=correlation, hold_out="exact" if exact else "approximate")
+    few = (
+        isinstance(noise, PoissonGaussianNoise)
+        and noise.gain > 0
+        and np.median(study.folds.mean) < _LEAST_PRIMARY * noise.gain
+    )
+    return replace(study, correlation=correlation, hold_out="approximate" if few else "exact")
 
 
 def _check_enough(survey: Survey, n_needed: int) -> None:
@@ -206,8 +215,8 @@ def _check_enough(survey: Survey, n_needed: int) -> None:
     needed = max(_LEAST_SPECTRA, n_needed + 1)
     if n_spectra < needed or n_channels <= n_needed:
         raise TooFewSpectraError(
-            f"{n_needed} components need at least {needed} spectra and {n_needed + 1} channels that can be used, "
-            f"but there are {n_spectra} and {n_channels} ({survey.counts()}). Ask for fewer with "
+            f"{n_needed} components need at least {needed} spectra and {n_needed + 1} channels that can be "
+            f"used, but there are {n_spectra} and {n_channels} ({survey.counts()}). Ask for fewer with "
             "output_dimension=1, or mask less."
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 
@@ -48,7 +50,7 @@ class DenseNetwork(nn.Module):
 def _perceptron(n_in: int, n_out: int, n_hidden: int, n_layers: int) -> nn.Sequential:
     widths = [n_in] + [n_hidden] * n_layers
     layers: list[nn.Module] = []
-    for a, b in zip(widths[:-1], widths[1:], strict=True):
+    for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.GELU()]
     last = nn.Linear(n_hidden, n_out)
     nn.init.zeros_(last.weight)

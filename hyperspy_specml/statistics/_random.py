@@ -32,9 +32,9 @@ def uniform(seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray) ->
     pixels, channels
         Integer arrays that broadcast; the result has their common shape.
     """
-    key = _mix(_mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) + np.uint64(stream + 1) * _GOLDEN)
     counter = (pixels.astype(np.uint64) << _CHANNEL_BITS) + channels.astype(np.uint64)
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+        key = _mix(_mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) + np.uint64(stream + 1) * _GOLDEN)
         bits = _mix(key + counter * _GOLDEN)
     return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import torch
+from threadpoolctl import threadpool_limits
 
 from hyperspy_specml.exceptions import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,3 +39,17 @@ def choose_device(name: str) -> torch.device:
             f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). Use device='auto' or 'cpu'."
         ) from error
     return device
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Run small operations on one CPU core; no limit on other devices.
+
+    A batch is too small to share: two threads gain a fifth on an idle machine and lose a factor on a busy
+    one, waiting for each other. One thread also gives the same bits on any number of cores.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    with threadpool_limits(limits=1, user_api="openmp"):
+        yield

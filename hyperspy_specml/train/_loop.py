@@ -6,15 +6,21 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.train.config import TrainConfig
 
-_WARM_UP = 0.1  # share of the steps
+if TYPE_CHECKING:
+    from hyperspy_specml.train.config import TrainConfig
+
+_WARM_UP = 50  # steps
+_SLOWER = 0.3  # factor of the learning rate on a plateau
+_SLOWEST = 0.03  # share of the learning rate below which a plateau ends the training
 _EXPLODED = 1e4  # times the first loss
+_WEIGHT_DECAY = 1e-2
 
 Loss = Callable[[nn.Module], Tensor]
 """Draws a batch, runs the network on it and returns the mean loss."""
@@ -33,6 +39,8 @@ class History:
         At each evaluation: the step, the mean training loss since the one before, the held-out score.
     best_step
         Step of the smallest score; the network is the one of this step. 0: the start was never beaten.
+    path
+        (learning rate, steps) of the stretches that led to it.
     interrupted
         Whether the user stopped the training.
     """
@@ -41,6 +49,7 @@ class History:
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     best_step: int = 0
+    path: tuple[tuple[float, int], ...] = ()
     interrupted: bool = False
 
     def record(self, step: int, loss: float, score: float) -> bool:
@@ -53,10 +62,6 @@ class History:
             self.best_step = step
         return best
 
-    def waited(self) -> int:
-        """Return the number of evaluations since the best one."""
-        return len(self.scores) - 1 - self.scores.index(min(self.scores))
-
 
 def fit(
     network: nn.Module,
@@ -67,6 +72,9 @@ def fit(
     track: Callable[[range], Iterable[int]],
 ) -> History:
     """Train until the held-out score stops falling; leave the network at its best step.
+
+    On a plateau the training goes back to the best network and on from there in smaller steps: noisy data,
+    which large steps spoil at once, and clear data, which need many of them, find their own rate.
 
     Parameters
     ----------
@@ -93,62 +101,85 @@ def fit(
     history = History()
     history.record(0, math.nan, score(network))
     best = copy.deepcopy(network.state_dict())
+    rate, since_best, waited = config.learning_rate, 0, 0
+    trainer = _Trainer(network, loss, rate)
     try:
-        for step, mean_loss in _steps(network, loss, config, config.max_steps, track):
-            if history.record(step, mean_loss, score(network)):
+        for step in track(range(1, config.max_steps + 1)):
+            trainer.step()
+            since_best += 1
+            if step % config.evaluate_every and step != config.max_steps:
+                continue
+            if history.record(step, trainer.mean_loss(), score(network)):
                 best = copy.deepcopy(network.state_dict())
-            elif history.waited() >= config.patience:
-                break
+                history.path = (*history.path, (rate, since_best))
+                since_best, waited = 0, 0
+            elif (waited := waited + 1) >= config.patience:
+                rate *= _SLOWER
+                if rate < _SLOWEST * config.learning_rate:
+                    break
+                network.load_state_dict(best)
+                trainer = _Trainer(network, loss, rate)
+                since_best, waited = 0, 0
     except KeyboardInterrupt:
         history.interrupted = True
     network.load_state_dict(best)
+    network.eval()
     return history
 
 
 def refit(
     network: nn.Module,
     loss: Loss,
-    config: TrainConfig,
+    path: Iterable[tuple[float, int]],
     *,
-    n_steps: int,
     track: Callable[[range], Iterable[int]],
 ) -> None:
-    """Train for a number of steps that was chosen before, with the whole schedule in them and no scoring."""
-    for _ in _steps(network, loss, config, n_steps, track):
-        pass
+    """Train along a path of (learning rate, steps) that was found before; nothing is scored."""
+    rates = [rate for rate, n_steps in path for _ in range(n_steps)]
+    trainer = _Trainer(network, loss, rates[0])
+    for step in track(range(len(rates))):
+        trainer.step(rates[step])
+    trainer.mean_loss()
+    network.eval()
 
 
-def _steps(
-    network: nn.Module, loss: Loss, config: TrainConfig, n_steps: int, track: Callable[[range], Iterable[int]]
-) -> Iterable[tuple[int, float]]:
-    """Take steps; yield (step, mean loss) every ``config.evaluate_every`` of them and after the last."""
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps))
-    losses: list[Tensor] = []
-    first: float | None = None
-    for step in track(range(1, n_steps + 1)):
-        network.train()
-        value = loss(network)
-        optimizer.zero_grad(set_to_none=True)
+class _Trainer:
+    """Network, loss and optimiser, taking one step at a time."""
+
+    def __init__(self, network: nn.Module, loss: Loss, rate: float) -> None:
+        self.network, self.loss, self.rate = network, loss, rate
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY, fused=True
+        )
+        self.losses: list[Tensor] = []
+        self.n_steps = 0
+        self.first: float | None = None
+
+    def step(self, rate: float | None = None) -> None:
+        """Take one step, at the given learning rate or the one of the start; the first steps are smaller."""
+        self.n_steps += 1
+        warm = min(1.0, self.n_steps / _WARM_UP)
+        for group in self.optimizer.param_groups:
+            group["lr"] = warm * (self.rate if rate is None else rate)
+        self.network.train()
+        value = self.loss(self.network)
+        self.optimizer.zero_grad(set_to_none=True)
         value.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(value.detach())  # .item() at every step would wait for a GPU
-        if step % config.evaluate_every == 0 or step == n_steps:
-            mean = torch.stack(losses).mean().item()
-            first = mean if first is None else first
-            if not math.isfinite(mean) or mean > _EXPLODED * max(first, 1e-30):
-                raise TrainingDivergedError(f"the loss became {mean:g} at step {step}")
-            losses.clear()
-            network.eval()
-            yield step, mean
+        self.optimizer.step()
+        self.losses.append(value.detach())  # .item() at every step would wait for a GPU
 
+    def mean_loss(self) -> float:
+        """Return the mean loss since the last call.
 
-def _rate(step: int, n_steps: int) -> float:
-    """Return the share of the learning rate: a linear rise, then half a cosine down to 1 %."""
-    progress = step / n_steps
-    if progress < _WARM_UP:
-        return (step + 1) / (_WARM_UP * n_steps + 1)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - _WARM_UP) / (1 - _WARM_UP))))
+        Raises
+        ------
+        TrainingDivergedError
+            It is not finite or exploded.
+        """
+        mean = torch.stack(self.losses).mean().item()
+        self.losses.clear()
+        self.network.eval()
+        self.first = mean if self.first is None else self.first
+        if not math.isfinite(mean) or mean > _EXPLODED * max(self.first, 1e-30):
+            raise TrainingDivergedError(f"the loss became {mean:g} after {self.n_steps} steps")
+        return mean

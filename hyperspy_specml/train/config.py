@@ -14,7 +14,7 @@ class TrainConfig:
     Parameters
     ----------
     learning_rate
-        Largest step size of the optimiser (AdamW); it rises to it and falls again along a cosine.
+        Step size of the optimiser (AdamW) at the start; a plateau of the held-out score makes it smaller.
     batch_size
         Spectra per step.
     max_steps
@@ -22,11 +22,9 @@ class TrainConfig:
     evaluate_every
         Steps between two scores on the choosing fold.
     patience
-        Training stops after this many scores in a row without a better one.
+        Scores in a row without a better one that make a plateau; the fourth plateau ends the training.
     n_hidden, n_layers
         Width and number of the hidden layers of encoder and decoder.
-    weight_decay
-        Decoupled weight decay of the optimiser.
     centre
         Subtract the mean spectrum before PCA (the textbook's), not only whiten (HyperSpy's default).
     memory_budget
@@ -45,10 +43,9 @@ class TrainConfig:
     batch_size: int = 512
     max_steps: int = 3000
     evaluate_every: int = 100
-    patience: int = 10
+    patience: int = 4
     n_hidden: int = 128
     n_layers: int = 2
-    weight_decay: float = 1e-2
     centre: bool = False
     memory_budget: int = 1_000_000_000
     kernel: str = "auto"

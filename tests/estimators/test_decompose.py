@@ -1,0 +1,202 @@
+"""Decompositions of arrays: what they find, and what they must not have looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from hyperspy_specml.datasets import fe_l_map
+from hyperspy_specml.estimators import decompose, fit_dense, study_spectra
+from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.statistics import principal_axes
+from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.train.config import TrainConfig
+
+SHORT = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=16)
+CPU = torch.device("cpu")
+
+
+def everything(steps):
+    return steps
+
+
+def planted_counts(shape=(24, 20), n_channels=64, rank=3, dose=4.0, seed=0):
+    """Counts of a map with `rank` endmembers whose abundances vary freely."""
+    rng = np.random.default_rng(seed)
+    centres = np.linspace(8, n_channels - 8, rank)
+    endmembers = 0.2 + 5 * np.exp(-0.5 * ((np.arange(n_channels) - centres[:, None]) / 3) ** 2)
+    abundances = rng.dirichlet(np.ones(rank), size=shape)
+    expected = dose * abundances @ endmembers
+    return rng.poisson(expected), expected
+
+
+@pytest.fixture(scope="module")
+def study():
+    counts, _ = planted_counts()
+    return study_spectra(SpectrumStream(counts.astype(np.uint16)), n_needed=3, config=SHORT)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (100,)])
+def test_pure_noise_has_rank_one(shape):
+    counts = np.random.default_rng(1).poisson(0.1, (*shape, 2048)).astype(np.uint8)
+    found = decompose(SpectrumStream(counts), architecture="pca", config=SHORT)
+
+    assert found.study.estimate.model.name == "poisson"
+    assert found.rank.chosen == 1
+    assert found.study.hold_out == "exact"
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_the_planted_rank_is_chosen_on_held_out_counts(rank):
+    counts, _ = planted_counts(rank=rank, dose=8.0)
+    found = decompose(SpectrumStream(counts), architecture="pca", config=SHORT)
+
+    assert found.rank.chosen == rank
+    assert int((found.study.axes.eigenvalues > found.study.edge).sum()) == rank
+
+
+def test_the_axes_of_the_folds_come_from_the_training_counts_alone(study):
+    train = sum(part.astype(np.float64) for part in study.folds.parts) / 0.7
+    moments = dataclasses.replace(
+        study.survey.moments, n=len(train), sums=train.sum(axis=0), products=train.T @ train
+    )
+    expected = principal_axes(moments, study.estimate.model, n_axes=3)
+
+    np.testing.assert_allclose(study.fold_axes.first(3).vectors, expected.vectors, atol=1e-7)
+    np.testing.assert_allclose(study.fold_scores[:, :3], expected.project(train), rtol=1e-4, atol=1e-3)
+
+
+def test_the_report_fold_chooses_nothing(study):
+    # Other counts in the report fold must not change one bit of the fold's model.
+    garbage = dataclasses.replace(
+        study, folds=dataclasses.replace(study.folds, report=study.folds.report[::-1])
+    )
+    fits = [fit_dense(s, 2, SHORT, seed=0, device=CPU, track=everything) for s in (study, garbage)]
+
+    np.testing.assert_array_equal(
+        fits[0].fold_model.predict(study.fold_scores), fits[1].fold_model.predict(study.fold_scores)
+    )
+
+
+def test_the_parts_of_all_counts_sum_to_the_scores_of_the_data(study):
+    np.testing.assert_allclose(
+        study.parts.sum(axis=1), study.aligned.project(study.survey.sample), rtol=1e-3, atol=2e-3
+    )
+
+
+def test_aligned_axes_span_the_space_of_the_axes_of_all_counts(study):
+    a, b = study.axes.vectors, study.aligned.vectors
+    np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_canonical_latents_are_uncorrelated_sorted_and_change_no_prediction(study, k):
+    fit = fit_dense(study, k, SHORT, seed=0, device=CPU, track=everything)
+    model = fit.model
+    rows = study.survey.sample
+    latents = model.encode(rows)
+
+    covariance = np.atleast_2d(np.cov(latents.T))
+    np.testing.assert_allclose(covariance, np.diag(model.spread**2), atol=0.02 * covariance.max())
+    assert np.all(np.diff(model.spread) <= 0)
+    plain = dataclasses.replace(model, rotation=np.eye(k), origin=np.zeros(k))
+    np.testing.assert_allclose(model.decode(latents), plain.decode(plain.encode(rows)), rtol=1e-3, atol=1e-3)
+
+
+def test_components_of_the_autoencoder_are_its_response_to_one_deviation(study):
+    model = fit_dense(study, 2, SHORT, seed=0, device=CPU, track=everything).model
+    step = np.array([[0, model.spread[1]]])
+    by_hand = 0.5 * (model.decode(step) - model.decode(-step))
+
+    np.testing.assert_allclose(model.components()[1], by_hand[0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
+    counts, _ = planted_counts()
+    runs = [decompose(SpectrumStream(counts), n_components=2, config=SHORT, seed=seed) for seed in (0, 0, 1)]
+
+    np.testing.assert_array_equal(runs[0].scores, runs[1].scores)
+    assert not np.array_equal(runs[0].scores, runs[2].scores)
+
+
+def test_a_fit_leaves_the_global_random_state_alone():
+    counts, _ = planted_counts()
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002 - the state of users who rely on it
+    expected = torch.rand(1), np.random.get_state()[1].copy()  # noqa: NPY002
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    decompose(SpectrumStream(counts), n_components=2, config=SHORT)
+
+    assert torch.rand(1) == expected[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], expected[1])  # noqa: NPY002
+
+
+def test_the_autoencoder_beats_the_best_pca_on_an_edge_that_shifts():
+    simulated = fe_l_map((40, 40), n_channels=256, dose=60.0)
+    counts, clean = simulated.signal.data, simulated.clean.data.reshape(-1, 256)
+    found = decompose(SpectrumStream(counts), n_components=4, config=TrainConfig(max_steps=1500))
+    error = np.sqrt(np.mean((found.model.decode(found.scores) - clean) ** 2))
+
+    rows = counts.reshape(-1, 256)
+    baseline = decompose(SpectrumStream(counts), architecture="pca", n_components=10, config=SHORT)
+    axes = baseline.study.axes
+    best_pca = min(
+        np.sqrt(np.mean((axes.first(k).spectra(axes.first(k).project(rows)) - clean) ** 2))
+        for k in range(1, 11)
+    )
+    assert error < 0.95 * best_pca
+    model, pca = found.candidates[0], found.candidates[-1]
+    assert model.difference < -5 * model.standard_error  # the held-out score says so too
+    assert pca.difference == 0
+
+
+def test_the_number_of_latents_is_chosen_by_held_out_score():
+    counts, _ = planted_counts(rank=2, dose=8.0)
+    found = decompose(SpectrumStream(counts), config=SHORT)
+
+    assert found.model.n_components == found.rank.chosen <= 2
+
+
+def test_a_sample_smaller_than_the_map_finds_nearly_the_same():
+    counts, _ = planted_counts(shape=(60, 50), dose=8.0)
+    budget = 3 * 4 * 64 * 8 * 1000  # room for 1000 of 3000 spectra of 64 channels, 8 bytes each
+    found = decompose(
+        SpectrumStream(counts, memory_budget=budget), architecture="pca", n_components=3, config=SHORT
+    )
+    whole = decompose(SpectrumStream(counts), architecture="pca", n_components=3, config=SHORT)
+
+    assert len(found.study.folds.choose) == 1000
+    assert found.rank.chosen == 3
+    np.testing.assert_allclose(
+        found.scores, whole.scores, rtol=1e-4, atol=1e-3
+    )  # axes are those of all spectra
+
+
+def test_spectra_with_more_counts_weigh_less_in_proportion(study):
+    sums = sum(part.sum(axis=1) for part in study.folds.parts).astype(float)
+    product = study.spectrum_weights * sums
+    np.testing.assert_allclose(product, product.mean(), rtol=0.02)
+
+
+def test_a_model_trained_on_parts_predicts_on_the_scale_of_the_whole(study):
+    fit = fit_dense(study, 3, SHORT, seed=0, device=CPU, track=everything)
+    total = study.survey.sample.sum()
+    assert fit.model.decode(fit.model.encode(study.survey.sample)).sum() == pytest.approx(total, rel=0.02)
+    assert fit.fold_model.predict(study.fold_scores).sum() == pytest.approx(total, rel=0.02)
+
+
+def test_too_few_spectra_for_the_components_are_refused_with_the_numbers():
+    counts, _ = planted_counts(shape=(5,))
+    with pytest.raises(TooFewSpectraError, match="at least 9 spectra and 9 channels"):
+        decompose(SpectrumStream(counts), n_components=8, config=SHORT)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5])
+def test_a_number_of_components_that_is_none_is_refused(k):
+    counts, _ = planted_counts(shape=(5,))
+    with pytest.raises(OptionError, match="whole number"):
+        decompose(SpectrumStream(counts), n_components=k, config=SHORT)
