@@ -222,9 +222,10 @@ def _choose_latents(
     most = min(_MOST_LATENTS, study.rank.chosen)
     curve: list[np.ndarray] = []
     for k in range(1, most + 1):
-        curve.append(score_latents(study, k, config, seed=seed, device=device, track=track))
+        scores, interrupted = score_latents(study, k, config, seed=seed, device=device, track=track)
+        curve.append(scores)
         best = int(np.argmin([scores.mean() for scores in curve]))
-        if k - 1 - best >= _PATIENCE_LATENTS:
+        if interrupted or k - 1 - best >= _PATIENCE_LATENTS:
             break
     return choose_rank(np.arange(1, len(curve) + 1), np.array(curve), study.rank.method)
 

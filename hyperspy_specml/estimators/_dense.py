@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,8 +32,10 @@ _SCORED_TO_CHOOSE = 1 << 23  # deviances per number of latents: these decide, so
 _REFIT_SHARE = (
     1 / 3
 )  # of the chosen steps: the fold's network goes on with all counts, it does not start anew
+_BRIEF = 5  # times fewer steps tell which number of latents is best
 _TRIES = 3  # seeds before a divergence is final
 
+T = TypeVar("T")
 Track = Callable[[range], Iterable[int]]
 
 
@@ -75,10 +77,40 @@ def fit_dense(
     TrainingDivergedError
         The loss diverged with every seed tried.
     """
+    return _with_other_seeds(
+        lambda other: _fit_once(study, n_components, config, other, device, track), config, seed, device
+    )
+
+
+def score_latents(
+    study: Study, n_components: int, config: TrainConfig, *, seed: int, device: torch.device, track: Track
+) -> tuple[np.ndarray, bool]:
+    """Train an autoencoder briefly, to compare numbers of latents.
+
+    Returns
+    -------
+    (m,) choosing-fold scores, and whether the user interrupted the training
+
+    Raises
+    ------
+    TrainingDivergedError
+        The loss diverged with every seed tried.
+    """
+    brief = dataclasses.replace(config, max_steps=max(1, config.max_steps // _BRIEF))
+    fold, network, history = _with_other_seeds(
+        lambda other: _train_on_fold(study, n_components, brief, other, device, track), config, seed, device
+    )
+    few, few_scores = _some(study, _SCORED_TO_CHOOSE)
+    model = fold.plain_model(network)
+    return few.score("choose", lambda rows: model.predict(few_scores[rows])), history.interrupted
+
+
+def _with_other_seeds(train: Callable[[int], T], config: TrainConfig, seed: int, device: torch.device) -> T:
+    """Train, with other seeds where it diverges."""
     for attempt in range(_TRIES):
         try:
             with one_thread(device):
-                return _fit_once(study, n_components, config, seed + 7919 * attempt, device, track)
+                return train(seed + 7919 * attempt)
         except TrainingDivergedError as error:
             _logger.warning("Training diverged (%s); trying another seed.", error)
             reason = error
@@ -87,18 +119,6 @@ def fit_dense(
         f"config=specml.TrainConfig(learning_rate={config.learning_rate / 10:g}); the baseline does not "
         "train: decomposition_ae(architecture='pca')."
     )
-
-
-def score_latents(
-    study: Study, n_components: int, config: TrainConfig, *, seed: int, device: torch.device, track: Track
-) -> np.ndarray:
-    """Return (m,) choosing-fold scores of an autoencoder trained briefly, to compare numbers of latents."""
-    brief = dataclasses.replace(config, max_steps=max(1, config.max_steps // 2))
-    with one_thread(device):
-        fold, network, _ = _train_on_fold(study, n_components, brief, seed, device, track)
-    few, few_scores = _some(study, _SCORED_TO_CHOOSE)
-    model = fold.plain_model(network)
-    return few.score("choose", lambda rows: model.predict(few_scores[rows]))
 
 
 def _fit_once(

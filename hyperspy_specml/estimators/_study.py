@@ -114,7 +114,8 @@ class Study:
             return np.ones(len(self.folds.choose), np.float32)
         sums = np.concatenate([self.folds.train(r).sum(axis=1, dtype=np.float64) for r in self.folds.slabs()])
         dose = np.clip(sums / TRAIN / total, 0.05, None)
-        at_mean = np.maximum(noise.variance(mean), 1e-30)
+        at_mean = noise.variance(mean)
+        at_mean = np.maximum(at_mean, 1e-6 * at_mean.mean())
         levels = np.geomspace(dose.min(), dose.max() * (1 + 1e-9), 64)
         spread = np.array([np.mean(noise.variance(level * mean) / at_mean) for level in levels])
         return (1 / np.interp(dose, levels, spread)).astype(np.float32)
@@ -185,9 +186,13 @@ def study_spectra(
 def _judge_hold_out(study: Study) -> Study:
     """Find out whether the folds are independent; where they are not, choose the rank in another way."""
     k = study.rank.chosen
-    fold_scores = study.fold_scores
     axes = study.fold_axes.first(k)
-    correlation = fold_correlation(study.folds, lambda rows: axes.spectra(fold_scores[rows, :k]))
+    halves = study.fold_parts[:, :, :k].reshape(-1, 2, N_PARTS // 2, k).sum(axis=2) / np.float32(TRAIN / 2)
+    correlation = fold_correlation(
+        study.folds,
+        lambda rows: axes.spectra(halves[rows, 0]),
+        lambda rows: axes.spectra(halves[rows, 1]),
+    )
     noise = study.estimate.model
     if not holds_out(correlation):
         _logger.warning(
