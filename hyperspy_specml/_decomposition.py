@@ -3,148 +3,170 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators import Decomposition, LinearModel, SpectrumModel, decompose, encode_all
-from hyperspy_specml.exceptions import BaselineBetterWarning, EnergyAxisMismatchError, OptionError
-from hyperspy_specml.report import Report, report_on
-from hyperspy_specml.results import DecompositionResult, Source, expand_channels
-from hyperspy_specml.signals import axis_spec, energy_axis
-from hyperspy_specml.statistics import MASKED, NOT_FINITE, USED
-from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.trained import TrainedModel
+from hyperspy_specml.estimators import EncodeRows, decompose
+from hyperspy_specml.exceptions import (
+    BaselineBetterWarning,
+    EnergyAxisMismatchError,
+    OptionError,
+    TooFewSpectraError,
+)
+from hyperspy_specml.results import DecompositionResult, Report, TrainedModel
+from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels
+from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED
 
 if TYPE_CHECKING:
-    from hyperspy.signal import BaseSignal
+    from collections.abc import Iterator
 
-    from hyperspy_specml.signals import Spectra
-    from hyperspy_specml.train.config import TrainConfig
+    from hyperspy_specml._call import Call
+    from hyperspy_specml.results._source import Source
 
 _logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call of the method: its signal, what was read of it, and how to run."""
-
-    signal: BaseSignal
-    spectra: Spectra
-    config: TrainConfig
-    show_progressbar: bool | None
-
-    def stream(self) -> SpectrumStream:
-        """Return the spectra as a stream."""
-        return SpectrumStream(self.spectra.array, self.config.memory_budget, self.show())
-
-    def show(self) -> bool:
-        """Return whether progress is shown: what the user says, else HyperSpy's preference."""
-        import hyperspy.api as hs
-
-        return (
-            hs.preferences.General.show_progressbar
-            if self.show_progressbar is None
-            else self.show_progressbar
-        )
-
-    def track(self, steps: range) -> Iterable[int]:
-        """Show training steps in HyperSpy's progress bar."""
-        from hyperspy.external.progressbar import progressbar
-
-        return progressbar(steps, desc="Train", leave=False, disable=not self.show())
+_STATES = {USED: "used", MASKED: "masked", NOT_FINITE: "not finite", EMPTY: "empty", SATURATED: "saturated"}
+_MANY_SATURATED = 0.1  # of the spectra: then a map is scored by values that were not measured
 
 
 def fit(
-    call: Call, *, architecture: str, n_components: int | None, noise: str, seed: int, device: str
+    call: Call,
+    *,
+    output_dimension: int | None,
+    architecture: str,
+    noise: str,
+    random_state: int,
+    device: str,
 ) -> DecompositionResult:
     """Fit a decomposition and wrap it."""
+    spectra = call.source.spectra
     found = decompose(
-        call.stream(), architecture=architecture, n_components=n_components, noise=noise,
-        masks=(call.spectra.navigation_mask, call.spectra.signal_mask), config=call.config, seed=seed,
+        call.stream(), architecture=architecture, n_components=output_dimension, noise=noise,
+        masks=(spectra.navigation_mask, spectra.signal_mask), config=call.config, seed=random_state,
         device=device, track=call.track,
     )  # fmt: skip
-    report = report_on(found)
-    _logger.info("%s: %s", architecture, report.verdict())
+    report = Report.of(found)
+    _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
     if report.baseline_is_better():
         warnings.warn(
             f"decomposition_ae(architecture={architecture!r}): {report.verdict()}",
             BaselineBetterWarning,
-            stacklevel=3,
+            stacklevel=3,  # the user's line
         )
-    trained = TrainedModel(
-        found.model,
+    baseline = TrainedModel(
         found.baseline,
-        found.study.survey.channel_state,
-        axis_spec(energy_axis(call.signal)),
-        report,
+        channel_state=found.study.survey.channel_state,
+        energy_axis=axis_spec(energy_axis(call.signal)),
+        title=call.source.title,
+        report=report.of_baseline(),
+        baseline=None,
     )
-    return wrap(call, trained, found.scores, found.baseline_scores, report, _baseline_report(report, found))
+    trained = replace(baseline, spectrum_model=found.model, report=report, baseline=baseline)
+    return _wrap(call.source, trained, iter((found.scores, found.baseline_scores)))
 
 
-def apply(call: Call, trained: TrainedModel, *, output_dimension: int | None) -> DecompositionResult:
+def apply(
+    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str
+) -> DecompositionResult:
     """Apply a trained model to another map: one pass, nothing fitted."""
-    k = trained.spectrum_model.n_components
-    if output_dimension not in (None, k):
+    _check_model(call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise)
+    start = time.perf_counter()
+    models = [m.spectrum_model for m in (trained, trained.baseline) if m]
+    n_columns = sum(m.n_components for m in models) + 1
+    block = _LookAndEncode(EncodeRows(tuple(models), trained.channel_state == USED))
+    table = call.stream().map_rows(block, n_columns=n_columns, label="Project")
+    scores, state = table[:, :-1], table[:, -1].astype(np.uint8)
+    mask = call.source.spectra.navigation_mask
+    if mask is not None:
+        state[mask.reshape(-1)] = MASKED
+        scores[state == MASKED] = np.nan
+    pixels = {name: int((state == code).sum()) for code, name in _STATES.items() if (state == code).any()}
+    _check_pixels(pixels, call)
+    trained = _applied(trained, pixels, {"projection": time.perf_counter() - start})
+    return _wrap(call.source, trained, iter(np.split(scores, len(models), axis=1)))
+
+
+@dataclass(frozen=True)
+class _LookAndEncode:
+    """The block function of a pass over an unknown map: scores, and in the last column the state."""
+
+    encode: EncodeRows
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        values = rows[:, self.encode.channels]
+        state = np.full(len(values), USED)
+        if values.dtype.kind == "f":
+            state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
+        else:
+            state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
+        state[~values.any(axis=1)] = EMPTY
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN is the right score of such a spectrum
+            scores = self.encode(rows, pixels)
+        scores[state == NOT_FINITE] = np.nan
+        scores[state == EMPTY] = 0
+        return np.column_stack([scores, state])
+
+
+def _check_model(
+    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str
+) -> None:
+    """Refuse what is no model for this map, and arguments that would be ignored."""
+    if not isinstance(trained, TrainedModel):
         raise OptionError(
-            f"decomposition_ae({output_dimension}, model=...): the model has {k} components. Leave output_dimension out."
+            f"decomposition_ae(model=...) needs a trained model, result.model, not {type(trained).__name__}."
         )
-    _check_axis(call, trained)
-    pixel_state = np.zeros(int(np.prod(call.spectra.array.shape[:-1])), np.uint8)
-    if call.spectra.navigation_mask is not None:
-        pixel_state[call.spectra.navigation_mask.reshape(-1)] = MASKED
-    channels = trained.channel_state == USED
-    models = (trained.spectrum_model, trained.baseline)
-    scores, baseline_scores = encode_all(call.stream(), models, pixel_state, channels)
-    pixel_state[~np.isfinite(scores).all(axis=1) & (pixel_state == USED)] = NOT_FINITE
-    baseline = replace(trained.report, architecture="pca", candidates=trained.report.candidates[-1:])
-    return wrap(call, trained, scores, baseline_scores, trained.report, baseline)
-
-
-def wrap(
-    call: Call, trained: TrainedModel, scores: np.ndarray, baseline_scores: np.ndarray, report: Report,
-    baseline_report: Report,
-) -> DecompositionResult:  # fmt: skip
-    """Make the result and its baseline from arrays."""
-    source = Source(call.signal, call.spectra)
-    baseline = _result(source, trained, trained.baseline, baseline_scores, baseline_report, None)
-    if trained.spectrum_model is trained.baseline:
-        return replace(baseline, baseline=replace(baseline))
-    return _result(source, trained, trained.spectrum_model, scores, report, baseline)
-
-
-def _result(
-    source: Source, trained: TrainedModel, model: SpectrumModel, scores: np.ndarray, report: Report,
-    baseline: DecompositionResult | None,
-) -> DecompositionResult:  # fmt: skip
-    components = expand_channels(model.components(), trained.channel_state)
-    return DecompositionResult(
-        source.maps(scores, report), source.component_spectra(components, report), report,
-        replace(trained, spectrum_model=model), baseline, source,
-    )  # fmt: skip
-
-
-def _baseline_report(report: Report, found: Decomposition) -> Report:
-    """Return the report of the baseline alone."""
-    if isinstance(found.model, LinearModel):
-        return report
-    return replace(
-        report, architecture="pca", candidates=report.candidates[-1:], chosen=report.candidates[-1].name,
-        rank=found.study.rank, steps=(), step_scores=(), best_step=0, interrupted=False,
-    )  # fmt: skip
-
-
-def _check_axis(call: Call, trained: TrainedModel) -> None:
-    here, there = axis_spec(energy_axis(call.signal)), trained.energy_axis
-    same = here.keys() == there.keys() and all(
-        np.allclose(here[key], there[key], rtol=1e-5, atol=0) if key in ("scale", "offset", "size", "values")
-        else key == "name" or here[key] == there[key] for key in here
-    )  # fmt: skip
-    if not same:
+    own = trained.spectrum_model
+    refused = {
+        "output_dimension": output_dimension not in (None, own.n_components),
+        "architecture": architecture not in ("dense", own.architecture),  # "dense" is what nobody said
+        "noise": noise != "auto",
+        "signal_mask": call.source.spectra.signal_mask is not None,
+    }
+    for name in (name for name, given in refused.items() if given):
+        raise OptionError(
+            f"decomposition_ae({name}=..., model={trained}): the model has its own, fixed when it was "
+            f"trained. Leave {name} out, or leave model out to fit anew."
+        )
+    here = axis_spec(energy_axis(call.signal))
+    if not same_channels(here, trained.energy_axis):
         raise EnergyAxisMismatchError(
-            f"decomposition_ae(model=...) was trained on the axis {there}, but the signal has {here}. Bring the "
-            "signal to the same axis: s.interpolate_on_axis(...) or s.isig[...], or fit it anew."
+            f"decomposition_ae(model=...) was trained on {in_words(trained.energy_axis)}, but {call.signal!r} "
+            f"has {in_words(here)}. Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or fit "
+            "anew."
         )
+
+
+def _check_pixels(pixels: dict[str, int], call: Call) -> None:
+    if not pixels.keys() & {"used", "saturated"}:
+        raise TooFewSpectraError(
+            f"decomposition_ae(model=...): no spectrum of {call.signal!r} can be used ({pixels}); a channel "
+            "that is not finite is enough. Train without such channels, signal_mask=..., or mend them."
+        )
+    if pixels.get("saturated", 0) > _MANY_SATURATED * sum(pixels.values()):
+        _logger.warning(
+            "decomposition_ae(model=...): %d spectra hold the largest value of %s in channels that the model "
+            "uses; their scores may be wrong. Fitted anew, saturated channels are left out.",
+            pixels["saturated"], call.source.spectra.array.dtype,
+        )  # fmt: skip
+
+
+def _applied(trained: TrainedModel, pixels: dict[str, int], seconds: dict[str, float]) -> TrainedModel:
+    """Return the model with a report that tells this map from the one it was trained on."""
+    report = trained.report
+    report = replace(
+        report, used=report.used | {"pixels": pixels}, seconds=seconds,
+        trained_on=report.trained_on or trained.title,
+    )  # fmt: skip
+    baseline = trained.baseline and _applied(trained.baseline, pixels, seconds)
+    return replace(trained, report=report, baseline=baseline)
+
+
+def _wrap(source: Source, trained: TrainedModel, scores: Iterator[np.ndarray]) -> DecompositionResult:
+    """Make the result from the scores of the model, then those of its baseline."""
+    own = next(scores)
+    baseline = _wrap(source, trained.baseline, scores) if trained.baseline else None
+    return DecompositionResult.of(source, trained, own, baseline)

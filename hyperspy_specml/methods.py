@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.results import DecompositionResult
+    from hyperspy_specml.results import DecompositionResult, TrainedModel
     from hyperspy_specml.train.config import TrainConfig
-    from hyperspy_specml.trained import TrainedModel
 
 
 def decomposition_ae(
@@ -57,7 +56,8 @@ def decomposition_ae(
     show_progressbar
         By default HyperSpy's preference.
     model
-        ``result.model`` of another map with the same energy axis: nothing is fitted, only applied.
+        ``result.model`` of another map with the same energy axis, in any unit: it is applied in one pass and
+        nothing is fitted. Size, architecture, noise and signal mask are the model's own.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
 
@@ -76,11 +76,12 @@ def decomposition_ae(
     MaskError
         A mask of the wrong dtype or shape, or one that masks everything.
     TooFewSpectraError
-        Fewer usable spectra or channels than components ask for.
+        Fewer usable spectra or channels than components ask for; with a `model`, no usable spectrum.
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown architecture, noise model or device, or an impossible number.
+        An unknown architecture, noise model or device, an impossible number, or an argument that a `model`
+        would have to ignore.
     EnergyAxisMismatchError
         `model` was trained on another energy axis.
     TrainingDivergedError
@@ -112,20 +113,27 @@ def decomposition_ae(
     <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
     """
     from hyperspy_specml import _decomposition
-    from hyperspy_specml.signals import spectra_of
-    from hyperspy_specml.train.config import TrainConfig
+    from hyperspy_specml._call import Call, whole_number
 
-    spectra = spectra_of(
-        self, method="decomposition_ae", navigation_mask=navigation_mask, signal_mask=signal_mask
+    call = Call.on(
+        self,
+        method="decomposition_ae",
+        navigation_mask=navigation_mask,
+        signal_mask=signal_mask,
+        config=config,
+        show_progressbar=show_progressbar,
     )
-    call = _decomposition.Call(self, spectra, config or TrainConfig(), show_progressbar)
+    if output_dimension is not None:
+        output_dimension = whole_number("output_dimension", output_dimension, least=1)
     if model is not None:
-        return _decomposition.apply(call, model, output_dimension=output_dimension)
+        return _decomposition.apply(
+            call, model, output_dimension=output_dimension, architecture=architecture, noise=noise
+        )
     return _decomposition.fit(
         call,
         architecture=architecture,
-        n_components=output_dimension,
+        output_dimension=output_dimension,
         noise=noise,
-        seed=random_state,
+        random_state=whole_number("random_state", random_state, least=0),
         device=device,
     )

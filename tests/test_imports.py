@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[1] / "hyperspy_specml"
 STOREYS = (  # a room may import from its own room and from the storeys below its own
     {"__main__", "registration"},
+    {"_demo"},
     {"methods", "datasets"},
+    {"_decomposition"},
+    {"_call"},
     {"results"},
     {"model_file"},
     {"signals"},

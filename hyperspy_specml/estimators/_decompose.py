@@ -28,7 +28,7 @@ _logger = logging.getLogger(__name__)
 
 ARCHITECTURES = ("dense", "pca")
 _SCORED_ELEMENTS = 1 << 25  # deviances per candidate: more would only shrink an error that is small already
-_SLAB_ROWS = 4096  # spectra converted to float at a time: they stay in the cache
+_SLAB_ROWS = 512  # spectra converted to float at a time: they stay in the cache
 _MOST_LATENTS = 12
 _PATIENCE_LATENTS = 2  # numbers of latents tried after the best one
 

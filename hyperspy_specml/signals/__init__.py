@@ -1,6 +1,6 @@
 """Between HyperSpy signals and arrays: checks and masks on the way in, native signals on the way out."""
 
-from hyperspy_specml.signals._axes import axis_spec, energy_axis
+from hyperspy_specml.signals._axes import axis_spec, energy_axis, in_words, same_channels
 from hyperspy_specml.signals._build import component_spectra, like, navigation_map, score_maps, stamp
 from hyperspy_specml.signals._spectra import Spectra, spectra_of
 
@@ -9,8 +9,10 @@ __all__ = [
     "axis_spec",
     "component_spectra",
     "energy_axis",
+    "in_words",
     "like",
     "navigation_map",
+    "same_channels",
     "score_maps",
     "spectra_of",
     "stamp",

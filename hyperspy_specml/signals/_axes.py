@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pint
+
 if TYPE_CHECKING:
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
+
+_MOST_SHIFTED = 0.05  # channel widths: less than calibrations of one instrument repeat to
 
 
 def energy_axis(signal: BaseSignal) -> BaseDataAxis:
@@ -30,3 +35,49 @@ def axis_spec(axis: BaseDataAxis) -> dict[str, Any]:
     if axis.is_uniform:
         return spec | {"scale": float(axis.scale), "offset": float(axis.offset)}
     return spec | {"values": [float(value) for value in axis.axis]}
+
+
+def in_words(spec: dict[str, Any]) -> str:
+    """Return a described axis as text for a message, however many values it has.
+
+    Parameters
+    ----------
+    spec
+        As `axis_spec` describes it.
+    """
+    first, last = _positions(spec)[[0, -1]]
+    return f"{spec['size']} channels from {first:.8g} to {last:.8g} {spec['units'] or '(no unit)'}"
+
+
+def same_channels(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two axes have every channel at the same place, whatever their names and units.
+
+    Parameters
+    ----------
+    one, other
+        As `axis_spec` describes them. Units are converted (eV and keV can be the same axis); an axis without
+        units is only the same as another one without.
+    """
+    if one["size"] != other["size"]:
+        return False
+    here, there = _positions(one), _positions(other)
+    if one["units"] != other["units"]:
+        here = _converted(here, one["units"], other["units"])
+    width = np.abs(np.gradient(there)) if len(there) > 1 else 1.0
+    return bool(np.all(np.abs(here - there) <= _MOST_SHIFTED * width))
+
+
+def _positions(spec: dict[str, Any]) -> np.ndarray:
+    """Return the (size,) values of a described axis."""
+    if "values" in spec:
+        return np.array(spec["values"])
+    return spec["offset"] + spec["scale"] * np.arange(spec["size"])
+
+
+def _converted(values: np.ndarray, units: str | None, wanted: str | None) -> np.ndarray:
+    """Return values in other units; NaN where one cannot become the other or either is not a unit."""
+    registry = pint.get_application_registry()  # HyperSpy's own: quantities of two registries do not mix
+    try:
+        return registry.Quantity(values, registry.Unit(units)).to(registry.Unit(wanted)).magnitude
+    except Exception:  # pint raises many unrelated kinds for texts that are no units, and axes hold any text
+        return np.full_like(values, np.nan)

@@ -52,7 +52,9 @@ def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSig
     -------
     Signal1D, Signal2D or BaseSignal (K | scan axes) for one, two or three scan axes.
     """
-    maps = np.ascontiguousarray(np.moveaxis(scores, -1, 0))  # (*navigation, K) -> (K, *navigation)
+    maps = np.moveaxis(scores, -1, 0).copy(
+        order="C"
+    )  # (*navigation, K) -> (K, *navigation), shared by nobody
     axes = [_component_axis(len(maps)), *_axes(signal.axes_manager.navigation_axes, navigate=False)]
     return _signal(maps, axes, _titled(title))
 

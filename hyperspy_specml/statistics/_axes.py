@@ -17,6 +17,8 @@ import scipy.linalg
 from hyperspy_specml.statistics._moments import Moments
 from hyperspy_specml.statistics._noise import NoiseModel
 
+_LARGE = 1024  # channels from which the leading axes are found by iteration
+_OVERSAMPLING, _ITERATIONS = 16, 5
 _VARIANCE_FLOOR = 1e-3  # of the mean variance: a channel that saw two counts must not rule the axes
 
 
@@ -108,13 +110,36 @@ def principal_axes(
     if scree:
         # All values and a few vectors in one reduction would need LAPACK calls that SciPy does not
         # have; values alone cost a third of the full problem.
-        eigenvalues = scipy.linalg.eigvalsh(matrix, check_finite=False)[::-1]
-    values, vectors = scipy.linalg.eigh(
-        matrix, subset_by_index=(n_channels - n_axes, n_channels - 1), check_finite=False
-    )
-    vectors = canonical_signs(vectors[:, ::-1].T, weights).T
+        values, vectors = _exact_axes(matrix, n_axes)
+        values = scipy.linalg.eigvalsh(matrix, check_finite=False)[::-1]
+    else:
+        values, vectors = leading_axes(matrix, n_axes)
+    vectors = canonical_signs(vectors.T, weights).T
     offset = moments.mean if centre else np.zeros(n_channels)
-    return PrincipalAxes(weights, offset, vectors, eigenvalues if scree else values[::-1])
+    return PrincipalAxes(weights, offset, vectors, values)
+
+
+def leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest eigenvalues, falling, and their vectors (E, n_axes) of a covariance.
+
+    Of a large matrix by subspace iteration: axes that stand out of the noise are exact to rounding, those
+    inside the noise, which are arbitrary anyway, span a typical part of it.
+    """
+    n_channels = len(matrix)
+    if n_channels < _LARGE or n_axes > n_channels // 8:
+        return _exact_axes(matrix, n_axes)
+    start = np.random.default_rng(0).standard_normal((n_channels, n_axes + _OVERSAMPLING))
+    basis = np.linalg.qr(matrix @ start)[0]
+    for _ in range(_ITERATIONS):
+        basis = np.linalg.qr(matrix @ basis)[0]
+    values, turn = scipy.linalg.eigh(basis.T @ matrix @ basis)
+    return values[: -n_axes - 1 : -1], basis @ turn[:, : -n_axes - 1 : -1]
+
+
+def _exact_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    size = len(matrix)
+    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(size - n_axes, size - 1), check_finite=False)
+    return values[::-1], vectors[:, ::-1]
 
 
 def canonical_signs(components: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:

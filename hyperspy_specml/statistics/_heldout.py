@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hyperspy_specml.statistics._noise import PREDICTION_FLOOR, NoiseModel
+from hyperspy_specml.statistics._structure import median_ratio
 
 TRAIN, CHOOSE, REPORT = 0.70, 0.15, 0.15  # shares of the counts
 N_PARTS = 4  # the training fold comes in equal parts: any of them can be input and the others target
 _SLAB = 1 << 22  # elements predicted at a time
 _MOST_CORRELATED = 0.05  # residuals of folds that correlate more are not independent
+_GLITCH = 4.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Folds:
             total += part[rows]
         return total
 
+    def variance_of(self, rows: slice) -> np.ndarray:
+        """Return the variance of some spectra, (E,) or (m, E); not for counts."""
+        assert self.variance is not None
+        return self.variance[rows] if self.variance.ndim == 2 else self.variance
+
     def slabs(self) -> list[slice]:
         """Return slices of spectra that are worked on at a time."""
         n, n_channels = self.choose.shape
@@ -70,12 +77,9 @@ class Folds:
     def every(self, step: int) -> Folds:
         """Return every `step`-th spectrum, without the training fold: enough for a score."""
         thin = slice(None, None, step)
-        variance = self.variance
-        if variance is not None and variance.ndim == 2:
-            variance = variance[thin]
         return replace(
             self, parts=(), choose=self.choose[thin], report=self.report[thin], pixels=self.pixels[thin],
-            variance=variance,
+            variance=None if self.variance is None else self.variance_of(thin),
         )  # fmt: skip
 
     def score(self, fold: str, predict: Callable[[slice], np.ndarray]) -> np.ndarray:
@@ -103,8 +107,7 @@ class Folds:
         if self.variance is None:
             prediction = np.maximum(prediction, self.floor.astype(prediction.dtype))
             return self.noise.deviance(values[slab], fraction * prediction, None)
-        variance = self.variance[slab] if self.variance.ndim == 2 else self.variance
-        return self.noise.deviance(values[slab], fraction * prediction, fraction * variance)
+        return self.noise.deviance(values[slab], fraction * prediction, fraction * self.variance_of(slab))
 
 
 def make_folds(
@@ -159,28 +162,36 @@ def paired(scores: np.ndarray, reference: np.ndarray) -> PairedScore:
     return PairedScore(float(scores.mean()), float(difference.mean()), float(error))
 
 
-def fold_correlation(folds: Folds, predict: Callable[[slice], np.ndarray]) -> float:
+def fold_correlation(
+    folds: Folds, predict: Callable[[slice], np.ndarray], predict_again: Callable[[slice], np.ndarray]
+) -> float:
     """Return the correlation that the residuals of two halves of the data would have.
 
     It is 0 where the noise model holds. Measured between the choosing and the reporting fold and
     translated to halves: noise of q + 1 times the assumed variance correlates folds of fraction f by
     f q / (1 + f q). The median over groups of channels is taken, so that an edge the prediction misses
     in a few channels does not condemn the split.
+
+    Parameters
+    ----------
+    folds
+        The split spectra.
+    predict, predict_again
+        As in `Folds.score`, from two different halves of the training fold: one prediction would lend
+        its error to both residuals.
     """
-    n_channels = folds.choose.shape[1]
-    cross, power_a, power_b = (np.zeros(n_channels) for _ in range(3))
+    cross, power_a, power_b = (np.zeros(folds.choose.shape[1]) for _ in range(3))
     for rows in folds.slabs():
-        prediction = predict(rows)
-        a = folds.choose[rows] / CHOOSE - prediction
-        b = folds.report[rows] / REPORT - prediction
+        a = folds.choose[rows] / CHOOSE - predict(rows)
+        b = folds.report[rows] / REPORT - predict_again(rows)
+        if folds.variance is not None:
+            # Independent noise is never this large in both: a glitch of the detector.
+            glitches = np.abs(a * b) > _GLITCH**2 / CHOOSE * folds.variance_of(rows)
+            a[glitches] = b[glitches] = 0
         cross += np.einsum("ij,ij->j", a, b)
         power_a += np.einsum("ij,ij->j", a, a)
         power_b += np.einsum("ij,ij->j", b, b)
-    groups = np.array_split(np.arange(n_channels), min(32, n_channels))
-    ratios = [
-        cross[g].sum() / np.sqrt(power_a[g].sum() * power_b[g].sum()) for g in groups if power_a[g].sum() > 0
-    ]
-    correlation = float(np.median(ratios)) if ratios else 0.0
+    correlation = median_ratio(cross, np.sqrt(power_a * power_b), folds.mean)
     excess = correlation / (CHOOSE * max(1 - correlation, 1e-9))
     return 0.5 * excess / (1 + 0.5 * excess) if excess > -1 else -1.0
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 _FLOAT32_EXACT = 1 << 24  # integers up to here, and so sums below it, are exact in float32
+_PANELS = 4  # of a symmetric integer product: 5/8 of the work of the whole
 _WORTH_TORCH = 1e11  # multiply-adds below which importing torch costs more than it saves
 
 
@@ -98,16 +99,21 @@ def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
     import torch
 
     # uint8 counts above 127 are shifted into int8; the shift is taken out again below. Sums of
-    # 2**17 products of magnitude 2**14 fit in int32.
-    total = np.zeros((rows.shape[1],) * 2)
+    # 2**16 products of magnitude 2**14 fit in int32.
+    n_channels = rows.shape[1]
+    total = np.zeros((n_channels, n_channels))
+    width = -(-n_channels // _PANELS // 32) * 32
     for start in range(0, len(rows), 1 << 16):
         slab = rows[start : start + (1 << 16)]
-        bytes_ = slab.astype(np.int8) if not offset else (slab.astype(np.int16) - offset).astype(np.int8)
-        tensor = torch.from_numpy(bytes_)
-        total += torch._int_mm(tensor.T, tensor).numpy()
+        shifted = slab.astype(np.int8) if not offset else (slab.astype(np.int16) - offset).astype(np.int8)
+        tensor = torch.from_numpy(shifted)
+        for i in range(0, n_channels, width):  # panels on and right of the diagonal: the rest is its mirror
+            total[i : i + width, i:] += torch._int_mm(tensor[:, i : i + width].T, tensor[:, i:]).numpy()
         if offset:
-            sums = bytes_.sum(axis=0, dtype=np.float64)
+            sums = shifted.sum(axis=0, dtype=np.float64)
             total += offset * (sums[:, None] + sums[None]) + float(offset) ** 2 * len(slab)
+    for i in range(0, n_channels, width):
+        total[i:, i : i + width] = total[i : i + width, i:].T
     return total
 
 

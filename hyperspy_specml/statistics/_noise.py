@@ -85,7 +85,7 @@ class PoissonNoise:
 
 @dataclass(frozen=True)
 class PoissonGaussianNoise:
-    """Variance = gain * mean + readout**2, correlated along energy.
+    """Variance = gain * (mean - offset) + readout**2, correlated along energy.
 
     Attributes
     ----------
@@ -95,16 +95,20 @@ class PoissonGaussianNoise:
         Standard deviation of the signal-independent part, in signal units, >= 0.
     correlation
         Correlation of the noise of channels 0, 1, 2, ... apart; starts with 1.
+    offset
+        Signal without any counts (a dark level that was not subtracted), in signal units; 0 where the
+        data do not show it.
     """
 
     gain: float
     readout: float
     correlation: tuple[float, ...] = (1.0,)
+    offset: float = 0.0
     name: str = "poisson-gaussian"
 
     def variance(self, mean: np.ndarray) -> np.ndarray:
-        """Return gain * mean + readout**2, the mean's negative values taken as 0."""
-        return self.gain * np.maximum(mean, 0) + self.readout**2
+        """Return gain * (mean - offset) + readout**2, means below the offset taken as the offset."""
+        return np.asarray(self.gain * np.maximum(mean - self.offset, 0) + self.readout**2)
 
     def split(self, values, pixels, fractions, *, seed, stream, mean=None):  # noqa: ANN001, ANN201 - protocol
         """Split with synthetic noise of the model's covariance at `mean` (needed if gain > 0)."""
@@ -119,10 +123,14 @@ class PoissonGaussianNoise:
         return np.sum((fold - prediction) ** 2 / variance, axis=1, dtype=np.float64)
 
     def to_dict(self) -> dict:
-        """Return name, gain, readout and lag correlation."""
+        """Return name, gain, readout, lag correlation and offset."""
         return {
-            "name": self.name, "gain": self.gain, "readout": self.readout, "correlation": list(self.correlation)
-        }  # fmt: skip
+            "name": self.name,
+            "gain": self.gain,
+            "readout": self.readout,
+            "correlation": list(self.correlation),
+            "offset": self.offset,
+        }
 
 
 def gaussian_noise(readout: float, correlation: tuple[float, ...] = (1.0,)) -> PoissonGaussianNoise:
@@ -135,6 +143,9 @@ def noise_from_dict(parameters: dict) -> NoiseModel:
     if parameters["name"] == "poisson":
         return PoissonNoise()
     return PoissonGaussianNoise(
-        float(parameters["gain"]), float(parameters["readout"]), tuple(parameters["correlation"]),
+        gain=float(parameters["gain"]),
+        readout=float(parameters["readout"]),
+        correlation=tuple(parameters["correlation"]),
+        offset=float(parameters["offset"]),
         name=parameters["name"],
-    )  # fmt: skip
+    )

@@ -11,6 +11,8 @@ G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generato
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.special import ndtri
 
@@ -52,8 +54,7 @@ def choose_pixels(seed: int, n_pixels: int, n_wanted: int) -> np.ndarray:
     return np.sort(chosen)
 
 
-def _mix(x: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * _MIX_1
-        x = (x ^ (x >> np.uint64(27))) * _MIX_2
+def _mix(x: Any) -> Any:
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 
 from hyperspy_specml.statistics._axes import PrincipalAxes
 from hyperspy_specml.statistics._heldout import Folds, paired
 from hyperspy_specml.statistics._noise import NoiseModel
 
-_EDGE_ROWS = 8192
+_EDGE_ROWS = 4096
 _CURVE_ELEMENTS = 1 << 23  # deviances computed per rank: enough spectra for a small standard error
 
 
@@ -96,7 +97,11 @@ def noise_edge(
     n, n_channels = white.shape
     gram = white.T @ white if n_channels <= n else white @ white.T
     size = len(gram)
-    top = scipy.linalg.eigh(gram / n, eigvals_only=True, subset_by_index=(size - 1, size - 1))[0]
+    gram = gram.astype(np.float64) / n
+    if size > 64:  # Lanczos iterations: a hundred products with a vector instead of a full reduction
+        top = scipy.sparse.linalg.eigsh(gram, k=1, v0=np.ones(size), tol=1e-5, return_eigenvectors=False)[0]
+    else:
+        top = scipy.linalg.eigvalsh(gram)[-1]
     return float(top * ((1 + np.sqrt(n_channels / n_spectra)) / (1 + np.sqrt(n_channels / n))) ** 2)
 
 

@@ -202,10 +202,10 @@ def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> Survey:
 
 
 def _sample_size(stream: SpectrumStream) -> int:
-    # Four arrays of the sample's size: itself and its three folds. Split values that are not counts
+    # Seven arrays of the sample's size: itself, four parts of the training fold and two folds. Split values that are not counts
     # are float32 whatever the data were.
     itemsize = stream.array.dtype.itemsize
     if stream.array.dtype.kind == "f":
         itemsize = max(4, itemsize)
-    room = stream.memory_budget // _SAMPLE_SHARE // (4 * itemsize * stream.n_channels)
+    room = stream.memory_budget // _SAMPLE_SHARE // (7 * itemsize * stream.n_channels)
     return int(np.clip(room, 256, _MOST_SAMPLED))

@@ -13,15 +13,21 @@ J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import bdtr
+from scipy.ndimage import convolve1d
+from scipy.special import bdtr, ndtri
 
 from hyperspy_specml.statistics._random import normal, uniform
 
-_SLAB = 1 << 21  # elements worked on at a time: the index arrays of a slab stay in tens of MB
-_LOW_BITS = 12  # larger counts are thinned as a sum of powers of two, so the tables stay small
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SLAB = 1 << 20  # elements worked on at a time: the index arrays of a slab stay in tens of MB
+_LOW_BITS = 12  # larger counts are thinned as a sum of powers of two, so the tables stay few and small
+_MOST_TABULATED = 1 << 24  # beyond, a normal law is within 1e-4 of its standard deviation
+_STREAMS = 64  # independent numbers that one split of one value may need: one per bit, and one more
 
 
 def thin_counts(
@@ -45,52 +51,70 @@ def thin_counts(
     one array per fraction, of the shape and dtype of `counts`, summing to `counts`
     """
     folds = [np.zeros(counts.shape, counts.dtype) for _ in fractions]
-    step = max(1, _SLAB // counts.shape[1])
-    for start in range(0, len(counts), step):
-        rows = slice(start, start + step)
-        row, channel = np.nonzero(counts[rows])
-        rest = counts[rows][row, channel].astype(np.int64)
-        rest_of_fractions = 1.0
-        for k, fraction in enumerate(fractions[:-1]):
-            share = min(1.0, fraction / rest_of_fractions)
-            taken = _binomial(rest, share, seed, (stream + k) * 64, pixels[rows][row], channel)
-            folds[k][rows][row, channel] = taken
-            rest = rest - taken
-            rest_of_fractions -= fraction
-        folds[-1][rows][row, channel] = rest
+    for rows in _slabs(counts.shape):
+        where = np.flatnonzero(counts[rows])
+        row, channel = np.divmod(where, counts.shape[1])
+        values = counts[rows].reshape(-1)[where].astype(np.int64)
+        shares = _thin(values, fractions, seed, stream, pixels[rows][row], channel)
+        for fold, share in zip(folds, shares, strict=True):
+            some = np.flatnonzero(share)
+            fold[rows].reshape(-1)[where[some]] = share[some]
     return folds
+
+
+def _thin(
+    counts: np.ndarray,
+    fractions: Sequence[float],
+    seed: int,
+    stream: int,
+    pixels: np.ndarray,
+    channels: np.ndarray,
+) -> np.ndarray:
+    """Return the (folds, n) shares of (n,) counts."""
+    shares = np.zeros((len(fractions), len(counts)), dtype=np.int64)
+    # Sparse maps hold single counts almost everywhere: one number says which fold takes it.
+    one = np.flatnonzero(counts == 1)
+    u = uniform(seed, (stream + 1) * _STREAMS - 1, pixels[one], channels[one])
+    shares[np.searchsorted(np.cumsum(fractions)[:-1], u), one] = 1
+    more = np.flatnonzero(counts > 1)
+    rest, rest_of_fractions = counts[more], 1.0
+    for k, fraction in enumerate(fractions[:-1]):
+        share = min(1.0, fraction / rest_of_fractions)
+        taken = _binomial(rest, share, seed, (stream + k) * _STREAMS, pixels[more], channels[more])
+        shares[k, more] = taken
+        rest = rest - taken
+        rest_of_fractions -= fraction
+    shares[-1, more] = rest
+    return shares
 
 
 def _binomial(
     n: np.ndarray, p: float, seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray
 ) -> np.ndarray:
-    low = (n & ((1 << _LOW_BITS) - 1)).astype(np.uint16)
-    taken = _binomial_quantile(low, p, uniform(seed, stream, pixels, channels))
-    high = n >> _LOW_BITS
-    bit = 0
-    while high.any():
-        # B(n) is the sum of independent B(2**k) over the binary digits of n.
-        which = np.flatnonzero(high & 1)
-        u = uniform(seed, stream + 1 + bit, pixels[which], channels[which])
-        trials = np.full(len(which), 1 << (_LOW_BITS + bit), dtype=np.int64)
-        taken[which] += _binomial_quantile(trials, p, u)
-        high = high >> 1
-        bit += 1
-    return taken
-
-
-def _binomial_quantile(n: np.ndarray, p: float, u: np.ndarray) -> np.ndarray:
-    order = np.argsort(n, kind="stable")
-    values, starts = np.unique(n[order], return_index=True)
+    """Return a binomial number of each of `n` trials, a function of the address alone."""
+    u = uniform(seed, stream, pixels, channels)
+    low = n & ((1 << _LOW_BITS) - 1)
+    order = np.argsort(low.astype(np.uint16), kind="stable")
+    values, starts = np.unique(low[order], return_index=True)
     taken = np.zeros(len(n), dtype=np.int64)
     for value, group in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
-        if value == 0:
-            continue
-        # Beyond 12 standard deviations lies less than the resolution of u.
-        spread = 12 * np.sqrt(value * p * (1 - p)) + 12
-        k = np.arange(max(0, int(value * p - spread)), min(value, int(value * p + spread)) + 1)
-        taken[group] = k[0] + np.minimum(np.searchsorted(bdtr(k, value, p), u[group]), len(k) - 1)
+        taken[group] = _binomial_quantile(value, p, u[group])
+    # B(n) is the sum of independent B(2**bit) over the binary digits of n.
+    for bit in range(_LOW_BITS, int(n.max(initial=0)).bit_length()):
+        which = np.flatnonzero(n >> bit & 1)
+        u = uniform(seed, stream + 1 + bit - _LOW_BITS, pixels[which], channels[which])
+        taken[which] += _binomial_quantile(1 << bit, p, u)
     return taken
+
+
+def _binomial_quantile(n: int, p: float, u: np.ndarray) -> np.ndarray:
+    mean, spread = n * p, np.sqrt(n * p * (1 - p))
+    if n > _MOST_TABULATED:
+        return np.clip(np.rint(mean + spread * ndtri(u)), 0, n).astype(np.int64)
+    # Beyond 12 standard deviations lies less than the resolution of u.
+    reach = 12 * spread + 12
+    k = np.arange(max(0, int(mean - reach)), min(n, int(mean + reach)) + 1)
+    return k[0] + np.minimum(np.searchsorted(bdtr(k, n, p), u), len(k) - 1)
 
 
 def split_gaussian(
@@ -120,17 +144,24 @@ def split_gaussian(
     -------
     one float32 array per fraction, summing to `values`
     """
-    values = np.asarray(values, dtype=np.float32)
-    scale = np.sqrt(variance).astype(np.float32)
+    folds = [np.empty(values.shape, np.float32) for _ in fractions]
+    variance = np.broadcast_to(variance, values.shape)
     kernel = correlation_kernel(correlation)
-    # z_k ~ N(0, Sigma / f_k); fold k = f_k * (x - sum_l f_l z_l + z_k) has covariance f_k * Sigma and
-    # none with the other folds.
-    noises = [
-        scale * _correlated_normal(values.shape, pixels, kernel, seed, stream + k) / np.float32(np.sqrt(f))
-        for k, f in enumerate(fractions)
-    ]
-    common = values - sum(np.float32(f) * z for f, z in zip(fractions, noises, strict=True))
-    return [np.float32(f) * (common + z) for f, z in zip(fractions, noises, strict=True)]
+    for rows in _slabs(values.shape):
+        # z_k ~ N(0, Sigma / f_k); fold k = f_k * (x - sum_l f_l z_l + z_k) has covariance f_k * Sigma and
+        # none with the other folds.
+        scale = np.sqrt(variance[rows]).astype(np.float32)
+        noises = [
+            scale / np.float32(np.sqrt(f))
+            * _correlated_normal(pixels[rows], values.shape[1], kernel, seed, stream + k)
+            for k, f in enumerate(fractions)
+        ]  # fmt: skip
+        common = values[rows].astype(np.float32)
+        for f, z in zip(fractions, noises, strict=True):
+            common -= np.float32(f) * z
+        for fold, f, z in zip(folds, fractions, noises, strict=True):
+            fold[rows] = np.float32(f) * (common + z)
+    return folds
 
 
 def correlation_kernel(correlation: np.ndarray) -> np.ndarray:
@@ -144,24 +175,19 @@ def correlation_kernel(correlation: np.ndarray) -> np.ndarray:
     circular[-len(correlation) + 1 :] = correlation[:0:-1]
     # An estimated sequence need not be a covariance: its negative power is cut.
     power = np.clip(np.fft.rfft(circular).real, 0, None)
-    half = 8 * len(correlation)
+    half = 4 * len(correlation)
     kernel = np.roll(np.fft.irfft(np.sqrt(power), n), half)[: 2 * half + 1]
     return kernel / np.sqrt(np.sum(kernel**2))
 
 
 def _correlated_normal(
-    shape: tuple[int, int], pixels: np.ndarray, kernel: np.ndarray, seed: int, stream: int
+    pixels: np.ndarray, n_channels: int, kernel: np.ndarray, seed: int, stream: int
 ) -> np.ndarray:
-    n_extra = len(kernel) - 1
-    channels = np.arange(shape[1] + n_extra)
-    out = np.empty(shape, dtype=np.float32)
-    step = max(1, _SLAB // len(channels))
-    for start in range(0, shape[0], step):
-        z = normal(seed, stream, pixels[start : start + step, None], channels[None])
-        if n_extra == 0:
-            out[start : start + step] = z
-            continue
-        width = 2 ** int(np.ceil(np.log2(len(channels))))
-        spectrum = np.fft.rfft(z, width) * np.fft.rfft(kernel, width)
-        out[start : start + step] = np.fft.irfft(spectrum, width)[:, n_extra : len(channels)]
-    return out
+    half = len(kernel) // 2
+    z = normal(seed, stream, pixels[:, None], np.arange(n_channels + 2 * half)[None])
+    return convolve1d(z, kernel, axis=1)[:, half : half + n_channels] if half else z
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:
+    step = max(1, _SLAB // max(1, shape[1]))
+    return (slice(start, start + step) for start in range(0, shape[0], step))

@@ -45,11 +45,14 @@ def plan_blocks(array, *, n_rows: int) -> tuple[Block, ...]:
     shape = array.shape[:-1]
     chunks = getattr(array, "chunks", None)
     chunks = chunks[:-1] if chunks is not None else tuple((n,) for n in shape)
+    largest = [max(sizes, default=1) for sizes in chunks]
     edges: list[list[int]] = []
     room = n_rows
-    # The last axis is the fastest one in the file: it is merged first.
-    for sizes in reversed(chunks):
-        bounds = _merge_or_cut(sizes, max(1, room))
+    # The last axis is the fastest one in the file: it is merged first, but only as far as the chunks of the
+    # other axes still fit. A chunk that is cut would be read once per piece.
+    for axis in reversed(range(len(chunks))):
+        slower = math.prod(largest[:axis])
+        bounds = _merge_or_cut(chunks[axis], max(1, room // slower, min(room, largest[axis])))
         edges.append(bounds)
         room //= max(1, int(np.diff(bounds).max(initial=1)))
     edges.reverse()

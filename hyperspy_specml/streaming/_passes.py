@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,7 @@ class SpectrumStream:
 
     def __post_init__(self) -> None:
         """Plan the blocks once: every pass sees the same ones."""
-        bytes_per_row = self.n_channels * (self.array.dtype.itemsize + 8)  # native and a float copy
+        bytes_per_row = self.n_channels * (self.array.dtype.itemsize + 4)  # native and a copy
         n_rows = self.memory_budget // _BLOCKS_PER_BUDGET // max(1, bytes_per_row)
         n_rows = int(np.clip(n_rows, 1, _ROWS_FOR_PRODUCT))
         object.__setattr__(self, "blocks", plan_blocks(self.array, n_rows=n_rows))
@@ -139,10 +139,18 @@ class SpectrumStream:
         # One task per block: chunks that cut the energy axis are merged here and only here.
         return part.rechunk(part.shape).to_delayed().reshape(-1)[0]
 
+    def _bar(self, label: str) -> AbstractContextManager[object]:
+        from tqdm.dask import TqdmCallback
+
+        return TqdmCallback(desc=label, leave=False) if self.show_progressbar else nullcontext()
+
     def _compute(self, tasks: list[Delayed], label: str) -> tuple[Any, ...]:
         import dask
 
-        with _progress(label) if self.show_progressbar else nullcontext():
+        from threadpoolctl import threadpool_limits
+
+        # One block per core: products that use all cores as well would only wait for each other.
+        with threadpool_limits(limits=1, user_api="blas"), self._bar(label):
             return dask.compute(*tasks, optimize_graph=True)
 
 
@@ -199,9 +207,3 @@ def _n_workers() -> int:
         except ValueError:
             pass
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
-
-
-def _progress(label: str):
-    from tqdm.dask import TqdmCallback
-
-    return TqdmCallback(desc=label, leave=False)

@@ -163,7 +163,7 @@ def test_the_number_of_latents_is_chosen_by_held_out_score():
 
 def test_a_sample_smaller_than_the_map_finds_nearly_the_same():
     counts, _ = planted_counts(shape=(60, 50), dose=8.0)
-    budget = 3 * 4 * 64 * 8 * 1000  # room for 1000 of 3000 spectra of 64 channels, 8 bytes each
+    budget = 3 * 7 * 64 * 8 * 1000  # room for 1000 of 3000 spectra of 64 channels, 8 bytes each
     found = decompose(
         SpectrumStream(counts, memory_budget=budget), architecture="pca", n_components=3, config=SHORT
     )

@@ -1,0 +1,1 @@
+"""Measurements of the package beside its rivals: ``python -m benchmarks NAME``."""

@@ -1,0 +1,123 @@
+"""The result of ``s.decomposition_ae()``."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from hyperspy_specml.results._source import Decoder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from hyperspy.signal import BaseSignal
+    from matplotlib.figure import Figure
+
+    from hyperspy_specml.results._report import Report
+    from hyperspy_specml.results._source import Source
+    from hyperspy_specml.results._trained import TrainedModel
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DecompositionResult:
+    """What ``s.decomposition_ae()`` returns.
+
+    HyperSpy 2 calls the maps loadings and the spectra factors; here, as in HyperSpy 3, maps are *scores* and
+    spectra are *components* (chemometrics: loadings, hence the alias).
+
+    Attributes
+    ----------
+    scores
+        Score maps (K | scan axes), in memory, float32. NaN where a spectrum was masked or not finite, 0
+        where it was empty.
+    components
+        Component spectra (K | E), class of the input. NaN in masked, not finite or saturated channels, 0
+        in dead ones. Linear models: ``reconstruction = scores @ components``. Dense: half the change of the
+        decoded spectrum from -1 to +1 standard deviation of the score, the others at their mean.
+    report
+        The evidence: noise model, held-out scores beside PCA, rank. Prints as a table.
+    model
+        The trained model: ``s2.decomposition_ae(model=result.model)`` applies it to another map.
+    baseline
+        PCA of the same data and size: the same kind of object; None for the baseline itself.
+    """
+
+    scores: BaseSignal
+    components: BaseSignal
+    report: Report
+    model: TrainedModel
+    baseline: DecompositionResult | None
+    _source: Source
+
+    @classmethod
+    def of(
+        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: DecompositionResult | None
+    ) -> DecompositionResult:
+        """Make the signals of a result.
+
+        Parameters
+        ----------
+        source
+            The input.
+        model
+            The trained model; its report becomes that of the result.
+        scores
+            (n_pixels, K).
+        baseline
+            The same for PCA.
+        """
+        decoder = Decoder(model.spectrum_model, model.channel_state)
+        stamp = model.report.to_dict()
+        maps, spectra = source.maps(scores, stamp), source.component_spectra(decoder.components(), stamp)
+        return cls(maps, spectra, model.report, model, baseline, source)
+
+    @property
+    def loadings(self) -> BaseSignal:
+        """The component spectra, by their name in chemometrics."""
+        return self.components
+
+    @cached_property
+    def reconstruction(self) -> BaseSignal:
+        """The model of every spectrum: shape, class and laziness of the input, float32.
+
+        NaN where scores or components are, 0 for empty spectra. A lazy one is a graph over the score maps
+        and does not read the file.
+        """
+        return self._source.reconstruction(self._decoder, self.scores, self.report.to_dict())
+
+    @cached_property
+    def residual(self) -> BaseSignal:
+        """Input minus reconstruction, float32; lazy if the input is: each chunk of the file is read once.
+
+        The input is not copied: an eager residual is of the data at the time it is first asked for.
+        """
+        return self._source.residual(self._decoder, self.scores, self.report.to_dict())
+
+    def plot(self) -> Figure:
+        """Plot score maps above component spectra; works for one to three scan axes and K = 1.
+
+        Returns
+        -------
+        matplotlib figure
+        """
+        from hyperspy_specml.results import _figures
+
+        return _figures.result_figure(self.scores, self.components, title=self._title)
+
+    def __repr__(self) -> str:
+        """Return shapes and report as text: what a notebook or terminal shows."""
+        return f"{self._title}\n  scores      {self.scores}\n  components  {self.components}\n\n{self.report}"
+
+    def _repr_html_(self) -> str:
+        lines = "<br>".join(html.escape(str(s)) for s in (self.scores, self.components))
+        return f"<b>{html.escape(self._title)}</b><br>{lines}{self.report._repr_html_()}"
+
+    @property
+    def _title(self) -> str:
+        report = self.report
+        return f"{report.architecture} decomposition of {self._source.title}, K = {report.n_components}"
+
+    @property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.model.spectrum_model, self.model.channel_state)

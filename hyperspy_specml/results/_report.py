@@ -1,0 +1,230 @@
+"""What a fit found out about itself, as data that prints as a table."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from hyperspy_specml.estimators import Candidate, Decomposition
+    from hyperspy_specml.statistics import RankCurve
+
+_CLEAR = 2  # standard errors that make a difference worth a word
+_HEAD = ("candidate", "held-out deviance", "difference to PCA", "")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The evidence behind a decomposition.
+
+    Attributes
+    ----------
+    architecture, n_components
+        What was fitted.
+    candidates
+        Name, score, difference to the baseline and its paired standard error, in deviance per spectrum on
+        the report fold (15 % of the counts, which chose nothing); smaller is better. The scores belong to
+        models fitted on 70 % of the counts; the returned ones were fitted on all. The baseline comes last.
+    chosen
+        Name of the candidate with the best score on the choosing fold.
+    noise_model
+        Name and parameters; for counts also ``fano``, the residuals' variance over their mean.
+    hold_out
+        "exact" (independent folds), "approximate" (equal in the first two moments) or "none" (the folds
+        correlate; ``correlation`` says how much).
+    correlation
+        Correlation of the residuals of two halves of the data, 0 where the noise model holds.
+    rank, baseline_rank
+        Score against the number of components, with paired standard errors, for the architecture that chose
+        it and for PCA; the same curve where K was not chosen by a network.
+    scree, noise_edge
+        All eigenvalues of the noise-whitened data, falling, and the largest one that noise alone makes.
+    used
+        Numbers of pixels and channels in each state, e.g. ``{"pixels": {"used": 6397, "empty": 3}, ...}``.
+    n_sampled
+        Spectra that the folds were made of.
+    random_state
+        Seed: the same one repeats the result.
+    steps, step_scores, best_step, interrupted
+        Training: score on the choosing fold at steps, the step that was kept, and whether Ctrl-C ended it.
+    seconds
+        Time of the stages.
+    trained_on
+        Title of the map that everything but ``used`` and ``seconds`` belongs to, where a model was applied to
+        another one; else None.
+    """
+
+    architecture: str
+    n_components: int
+    candidates: tuple[Candidate, ...]
+    chosen: str
+    noise_model: dict[str, Any]
+    hold_out: str
+    correlation: float
+    rank: RankCurve
+    baseline_rank: RankCurve = field(repr=False)
+    scree: np.ndarray = field(repr=False)
+    noise_edge: float
+    used: dict[str, dict[str, int]]
+    n_sampled: int
+    random_state: int
+    steps: tuple[int, ...] = field(repr=False)
+    step_scores: tuple[float, ...] = field(repr=False)
+    best_step: int
+    interrupted: bool
+    seconds: dict[str, float]
+    trained_on: str | None = None
+
+    @classmethod
+    def of(cls, found: Decomposition) -> Report:
+        """Collect the report of a fit.
+
+        Parameters
+        ----------
+        found
+            The fitted decomposition.
+        """
+        study = found.study
+        return cls(
+            architecture=found.model.architecture,
+            n_components=found.model.n_components,
+            candidates=found.candidates,
+            chosen=min(found.candidates, key=lambda c: c.choose_score).name,
+            noise_model=study.estimate.model.to_dict() | {"fano": study.estimate.fano},
+            hold_out=study.hold_out,
+            correlation=study.correlation,
+            rank=found.rank,
+            baseline_rank=study.rank,
+            scree=study.axes.eigenvalues,
+            noise_edge=study.edge,
+            used=study.survey.counts(),
+            n_sampled=len(study.folds.choose),
+            random_state=study.seed,
+            steps=found.steps,
+            step_scores=found.step_scores,
+            best_step=found.best_step,
+            interrupted=found.interrupted,
+            seconds=found.seconds,
+        )
+
+    def __str__(self) -> str:
+        """Return the table as text."""
+        facts = self._facts()
+        width = max(len(name) for name, _ in facts)
+        rows = [_HEAD, *self._rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
+        lines = [f"{name:<{width}}  {value}" for name, value in facts]
+        lines.append("")
+        lines += ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, "", self.verdict()])
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        facts = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts()
+        )
+        head, *rows = (
+            "<tr>" + "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in row) + "</tr>"
+            for cell, row in [("th", _HEAD), *(("td", row) for row in self._rows())]
+        )
+        table = f"<table>{facts}</table><table>{head}{''.join(rows)}</table>"
+        return f"{table}<p>{html.escape(self.verdict())}</p>"
+
+    def verdict(self) -> str:
+        """Say in one sentence how the model compares with PCA."""
+        model = self.candidates[0]
+        if self.hold_out == "none":
+            return (
+                f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
+                f"favour models that fit noise. The rank comes from {self.rank.method}."
+            )
+        if len(self.candidates) == 1:
+            rank = self.rank
+            return f"PCA with {self.n_components} components; {rank.method} would choose {rank.chosen}."
+        size = abs(model.difference) / model.standard_error if model.difference else 0.0
+        if self.baseline_is_better():
+            return f"PCA of the same size is better, by {size:.1f} standard errors: prefer result.baseline."
+        if model.difference < 0 and size > _CLEAR:
+            return f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
+        if self.steps and self.best_step == 0:
+            return f"{model.name} learnt nothing that predicts better than PCA of the same size, its start."
+        return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
+
+    def baseline_is_better(self) -> bool:
+        """Return whether PCA scores better on the report fold by more than two paired standard errors.
+
+        Never without a valid hold-out: such scores decide nothing.
+        """
+        model = self.candidates[0]
+        return self.hold_out != "none" and bool(model.difference > _CLEAR * model.standard_error)
+
+    def of_baseline(self) -> Report:
+        """Return the report of the baseline alone."""
+        pca = self.candidates[-1]
+        return replace(
+            self, architecture="pca", candidates=(pca,), chosen=pca.name, rank=self.baseline_rank,
+            steps=(), step_scores=(), best_step=0, interrupted=False,
+        )  # fmt: skip
+
+    def plot(self) -> Figure:
+        """Plot the held-out rank curve, the scree with its noise edge and, if there was one, the training.
+
+        Returns
+        -------
+        matplotlib figure
+        """
+        from hyperspy_specml.results import _figures
+
+        return _figures.report_figure(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report without its curves, as nested numbers, text and lists for ``metadata.Specml``."""
+        columns = ("score", "difference", "standard_error")
+        facts = (
+            "architecture", "n_components", "chosen", "noise_model", "hold_out", "correlation", "noise_edge",
+            "used", "n_sampled", "random_state", "best_step", "interrupted", "trained_on",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in facts} | {
+            "candidates": {
+                c.name: {column: getattr(c, column) for column in columns} for c in self.candidates
+            },
+            "rank": {"chosen": self.rank.chosen, "method": self.rank.method},
+        }
+
+    def n_above_edge(self) -> int:
+        """Return how many eigenvalues of the scree lie above the noise edge."""
+        return int((self.scree > self.noise_edge).sum())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        parameters = ", ".join(f"{k} {_short(v)}" for k, v in self.noise_model.items() if k != "name")
+        facts = [("architecture", f"{self.architecture}, {self.n_components} components")]
+        if self.trained_on is not None:
+            facts.append(("trained on", f"{self.trained_on}: noise, scores and rank below are of that map"))
+        facts += [
+            ("noise model", f"{self.noise_model['name']} ({parameters})"),
+            ("hold-out", f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"),
+            ("rank", f"{self.rank.chosen} by {self.rank.method}; {self.n_above_edge()} above the noise edge"),
+            *((kind, ", ".join(f"{n} {name}" for name, n in of.items())) for kind, of in self.used.items()),
+            ("scored on", f"{self.n_sampled} spectra"),
+        ]
+        if self.steps:
+            stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
+            facts.append(("training", f"step {self.best_step} of {self.steps[-1]} ({stop})"))
+        return [*facts, ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items()))]
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        *models, pca = self.candidates
+        rows = [(c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}") for c in models]
+        rows.append((pca.name, f"{pca.score:.4f}", ""))
+        return [(*row, "best" if row[0] == self.chosen else "") for row in rows]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(f"{v:.2f}" for v in value) + "]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

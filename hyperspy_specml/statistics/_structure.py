@@ -1,0 +1,145 @@
+"""Take low-rank structure out of spectra, so that what is left has the variance of their noise.
+
+A residual of the data that the axes were fitted to is too small, by an amount that depends on how many of
+the axes fitted noise. So the axes of one half of the spectra are applied to the other half: there, axes of
+noise do no harm, and how much noise the structural ones take away is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+_MOST_AXES = 48
+_N_GROUPS = 32  # of channels: an edge, a hot channel or a glitch spoils few of them
+_N_LAGS = 4
+_FAR_LAGS = range(9, 17, 2)  # no detector correlates its channels that far: what still does is structure
+_SMALL_CORRELATION = 0.03
+_GLITCH = 4.0  # standard deviations
+_ROUNDS = 4
+_STRONGEST = 8.0
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Spectra without their structure. n spectra, E channels.
+
+    Attributes
+    ----------
+    mean
+        (n, E) the structure.
+    noise
+        (n, E) the rest, scaled to the variance of the noise.
+    correlation
+        Noise correlation of channels 0, 1, 2, ... apart; (1,) where there is none.
+    rank
+        Number of axes that the structure has.
+    """
+
+    mean: np.ndarray
+    noise: np.ndarray
+    correlation: np.ndarray
+    rank: int
+
+
+def remove_structure(rows: np.ndarray, variance: np.ndarray) -> Residual:
+    """Separate structure and noise.
+
+    Parameters
+    ----------
+    rows
+        (n, E) spectra, float64.
+    variance
+        (E,) noise variance of each channel, roughly.
+    """
+    weights = noise_weights(variance)
+    white = rows * weights
+    halves = [(white[::2], white[1::2]), (white[1::2], white[::2])]
+    axes = [leading_axes(fitted) for fitted, _ in halves]
+    level = min(_level(_split(a, other)[1]) for a, (_, other) in zip(axes, halves, strict=True))
+    # Correlated noise has strong axes of its own. At first they are not taken for structure: weak structure
+    # that is left hardly changes the correlation, and goes once that is known.
+    strongest = _STRONGEST
+    mean, noise = np.empty_like(white), np.empty_like(white)
+    for _ in range(_ROUNDS):
+        chosen = [_above(a, other, level * strongest) for a, (_, other) in zip(axes, halves, strict=True)]
+        for start, a, (_, other) in zip((1, 0), chosen, halves, strict=True):
+            mean[start::2], noise[start::2] = _split(a, other)
+        correlation, share = _correlation(noise)
+        level, strongest = _level(noise), _strongest(correlation)
+    rank = max(a.shape[1] for a in chosen)
+    return Residual(mean / weights, noise * (np.sqrt(share) / weights), correlation, rank)
+
+
+def noise_weights(variance: np.ndarray) -> np.ndarray:
+    """Return (E,) one over the standard deviations, kept finite."""
+    return 1 / np.sqrt(np.maximum(variance, max(1e-6 * variance.mean(), 1e-300)))
+
+
+def leading_axes(white: np.ndarray) -> np.ndarray:
+    """Return (E, r) orthonormal principal axes of (n, E) spectra, by falling variance; r is small."""
+    n, n_channels = white.shape
+    size = min(n, n_channels)
+    subset = (size - max(1, min(_MOST_AXES, n // 2, n_channels // 8)), size - 1)
+    if n_channels <= n:
+        return scipy.linalg.eigh(white.T @ white, subset_by_index=subset)[1][:, ::-1]
+    values, left = scipy.linalg.eigh(white @ white.T, subset_by_index=subset)
+    real = values > 1e-12 * max(values[-1], 1e-300)  # spectra without noise have fewer axes
+    return (white.T @ (left[:, real] / np.sqrt(values[real])))[:, ::-1]
+
+
+def median_ratio(numerator: np.ndarray, denominator: np.ndarray, order: np.ndarray) -> float:
+    """Return the ratio of two sums over channels: the median over groups of channels alike in `order`."""
+    groups = np.array_split(np.argsort(order, kind="stable"), min(_N_GROUPS, len(order)))
+    ratios = [numerator[g].sum() / denominator[g].sum() for g in groups if denominator[g].sum() > 0]
+    return float(np.median(ratios)) if ratios else 0.0
+
+
+def _above(axes: np.ndarray, other: np.ndarray, level: float) -> np.ndarray:
+    """Return the axes along which spectra that did not make them vary more than noise can."""
+    chosen = ((other @ axes) ** 2).mean(axis=0) > level * (1 + 4 * np.sqrt(2 / len(other)))
+    chosen[0] = True
+    return axes[:, chosen]
+
+
+def _strongest(correlation: np.ndarray) -> float:
+    """Return the largest power of correlated noise at any frequency along the spectrum; 1 for white noise."""
+    waves = np.cos(np.outer(np.linspace(0, np.pi, 256), np.arange(len(correlation))))
+    return float((2 * waves @ correlation - 1).max())
+
+
+def _split(axes: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what lies along the axes, and the rest scaled to the variance that the noise had."""
+    along = (spectra @ axes) @ axes.T
+    kept = np.maximum(1 - (axes**2).sum(axis=1), 0.1) * (1 + axes.shape[1] / len(spectra))
+    return along, (spectra - along) / np.sqrt(kept)
+
+
+def _level(noise: np.ndarray) -> float:
+    return float(np.median((noise**2).mean(axis=0)))
+
+
+def _correlation(noise: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the lag correlation, and the share of the variance that is noise and not smooth structure.
+
+    The share is above 1 where smooth axes took some noise with them.
+    """
+    n_channels = noise.shape[1]
+    limit = _GLITCH * np.sqrt(_level(noise))
+    clipped = np.clip(noise, -limit, limit)
+    clipped -= clipped.mean(axis=0)  # sparse counts are skewed: their tail alone was clipped
+    power = np.einsum("ij,ij->j", clipped, clipped)
+
+    def at(lag: int) -> float:
+        products = np.einsum("ij,ij->j", clipped[:, lag:], clipped[:, : n_channels - lag])
+        scale = np.sqrt(power[lag:] * power[: n_channels - lag])
+        return median_ratio(products, scale, scale)
+
+    far = [at(lag) for lag in _FAR_LAGS] if n_channels > 2 * _FAR_LAGS.stop else [0.0]
+    structure = float(np.clip(np.median(far), -0.5, 0.9))
+    lags = [at(lag) for lag in range(1, min(_N_LAGS, n_channels // 4) + 1)]
+    correlation = np.array([1.0, *((np.array(lags) - structure) / (1 - structure))])
+    seen = np.abs(correlation) > max(_SMALL_CORRELATION, 5 / np.sqrt(noise.size))
+    return correlation[: np.flatnonzero(seen).max() + 1], 1 - structure

@@ -1,0 +1,162 @@
+"""The benchmarks run, at sizes too small to measure anything, and say what they did."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks._harness")
+
+
+@pytest.fixture
+def contenders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module with contenders, on the path of the processes that the harness starts."""
+    code = """
+import time
+from functools import partial
+
+def sleep(seconds):
+    time.sleep(seconds)                     # preparation is not timed
+    return partial(time.sleep, seconds / 4)
+
+def allocate(n_bytes):
+    return partial(_hold, n_bytes)
+
+def _hold(n_bytes):
+    held = bytearray(b"1") * n_bytes
+    time.sleep(0.2)
+    return {"held": len(held)}
+
+def fail():
+    raise ValueError("no such luck")
+"""
+    (tmp_path / "some_contenders.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "some_contenders"
+
+
+def benchmark(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks", *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_without_a_name_the_benchmarks_are_listed():
+    listed = benchmark()
+
+    assert "lazy " in listed
+    assert "fe-l " in listed
+
+
+def test_lazy_prints_ratios_to_hyperspy_writes_a_record_and_removes_its_file(tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+
+    printed = benchmark(
+        "lazy", "--size", "20", "--channels", "128", "--quick", "--json", str(tmp_path / "record.json")
+    )
+
+    assert "This needs 0.00 GB" in printed
+    assert "/ HyperSpy" in printed
+    assert not list(scratch.glob("specml*"))
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["benchmark"] == "lazy"
+    runs = record["results"]["runs"]
+    assert len(runs) == 4
+    assert all(len(run["seconds"]) == 1 for run in runs.values())
+    scree = {run["facts"]["n_scree"] for run in runs.values() if run["facts"]}
+    assert len(scree) == 1  # all three of ours see the same channels, and all eigenvalues of them
+    assert scree.pop() > 8
+    assert str(tmp_path) not in json.dumps(record)
+
+
+def test_fe_l_measures_every_dose_and_seed(tmp_path):
+    path = tmp_path / "record.json"
+
+    printed = benchmark(
+        "fe-l", "--size", "14", "--channels", "64", "--doses", "5", "50", "--seeds", "2", "--json", str(path)
+    )
+
+    assert "dense / best PCA" in printed
+    results = json.loads(path.read_text())["results"]
+    assert {dose: len(runs) for dose, runs in results.items()} == {"5": 2, "50": 2}
+    assert all(0 < run["best_pca"] <= run["pca"] * 1.2 for runs in results.values() for run in runs)
+
+
+def test_the_best_pca_finds_the_rank_of_the_truth(harness):
+    fe_l = importlib.import_module("benchmarks.fe_l")
+    rng = np.random.default_rng(0)
+    clean = rng.gamma(1.0, size=(700, 3)) @ rng.gamma(1.0, 40.0, size=(3, 50))
+
+    error, rank = fe_l.best_pca(rng.poisson(clean).astype(np.float64), clean)
+
+    assert rank == 3
+    assert 0 < error < 0.2
+
+
+def test_only_the_call_is_timed_and_the_process_beside_it(harness, contenders):
+    run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 0.8}))
+
+    assert 0.2 <= run.seconds < 0.7
+    assert run.process_seconds >= 1.0
+    assert run.facts == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the anonymous memory")
+def test_the_peak_of_the_anonymous_memory_is_seen(harness, contenders):
+    n_bytes = 300_000_000
+    run = harness.run_contender(harness.Contender("holder", f"{contenders}:allocate", {"n_bytes": n_bytes}))
+
+    assert run.facts == {"held": n_bytes}
+    assert n_bytes <= run.peak < 2 * n_bytes
+
+
+def test_a_contender_that_fails_says_why(harness, contenders):
+    with pytest.raises(RuntimeError, match=r"(?s)unlucky failed.*no such luck"):
+        harness.run_contender(harness.Contender("unlucky", f"{contenders}:fail"))
+
+
+def test_contenders_run_in_turn(harness, contenders):
+    sleepers = [harness.Contender(name, f"{contenders}:sleep", {"seconds": 0.01}) for name in "ab"]
+
+    runs = harness.run_all(sleepers, repeats=2)
+
+    assert {name: len(found) for name, found in runs.items()} == {"a": 2, "b": 2}
+
+
+def test_a_table_is_aligned_and_missing_numbers_are_dashes(harness):
+    text = harness.table(["name", "s"], [["long name", harness.number(1.5)], ["b", harness.number(None)]])
+
+    assert text.splitlines() == [
+        "name          s",
+        "---------  ----",
+        "long name  1.50",
+        "b             -",
+    ]
+
+
+def test_a_median_or_ratio_of_something_missing_is_missing(harness):
+    assert harness.median([3.0, 1.0, 2.0]) == 2.0
+    assert harness.median([1.0, None]) is None
+    assert harness.ratio(None, 2.0) is None
+    assert harness.ratio(3.0, 2.0) == 1.5

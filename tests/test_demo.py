@@ -1,0 +1,256 @@
+"""The command line does the main job on its own map and on files, and its errors are one message."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import h5py
+import hyperspy.api as hs
+import numpy as np
+import pytest
+
+from hyperspy_specml.__main__ import main
+from hyperspy_specml.datasets import fe_cr_ni_map, fe_l_map
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hyperspy.signal import BaseSignal
+
+RESULTS = {"scores.hspy", "components.hspy", "reconstruction.hspy", "result.png", "report.png"}
+PCA_RESULTS = {"pca_scores.hspy", "pca_components.hspy", "pca.png"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def signal() -> BaseSignal:
+    return fe_cr_ni_map((7, 11), n_channels=64, dose=500).signal
+
+
+@pytest.fixture
+def file(signal: BaseSignal, tmp_path: Path) -> Path:
+    path = tmp_path / "map [1].hspy"  # brackets are a pattern to hs.load, if it gets text
+    signal.save(path)
+    return path
+
+
+def pca(*arguments: object) -> int:
+    return main([str(argument) for argument in ("--architecture", "pca", *arguments)])
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def calibration(signal: BaseSignal) -> list[tuple[object, ...]]:
+    axes = (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes)
+    return [(str(axis.name), str(axis.units), axis.scale, axis.offset, axis.size) for axis in axes]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Return the message of a run that has to fail."""
+    assert pca(*arguments) == 1
+    return capsys.readouterr().err
+
+
+def test_without_a_file_it_shows_the_truth_beside_what_it_finds(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hyperspy_specml", "--shape", "13", "17"],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "qtagg"},  # Qt is not there: no display is needed
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # neither warnings nor logs: the console is the report
+    folder = tmp_path / "specml_output"
+    assert names(folder) == RESULTS | PCA_RESULTS | {"truth.png"}
+    for said in (
+        "held-out deviance",
+        "dense (4)",
+        "pca (4)",
+        "fe3_fraction",
+        "specml_output",
+        *names(folder),
+    ):
+        assert said in done.stdout
+    scores = hs.load(folder / "scores.hspy")
+    assert calibration(scores)[0][-1] == 4
+    assert calibration(scores)[1:] == calibration(fe_l_map((13, 17)).signal)[:2]
+
+
+@pytest.mark.parametrize("lazy", [(), ("--lazy",)], ids=["eager", "lazy"])
+def test_saved_results_reopen_with_axes_units_and_class(
+    file: Path, folder: Path, signal: BaseSignal, lazy: tuple[str, ...]
+) -> None:
+    assert pca(file, "--output-dimension", 2, "--output", folder, *lazy) == 0
+
+    assert names(folder) == RESULTS
+    scores, components, reconstruction = (
+        hs.load(folder / f"{name}.hspy") for name in ("scores", "components", "reconstruction")
+    )
+    nav, sig = calibration(signal)[:2], calibration(signal)[2:]
+    assert calibration(scores)[1:] == nav
+    assert calibration(components)[1:] == sig
+    assert calibration(reconstruction) == nav + sig
+    assert type(components) is type(reconstruction) is type(signal)
+    assert scores.metadata.Specml.architecture == "pca"
+    expected = signal.decomposition_ae(2, architecture="pca", show_progressbar=False)
+    np.testing.assert_allclose(scores.data, expected.scores.data, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(reconstruction.data, expected.reconstruction.data, rtol=1e-4, atol=1e-3)
+
+
+def test_a_run_replaces_all_files_of_the_run_before_and_no_others(file: Path, folder: Path) -> None:
+    assert pca("--shape", 7, 11, "--output", folder) == 0
+    assert "truth.png" in names(folder)
+    (folder / "notes.txt").touch()
+
+    assert pca(file, "--output", folder) == 0
+
+    assert names(folder) == RESULTS | {"notes.txt"}
+
+
+def test_a_large_reconstruction_is_saved_on_request_only(
+    file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.__main__._SMALL", 7 * 11 * 64 * 4 - 1)
+    assert pca(file, "--output", folder) == 0
+    assert names(folder) == RESULTS - {"reconstruction.hspy"}
+    assert pca(file, "--output", folder, "--reconstruction", "--lazy") == 0
+    assert names(folder) == RESULTS
+
+
+@pytest.fixture
+def several(signal: BaseSignal, tmp_path: Path) -> Path:
+    """Save a file that holds an image, a small and a large map."""
+    path = tmp_path / "several.hspy"
+    parts = {"a image": signal.sum(-1).T, "b small": signal.inav[:5], "c large": signal}
+    with h5py.File(path, "w") as whole:
+        for title, part in parts.items():
+            part.metadata.General.title = title
+            part.save(tmp_path / "part.hspy", overwrite=True)
+            with h5py.File(tmp_path / "part.hspy") as one:
+                whole.attrs.update(one.attrs)
+                (name,) = one["Experiments"]
+                one.copy(f"Experiments/{name}", whole.require_group("Experiments"), name=title)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"), [((), 2), (("--signal", 1), 1), (("--signal", "b small"), 1)], ids=str
+)
+def test_of_several_signals_the_largest_map_is_taken_or_the_one_asked_for(
+    several: Path, folder: Path, capsys: pytest.CaptureFixture[str], asked: tuple[object, ...], taken: int
+) -> None:
+    assert pca(several, "--output", folder, *asked) == 0
+    assert f"Taken: {taken} " in capsys.readouterr().out
+    assert hs.load(folder / "scores.hspy").axes_manager.signal_shape == ((11, 7), (5, 7))[taken == 1]
+
+
+def test_an_unknown_signal_is_answered_with_the_list(
+    several: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(capsys, several, "--output", folder, "--signal", 3)
+    assert "--signal 3 is neither a title nor a number" in message
+    assert "  1  <EDSTEMSpectrum, title: b small" in message
+
+
+def test_an_image_is_refused_with_what_a_map_of_spectra_is(
+    signal: BaseSignal, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signal.sum(-1).T.save(tmp_path / "image.hspy")
+    message = refusal(capsys, tmp_path / "image.hspy", "--output", folder)
+    assert "one signal axis (energy) and one or more scan axes" in message
+    assert "<Signal2D" in message or "<BaseSignal" in message
+
+
+def test_a_missing_file_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no file" in refusal(capsys, tmp_path / "nothing.dm4", "--output", folder)
+
+
+@pytest.mark.parametrize("name", ["damaged.hspy", "foreign.xyz", "text.dm4"])
+def test_a_file_that_no_reader_understands_is_one_message(
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"not a spectrum image" * 9)
+    message = refusal(capsys, tmp_path / name, "--output", folder)
+    assert f"{name} (" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ImportError("sparse is needed"), r"pip install 'hyperspy_specml[formats]'"),
+        (NotImplementedError("not lazily"), "Leave out --lazy"),
+        (MemoryError("Unable to allocate 2 TiB"), "add --lazy"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_readers_raise_is_answered_with_the_repair(
+    error: Exception, advice: str, file: Path, folder: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(hs, "load", fail)
+    message = refusal(capsys, file, "--output", folder, "--lazy")
+    assert advice in message
+    assert str(error) in message
+
+
+def test_a_run_does_not_replace_its_own_input(
+    file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pca(file, "--output", folder) == 0
+    message = refusal(capsys, folder / "reconstruction.hspy", "--output", folder)
+    assert "would replace its own input" in message
+
+
+def test_a_run_that_fails_leaves_the_files_of_the_last_one(
+    file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pca(file, "--output", folder) == 0
+    refusal(capsys, "nothing.hspy", "--output", folder)
+    assert names(folder) == RESULTS
+
+
+def test_an_output_that_is_a_file_is_refused_before_anything_is_computed(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "cannot be a folder" in refusal(capsys, file, "--output", file)
+
+
+def test_an_impossible_number_of_components_is_one_message(
+    file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "output_dimension" in refusal(capsys, file, "--output", folder, "--output-dimension", 0)
+
+
+def test_a_misspelt_option_exits_as_command_lines_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--architecture", "convolutional"])
+    assert "invalid choice: 'convolutional'" in capsys.readouterr().err
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "lazy"),
+    [("espm/88_ES-LP_G8_selection2_cropped2.hspy", ()), ("pangroup/Example_BTO_deleted.dm4", ("--lazy",))],
+)
+def test_measured_maps_keep_their_axes(
+    data_folder: Path, name: str, lazy: tuple[str, ...], folder: Path
+) -> None:
+    assert pca(data_folder / name, "--output-dimension", 3, "--output", folder, *lazy) == 0
+    signals = hs.load(data_folder / name, lazy=True)
+    signal = signals if not isinstance(signals, list) else max(signals, key=lambda s: s.data.size)
+    assert calibration(hs.load(folder / "reconstruction.hspy", lazy=True)) == calibration(signal)

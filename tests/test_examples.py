@@ -1,0 +1,40 @@
+"""The examples of README.md and of the pages run as they are printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+RST = re.compile(r"^\.\. code-block:: python\n\n((?:    [^\n]*\n|\n)+)", re.M)
+MARKDOWN = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+
+
+def blocks(page: Path) -> Iterator[str]:
+    """Yield the Python blocks of a page, after empty lines that make errors name the line of the page."""
+    text = page.read_text(encoding="utf-8")
+    for found in (MARKDOWN if page.suffix == ".md" else RST).finditer(text):
+        code = re.sub("^    ", "", found[1], flags=re.M) if page.suffix == ".rst" else found[1]
+        yield "\n" * text.count("\n", 0, found.start(1)) + code
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.name)
+def test_the_examples_of_the_page_run_in_order(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # for the files that they save
+    namespace: dict[str, object] = {}
+    for code in blocks(page):
+        exec(compile(code, str(page), "exec"), namespace)
+
+
+def test_the_start_pages_have_examples() -> None:
+    names = {page.name for page in PAGES if any(blocks(page))}
+    assert {"README.md", "decomposition.rst", "noise.rst", "lazy.rst"} <= names
