@@ -134,9 +134,9 @@ def _check_model(
     here = axis_spec(energy_axis(call.signal))
     if not same_channels(here, trained.energy_axis):
         raise EnergyAxisMismatchError(
-            f"decomposition_ae(model=...) was trained on {in_words(trained.energy_axis)}, but {call.signal!r} "
-            f"has {in_words(here)}. Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or fit "
-            "anew."
+            f"decomposition_ae(model=...): trained on {in_words(trained.energy_axis)}, but the signal has "
+            f"{in_words(here)}. Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or leave "
+            "model out to fit anew."
         )
 
 

@@ -243,6 +243,7 @@ def test_a_misspelt_option_exits_as_command_lines_do(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.realdata
+@pytest.mark.filterwarnings("ignore:Loading old file version")
 @pytest.mark.parametrize(
     ("name", "lazy"),
     [("espm/88_ES-LP_G8_selection2_cropped2.hspy", ()), ("pangroup/Example_BTO_deleted.dm4", ("--lazy",))],

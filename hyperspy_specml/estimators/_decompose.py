@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators._dense import DenseFit, Track, fit_dense, score_latents
+from hyperspy_specml.estimators._dense import DenseFit, Track, brief, fit_dense, score_latents
 from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import EMPTY, USED, RankCurve, choose_rank, paired
+from hyperspy_specml.statistics import EMPTY, NOISE_NAMES, USED, RankCurve, choose_rank, paired
 from hyperspy_specml.train._device import choose_device
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 ARCHITECTURES = ("dense", "pca")
-_SCORED_ELEMENTS = 1 << 25  # deviances per candidate: more would only shrink an error that is small already
-_SLAB_ROWS = 512  # spectra converted to float at a time: they stay in the cache
+_SCORED_ELEMENTS = 1 << 23  # deviances per candidate: more would only shrink an error that is small already
 _MOST_LATENTS = 12
 _PATIENCE_LATENTS = 2  # numbers of latents tried after the best one
 
@@ -44,7 +43,8 @@ class Candidate:
     score
         Mean deviance per spectrum on the report fold; smaller is better.
     difference, standard_error
-        Mean and standard error of the paired difference to the baseline (PCA of the same size).
+        Mean and standard error of the paired difference to PCA of the same size, about the mean spectrum or
+        not, whichever is better on the choosing fold.
     choose_score
         The same score on the choosing fold, which decides between candidates.
     """
@@ -71,7 +71,7 @@ class Decomposition:
     study
         What was learnt before.
     candidates
-        Scores on held-out counts, the baseline last.
+        Scores on held-out counts; last the PCA of the same size that the others are compared with.
     rank
         The curve that chose (or would have chosen) the number of components.
     steps, step_scores, best_step, interrupted
@@ -132,7 +132,7 @@ def decompose(
     TooFewSpectraError, NegativeCountsError, NotCountsError, TrainingDivergedError
         See `study_spectra` and `fit_dense`.
     """
-    _check_options(architecture, n_components)
+    _check_options(architecture, n_components, noise)
     place = choose_device(device) if architecture != "pca" else None
     clock = _Clock()
     study = study_spectra(
@@ -140,9 +140,10 @@ def decompose(
         config=config, seed=seed,
     )  # fmt: skip
     clock.stop("study")
-    rank = study.rank
+    rank, stopped = study.rank, False
     if n_components is None and place is not None:
-        rank = _choose_latents(study, config, seed, place, track)
+        rank, stopped = _choose_latents(study, config, seed, place, track)
+        config = brief(config) if stopped else config  # who stops a search does not want to wait
     k = n_components or rank.chosen
     baseline = LinearModel(study.axes.first(k))
     fold_baseline = LinearModel(study.fold_axes.first(k))
@@ -154,7 +155,9 @@ def decompose(
     models: dict[str, SpectrumModel] = {f"{architecture} ({k})": fit.fold_model} if fit else {}
     if fit and study.rank.chosen != k:  # the strongest PCA, not only the one of the same size
         models[f"pca ({study.rank.chosen})"] = LinearModel(study.fold_axes.first(study.rank.chosen))
-    candidates = _score(study, {**models, f"pca ({k})": fold_baseline})
+    if fit and not config.centre:
+        models[f"centred pca ({k})"] = fit.centred
+    candidates = _score(study, {**models, f"pca ({k})": fold_baseline}, k)
     clock.stop("scoring")
     scores, baseline_scores = encode_all(
         stream, (model, baseline), study.survey.pixel_state, study.survey.channels
@@ -165,7 +168,8 @@ def decompose(
         model, baseline, scores, baseline_scores, study.survey.pixel_state, study.survey.channels, study,
         candidates, rank,
         steps=tuple(history.steps) if history else (), step_scores=tuple(history.scores) if history else (),
-        best_step=history.best_step if history else 0, interrupted=bool(history and history.interrupted),
+        best_step=history.best_step if history else 0,
+        interrupted=stopped or bool(history and history.interrupted),
         seconds=clock.seconds,
     )  # fmt: skip
 
@@ -173,7 +177,21 @@ def decompose(
 def encode_all(
     stream: SpectrumStream, models: tuple[SpectrumModel, ...], pixel_state: np.ndarray, channels: np.ndarray
 ) -> list[np.ndarray]:
-    """Return the (n_pixels, K) scores of every spectrum under each model, in one pass over the file."""
+    """Score every spectrum under each model, in one pass over the file.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    models
+        Fitted models; the same one twice is computed once.
+    pixel_state, channels
+        (n_pixels,) state of every spectrum and (E,) bool channels in use.
+
+    Returns
+    -------
+    one (n_pixels, K) float32 array per model; NaN for spectra not used, 0 for empty ones
+    """
     different = list({id(m): m for m in models}.values())
     table = stream.map_rows(
         EncodeRows(tuple(different), channels),
@@ -195,19 +213,17 @@ class EncodeRows:
     channels: np.ndarray
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        whole = bool(self.channels.all())
-        parts = []
-        for start in range(0, len(rows), _SLAB_ROWS):
-            slab = rows[start : start + _SLAB_ROWS]
-            slab = slab if whole else slab[:, self.channels]
-            slab = np.asarray(slab, dtype=slab.dtype.newbyteorder("="))
-            parts.append(np.concatenate([model.encode(slab) for model in self.models], axis=1))
-        return np.concatenate(parts)
+        rows = rows if self.channels.all() else rows[:, self.channels]
+        rows = np.asarray(rows, dtype=rows.dtype.newbyteorder("="))
+        with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
+            return np.concatenate([model.encode(rows) for model in self.models], axis=1)
 
 
-def _check_options(architecture: str, n_components: int | None) -> None:
+def _check_options(architecture: str, n_components: int | None, noise: str) -> None:
     if architecture not in ARCHITECTURES:
         raise OptionError.unknown("architecture", architecture, ARCHITECTURES)
+    if noise not in NOISE_NAMES:  # said before the file is read
+        raise OptionError.unknown("noise", noise, NOISE_NAMES)
     if n_components is not None and (n_components != int(n_components) or n_components < 1):
         raise OptionError(
             f"output_dimension={n_components!r} must be a whole number, 1 or more, or None, which chooses "
@@ -217,21 +233,30 @@ def _check_options(architecture: str, n_components: int | None) -> None:
 
 def _choose_latents(
     study: Study, config: TrainConfig, seed: int, device: torch.device, track: Track
-) -> RankCurve:
-    """Try 1, 2, ... latents; a nonlinear model never needs more of them than PCA needs components."""
+) -> tuple[RankCurve, bool]:
+    """Try 1, 2, ... latents; a nonlinear model never needs more of them than PCA needs components.
+
+    Returns
+    -------
+    the curve, and whether the user interrupted the search
+    """
     most = min(_MOST_LATENTS, study.rank.chosen)
     curve: list[np.ndarray] = []
+    interrupted = False
     for k in range(1, most + 1):
         scores, interrupted = score_latents(study, k, config, seed=seed, device=device, track=track)
         curve.append(scores)
         best = int(np.argmin([scores.mean() for scores in curve]))
         if interrupted or k - 1 - best >= _PATIENCE_LATENTS:
             break
-    return choose_rank(np.arange(1, len(curve) + 1), np.array(curve), study.rank.method)
+    return choose_rank(np.arange(1, len(curve) + 1), np.array(curve), "held-out counts"), interrupted
 
 
-def _score(study: Study, models: dict[str, SpectrumModel]) -> tuple[Candidate, ...]:
-    """Score fold models, the baseline last, on the choosing and the reporting fold."""
+def _score(study: Study, models: dict[str, SpectrumModel], k: int) -> tuple[Candidate, ...]:
+    """Score fold models; the last one is the rival: PCA of rank K, about the mean or not, as is better.
+
+    The better one on the choosing fold: a network must not be praised for the mean that it may subtract.
+    """
     step = max(1, study.folds.choose.size // _SCORED_ELEMENTS)
     folds, fold_scores = study.folds.every(step), study.fold_scores[::step]
 
@@ -240,7 +265,9 @@ def _score(study: Study, models: dict[str, SpectrumModel]) -> tuple[Candidate, .
 
     choose = {name: scores_on("choose", model) for name, model in models.items()}
     report = {name: scores_on("report", model) for name, model in models.items()}
-    reference = report[next(reversed(report))]
+    rival = min((name for name in models if name.endswith(f"pca ({k})")), key=lambda n: choose[n].mean())
+    report[rival] = report.pop(rival)
+    reference = report[rival]
     found = []
     for name, scores in report.items():
         pair = paired(scores, reference)

@@ -49,12 +49,15 @@ class DenseFit:
         Fitted on all counts.
     fold_model
         Fitted on the training fold: the one that held-out scores belong to.
+    centred
+        PCA of the same size about the mean spectrum, fitted on the training fold.
     history
         Of the training on the fold.
     """
 
     model: DenseModel
     fold_model: DenseModel
+    centred: DenseModel
     history: History
 
 
@@ -96,13 +99,24 @@ def score_latents(
     TrainingDivergedError
         The loss diverged with every seed tried.
     """
-    brief = dataclasses.replace(config, max_steps=max(1, config.max_steps // _BRIEF))
     fold, network, history = _with_other_seeds(
-        lambda other: _train_on_fold(study, n_components, brief, other, device, track), config, seed, device
-    )
+        lambda other: _train_on_fold(study, n_components, brief(config), other, device, track),
+        config, seed, device,
+    )  # fmt: skip
     few, few_scores = _some(study, _SCORED_TO_CHOOSE)
     model = fold.plain_model(network)
     return few.score("choose", lambda rows: model.predict(few_scores[rows])), history.interrupted
+
+
+def brief(config: TrainConfig) -> TrainConfig:
+    """Return the settings of a training that only compares, or that the user does not want to wait for.
+
+    Parameters
+    ----------
+    config
+        The settings of the full training.
+    """
+    return dataclasses.replace(config, max_steps=max(1, config.max_steps // _BRIEF))
 
 
 def _with_other_seeds(train: Callable[[int], T], config: TrainConfig, seed: int, device: torch.device) -> T:
@@ -126,19 +140,21 @@ def _fit_once(
 ) -> DenseFit:
     fold, network, history = _train_on_fold(study, n_components, config, seed, device, track)
     fold_model = fold.model(network)
+    centred = dataclasses.replace(fold, about_mean=True)
+    centred_pca = centred.plain_model(centred.network(config, seed, device))
     if history.interrupted:  # what was learnt is kept; the second training is what Ctrl-C asks to skip
-        return DenseFit(fold_model, fold_model, history)
+        return DenseFit(fold_model, fold_model, centred_pca, history)
     if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
         scores = study.axes.project(study.survey.sample)
-        start = dataclasses.replace(
+        whole = dataclasses.replace(
             fold, axes=study.axes, parts=scores[:, None], fractions=np.ones(1), **_normalisation(scores)
         )
-        return DenseFit(start.model(start.network(config, seed, device)), fold_model, history)
+        return DenseFit(whole.model(whole.network(config, seed, device)), fold_model, centred_pca, history)
     whole = dataclasses.replace(fold, axes=study.aligned, parts=study.parts, fractions=FRACTIONS)
     final = copy.deepcopy(network)
     path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
     refit(final, whole.loss(config, seed, device), path, track=track)
-    return DenseFit(whole.model(final), fold_model, history)
+    return DenseFit(whole.model(final), fold_model, centred_pca, history)
 
 
 def _train_on_fold(
@@ -148,9 +164,16 @@ def _train_on_fold(
         study.fold_axes, study.fold_parts, FRACTIONS[:N_PARTS], study.spectrum_weights, n_components,
         **_normalisation(study.fold_scores),
     )  # fmt: skip
-    network = fold.network(config, seed, device)
     few, few_scores = _some(study, _SCORED_ELEMENTS)
-
+    network = fold.network(config, seed, device)
+    if not config.centre:
+        other = dataclasses.replace(fold, about_mean=False)
+        start, rival = (
+            few.score("choose", lambda rows, m=m: m.predict(few_scores[rows])).mean()  # type: ignore[misc]
+            for m in (fold.plain_model(network), other.plain_model(other.network(config, seed, device)))
+        )
+        if rival < start:
+            fold, network = other, other.network(config, seed, device)
     model = fold.plain_model(network)
 
     def score(_: torch.nn.Module) -> float:
@@ -187,6 +210,8 @@ class _Training:
         Latents K.
     centre, scale
         (P,) and a number: what scores are normalised with.
+    about_mean
+        Whether the network starts as PCA about the mean spectrum, or as that of the axes.
     """
 
     axes: PrincipalAxes
@@ -196,6 +221,7 @@ class _Training:
     n_components: int
     centre: np.ndarray
     scale: float
+    about_mean: bool = True
 
     @property
     def scores(self) -> np.ndarray:
@@ -203,10 +229,22 @@ class _Training:
         return self.parts.sum(axis=1) / np.float32(self.fractions.sum())
 
     def network(self, config: TrainConfig, seed: int, device: torch.device) -> DenseNetwork:
-        """Return the untrained network, which is PCA; the global random state is left alone."""
+        """Return the untrained network; the global random state is left alone.
+
+        It is PCA either way. About the mean spectrum, no component is spent on the mean; where the dose
+        varies and nothing else is there in all spectra, the other way needs one component less.
+        """
+        k = self.n_components
+        if self.about_mean:
+            covariance = np.cov(self.scores, rowvar=False).reshape(self.axes.n_axes, -1)
+            vectors, rest = np.linalg.eigh(covariance)[1][:, : -k - 1 : -1], np.zeros(self.axes.n_axes)
+        else:  # the first axes as they are, and nothing along the others
+            vectors, rest = np.eye(self.axes.n_axes, k), -self.centre / self.scale
+            rest[:k] = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = DenseNetwork(self.axes.n_axes, self.n_components, config.n_hidden, config.n_layers)
+            network.start_as(torch.tensor(vectors.copy()), torch.tensor(rest))
         return network.to(device)
 
     def loss(self, config: TrainConfig, seed: int, device: torch.device) -> SplitPairs:

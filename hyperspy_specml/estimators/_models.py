@@ -30,15 +30,33 @@ class SpectrumModel(Protocol):
         ...
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
-        """Map (n, E) spectra to (n, K) scores, float32."""
+        """Map (n, E) spectra to (n, K) scores, float32.
+
+        Parameters
+        ----------
+        rows
+            (n, E) spectra of any real dtype.
+        """
         ...
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, K) scores to (n, E) spectra, float32."""
+        """Map (n, K) scores to (n, E) spectra, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, K).
+        """
         ...
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) scores along the model's compressing axes to (n, E) spectra, float32."""
+        """Map (n, P) scores along the model's compressing axes to (n, E) spectra, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, P).
+        """
         ...
 
     def components(self) -> np.ndarray:
@@ -69,15 +87,33 @@ class LinearModel:
         return self.axes.n_axes
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
-        """Map (n, E) spectra to (n, K) scores, float32."""
+        """Map (n, E) spectra to (n, K) scores, float32.
+
+        Parameters
+        ----------
+        rows
+            (n, E) spectra of any real dtype.
+        """
         return self.axes.project(rows)
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, K) scores to (n, E) spectra, float32."""
+        """Map (n, K) scores to (n, E) spectra, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, K).
+        """
         return self.axes.spectra(np.asarray(scores, dtype=np.float32))
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) scores, P >= K, to (n, E) spectra, float32."""
+        """Map (n, P) scores, P >= K, to (n, E) spectra, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, P); the first K count.
+        """
         return self.decode(scores[:, : self.n_components])
 
     def components(self) -> np.ndarray:
@@ -123,25 +159,55 @@ class DenseModel:
         return len(self.origin)
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
-        """Map (n, E) spectra to (n, K) canonical latents, float32."""
+        """Map (n, E) spectra to (n, K) canonical latents, float32.
+
+        Parameters
+        ----------
+        rows
+            (n, E) spectra of any real dtype.
+        """
         return self.encode_scores(self.axes.project(rows))
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, K) canonical latents to (n, E) spectra, float32."""
+        """Map (n, K) canonical latents to (n, E) spectra, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, K) canonical latents.
+        """
         return self.axes.spectra(self.decode_scores(scores))
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) compressed scores to (n, E) spectra, float32."""
+        """Map (n, P) compressed scores to (n, E) spectra, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, P).
+        """
         return self.decode(self.encode_scores(scores))
 
     def encode_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) compressed scores to (n, K) canonical latents, float32."""
+        """Map (n, P) compressed scores to (n, K) canonical latents, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, P).
+        """
         with torch.inference_mode():
             latents = self.network.encode(self._tensor((scores - self.centre) / self.scale))
         return ((latents.cpu().numpy() - self.origin) @ self.rotation.T).astype(np.float32)
 
     def decode_scores(self, latents: np.ndarray) -> np.ndarray:
-        """Map (n, K) canonical latents to (n, P) compressed scores, float32."""
+        """Map (n, K) canonical latents to (n, P) compressed scores, float32.
+
+        Parameters
+        ----------
+        latents
+            (n, K).
+        """
         plain = latents @ np.linalg.inv(self.rotation).T + self.origin
         with torch.inference_mode():
             scores = self.network.decode(self._tensor(plain))

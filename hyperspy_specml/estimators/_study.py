@@ -68,9 +68,6 @@ class Study:
         Axes of the training fold alone; (n, 4, P) scores of its parts, each on the scale of its counts.
     axes
         Axes of all counts of all spectra: the PCA baseline and the scree.
-    aligned, parts
-        The same space turned towards `fold_axes`, so that what a network learnt along those goes on
-        along these; (n, 6, P) scores of all parts along it.
     edge
         Largest eigenvalue that noise alone would give in the scree of the map.
     correlation
@@ -89,13 +86,22 @@ class Study:
     fold_axes: PrincipalAxes = field(repr=False)
     fold_parts: np.ndarray = field(repr=False)
     axes: PrincipalAxes = field(repr=False)
-    aligned: PrincipalAxes = field(repr=False)
-    parts: np.ndarray = field(repr=False)
     edge: float
     correlation: float
     hold_out: str
     rank: RankCurve
     seed: int
+
+    @cached_property
+    def aligned(self) -> PrincipalAxes:
+        """The space of `axes` turned towards `fold_axes`: what a network learnt along those goes on here."""
+        return self.axes.aligned_with(self.fold_axes)
+
+    @cached_property
+    def parts(self) -> np.ndarray:
+        """(n, 6, P) scores of all parts along `aligned`, each on the scale of its counts."""
+        folds = self.folds
+        return _project_parts((*folds.parts, folds.choose, folds.report), FRACTIONS, self.aligned)
 
     @cached_property
     def fold_scores(self) -> np.ndarray:
@@ -174,10 +180,8 @@ def study_spectra(
     fold_axes = fold_axes.first(n_axes)
     fold_parts = _project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_axes)
     axes = principal_axes(survey.moments, model, n_axes=n_axes, centre=config.centre, scree=True)
-    aligned = axes.aligned_with(fold_axes)
-    parts = _project_parts((*folds.parts, folds.choose, folds.report), FRACTIONS, aligned)
     study = Study(
-        survey, estimate, folds, fold_axes, fold_parts, axes, aligned, parts, edge, 0.0, "exact",
+        survey, estimate, folds, fold_axes, fold_parts, axes, edge, 0.0, "exact",
         rank_curve(folds, fold_axes, fold_parts.sum(axis=1) / np.float32(TRAIN)), seed,
     )  # fmt: skip
     return _judge_hold_out(study)
@@ -194,7 +198,7 @@ def _judge_hold_out(study: Study) -> Study:
         lambda rows: axes.spectra(halves[rows, 1]),
     )
     noise = study.estimate.model
-    if not holds_out(correlation):
+    if not holds_out(correlation, study.folds.choose.size):
         _logger.warning(
             "The noise model does not hold (residual halves correlate by %.2f): held-out scores are not "
             "valid, the rank is chosen by bi-cross-validation. Name the right model with noise=, or use raw "

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 from torch import Tensor, nn
 
 
 class DenseNetwork(nn.Module):
     """Linear autoencoder plus nonlinear corrections of encoder and decoder that start at zero.
 
-    The linear part starts as the identity on the first K of P scores, which are principal components: an
-    untrained network *is* PCA of rank K, and training can only be kept where it is better.
+    The linear part starts as a projection on K axes, the first K scores unless `start_as` says otherwise:
+    an untrained network *is* PCA of rank K, and training is only kept where it is better.
 
     Parameters
     ----------
@@ -28,11 +29,19 @@ class DenseNetwork(nn.Module):
     def __init__(self, n_scores: int, n_latent: int, n_hidden: int, n_layers: int) -> None:
         super().__init__()
         self.encode_linear = nn.Linear(n_scores, n_latent, bias=False)
-        self.decode_linear = nn.Linear(n_latent, n_scores, bias=False)
+        self.decode_linear = nn.Linear(n_latent, n_scores)
         self.encode_bend = _perceptron(n_scores, n_latent, n_hidden, n_layers)
         self.decode_bend = _perceptron(n_latent, n_scores, n_hidden, n_layers)
         nn.init.eye_(self.encode_linear.weight)
         nn.init.eye_(self.decode_linear.weight)
+        nn.init.zeros_(self.decode_linear.bias)
+
+    @torch.no_grad()
+    def start_as(self, axes: Tensor, rest: Tensor) -> None:
+        """Make the linear part the projection on orthonormal axes (P, K), plus a constant (P,)."""
+        self.encode_linear.weight.copy_(axes.T)
+        self.decode_linear.weight.copy_(axes)
+        self.decode_linear.bias.copy_(rest)
 
     def encode(self, x: Tensor) -> Tensor:
         """Map scores to latents."""

@@ -28,7 +28,8 @@ class Report:
     candidates
         Name, score, difference to the baseline and its paired standard error, in deviance per spectrum on
         the report fold (15 % of the counts, which chose nothing); smaller is better. The scores belong to
-        models fitted on 70 % of the counts; the returned ones were fitted on all. The baseline comes last.
+        models fitted on 70 % of the counts; the returned ones were fitted on all. Last comes what the others
+        are compared with: PCA of the same size, about the mean spectrum or not, as is better.
     chosen
         Name of the candidate with the best score on the choosing fold.
     noise_model
@@ -148,9 +149,14 @@ class Report:
             return f"PCA with {self.n_components} components; {rank.method} would choose {rank.chosen}."
         size = abs(model.difference) / model.standard_error if model.difference else 0.0
         if self.baseline_is_better():
-            return f"PCA of the same size is better, by {size:.1f} standard errors: prefer result.baseline."
+            centred = self.candidates[-1].name.startswith("centred")
+            instead = "architecture='pca' with TrainConfig(centre=True)" if centred else "result.baseline"
+            return f"PCA of the same size is better, by {size:.1f} standard errors: prefer {instead}."
         if model.difference < 0 and size > _CLEAR:
-            return f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
+            text = f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
+            if self.chosen not in (model.name, self.candidates[-1].name):
+                text += f" But {self.chosen} is better still: the counts support no more components."
+            return text
         if self.steps and self.best_step == 0:
             return f"{model.name} learnt nothing that predicts better than PCA of the same size, its start."
         return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
@@ -165,7 +171,7 @@ class Report:
 
     def of_baseline(self) -> Report:
         """Return the report of the baseline alone."""
-        pca = self.candidates[-1]
+        pca = next(c for c in reversed(self.candidates) if c.name == f"pca ({self.n_components})")
         return replace(
             self, architecture="pca", candidates=(pca,), chosen=pca.name, rank=self.baseline_rank,
             steps=(), step_scores=(), best_step=0, interrupted=False,

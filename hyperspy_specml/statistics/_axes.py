@@ -10,13 +10,17 @@ are used: weights per pixel would have to be known before the one pass over the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
+from threadpoolctl import threadpool_limits
 
-from hyperspy_specml.statistics._moments import Moments
-from hyperspy_specml.statistics._noise import NoiseModel
+if TYPE_CHECKING:
+    from hyperspy_specml.statistics._moments import Moments
+    from hyperspy_specml.statistics._noise import NoiseModel
 
+_SLAB_ROWS = 512  # spectra converted to float at a time: they stay in the cache
 _LARGE = 1024  # channels from which the leading axes are found by iteration
 _OVERSAMPLING, _ITERATIONS = 16, 5
 _VARIANCE_FLOOR = 1e-3  # of the mean variance: a channel that saw two counts must not rule the axes
@@ -62,10 +66,13 @@ class PrincipalAxes:
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""
-        projector = (self.vectors * self.weights[:, None]).astype(np.float32)
-        scale, rows32 = _safe_float32(rows)
-        scores = rows32 @ (projector * np.float32(scale) if scale != 1 else projector)
-        return scores - (self.offset @ (self.vectors * self.weights[:, None])).astype(np.float32)
+        to_scores = self.vectors * self.weights[:, None]
+        projector, constant = to_scores.astype(np.float32), (self.offset @ to_scores).astype(np.float32)
+        scores = np.empty((len(rows), self.n_axes), dtype=np.float32)
+        for start in range(0, len(rows), _SLAB_ROWS):
+            scale, slab = _safe_float32(rows[start : start + _SLAB_ROWS])
+            scores[start : start + _SLAB_ROWS] = slab @ projector * np.float32(scale) - constant
+        return scores
 
     def spectra(self, scores: np.ndarray) -> np.ndarray:
         """Return the (n, E) spectra, in signal units, of (n, P) scores."""
@@ -111,7 +118,8 @@ def principal_axes(
         # All values and a few vectors in one reduction would need LAPACK calls that SciPy does not
         # have; values alone cost a third of the full problem.
         values, vectors = _exact_axes(matrix, n_axes)
-        values = scipy.linalg.eigvalsh(matrix, check_finite=False)[::-1]
+        with threadpool_limits(limits=1, user_api="blas"):  # see _exact_axes
+            values = scipy.linalg.eigvalsh(matrix, check_finite=False)[::-1]
     else:
         values, vectors = leading_axes(matrix, n_axes)
     vectors = canonical_signs(vectors.T, weights).T
@@ -138,7 +146,12 @@ def leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarra
 
 def _exact_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(matrix)
-    values, vectors = scipy.linalg.eigh(matrix, subset_by_index=(size - n_axes, size - 1), check_finite=False)
+    # Half of a reduction to tridiagonal form waits for memory: a second thread gains nothing on an idle
+    # machine, and on a busy one the two wait for each other at every column.
+    with threadpool_limits(limits=1, user_api="blas"):
+        values, vectors = scipy.linalg.eigh(
+            matrix, subset_by_index=(size - n_axes, size - 1), check_finite=False
+        )
     return values[::-1], vectors[:, ::-1]
 
 

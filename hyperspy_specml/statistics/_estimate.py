@@ -27,7 +27,6 @@ _MOST_ROWS = 2048  # spectra looked at: the estimates have a handful of paramete
 _N_BINS = 48
 _ROUNDS = 3
 _GLITCH = 6.0  # standard deviations
-_MOST_OFFSET = 0.9  # of the smallest mean
 _FLAT = 0.1  # noise that grows by less than this share of it is taken to be the same everywhere
 
 
@@ -79,7 +78,7 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
     few = rows[:: max(1, len(rows) // _MOST_ROWS)][:_MOST_ROWS].astype(np.float64)
     rest = remove_structure(few, _first_variance(few, minimum))
     fano = _fano(rest, few)
-    if noise == "auto" and whole and _is_poisson(fano, rest):
+    if noise == "auto" and whole and _is_poisson(fano, few, rest):
         return NoiseEstimate(PoissonNoise(), fano, None)
     few, rest, model = _refine(few, rest)
     if noise == "gaussian" or (noise == "auto" and _is_flat(model, rest.mean)):
@@ -121,8 +120,8 @@ def _fano(rest: Residual, rows: np.ndarray) -> float:
     return median_ratio((rest.noise**2).sum(axis=0), total, total)
 
 
-def _is_poisson(fano: float, rest: Residual) -> bool:
-    error = np.sqrt(2 / rest.noise.size)
+def _is_poisson(fano: float, rows: np.ndarray, rest: Residual) -> bool:
+    error = np.sqrt(2 / rows.size + 1 / max(1, rows.sum()))  # of fano, for counts
     white = len(rest.correlation) == 1 or abs(rest.correlation[1]) < 0.1
     return white and abs(fano - 1) < _POISSON_FANO + 3 * error
 
@@ -169,7 +168,7 @@ def _fit_variance(few: np.ndarray, rest: Residual) -> PoissonGaussianNoise:
     offset = 0.0
     gain, base, distance = _fit_line(centres, spreads)
     # A line that meets zero variance at a positive signal: only where it is much the better one.
-    most = _MOST_OFFSET * centres[0]
+    most = centres[0]
     gain_above, base_above, distance_above = _fit_line(centres - most, spreads)
     if base_above < gain_above * most and distance_above < 0.5 * distance:
         gain, base, offset = gain_above, 0.0, most - base_above / gain_above

@@ -6,12 +6,17 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _FLOAT32_EXACT = 1 << 24  # integers up to here, and so sums below it, are exact in float32
 _PANELS = 4  # of a symmetric integer product: 5/8 of the work of the whole
 _WORTH_TORCH = 1e11  # multiply-adds below which importing torch costs more than it saves
+_SLAB = 1 << 22  # elements that are converted to float at a time
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,8 @@ def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:
     if rows.dtype.kind == "b":
         rows = rows.view(np.uint8)
     sums = rows.sum(axis=0, dtype=np.float64)
-    if kernel == "float32":
-        return Moments(len(rows), sums, _float32_products(rows.astype(np.float32), len(rows)))
-    return Moments(len(rows), sums, _exact_products(rows))
+    exact = kernel != "float32"
+    return Moments(len(rows), sums, _exact_products(rows) if exact else _products(rows, np.float32))
 
 
 def _exact_products(rows: np.ndarray) -> np.ndarray:
@@ -79,19 +83,20 @@ def _exact_products(rows: np.ndarray) -> np.ndarray:
         low, high = int(rows.min()), int(rows.max())
         if low >= -128 and high <= 255 and (high <= 127 or low >= 0) and _integer_kernel_pays(rows):
             return _int8_products(rows, offset=128 if high > 127 else 0)
-        largest = max(abs(low), abs(high), 1)
-        n_exact = _FLOAT32_EXACT // largest**2
+        n_exact = _FLOAT32_EXACT // max(abs(low), abs(high), 1) ** 2
         if n_exact >= 512:  # shorter slabs would cost more than float64
-            return _float32_products(rows.astype(np.float32), n_exact)
-    values = rows.astype(np.float64)
-    return values.T @ values  # numpy turns A.T @ A into a symmetric product, half the work
+            return _products(rows, np.float32, n_exact)
+    return _products(rows, np.float64)
 
 
-def _float32_products(values: np.ndarray, n_slab: int) -> np.ndarray:
-    total = np.zeros((values.shape[1],) * 2)
-    for start in range(0, len(values), n_slab):
-        slab = values[start : start + n_slab]
-        total += slab.T @ slab
+def _products(rows: np.ndarray, dtype: type, n_slab: int = _SLAB) -> np.ndarray:
+    """Return the (E, E) sum of outer products, computed in this precision over `n_slab` rows at most."""
+    n_channels = rows.shape[1]
+    total = np.zeros((n_channels, n_channels))
+    step = min(n_slab, max(512, _SLAB // max(1, n_channels)))
+    for start in range(0, len(rows), step):
+        slab: np.ndarray = rows[start : start + step].astype(dtype)
+        total += slab.T @ slab  # numpy turns A.T @ A into a symmetric product, half the work
     return total
 
 
@@ -105,9 +110,9 @@ def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
     width = -(-n_channels // _PANELS // 32) * 32
     for start in range(0, len(rows), 1 << 16):
         slab = rows[start : start + (1 << 16)]
-        shifted = slab.astype(np.int8) if not offset else (slab.astype(np.int16) - offset).astype(np.int8)
+        shifted = (slab.astype(np.int16) - offset).astype(np.int8) if offset else slab.astype(np.int8)
         tensor = torch.from_numpy(shifted)
-        for i in range(0, n_channels, width):  # panels on and right of the diagonal: the rest is its mirror
+        for i in range(0, n_channels, width):  # panels on and right of the diagonal: the rest is their mirror
             total[i : i + width, i:] += torch._int_mm(tensor[:, i : i + width].T, tensor[:, i:]).numpy()
         if offset:
             sums = shifted.sum(axis=0, dtype=np.float64)
@@ -126,18 +131,23 @@ def _integer_kernel_pays(rows: np.ndarray) -> bool:
 
 @lru_cache(maxsize=1)
 def _integer_kernel_is_fast() -> bool:
-    """Time both kernels once on a small product: CPUs without 8-bit dot products emulate them slowly."""
+    """Time both kernels on a small product: CPUs without 8-bit dot products emulate them slowly."""
     try:
         import torch
 
-        small = np.ones((2048, 512), dtype=np.int8)
-        tensor = torch.from_numpy(small)
-        values = small.astype(np.float32)
-        torch._int_mm(tensor.T, tensor), values.T @ values
-        start = time.perf_counter()
-        torch._int_mm(tensor.T, tensor)
-        middle = time.perf_counter()
-        values.T @ values
-        return middle - start < time.perf_counter() - middle
+        values = np.ones((2048, 512), dtype=np.float32)
+        tensor = torch.ones((2048, 512), dtype=torch.int8)
+        integer = _shortest(lambda: torch._int_mm(tensor.T, tensor))
     except (ImportError, AttributeError, RuntimeError):  # a private function of torch: it may go
         return False
+    return integer < _shortest(lambda: values.T @ values)
+
+
+def _shortest(work: Callable[[], object]) -> float:
+    """Return the shortest time of a few runs: the first one warms up, and others may share the CPU."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)

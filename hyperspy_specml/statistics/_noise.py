@@ -6,13 +6,15 @@ of fraction f has mean f * mu and variance f * variance(mu), and is independent 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hyperspy_specml.statistics._thinning import split_gaussian, thin_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # A prediction below this share of the channel's mean is scored as if it were there: one count where a
 # candidate promised none must not decide a comparison. The same floor serves all candidates.
@@ -24,8 +26,15 @@ _SPARSE = 0.15  # share of channels with counts below which only those are visit
 class NoiseModel(Protocol):
     """What the rest of the package needs to know about noise."""
 
-    name: str
-    correlation: tuple[float, ...]  # of channels 0, 1, 2, ... apart
+    @property
+    def name(self) -> str:
+        """Name, as users give it."""
+        ...
+
+    @property
+    def correlation(self) -> tuple[float, ...]:
+        """Correlation of the noise of channels 0, 1, 2, ... apart."""
+        ...
 
     def variance(self, mean: np.ndarray) -> np.ndarray:
         """Return the noise variance where the mean is `mean`; same shape, never negative."""
@@ -58,7 +67,10 @@ class PoissonNoise:
         """Return the mean itself, negative values as 0."""
         return np.maximum(mean, 0)
 
-    def split(self, values, pixels, fractions, *, seed, stream, mean=None):  # noqa: ANN001, ANN201 - protocol
+    def split(
+        self, values: np.ndarray, pixels: np.ndarray, fractions: Sequence[float], *, seed: int, stream: int,
+        mean: np.ndarray | None = None,
+    ) -> list[np.ndarray]:  # fmt: skip
         """Thin the counts binomially: exactly independent folds."""
         return thin_counts(values, pixels, fractions, seed=seed, stream=stream)
 
@@ -110,7 +122,10 @@ class PoissonGaussianNoise:
         """Return gain * (mean - offset) + readout**2, means below the offset taken as the offset."""
         return np.asarray(self.gain * np.maximum(mean - self.offset, 0) + self.readout**2)
 
-    def split(self, values, pixels, fractions, *, seed, stream, mean=None):  # noqa: ANN001, ANN201 - protocol
+    def split(
+        self, values: np.ndarray, pixels: np.ndarray, fractions: Sequence[float], *, seed: int, stream: int,
+        mean: np.ndarray | None = None,
+    ) -> list[np.ndarray]:  # fmt: skip
         """Split with synthetic noise of the model's covariance at `mean` (needed if gain > 0)."""
         variance = self.variance(np.zeros(1) if mean is None else mean)
         return split_gaussian(
@@ -120,7 +135,7 @@ class PoissonGaussianNoise:
 
     def deviance(self, fold: np.ndarray, prediction: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
         """Return the squared errors over `variance` (of the fold, fixed before), summed over channels."""
-        return np.sum((fold - prediction) ** 2 / variance, axis=1, dtype=np.float64)
+        return np.asarray(np.sum((fold - prediction) ** 2 / variance, axis=1, dtype=np.float64))
 
     def to_dict(self) -> dict:
         """Return name, gain, readout, lag correlation and offset."""

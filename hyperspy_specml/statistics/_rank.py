@@ -9,14 +9,17 @@ Ann. Appl. Stat. 3 (2009) 564, doi:10.1214/08-AOAS227.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
-from hyperspy_specml.statistics._axes import PrincipalAxes
 from hyperspy_specml.statistics._heldout import Folds, paired
-from hyperspy_specml.statistics._noise import NoiseModel
+
+if TYPE_CHECKING:
+    from hyperspy_specml.statistics._axes import PrincipalAxes
+    from hyperspy_specml.statistics._noise import NoiseModel
 
 _EDGE_ROWS = 4096
 _CURVE_ELEMENTS = 1 << 23  # deviances computed per rank: enough spectra for a small standard error
@@ -81,8 +84,8 @@ def rank_curve(folds: Folds, axes: PrincipalAxes, scores: np.ndarray) -> RankCur
 
 
 def noise_edge(
-    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, weights: np.ndarray, *, n_spectra: int, seed: int,
-    mean: np.ndarray | None = None,
+    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, weights: np.ndarray, *, n_spectra: int,
+    seed: int, mean: np.ndarray | None = None,
 ) -> float:  # fmt: skip
     """Return the largest eigenvalue that noise alone makes in the scree of `n_spectra` spectra.
 
@@ -90,8 +93,8 @@ def noise_edge(
     however unequal its pixels and channels are. The largest eigenvalue of a sample of it is carried over
     to the number of spectra in the map by the Marchenko-Pastur law.
     """
-    rows, pixels = rows[:_EDGE_ROWS], pixels[:_EDGE_ROWS]
-    mean = None if mean is None else mean[:_EDGE_ROWS]
+    some = slice(None, None, -(-len(rows) // _EDGE_ROWS))
+    rows, pixels, mean = rows[some], pixels[some], None if mean is None else mean[some]
     first, second = noise.split(rows, pixels, (0.5, 0.5), seed=seed, stream=100, mean=mean)
     white = (first.astype(np.float32) - second.astype(np.float32)) * weights.astype(np.float32)
     n, n_channels = white.shape
@@ -140,10 +143,11 @@ def _predict_block(
     left = white[np.ix_(held_rows, ~held)]
     above = white[np.ix_(kept_rows, held)]
     u, s, vt = scipy.linalg.svd(white[np.ix_(kept_rows, ~held)], full_matrices=False)
+    smallest = s[0] * max(white.shape) * np.finfo(s.dtype).eps  # below, a singular value is rounding
     prediction = np.zeros_like(target)
     errors = np.empty((len(ranks), len(held_rows)))
     for k in range(len(ranks)):
-        if s[k] > 1e-12 * s[0]:
+        if s[k] > smallest:
             prediction = prediction + np.outer(left @ vt[k] / s[k], u[:, k] @ above)
         errors[k] = ((target - prediction) ** 2).sum(axis=1)
     return errors

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+_MEDIAN_OF_SQUARES = 0.4549  # of a standard normal: median of chi-squared with one degree of freedom
 _MOST_AXES = 48
 _N_GROUPS = 32  # of channels: an edge, a hot channel or a glitch spoils few of them
 _N_LAGS = 4
@@ -99,7 +100,10 @@ def median_ratio(numerator: np.ndarray, denominator: np.ndarray, order: np.ndarr
 
 def _above(axes: np.ndarray, other: np.ndarray, level: float) -> np.ndarray:
     """Return the axes along which spectra that did not make them vary more than noise can."""
-    chosen = ((other @ axes) ** 2).mean(axis=0) > level * (1 + 4 * np.sqrt(2 / len(other)))
+    powers = (other @ axes) ** 2
+    # Glitches make every axis strong, in few spectra: beyond 3 standard deviations they are cut.
+    powers = np.minimum(powers, 9 / _MEDIAN_OF_SQUARES * np.median(powers, axis=0))
+    chosen = powers.mean(axis=0) > level * (1 + 4 * np.sqrt(2 / len(other)))
     chosen[0] = True
     return axes[:, chosen]
 
@@ -141,5 +145,5 @@ def _correlation(noise: np.ndarray) -> tuple[np.ndarray, float]:
     structure = float(np.clip(np.median(far), -0.5, 0.9))
     lags = [at(lag) for lag in range(1, min(_N_LAGS, n_channels // 4) + 1)]
     correlation = np.array([1.0, *((np.array(lags) - structure) / (1 - structure))])
-    seen = np.abs(correlation) > max(_SMALL_CORRELATION, 5 / np.sqrt(noise.size))
+    seen = np.abs(correlation) > np.clip(5 / np.sqrt(noise.size), _SMALL_CORRELATION, 0.99)
     return correlation[: np.flatnonzero(seen).max() + 1], 1 - structure

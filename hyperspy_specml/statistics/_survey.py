@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 USED, MASKED, NOT_FINITE, EMPTY, SATURATED = range(5)
 STATE_NAMES = ("used", "masked", "not finite", "empty", "saturated")
 
-_SAMPLE_SHARE = 3  # the sample and its folds may take one third of the memory budget
+_SAMPLE_SHARE = 2  # the sample and its folds may take one half of the memory budget
 _MOST_SAMPLED = 100_000
+_MOST_VALUES = 1 << 25  # of the sample: 16384 spectra of 2048 channels tell folds and ranks apart
 _SATURATED_SHARE = 0.1  # of the spectra at the dtype's largest value makes a channel a clipped one
 
 
@@ -33,10 +34,11 @@ class Survey:
         (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
         dead) or SATURATED (channels only).
     pixel_sums
-        (n_pixels,) float64 sums over the used channels; 0 where the pixel is not used.
+        (n_pixels,) float64 sums over the channels that are neither masked nor not finite; 0 where the pixel
+        is not used.
     sample, sample_pixels
         (n, E used) spectra in the data's own precision, and their flat indices. All used spectra if
-        they fit into a third of the memory budget, else a random sample that the seed alone decides.
+        they fit into the memory budget, else a random sample that the seed alone decides.
     minimum
         Smallest finite value.
     """
@@ -57,11 +59,9 @@ class Survey:
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many pixels and channels are in which state, states that do not occur left out."""
         return {
-            kind: {
-                name: int((state == code).sum()) for code, name in enumerate(STATE_NAMES) if (state == code).any()
-            }
+            kind: {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}
             for kind, state in (("pixels", self.pixel_state), ("channels", self.channel_state))
-        }  # fmt: skip
+        }
 
 
 def survey_spectra(
@@ -89,7 +89,9 @@ def survey_spectra(
     if signal_mask is not None:
         channel_state[signal_mask] = MASKED
     masked = None if navigation_mask is None else navigation_mask.reshape(-1)
-    wanted = choose_pixels(seed, stream.n_pixels, _sample_size(stream))
+    wanted = np.zeros(stream.n_pixels, bool)
+    inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
+    wanted[inside[choose_pixels(seed, len(inside), _sample_size(stream))]] = True
     while True:
         block = _SurveyBlock(masked, channel_state == USED, wanted, kernel)
         found = stream.fold(block, _merge, label="Survey")
@@ -127,38 +129,47 @@ class _SurveyBlock:
     kernel: str
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> _Found:
-        rows = _native(rows)
-        if not self.channels.all():
-            rows = rows[:, self.channels]
         state = np.zeros(len(rows), np.uint8)
         if self.masked is not None:
             state[self.masked[pixels]] = MASKED
-            rows = rows[state == USED]
-        finite = np.isfinite(rows) if rows.dtype.kind == "f" else None
-        not_finite = np.zeros(self.channels.sum(), np.int64) if finite is None else (~finite).sum(axis=0)
-        n_seen = len(rows)
-        if finite is not None and not_finite.any():
-            whole = finite.all(axis=1)
+        rows = rows if not state.any() else rows[state == USED]
+        rows = _native(rows if self.channels.all() else rows[:, self.channels])
+        n_seen, not_finite, whole = _find_not_finite(rows)
+        if not whole.all():
             state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
             rows = rows[whole]
-        sums = rows.sum(axis=1, dtype=np.float64)
-        zero = np.flatnonzero(sums == 0)
-        zero = zero[~rows[zero].any(axis=1)]
-        used = np.flatnonzero(state == USED)
-        state[used[zero]] = EMPTY
-        all_sums = np.zeros(len(state))
-        all_sums[used] = sums
+        seen = np.flatnonzero(state == USED)
+        sums = np.zeros(len(state))
+        sums[seen] = rows.sum(axis=1, dtype=np.float64)
+        zero = np.flatnonzero(sums[seen] == 0)
+        state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
+        used = state[seen] == USED
+        chosen = used & self.wanted[pixels[seen]]
         moments = moments_of(rows, kernel=self.kernel)
-        chosen = np.flatnonzero(np.isin(pixels[used], self.wanted, assume_unique=True) & (sums != 0))
         return _Found(
-            Moments(moments.n - len(zero), moments.sums, moments.products),
+            Moments(int(used.sum()), moments.sums, moments.products),  # empty spectra change no sum
             n_seen, not_finite, _clipped(rows), float(rows.min()) if rows.size else np.inf,
-            [pixels], [state], [all_sums], [rows[chosen]], [pixels[used][chosen]],
+            [pixels], [state], [sums], [rows[chosen]], [pixels[seen[chosen]]],
         )  # fmt: skip
+
+
+def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return how many spectra were recorded, how many of them spoil each channel, and which are finite."""
+    whole = np.ones(len(rows), bool)
+    if rows.dtype.kind != "f":
+        return len(rows), np.zeros(rows.shape[1], np.int64), whole
+    with np.errstate(invalid="ignore", over="ignore"):
+        suspect = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
+    finite = np.isfinite(rows[suspect])
+    whole[suspect] = finite.all(axis=1)
+    recorded = finite.any(axis=1)  # the others say nothing about channels
+    return len(rows) - int((~recorded).sum()), (~finite[recorded]).sum(axis=0), whole
 
 
 def _native(rows: np.ndarray) -> np.ndarray:
     """Return the rows in native byte order; half precision becomes single, whose sums do not overflow."""
+    if rows.dtype.kind == "b":
+        return rows.view(np.uint8)
     dtype = np.dtype(np.float32) if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
     return rows.astype(dtype, copy=False)
 
@@ -202,10 +213,9 @@ def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> Survey:
 
 
 def _sample_size(stream: SpectrumStream) -> int:
-    # Seven arrays of the sample's size: itself, four parts of the training fold and two folds. Split values that are not counts
-    # are float32 whatever the data were.
+    # The sample and its folds in six parts; of values that are not counts these are float32, and so are the
+    # mean and the variance that belong to each.
     itemsize = stream.array.dtype.itemsize
-    if stream.array.dtype.kind == "f":
-        itemsize = max(4, itemsize)
-    room = stream.memory_budget // _SAMPLE_SHARE // (7 * itemsize * stream.n_channels)
-    return int(np.clip(room, 256, _MOST_SAMPLED))
+    bytes_per_value = 7 * itemsize if stream.array.dtype.kind in "bui" else itemsize + 8 * 4
+    room = stream.memory_budget // _SAMPLE_SHARE // (bytes_per_value * stream.n_channels)
+    return int(np.clip(min(room, _MOST_VALUES // stream.n_channels), 256, _MOST_SAMPLED))

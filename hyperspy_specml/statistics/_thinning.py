@@ -13,6 +13,7 @@ J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,7 +98,8 @@ def _binomial(
     order = np.argsort(low.astype(np.uint16), kind="stable")
     values, starts = np.unique(low[order], return_index=True)
     taken = np.zeros(len(n), dtype=np.int64)
-    for value, group in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
+    for value, bounds in zip(values.tolist(), pairwise([*starts, len(n)]), strict=True):
+        group = order[slice(*bounds)]
         taken[group] = _binomial_quantile(value, p, u[group])
     # B(n) is the sum of independent B(2**bit) over the binary digits of n.
     for bit in range(_LOW_BITS, int(n.max(initial=0)).bit_length()):

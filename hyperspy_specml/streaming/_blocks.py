@@ -5,8 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 @dataclass(frozen=True)
@@ -25,51 +29,50 @@ class Block:
         return np.ravel_multi_index(axes, navigation_shape).reshape(-1)
 
 
-def plan_blocks(array, *, n_rows: int) -> tuple[Block, ...]:
-    """Cut the navigation axes of an array into blocks of about `n_rows` spectra.
+def plan_blocks(
+    array: np.ndarray | da.Array, *, n_rows: int, most_rows: int | None = None
+) -> tuple[Block, ...]:
+    r"""Cut the navigation axes of an array into blocks of spectra.
 
-    Neighbouring chunks are merged until a block is worth a matrix product; a chunk that is larger
-    than the request is cut. The energy axis is never cut.
+    Neighbouring chunks are merged until a block is worth a matrix product. A chunk is cut only where it
+    is too large: every part of it may cost reading, or computing, all of it. The energy axis is never cut.
 
     Parameters
     ----------
     array
-        NumPy or dask array of shape (\\*navigation, E).
+        NumPy or dask array of shape (\*navigation, E).
     n_rows
-        The largest number of spectra in a block.
+        Spectra up to which chunks are merged; the size of blocks of a NumPy array.
+    most_rows
+        The largest number of spectra in a block; `n_rows` if not given.
 
     Returns
     -------
     blocks that cover every pixel once, in C order of their corners
     """
-    shape = array.shape[:-1]
     chunks = getattr(array, "chunks", None)
-    chunks = chunks[:-1] if chunks is not None else tuple((n,) for n in shape)
-    largest = [max(sizes, default=1) for sizes in chunks]
-    edges: list[list[int]] = []
-    room = n_rows
-    # The last axis is the fastest one in the file: it is merged first, but only as far as the chunks of the
-    # other axes still fit. A chunk that is cut would be read once per piece.
-    for axis in reversed(range(len(chunks))):
-        slower = math.prod(largest[:axis])
-        bounds = _merge_or_cut(chunks[axis], max(1, room // slower, min(room, largest[axis])))
-        edges.append(bounds)
-        room //= max(1, int(np.diff(bounds).max(initial=1)))
-    edges.reverse()
-    intervals = [[slice(a, b) for a, b in itertools.pairwise(bounds)] for bounds in edges]
+    if chunks is None:
+        chunks, most_rows = tuple((n,) for n in array.shape), None
+    most_rows = most_rows or n_rows
+    bounds: list[list[int]] = []
+    # The last axis is the fastest one in the file: it is merged first.
+    for sizes in reversed(chunks[:-1]):
+        bounds.append(_merge_or_cut(sizes, max(1, n_rows), max(1, most_rows)))
+        widest = max(1, int(np.diff(bounds[-1]).max(initial=1)))
+        n_rows, most_rows = n_rows // widest, most_rows // widest
+    intervals = [[slice(a, b) for a, b in itertools.pairwise(edges)] for edges in reversed(bounds)]
     return tuple(Block(region) for region in itertools.product(*intervals))
 
 
-def _merge_or_cut(sizes: tuple[int, ...], room: int) -> list[int]:
-    bounds = [0]
-    start = 0
+def _merge_or_cut(sizes: tuple[int, ...], room: int, most: int) -> list[int]:
+    """Return the bounds of intervals along an axis that is cut into chunks of these sizes."""
+    bounds, start = [0], 0
     for size in sizes:
         stop = start + size
-        if size > room:
-            bounds.extend(min(start + k, stop) for k in range(room, size + room, room))
-        elif len(bounds) > 1 and stop - bounds[-2] <= room and bounds[-1] == start:
+        if len(bounds) > 1 and stop - bounds[-2] <= min(room, most):
             bounds[-1] = stop
         else:
+            bounds.extend(range(start + most, stop, most))
             bounds.append(stop)
         start = stop
     return bounds

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import itertools
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -14,26 +13,26 @@ import numpy as np
 from hyperspy_specml.streaming._blocks import Block, plan_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     import dask.array as da
     from dask.delayed import Delayed
     from threadpoolctl import ThreadpoolController
 
-_logger = logging.getLogger(__name__)
-
-# A block should be large enough for an efficient (E x E) product of its rows, and small enough that
-# the few blocks in flight, with their float copies, stay far below the budget.
-_BLOCKS_PER_BUDGET = 16
-_ROWS_FOR_PRODUCT = 16384
+_BLOCKS_PER_BUDGET = 16  # the blocks in flight, one per core, and what is made of them
+_ROWS_FOR_PRODUCT = 2048, 16384  # enough for an efficient (E x E) product, and more than enough
+_LEAST_BLOCKS = 4  # of a map with enough rows for that: for as many cores
 
 
 @dataclass(frozen=True)
 class SpectrumStream:
-    """The spectra of a map as blocks of rows, read within a memory budget.
+    r"""The spectra of a map as blocks of rows, read within a memory budget.
 
     Parameters
     ----------
     array
-        Spectra of shape (\\*navigation, E), energy last; NumPy or dask. Never modified.
+        Spectra of shape (\*navigation, E), energy last; NumPy or dask. Never modified.
     memory_budget
         Bytes that the blocks in flight may take together. Default 1 GB.
     show_progressbar
@@ -47,10 +46,11 @@ class SpectrumStream:
 
     def __post_init__(self) -> None:
         """Plan the blocks once: every pass sees the same ones."""
-        bytes_per_row = self.n_channels * (self.array.dtype.itemsize + 4)  # native and a copy
-        n_rows = self.memory_budget // _BLOCKS_PER_BUDGET // max(1, bytes_per_row)
-        n_rows = int(np.clip(n_rows, 1, _ROWS_FOR_PRODUCT))
-        object.__setattr__(self, "blocks", plan_blocks(self.array, n_rows=n_rows))
+        bytes_per_row = max(1, self.n_channels * self.array.dtype.itemsize)
+        most_rows = max(1, self.memory_budget // _BLOCKS_PER_BUDGET // bytes_per_row)
+        n_rows = min(most_rows, int(np.clip(self.n_pixels // _LEAST_BLOCKS, *_ROWS_FOR_PRODUCT)))
+        blocks = plan_blocks(self.array, n_rows=n_rows, most_rows=most_rows)
+        object.__setattr__(self, "blocks", blocks)
 
     @property
     def navigation_shape(self) -> tuple[int, ...]:
@@ -146,7 +146,6 @@ class SpectrumStream:
 
     def _compute(self, tasks: list[Delayed], label: str) -> tuple[Any, ...]:
         import dask
-
         from threadpoolctl import threadpool_limits
 
         # One block per core: products that use all cores as well would only wait for each other.
@@ -191,7 +190,7 @@ def _fold_block(
 
 def _contiguous_groups(blocks: tuple[Block, ...], n_groups: int) -> list[tuple[Block, ...]]:
     bounds = np.linspace(0, len(blocks), min(n_groups, len(blocks)) + 1).astype(int)
-    return [blocks[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [blocks[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def _n_workers() -> int:

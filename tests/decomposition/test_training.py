@@ -49,7 +49,7 @@ def test_an_interrupt_keeps_the_best_model_so_far_and_says_so(signal, decompose,
 
 
 def test_an_interrupt_of_the_search_for_a_size_ends_it_and_says_so(signal, decompose, monkeypatch):
-    interrupt_at(monkeypatch, 15)
+    interrupt_at(monkeypatch, 5)
 
     dec = decompose(signal, None)
 

@@ -169,7 +169,7 @@ def test_a_sample_smaller_than_the_map_finds_nearly_the_same():
     )
     whole = decompose(SpectrumStream(counts), architecture="pca", n_components=3, config=SHORT)
 
-    assert len(found.study.folds.choose) == 1000
+    assert 256 <= len(found.study.folds.choose) < 3000
     assert found.rank.chosen == 3
     np.testing.assert_allclose(
         found.scores, whole.scores, rtol=1e-4, atol=1e-3

@@ -1,0 +1,86 @@
+"""Principal axes against a singular value decomposition of the same whitened data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hyperspy_specml.statistics import (
+    PoissonNoise,
+    canonical_signs,
+    channel_weights,
+    gaussian_noise,
+    moments_of,
+    principal_axes,
+)
+
+
+@pytest.fixture(scope="module")
+def rows(planted):
+    return np.random.default_rng(0).poisson(planted(90, 31, level=40.0, rank=4)).astype(np.float64)
+
+
+def axes_of(rows, *, n_axes=5, noise=None, **options):
+    return principal_axes(moments_of(rows), noise or PoissonNoise(), n_axes=n_axes, **options)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_axes_and_eigenvalues_are_those_of_a_singular_value_decomposition(rows, centre):
+    found = axes_of(rows, centre=centre, scree=True)
+    white = (rows - centre * rows.mean(axis=0)) / np.sqrt(rows.mean(axis=0))
+    _, s, vt = np.linalg.svd(white, full_matrices=False)
+
+    np.testing.assert_allclose(found.eigenvalues, s**2 / len(rows), rtol=1e-9)
+    np.testing.assert_allclose(np.abs(found.vectors.T @ vt[:5].T), np.eye(5), atol=1e-6)
+    np.testing.assert_array_equal(axes_of(rows, centre=centre).vectors.shape, (31, 5))
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_all_axes_together_reproduce_the_spectra(rows, centre):
+    found = axes_of(rows, n_axes=31, centre=centre)
+
+    np.testing.assert_allclose(found.spectra(found.project(rows)), rows, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        found.components() * found.weights, found.vectors.T, atol=1e-12
+    )  # a component is what a score of one adds
+
+
+@pytest.mark.parametrize("dtype", ["uint8", ">u2", "float16", "float32", ">f4", "int64"])
+def test_scores_do_not_depend_on_the_dtype(rows, dtype):
+    found = axes_of(rows)
+    few = np.minimum(rows, 200)
+
+    np.testing.assert_allclose(found.project(few.astype(dtype)), found.project(few), rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-6, 1e9, 1e30])
+def test_scores_have_no_unit(rows, unit):
+    found = axes_of(unit * rows, noise=gaussian_noise(unit))
+    expected = axes_of(rows, noise=gaussian_noise(1)).project(rows)
+
+    np.testing.assert_allclose(found.project(unit * rows), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_aligned_axes_span_the_same_space_and_lie_closer(rows):
+    found, other = axes_of(rows[::2]), axes_of(rows[1::2])
+    turned = found.aligned_with(other)
+
+    np.testing.assert_allclose(turned.vectors @ turned.vectors.T, found.vectors @ found.vectors.T, atol=1e-9)
+    distance = np.linalg.norm(turned.vectors - other.vectors)
+    for _ in range(3):  # no other turn is better
+        turn = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+        assert distance <= np.linalg.norm(found.vectors @ turn - other.vectors)
+
+
+def test_signs_point_peaks_up_and_change_nothing_else(rows):
+    components = axes_of(rows).components()
+    flipped = components * np.array([1, -1, -1, 1, -1])[:, None]
+
+    np.testing.assert_allclose(canonical_signs(flipped), canonical_signs(components))
+    assert canonical_signs(np.array([[-9.0, 1.0, 1.0]])).tolist() == [[9.0, -1.0, -1.0]]
+
+
+def test_weights_are_finite_for_dead_channels(rows):
+    mean = rows.mean(axis=0) * (np.arange(31) != 4)
+
+    assert np.isfinite(channel_weights(mean, PoissonNoise())).all()

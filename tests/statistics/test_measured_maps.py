@@ -1,0 +1,93 @@
+"""The noise of measured maps: what it is found to be, and whether the split that follows from it holds."""
+
+from __future__ import annotations
+
+import warnings
+
+import hyperspy.api as hs
+import numpy as np
+import pytest
+
+from hyperspy_specml.statistics import (
+    TRAIN,
+    Moments,
+    estimate_noise,
+    fold_correlation,
+    make_folds,
+    moments_of,
+    principal_axes,
+    rank_curve,
+    survey_spectra,
+)
+from hyperspy_specml.streaming import SpectrumStream
+
+pytestmark = pytest.mark.realdata
+
+
+@pytest.fixture
+def sample(data_folder):
+    def load(name):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the readers
+            found = hs.load(data_folder / name)
+        signal = found[-1] if isinstance(found, list) else found  # a file may begin with images
+        return survey_spectra(SpectrumStream(np.asarray(signal.data)))
+
+    return load
+
+
+def correlation_of_halves(survey, estimate):
+    """Return what the study of a map computes: rank by the choosing fold, then its residuals."""
+    folds = make_folds(survey.sample, survey.sample_pixels, estimate.model, seed=0, mean=estimate.mean)
+    train = moments_of(folds.train(slice(None)))
+    moments = Moments(train.n, train.sums / TRAIN, train.products / TRAIN**2)
+    axes = principal_axes(moments, estimate.model, n_axes=16)
+    parts = [axes.project(part) for part in folds.parts]
+    axes = axes.first(rank_curve(folds, axes, sum(parts) / np.float32(TRAIN)).chosen)
+    halves = [
+        axes.spectra((a + b)[:, : axes.n_axes] / np.float32(TRAIN / 2)) for a, b in (parts[:2], parts[2:])
+    ]
+    return fold_correlation(folds, *[axes.spectra(half).__getitem__ for half in halves])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "espm/88_ES-LP_G8_selection2_cropped2.hspy",
+        "usnist-tutorial/bare_core.hspy",
+        "rosettasciio/test_TEM.bcf",
+        "eels-unmix/oxide_interface_d1000.hspy",
+    ],
+)
+def test_counts_are_poisson_and_split_exactly(name, sample):
+    survey = sample(name)
+    estimate = estimate_noise(survey.sample, minimum=survey.minimum)
+
+    assert estimate.model.name == "poisson"
+    assert estimate.fano == pytest.approx(1, abs=0.03)
+    assert abs(correlation_of_halves(survey, estimate)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("pangroup/Example_BTO_deleted.dm4", "poisson-gaussian"),
+        ("lumispy/nanoparticles.hspy", "gaussian"),
+        ("ramanspy/THP1_map_001_L5.hspy", "poisson-gaussian"),
+    ],
+)
+def test_other_maps_are_not_poisson_and_their_split_holds(name, model, sample):
+    survey = sample(name)
+    estimate = estimate_noise(survey.sample, minimum=survey.minimum)
+
+    assert estimate.model.name == model
+    assert abs(correlation_of_halves(survey, estimate)) < 0.03
+
+
+def test_a_map_without_noise_is_known_to_have_no_valid_split(sample):
+    survey = sample("motokishiga/mn3o4_f2.hspy")
+    estimate = estimate_noise(survey.sample, minimum=survey.minimum)
+
+    assert estimate.model.name == "gaussian"
+    assert estimate.model.readout < 1e-6 * survey.sample.max()
+    assert correlation_of_halves(survey, estimate) < -0.5  # less noise than even rounding would make
