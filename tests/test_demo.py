@@ -176,6 +176,8 @@ def test_a_missing_file_is_named(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "there is no file" in refusal(capsys, tmp_path / "nothing.dm4", "--output", folder)
 
 
+# imageio, which HyperSpy tries last, leaves a file open that it cannot read
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize("name", ["damaged.hspy", "foreign.xyz", "text.dm4"])
 def test_a_file_that_no_reader_understands_is_one_message(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
