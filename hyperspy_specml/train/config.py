@@ -41,7 +41,7 @@ class TrainConfig:
 
     learning_rate: float = 5e-3
     batch_size: int = 512
-    max_steps: int = 2500
+    max_steps: int = 3000
     evaluate_every: int = 100
     patience: int = 4
     n_hidden: int = 128

@@ -32,6 +32,7 @@ def test_axes_and_eigenvalues_are_those_of_a_singular_value_decomposition(rows, 
 
     np.testing.assert_allclose(found.eigenvalues, s**2 / len(rows), rtol=1e-9)
     np.testing.assert_allclose(np.abs(found.vectors.T @ vt[:5].T), np.eye(5), atol=1e-6)
+    np.testing.assert_allclose(np.abs(found.project(rows)), np.abs(white @ vt[:5].T), rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(axes_of(rows, centre=centre).vectors.shape, (31, 5))
 
 

@@ -149,10 +149,10 @@ def test_every_type_gives_what_float64_gives(dtype):
 
 def test_half_precision_and_large_integers_do_not_overflow():
     half = np.full(SHAPE, 6e4, np.float16)
-    large = np.full(SHAPE, 2**60, np.uint64)
+    large = np.full(SHAPE, 2**61, np.uint64)
 
     np.testing.assert_allclose(survey(half).pixel_sums, 11 * float(np.float16(6e4)))
-    np.testing.assert_allclose(survey(large).pixel_sums, 11 * 2.0**60)
+    np.testing.assert_allclose(survey(large).pixel_sums, 11 * 2.0**61)
 
 
 @pytest.mark.parametrize("shape", [(35, 11), (7, 5, 11), (7, 5, 1, 11)])
@@ -175,6 +175,13 @@ def test_a_map_larger_than_the_sample_is_sampled_by_the_seed_alone(monkeypatch):
     assert survey(data, seed=1).sample_pixels.tolist() != found.sample_pixels.tolist()
     assert survey(data, navigation_mask=mask).sample_pixels.tolist() != found.sample_pixels.tolist()
     assert len(survey(data, navigation_mask=mask).sample_pixels) == 12  # a mask does not thin the sample
+
+
+def test_the_order_of_the_blocks_is_not_that_of_the_sample():
+    stream = SpectrumStream(spectra(), memory_budget=16 * 11 * 8 * 4)
+    object.__setattr__(stream, "blocks", stream.blocks[::-1])
+
+    assert_same(survey_spectra(stream), survey(spectra()), rtol=1e-12)
 
 
 def test_the_sample_and_its_folds_fit_into_the_budget():

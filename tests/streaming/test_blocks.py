@@ -47,10 +47,11 @@ def test_the_pixels_of_a_block_come_in_the_order_of_its_rows(shape, chunks):
 
 def test_small_chunks_are_merged_and_their_bounds_kept():
     array = chunked((12, 20), (3, 5))
-    blocks = plan_blocks(array, n_rows=130)
+    for most_rows in (None, 10**6):
+        blocks = plan_blocks(array, n_rows=130, most_rows=most_rows)
 
-    assert len(blocks) == 2
-    assert edges(block.region[0] for block in blocks) == {0, 6, 12}
+        assert len(blocks) == 2
+        assert edges(block.region[0] for block in blocks) == {0, 6, 12}
 
 
 def test_chunks_are_not_cut_unless_they_are_too_large():
