@@ -44,9 +44,7 @@ def correlation_of_halves(survey, estimate):
     axes = principal_axes(moments, estimate.model, n_axes=16)
     parts = [axes.project(part) for part in folds.parts]
     axes = axes.first(rank_curve(folds, axes, sum(parts) / np.float32(TRAIN)).chosen)
-    halves = [
-        axes.spectra((a + b)[:, : axes.n_axes] / np.float32(TRAIN / 2)) for a, b in (parts[:2], parts[2:])
-    ]
+    halves = [sum(half)[:, : axes.n_axes] / np.float32(TRAIN / 2) for half in (parts[:2], parts[2:])]
     return fold_correlation(folds, *[axes.spectra(half).__getitem__ for half in halves])
 
 
