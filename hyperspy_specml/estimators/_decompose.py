@@ -13,7 +13,7 @@ from hyperspy_specml.estimators._dense import DenseFit, Track, brief, fit_dense,
 from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import EMPTY, NOISE_NAMES, USED, RankCurve, choose_rank, paired
+from hyperspy_specml.statistics import EMPTY, NOISE_NAMES, USED, RankCurve, choose_rank, paired, project_along
 from hyperspy_specml.train._device import choose_device
 
 if TYPE_CHECKING:
@@ -213,10 +213,11 @@ class EncodeRows:
     channels: np.ndarray
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        rows = rows if self.channels.all() else rows[:, self.channels]
         rows = np.asarray(rows, dtype=rows.dtype.newbyteorder("="))
         with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
-            return np.concatenate([model.encode(rows) for model in self.models], axis=1)
+            along = project_along(rows, [model.axes for model in self.models], self.channels)
+            scores = [model.encode_scores(own) for model, own in zip(self.models, along, strict=True)]
+        return np.concatenate(scores, axis=1)
 
 
 def _check_options(architecture: str, n_components: int | None, noise: str) -> None:

@@ -29,6 +29,11 @@ class SpectrumModel(Protocol):
         """Number of components K."""
         ...
 
+    @property
+    def axes(self) -> PrincipalAxes:
+        """The compressing axes."""
+        ...
+
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra to (n, K) scores, float32.
 
@@ -36,6 +41,16 @@ class SpectrumModel(Protocol):
         ----------
         rows
             (n, E) spectra of any real dtype.
+        """
+        ...
+
+    def encode_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Map (n, P) scores along the compressing axes to (n, K) scores, float32.
+
+        Parameters
+        ----------
+        scores
+            (n, P).
         """
         ...
 
@@ -95,6 +110,16 @@ class LinearModel:
             (n, E) spectra of any real dtype.
         """
         return self.axes.project(rows)
+
+    def encode_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Return the scores: they are along the K principal axes.
+
+        Parameters
+        ----------
+        scores
+            (n, K).
+        """
+        return scores
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
         """Map (n, K) scores to (n, E) spectra, float32.

@@ -1,6 +1,12 @@
 """Noise models, splitting, moments, whitening, held-out scores and rank: NumPy, SciPy and dask only."""
 
-from hyperspy_specml.statistics._axes import PrincipalAxes, canonical_signs, channel_weights, principal_axes
+from hyperspy_specml.statistics._axes import (
+    PrincipalAxes,
+    canonical_signs,
+    channel_weights,
+    principal_axes,
+    project_along,
+)
 from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
 from hyperspy_specml.statistics._heldout import (
     CHOOSE,
@@ -48,6 +54,6 @@ __all__ = [
     "PoissonNoise", "PrincipalAxes", "RankCurve", "Survey", "bi_cross_validation", "canonical_signs",
     "channel_weights", "choose_pixels", "choose_rank", "estimate_noise", "fold_correlation",
     "gaussian_noise", "holds_out", "make_folds", "moments_of", "n_compressed", "noise_edge",
-    "noise_from_dict", "normal", "paired", "principal_axes", "rank_curve", "split_gaussian",
+    "noise_from_dict", "normal", "paired", "principal_axes", "project_along", "rank_curve", "split_gaussian",
     "survey_spectra", "thin_counts", "uniform",
 ]  # fmt: skip

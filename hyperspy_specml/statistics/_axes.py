@@ -17,10 +17,13 @@ import scipy.linalg
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy_specml.statistics._moments import Moments
     from hyperspy_specml.statistics._noise import NoiseModel
 
 _SLAB_ROWS = 512  # spectra converted to float at a time: they stay in the cache
+_SMALL = 64  # channels below which nothing is gained by a reduction of our own
 _LARGE = 1024  # channels from which the leading axes are found by iteration
 _OVERSAMPLING, _ITERATIONS = 16, 5
 _VARIANCE_FLOOR = 1e-3  # of the mean variance: a channel that saw two counts must not rule the axes
@@ -66,13 +69,7 @@ class PrincipalAxes:
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""
-        to_scores = self.vectors * self.weights[:, None]
-        projector, constant = to_scores.astype(np.float32), (self.offset @ to_scores).astype(np.float32)
-        scores = np.empty((len(rows), self.n_axes), dtype=np.float32)
-        for start in range(0, len(rows), _SLAB_ROWS):
-            scale, slab = _safe_float32(rows[start : start + _SLAB_ROWS])
-            scores[start : start + _SLAB_ROWS] = slab @ projector * np.float32(scale) - constant
-        return scores
+        return project_along(rows, (self,))[0]
 
     def spectra(self, scores: np.ndarray) -> np.ndarray:
         """Return the (n, E) spectra, in signal units, of (n, P) scores."""
@@ -81,6 +78,44 @@ class PrincipalAxes:
     def components(self) -> np.ndarray:
         """Return the (P, E) spectra that a score of one stands for, in signal units, without offset."""
         return (self.vectors / self.weights[:, None]).T
+
+
+def project_along(
+    rows: np.ndarray, axes: Sequence[PrincipalAxes], channels: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Project spectra on several sets of axes in one product: the conversion of the counts costs the most.
+
+    Parameters
+    ----------
+    rows
+        (n, E') spectra of any real dtype.
+    axes
+        Sets of axes of E channels each.
+    channels
+        (E',) bool, the E channels that the axes know; all of them by default. Whole numbers there are not
+        moved but multiplied by 0.
+
+    Returns
+    -------
+    one (n, P) float32 array of scores per set
+    """
+    to_scores = np.concatenate([a.vectors * a.weights[:, None] for a in axes], axis=1)
+    constant = np.concatenate([a.offset @ (a.vectors * a.weights[:, None]) for a in axes]).astype(np.float32)
+    index = None
+    if channels is not None and not channels.all():
+        if rows.dtype.kind == "f":  # what is left out may be NaN
+            index = np.flatnonzero(channels)
+        else:
+            whole = np.zeros((len(channels), to_scores.shape[1]))
+            whole[channels] = to_scores
+            to_scores = whole
+    projector = to_scores.astype(np.float32)
+    scores = np.empty((len(rows), projector.shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), _SLAB_ROWS):
+        slab = rows[start : start + _SLAB_ROWS]
+        scale, slab = _safe_float32(slab if index is None else slab[:, index])
+        scores[start : start + _SLAB_ROWS] = slab @ projector * np.float32(scale) - constant
+    return np.split(scores, np.cumsum([a.n_axes for a in axes])[:-1], axis=1)
 
 
 def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
@@ -114,14 +149,7 @@ def principal_axes(
     matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
     n_channels = len(matrix)
     n_axes = min(n_axes, n_channels)
-    if scree:
-        # All values and a few vectors in one reduction would need LAPACK calls that SciPy does not
-        # have; values alone cost a third of the full problem.
-        values, vectors = _exact_axes(matrix, n_axes)
-        with threadpool_limits(limits=1, user_api="blas"):  # see _exact_axes
-            values = scipy.linalg.eigvalsh(matrix, check_finite=False)[::-1]
-    else:
-        values, vectors = leading_axes(matrix, n_axes)
+    values, vectors = (all_values_leading_axes if scree else leading_axes)(matrix, n_axes)
     vectors = canonical_signs(vectors.T, weights).T
     offset = moments.mean if centre else np.zeros(n_channels)
     return PrincipalAxes(weights, offset, vectors, values)
@@ -144,11 +172,34 @@ def leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarra
     return values[: -n_axes - 1 : -1], basis @ turn[:, : -n_axes - 1 : -1]
 
 
+def all_values_leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all eigenvalues of a covariance, falling, and the leading vectors (E, n_axes).
+
+    SciPy's `eigh` gives as many values as vectors. Reduced to tridiagonal form once, which is nearly all the
+    work, both are cheap.
+    """
+    size = len(matrix)
+    if size < _SMALL:
+        values, vectors = scipy.linalg.eigh(matrix, check_finite=False)
+        return values[::-1], vectors[:, : -n_axes - 1 : -1]
+    # Half of the reduction waits for memory: a second thread gains nothing on an idle machine, and on a busy
+    # one the two wait for each other at every column.
+    with threadpool_limits(limits=1, user_api="blas"):
+        work = int(scipy.linalg.lapack.dsytrd_lwork(size, lower=1)[0])
+        reflectors, diagonal, beside, tau, _ = scipy.linalg.lapack.dsytrd(matrix, lower=1, lwork=work)
+        values = scipy.linalg.eigvalsh_tridiagonal(diagonal, beside)
+        _, turned = scipy.linalg.eigh_tridiagonal(
+            diagonal, beside, select="i", select_range=(size - n_axes, size - 1)
+        )
+        # The reflectors of a lower reduction are those of a QR of what lies below the first row.
+        below = np.asfortranarray(reflectors[1:, :-1])
+        turned[1:] = scipy.linalg.lapack.dormqr("L", "N", below, tau, turned[1:], 64 * n_axes)[0]
+    return values[::-1], turned[:, ::-1]
+
+
 def _exact_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(matrix)
-    # Half of a reduction to tridiagonal form waits for memory: a second thread gains nothing on an idle
-    # machine, and on a busy one the two wait for each other at every column.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with threadpool_limits(limits=1, user_api="blas"):  # see all_values_leading_axes
         values, vectors = scipy.linalg.eigh(
             matrix, subset_by_index=(size - n_axes, size - 1), check_finite=False
         )

@@ -8,6 +8,7 @@ J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 TRAIN, CHOOSE, REPORT = 0.70, 0.15, 0.15  # shares of the counts
 N_PARTS = 4  # the training fold comes in equal parts: any of them can be input and the others target
-_SLAB = 1 << 22  # elements predicted at a time
+_SLAB = 1 << 18  # elements scored at a time: they stay in the cache
+_PREDICTED = 1 << 21  # elements predicted at a time: networks want more spectra than the cache holds
 _MOST_CORRELATED = 0.05  # residuals of folds that correlate more are not independent
 _GLITCH = 4.0  # standard deviations
 
@@ -54,7 +56,7 @@ class Folds:
     variance: np.ndarray | None
     mean: np.ndarray
 
-    @property
+    @cached_property
     def floor(self) -> np.ndarray:
         """(E,) smallest prediction that is scored, on the scale of the whole data."""
         return PREDICTION_FLOOR * np.maximum(self.mean, 1e-2 * max(self.mean.mean(), 0))
@@ -71,11 +73,12 @@ class Folds:
         assert self.variance is not None
         return self.variance[rows] if self.variance.ndim == 2 else self.variance
 
-    def slabs(self) -> list[slice]:
-        """Return slices of spectra that are worked on at a time."""
+    def slabs(self, n_elements: int = _SLAB, *, within: slice | None = None) -> list[slice]:
+        """Return slices of spectra, of all or of some, with about this many values each."""
         n, n_channels = self.choose.shape
-        step = max(1, _SLAB // n_channels)
-        return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        start, stop = (0, n) if within is None else (within.start, within.stop)
+        step = max(1, n_elements // n_channels)
+        return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
 
     def every(self, step: int) -> Folds:
         """Return every `step`-th spectrum, without the training fold: enough for a score."""
@@ -99,18 +102,32 @@ class Folds:
         -------
         (n,) deviance per spectrum, float64, smaller is better
         """
-        values = self.choose if fold == "choose" else self.report
-        fraction = CHOOSE if fold == "choose" else REPORT
-        return np.concatenate([self._deviance(values, fraction, predict, rows) for rows in self.slabs()])
+        scores = np.empty(len(self.choose))
+        for several in self.slabs(_PREDICTED):
+            prediction = predict(several)
+            for rows in self.slabs(within=several):
+                here = slice(rows.start - several.start, rows.stop - several.start)
+                scores[rows] = self.score_slab(fold, rows, prediction[here])
+        return scores
 
-    def _deviance(
-        self, values: np.ndarray, fraction: float, predict: Callable[[slice], np.ndarray], slab: slice
-    ) -> np.ndarray:
-        prediction = predict(slab)
+    def score_slab(self, fold: str, rows: slice, prediction: np.ndarray) -> np.ndarray:
+        """Score the prediction of some spectra; see `score`.
+
+        Parameters
+        ----------
+        fold
+            "choose" or "report".
+        rows
+            Slice of the spectra.
+        prediction
+            (m, E) their predicted means on the scale of the whole data; not changed.
+        """
+        values, fraction = (self.choose, CHOOSE) if fold == "choose" else (self.report, REPORT)
         if self.variance is None:
             prediction = np.maximum(prediction, self.floor.astype(prediction.dtype))
-            return self.noise.deviance(values[slab], fraction * prediction, None)
-        return self.noise.deviance(values[slab], fraction * prediction, fraction * self.variance_of(slab))
+            prediction *= prediction.dtype.type(fraction)
+            return self.noise.deviance(values[rows], prediction, None)
+        return self.noise.deviance(values[rows], fraction * prediction, fraction * self.variance_of(rows))
 
 
 def make_folds(

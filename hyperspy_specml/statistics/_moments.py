@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FLOAT32_EXACT = 1 << 24  # integers up to here, and so sums below it, are exact in float32
-_PANELS = 4  # of a symmetric integer product: 5/8 of the work of the whole
+_PANELS = 8  # of a symmetric integer product: 9/16 of the work of the whole
 _WORTH_TORCH = 1e11  # multiply-adds below which importing torch costs more than it saves
 _SLAB = 1 << 22  # elements that are converted to float at a time
 
@@ -40,6 +40,11 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         """Merge the moments of two disjoint sets of spectra."""
         return Moments(self.n + other.n, self.sums + other.sums, self.products + other.products)
+
+    def absorb(self, other: Moments) -> Moments:
+        """Merge like ``+``, but into the products of this object, which must not be used again."""
+        products = np.add(self.products, other.products, out=self.products)
+        return Moments(self.n + other.n, self.sums + other.sums, products)
 
     @property
     def mean(self) -> np.ndarray:
@@ -73,9 +78,25 @@ def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:
     """
     if rows.dtype.kind == "b":
         rows = rows.view(np.uint8)
-    sums = rows.sum(axis=0, dtype=np.float64)
+    sums = sum_exactly(rows, axis=0)
     exact = kernel != "float32"
     return Moments(len(rows), sums, _exact_products(rows) if exact else _products(rows, np.float32))
+
+
+def sum_exactly(rows: np.ndarray, *, axis: int) -> np.ndarray:
+    """Return the sums of (N, E) values along an axis, float64.
+
+    Bytes are added as whole numbers, in half the time.
+
+    Parameters
+    ----------
+    rows
+        Values of any real dtype.
+    axis
+        0: over spectra, 1: over channels.
+    """
+    few = rows.dtype == np.uint8 and rows.shape[axis] < 1 << 24
+    return rows.sum(axis=axis, dtype=np.uint32 if few else np.float64).astype(np.float64, copy=False)
 
 
 def _exact_products(rows: np.ndarray) -> np.ndarray:
@@ -110,7 +131,7 @@ def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
     width = -(-n_channels // _PANELS // 32) * 32
     for start in range(0, len(rows), 1 << 16):
         slab = rows[start : start + (1 << 16)]
-        shifted = (slab.astype(np.int16) - offset).astype(np.int8) if offset else slab.astype(np.int8)
+        shifted = _as_int8(slab, offset)
         tensor = torch.from_numpy(shifted)
         for i in range(0, n_channels, width):  # panels on and right of the diagonal: the rest is their mirror
             total[i : i + width, i:] += torch._int_mm(tensor[:, i : i + width].T, tensor[:, i:]).numpy()
@@ -120,6 +141,12 @@ def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
     for i in range(0, n_channels, width):
         total[i:, i : i + width] = total[i : i + width, i:].T
     return total
+
+
+def _as_int8(rows: np.ndarray, offset: int) -> np.ndarray:
+    if offset:
+        return (rows.astype(np.int16) - offset).astype(np.int8)
+    return rows.view(np.int8) if rows.dtype.itemsize == 1 else rows.astype(np.int8)
 
 
 def _integer_kernel_pays(rows: np.ndarray) -> bool:

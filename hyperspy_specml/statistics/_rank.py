@@ -75,12 +75,13 @@ def rank_curve(folds: Folds, axes: PrincipalAxes, scores: np.ndarray) -> RankCur
     every = max(1, folds.choose.size // _CURVE_ELEMENTS)
     folds, scores = folds.every(every), scores[::every]
     components = axes.components().astype(np.float32)
-    prediction = np.broadcast_to(axes.offset.astype(np.float32), folds.choose.shape).copy()
-    curve = []
-    for k in range(axes.n_axes):
-        prediction += scores[:, k : k + 1] * components[k]
-        curve.append(folds.score("choose", prediction.__getitem__))
-    return choose_rank(np.arange(1, axes.n_axes + 1), np.array(curve), "held-out counts")
+    curve = np.empty((axes.n_axes, len(scores)))
+    for rows in folds.slabs():
+        prediction = np.tile(axes.offset.astype(np.float32), (len(scores[rows]), 1))
+        for k in range(axes.n_axes):
+            prediction += scores[rows, k : k + 1] * components[k]
+            curve[k, rows] = folds.score_slab("choose", rows, prediction)
+    return choose_rank(np.arange(1, axes.n_axes + 1), curve, "held-out counts")
 
 
 def noise_edge(

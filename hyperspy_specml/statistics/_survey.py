@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.statistics._moments import Moments, moments_of
+from hyperspy_specml.statistics._moments import Moments, moments_of, sum_exactly
 from hyperspy_specml.statistics._random import choose_pixels
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class _SurveyBlock:
             rows = rows[whole]
         seen = np.flatnonzero(state == USED)
         sums = np.zeros(len(state))
-        sums[seen] = rows.sum(axis=1, dtype=np.float64)
+        sums[seen] = sum_exactly(rows, axis=1)
         zero = np.flatnonzero(sums[seen] == 0)
         state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
         used = state[seen] == USED
@@ -185,7 +185,8 @@ def _clipped(rows: np.ndarray) -> np.ndarray:
 
 def _merge(a: _Found, b: _Found) -> _Found:
     return _Found(
-        a.moments + b.moments, a.n_seen + b.n_seen, a.not_finite + b.not_finite, a.saturated + b.saturated,
+        a.moments.absorb(b.moments), a.n_seen + b.n_seen,
+        a.not_finite + b.not_finite, a.saturated + b.saturated,
         min(a.minimum, b.minimum), a.pixels + b.pixels, a.states + b.states, a.sums + b.sums,
         a.sample + b.sample, a.sample_pixels + b.sample_pixels,
     )  # fmt: skip

@@ -12,7 +12,9 @@ from hyperspy_specml.statistics import (
     gaussian_noise,
     moments_of,
     principal_axes,
+    project_along,
 )
+from hyperspy_specml.statistics._axes import all_values_leading_axes
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,32 @@ def test_axes_and_eigenvalues_are_those_of_a_singular_value_decomposition(rows, 
     np.testing.assert_allclose(np.abs(found.vectors.T @ vt[:5].T), np.eye(5), atol=1e-6)
     np.testing.assert_allclose(np.abs(found.project(rows)), np.abs(white @ vt[:5].T), rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(axes_of(rows, centre=centre).vectors.shape, (31, 5))
+
+
+@pytest.mark.parametrize(("n_channels", "n_axes"), [(63, 63), (64, 1), (131, 5), (131, 131)])
+def test_all_values_and_leading_axes_are_those_of_a_full_eigendecomposition(n_channels, n_axes):
+    white = np.random.default_rng(0).standard_normal((200, n_channels)) * np.linspace(1, 3, n_channels)
+    covariance = white.T @ white
+    values, vectors = all_values_leading_axes(covariance, n_axes)
+    expected_values, expected = np.linalg.eigh(covariance)
+
+    np.testing.assert_allclose(values, expected_values[::-1], rtol=1e-9)
+    overlaps = np.abs(vectors.T @ expected[:, ::-1][:, :n_axes])
+    np.testing.assert_allclose(overlaps, np.eye(n_axes), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", ">f8"])
+def test_projections_side_by_side_leave_out_the_channels_that_the_axes_do_not_know(rows, dtype):
+    one, other = axes_of(rows, n_axes=2, centre=True), axes_of(rows, n_axes=3)
+    channels = np.ones(35, bool)
+    channels[[0, 7, 20, 34]] = False
+    spread = np.full((len(rows), 35), np.nan if "f" in dtype else 255).astype(dtype)
+    spread[:, channels] = np.minimum(rows, 200)
+
+    found = project_along(spread, (one, other), channels)
+
+    for scores, axes in zip(found, (one, other), strict=True):
+        np.testing.assert_allclose(scores, axes.project(np.minimum(rows, 200)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("centre", [False, True])
