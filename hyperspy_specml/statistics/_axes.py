@@ -83,7 +83,7 @@ class PrincipalAxes:
 def project_along(
     rows: np.ndarray, axes: Sequence[PrincipalAxes], channels: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """Project spectra on several sets of axes in one product: the conversion of the counts costs the most.
+    """Project spectra on several sets of axes at once: it is the conversion of the counts that costs.
 
     Parameters
     ----------
@@ -99,23 +99,29 @@ def project_along(
     -------
     one (n, P) float32 array of scores per set
     """
-    to_scores = np.concatenate([a.vectors * a.weights[:, None] for a in axes], axis=1)
-    constant = np.concatenate([a.offset @ (a.vectors * a.weights[:, None]) for a in axes]).astype(np.float32)
     index = None
+    to_scores = [a.vectors * a.weights[:, None] for a in axes]
+    constants = [(a.offset @ t).astype(np.float32) for a, t in zip(axes, to_scores, strict=True)]
     if channels is not None and not channels.all():
         if rows.dtype.kind == "f":  # what is left out may be NaN
             index = np.flatnonzero(channels)
         else:
-            whole = np.zeros((len(channels), to_scores.shape[1]))
-            whole[channels] = to_scores
-            to_scores = whole
-    projector = to_scores.astype(np.float32)
-    scores = np.empty((len(rows), projector.shape[1]), dtype=np.float32)
+            to_scores = [_spread(t, channels) for t in to_scores]
+    projectors = [t.astype(np.float32) for t in to_scores]
+    scores = [np.empty((len(rows), a.n_axes), dtype=np.float32) for a in axes]
     for start in range(0, len(rows), _SLAB_ROWS):
         slab = rows[start : start + _SLAB_ROWS]
         scale, slab = _safe_float32(slab if index is None else slab[:, index])
-        scores[start : start + _SLAB_ROWS] = slab @ projector * np.float32(scale) - constant
-    return np.split(scores, np.cumsum([a.n_axes for a in axes])[:-1], axis=1)
+        for out, projector, constant in zip(scores, projectors, constants, strict=True):
+            out[start : start + _SLAB_ROWS] = slab @ projector * np.float32(scale) - constant
+    return scores
+
+
+def _spread(rows: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Return rows at the channels that they belong to, 0 at the others."""
+    whole = np.zeros((len(channels), rows.shape[1]))
+    whole[channels] = rows
+    return whole
 
 
 def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
