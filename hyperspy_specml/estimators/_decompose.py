@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators._dense import DenseFit, Track, brief, fit_dense, score_latents
+from hyperspy_specml.estimators._dense import DenseFit, Track, brief, centred_pca, fit_dense, score_latents
 from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
+from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.statistics import EMPTY, NOISE_NAMES, USED, RankCurve, choose_rank, paired, project_along
@@ -76,6 +77,8 @@ class Decomposition:
         The curve that chose (or would have chosen) the number of components.
     steps, step_scores, best_step, interrupted
         The training: held-out score at steps, the step kept, and whether the user stopped it.
+    width
+        Channels over which the axes of the network were smoothed, see `smooth_study`.
     seconds
         Time of each stage.
     """
@@ -93,6 +96,7 @@ class Decomposition:
     step_scores: tuple[float, ...] = ()
     best_step: int = 0
     interrupted: bool = False
+    width: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -140,24 +144,30 @@ def decompose(
         config=config, seed=seed,
     )  # fmt: skip
     clock.stop("study")
+    smooth = smooth_study(study, n_components or 1, centre=config.centre) if place is not None else study
     rank, stopped = study.rank, False
     if n_components is None and place is not None:
-        rank, stopped = _choose_latents(study, config, seed, place, track)
+        rank, stopped = _choose_latents(smooth, config, seed, place, track)
         config = brief(config) if stopped else config  # who stops a search does not want to wait
     k = n_components or rank.chosen
     baseline = LinearModel(study.axes.first(k))
     fold_baseline = LinearModel(study.fold_axes.first(k))
     fit: DenseFit | None = None
     if place is not None:
-        fit = fit_dense(study, k, config, seed=seed, device=place, track=track)
+        fit = fit_dense(smooth, k, config, seed=seed, device=place, track=track)
     clock.stop("training")
     model = fit.model if fit else baseline
-    models: dict[str, SpectrumModel] = {f"{architecture} ({k})": fit.fold_model} if fit else {}
-    if fit and study.rank.chosen != k:  # the strongest PCA, not only the one of the same size
-        models[f"pca ({study.rank.chosen})"] = LinearModel(study.fold_axes.first(study.rank.chosen))
-    if fit and not config.centre:
-        models[f"centred pca ({k})"] = fit.centred
-    candidates = _score(study, {**models, f"pca ({k})": fold_baseline}, k)
+    models: dict[str, tuple[SpectrumModel, Study]] = {}
+    if fit:
+        models[f"{architecture} ({k})"] = fit.fold_model, smooth
+        if study.rank.chosen != k:  # the strongest PCA, not only the one of the same size
+            models[f"pca ({study.rank.chosen})"] = (
+                LinearModel(study.fold_axes.first(study.rank.chosen)),
+                study,
+            )
+        if not config.centre:
+            models[f"centred pca ({k})"] = centred_pca(study, k, config), study
+    candidates = _score({**models, f"pca ({k})": (fold_baseline, study)}, k)
     clock.stop("scoring")
     scores, baseline_scores = encode_all(
         stream, (model, baseline), study.survey.pixel_state, study.survey.channels
@@ -169,7 +179,7 @@ def decompose(
         candidates, rank,
         steps=tuple(history.steps) if history else (), step_scores=tuple(history.scores) if history else (),
         best_step=history.best_step if history else 0,
-        interrupted=stopped or bool(history and history.interrupted),
+        interrupted=stopped or bool(history and history.interrupted), width=smooth.width,
         seconds=clock.seconds,
     )  # fmt: skip
 
@@ -253,19 +263,20 @@ def _choose_latents(
     return choose_rank(np.arange(1, len(curve) + 1), np.array(curve), "held-out counts"), interrupted
 
 
-def _score(study: Study, models: dict[str, SpectrumModel], k: int) -> tuple[Candidate, ...]:
-    """Score fold models; the last one is the rival: PCA of rank K, about the mean or not, as is better.
+def _score(models: dict[str, tuple[SpectrumModel, Study]], k: int) -> tuple[Candidate, ...]:
+    """Score fold models, each along the axes of its study; the last one is the rival: PCA of rank K.
 
-    The better one on the choosing fold: a network must not be praised for the mean that it may subtract.
+    About the mean or not, as is better on the choosing fold: a network must not be praised for the mean that
+    it may subtract.
     """
-    step = max(1, study.folds.choose.size // _SCORED_ELEMENTS)
-    folds, fold_scores = study.folds.every(step), study.fold_scores[::step]
 
-    def scores_on(fold: str, model: SpectrumModel) -> np.ndarray:
-        return folds.score(fold, lambda rows: model.predict(fold_scores[rows]))
+    def scores_on(fold: str, model: SpectrumModel, study: Study) -> np.ndarray:
+        step = max(1, study.folds.choose.size // _SCORED_ELEMENTS)
+        fold_scores = study.fold_scores[::step]
+        return study.folds.every(step).score(fold, lambda rows: model.predict(fold_scores[rows]))
 
-    choose = {name: scores_on("choose", model) for name, model in models.items()}
-    report = {name: scores_on("report", model) for name, model in models.items()}
+    choose = {name: scores_on("choose", *model) for name, model in models.items()}
+    report = {name: scores_on("report", *model) for name, model in models.items()}
     rival = min((name for name in models if name.endswith(f"pca ({k})")), key=lambda n: choose[n].mean())
     report[rival] = report.pop(rival)
     reference = report[rival]

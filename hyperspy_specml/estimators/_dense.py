@@ -49,15 +49,12 @@ class DenseFit:
         Fitted on all counts.
     fold_model
         Fitted on the training fold: the one that held-out scores belong to.
-    centred
-        PCA of the same size about the mean spectrum, fitted on the training fold.
     history
         Of the training on the fold.
     """
 
     model: DenseModel
     fold_model: DenseModel
-    centred: DenseModel
     history: History
 
 
@@ -108,6 +105,22 @@ def score_latents(
     return few.score("choose", lambda rows: model.predict(few_scores[rows])), history.interrupted
 
 
+def centred_pca(study: Study, n_components: int, config: TrainConfig) -> DenseModel:
+    """Return PCA about the mean spectrum, fitted on the training fold: a network that was not trained.
+
+    Parameters
+    ----------
+    study
+        What is known of the map.
+    n_components
+        Components K.
+    config
+        Settings.
+    """
+    fold = _fold(study, n_components)
+    return fold.plain_model(fold.network(config, 0, torch.device("cpu")))
+
+
 def brief(config: TrainConfig) -> TrainConfig:
     """Return the settings of a training that only compares, or that the user does not want to wait for.
 
@@ -140,30 +153,25 @@ def _fit_once(
 ) -> DenseFit:
     fold, network, history = _train_on_fold(study, n_components, config, seed, device, track)
     fold_model = fold.model(network)
-    centred = dataclasses.replace(fold, about_mean=True)
-    centred_pca = centred.plain_model(centred.network(config, seed, device))
     if history.interrupted:  # what was learnt is kept; the second training is what Ctrl-C asks to skip
-        return DenseFit(fold_model, fold_model, centred_pca, history)
+        return DenseFit(fold_model, fold_model, history)
     if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
         scores = study.axes.project(study.survey.sample)
         whole = dataclasses.replace(
             fold, axes=study.axes, parts=scores[:, None], fractions=np.ones(1), **_normalisation(scores)
         )
-        return DenseFit(whole.model(whole.network(config, seed, device)), fold_model, centred_pca, history)
+        return DenseFit(whole.model(whole.network(config, seed, device)), fold_model, history)
     whole = dataclasses.replace(fold, axes=study.aligned, parts=study.parts, fractions=FRACTIONS)
     final = copy.deepcopy(network)
     path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
     refit(final, whole.loss(config, seed, device), path, track=track)
-    return DenseFit(whole.model(final), fold_model, centred_pca, history)
+    return DenseFit(whole.model(final), fold_model, history)
 
 
 def _train_on_fold(
     study: Study, n_components: int, config: TrainConfig, seed: int, device: torch.device, track: Track
 ) -> tuple[_Training, DenseNetwork, History]:
-    fold = _Training(
-        study.fold_axes, study.fold_parts, FRACTIONS[:N_PARTS], study.spectrum_weights, n_components,
-        **_normalisation(study.fold_scores),
-    )  # fmt: skip
+    fold = _fold(study, n_components)
     few, few_scores = _some(study, _SCORED_ELEMENTS)
     network = fold.network(config, seed, device)
     if not config.centre:
@@ -180,6 +188,13 @@ def _train_on_fold(
         return float(few.score("choose", lambda rows: model.predict(few_scores[rows])).mean())
 
     return fold, network, fit(network, fold.loss(config, seed, device), config, score=score, track=track)
+
+
+def _fold(study: Study, n_components: int) -> _Training:
+    return _Training(
+        study.fold_axes, study.fold_parts, FRACTIONS[:N_PARTS], study.spectrum_weights, n_components,
+        **_normalisation(study.fold_scores),
+    )  # fmt: skip
 
 
 def _some(study: Study, n_elements: int) -> tuple[Folds, np.ndarray]:

@@ -78,6 +78,8 @@ class Study:
         Score of PCA against rank; its choice.
     seed
         Seed of the sample and of the splits.
+    width
+        Of the Gaussian that the axes were made smooth with, in channels; 0 for principal axes.
     """
 
     survey: Survey
@@ -91,6 +93,7 @@ class Study:
     hold_out: str
     rank: RankCurve
     seed: int
+    width: float = 0.0
 
     @cached_property
     def aligned(self) -> PrincipalAxes:
@@ -101,7 +104,7 @@ class Study:
     def parts(self) -> np.ndarray:
         """(n, 6, P) scores of all parts along `aligned`, each on the scale of its counts."""
         folds = self.folds
-        return _project_parts((*folds.parts, folds.choose, folds.report), FRACTIONS, self.aligned)
+        return project_parts((*folds.parts, folds.choose, folds.report), FRACTIONS, self.aligned)
 
     @cached_property
     def fold_scores(self) -> np.ndarray:
@@ -169,7 +172,7 @@ def study_spectra(
     folds = make_folds(survey.sample, survey.sample_pixels, estimate.model, seed=seed, mean=estimate.mean)
     n_sample, n_channels = survey.sample.shape
     model = estimate.model
-    fold_axes = principal_axes(_train_moments(folds), model, n_axes=_MOST_AXES, centre=config.centre)
+    fold_axes = principal_axes(train_moments(folds), model, n_axes=_MOST_AXES, centre=config.centre)
     edge = noise_edge(
         survey.sample, survey.sample_pixels, model, channel_weights(survey.moments.mean, model),
         n_spectra=survey.moments.n, seed=seed, mean=estimate.mean,
@@ -178,7 +181,7 @@ def study_spectra(
     n_axes = n_compressed(fold_axes.eigenvalues, edge * ratio**2 / TRAIN)
     n_axes = min(max(n_axes, n_needed), n_sample, n_channels)
     fold_axes = fold_axes.first(n_axes)
-    fold_parts = _project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_axes)
+    fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_axes)
     axes = principal_axes(survey.moments, model, n_axes=n_axes, centre=config.centre, scree=True)
     study = Study(
         survey, estimate, folds, fold_axes, fold_parts, axes, edge, 0.0, "exact",
@@ -230,13 +233,13 @@ def _check_enough(survey: Survey, n_needed: int) -> None:
         )
 
 
-def _train_moments(folds: Folds) -> Moments:
+def train_moments(folds: Folds) -> Moments:
     """Moments of the training fold, on the scale of the whole data."""
     total = moments_of(folds.train(slice(None)))
     return Moments(total.n, total.sums / TRAIN, total.products / TRAIN**2)
 
 
-def _project_parts(parts: tuple[np.ndarray, ...], fractions: np.ndarray, axes: PrincipalAxes) -> np.ndarray:
+def project_parts(parts: tuple[np.ndarray, ...], fractions: np.ndarray, axes: PrincipalAxes) -> np.ndarray:
     """Return (n, F, P) scores of parts on the scale of their own counts; they sum to the sample's."""
     scores = np.empty((len(parts[0]), len(parts), axes.n_axes), dtype=np.float32)
     constant = axes.project(np.zeros((1, len(axes.weights)), np.float32))[0]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
+from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -134,8 +135,9 @@ def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
 
 
 def principal_axes(
-    moments: Moments, noise: NoiseModel, *, n_axes: int, centre: bool = False, scree: bool = False
-) -> PrincipalAxes:
+    moments: Moments, noise: NoiseModel, *, n_axes: int, centre: bool = False, scree: bool = False,
+    width: float = 0.0,
+) -> PrincipalAxes:  # fmt: skip
     """Return the leading principal axes of noise-whitened spectra.
 
     Parameters
@@ -150,9 +152,15 @@ def principal_axes(
         Subtract the mean spectrum (the textbook's PCA) or not (HyperSpy's default).
     scree
         Return all E eigenvalues, not only P.
+    width
+        Standard deviation, in channels, of a Gaussian along energy that the axes are made smooth with, before
+        the leading ones are picked: the principal axes of smooth functions (B. W. Silverman, Ann. Stat. 24
+        (1996) 1). The eigenvalues are those of the smoothed spectra.
     """
     weights = channel_weights(moments.mean, noise)
     matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
+    for axis in (0, 1) if width else ():
+        matrix = gaussian_filter1d(matrix, width, axis=axis)
     n_channels = len(matrix)
     n_axes = min(n_axes, n_channels)
     values, vectors = (all_values_leading_axes if scree else leading_axes)(matrix, n_axes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ _SLOWER = 0.3  # factor of the learning rate on a plateau
 _SLOWEST = 0.03  # share of the learning rate below which a plateau ends the training
 _EXPLODED = 1e4  # times the first loss
 _WEIGHT_DECAY = 1e-2
+_AVERAGED = 0.01  # share of the newest weights in their running average
 
 Loss = Callable[[nn.Module], Tensor]
 """Draws a batch, runs the network on it and returns the mean loss."""
@@ -74,8 +76,10 @@ def fit(
 ) -> History:
     """Train until the held-out score stops falling; leave the network at its best step.
 
-    On a plateau the training goes back to the best network and on from there in smaller steps: noisy data,
-    which large steps spoil at once, and clear data, which need many of them, find their own rate.
+    What is scored and kept is the running average of the weights: single steps follow the noise of their
+    batch (B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30 (1992) 838). On a plateau the training goes
+    back to the best average and on from there in smaller steps: noisy data, which large steps spoil at once,
+    and clear data, which need many of them, find their own rate.
 
     Parameters
     ----------
@@ -110,8 +114,11 @@ def fit(
             since_best += 1
             if step % config.evaluate_every and step != config.max_steps:
                 continue
-            if history.record(step, trainer.mean_loss(), score(network)):
-                best = copy.deepcopy(network.state_dict())
+            loss_since = trainer.mean_loss()
+            with trainer.averaged():
+                if better := history.record(step, loss_since, score(network)):
+                    best = copy.deepcopy(network.state_dict())
+            if better:
                 history.path = (*history.path, (rate, since_best))
                 since_best, waited = 0, 0
             elif (waited := waited + 1) >= config.patience:
@@ -141,6 +148,7 @@ def refit(
     for step in track(range(len(rates))):
         trainer.step(rates[step])
     trainer.mean_loss()
+    network.load_state_dict(trainer.average)
     network.eval()
 
 
@@ -157,6 +165,7 @@ class _Trainer:
     def __init__(self, network: nn.Module, loss: Loss, rate: float) -> None:
         self.network, self.loss, self.rate = network, loss, rate
         self.optimizer = _AdamW(network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY, fused=True)
+        self.average = copy.deepcopy(network.state_dict())
         self.losses: list[Tensor] = []
         self.n_steps = 0
         self.first: float | None = None
@@ -173,6 +182,17 @@ class _Trainer:
         value.backward()
         self.optimizer.step()
         self.losses.append(value.detach())  # .item() at every step would wait for a GPU
+        share = max(_AVERAGED, 9 / (9 + self.n_steps))  # the first average forgets where it started
+        for name, weights in self.network.state_dict().items():
+            self.average[name].lerp_(weights, share)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the network its averaged weights for a while."""
+        last = copy.deepcopy(self.network.state_dict())
+        self.network.load_state_dict(self.average)
+        yield
+        self.network.load_state_dict(last)
 
     def mean_loss(self) -> float:
         """Return the mean loss since the last call.
