@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from hyperspy_specml.exceptions import (
     OptionError,
     TooFewSpectraError,
 )
-from hyperspy_specml.results import DecompositionResult, Report, TrainedModel
+from hyperspy_specml.results import DecompositionResult, Fingerprint, Report, TrainedModel, load_model
 from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels
 from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml._call import Call
     from hyperspy_specml.results._source import Source
+    from hyperspy_specml.statistics import Moments
 
 _logger = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ def fit(
         channel_state=found.study.survey.channel_state,
         energy_axis=axis_spec(energy_axis(call.signal)),
         title=call.source.title,
+        config=call.config,
+        fingerprint=_fingerprint(call, found.study.survey.moments),
         report=report.of_baseline(),
         baseline=None,
     )
@@ -69,10 +73,20 @@ def fit(
     return _wrap(call.source, trained, iter((found.scores, found.baseline_scores)))
 
 
+def _fingerprint(call: Call, moments: Moments) -> Fingerprint:
+    return Fingerprint(call.source.spectra.array.shape, moments.n, moments.sums)
+
+
 def apply(
-    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str
+    call: Call,
+    model: TrainedModel | str | os.PathLike[str],
+    *,
+    output_dimension: int | None,
+    architecture: str,
+    noise: str,
 ) -> DecompositionResult:
-    """Apply a trained model to another map: one pass, nothing fitted."""
+    """Apply a trained model, or that of a file, to another map: one pass, nothing fitted."""
+    trained = load_model(model) if isinstance(model, str | os.PathLike) else model
     _check_model(call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise)
     start = time.perf_counter()
     models = [m.spectrum_model for m in (trained, trained.baseline) if m]
@@ -117,7 +131,8 @@ def _check_model(
     """Refuse what is no model for this map, and arguments that would be ignored."""
     if not isinstance(trained, TrainedModel):
         raise OptionError(
-            f"decomposition_ae(model=...) needs a trained model, result.model, not {type(trained).__name__}."
+            f"decomposition_ae(model=...) needs a trained model, result.model or the path of its file, not "
+            f"{type(trained).__name__}."
         )
     own = trained.spectrum_model
     refused = {

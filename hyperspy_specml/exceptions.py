@@ -13,6 +13,7 @@ Each error is also the builtin or HyperSpy class that users already catch::
     ├── OptionError              + ValueError
     ├── EnergyAxisMismatchError  + ValueError
     ├── ModelFileError           + ValueError
+    │   └── ModelFileExistsError + FileExistsError
     ├── LearningResultsError     + ValueError
     ├── NotFittedError           + ValueError, AttributeError
     └── TrainingDivergedError    + RuntimeError
@@ -107,6 +108,10 @@ class EnergyAxisMismatchError(SpecMLError, ValueError):
 
 class ModelFileError(SpecMLError, ValueError):
     """A model file is damaged, foreign, or newer than this version reads."""
+
+
+class ModelFileExistsError(FileExistsError, ModelFileError):  # in this order, or it would not unpickle
+    """A model would be saved over a file that is there."""
 
 
 class LearningResultsError(SpecMLError, ValueError):

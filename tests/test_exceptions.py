@@ -37,6 +37,7 @@ def test_every_error_survives_pickling_with_its_message(error):
         ("OptionError", ValueError),
         ("EnergyAxisMismatchError", ValueError),
         ("ModelFileError", ValueError),
+        ("ModelFileExistsError", FileExistsError),
         ("LearningResultsError", ValueError),
         ("NotFittedError", ValueError),
         ("NotFittedError", AttributeError),

@@ -37,6 +37,32 @@ def axis_spec(axis: BaseDataAxis) -> dict[str, Any]:
     return spec | {"values": [float(value) for value in axis.axis]}
 
 
+def check_axis_spec(spec: dict[str, Any], *, size: int) -> None:
+    """Refuse what `axis_spec` did not make: it comes from a file.
+
+    Parameters
+    ----------
+    spec
+        Perhaps a described axis.
+    size
+        Number of channels that it must have.
+
+    Raises
+    ------
+    ValueError
+        It is not one.
+    """
+    numbers = spec.get("values", [spec.get("scale"), spec.get("offset")])
+    texts = [spec.get("name"), spec.get("units")]
+    if not (
+        spec.get("size") == size
+        and len(spec.get("values", range(size))) == size
+        and all(isinstance(number, int | float) and np.isfinite(number) for number in numbers)
+        and all(text is None or isinstance(text, str) for text in texts)
+    ):
+        raise ValueError(f"energy_axis is {spec!r:.200}, no axis of {size} channels")
+
+
 def in_words(spec: dict[str, Any]) -> str:
     """Return a described axis as text for a message, however many values it has.
 

@@ -66,7 +66,8 @@ class PrincipalAxes:
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""
-        to_scores = self.vectors * self.weights[:, None]
+        # In one memory order, whatever that of the vectors: the same bits after a trip through a file.
+        to_scores = np.ascontiguousarray(self.vectors * self.weights[:, None])
         projector, constant = to_scores.astype(np.float32), (self.offset @ to_scores).astype(np.float32)
         scores = np.empty((len(rows), self.n_axes), dtype=np.float32)
         for start in range(0, len(rows), _SLAB_ROWS):
@@ -80,7 +81,7 @@ class PrincipalAxes:
 
     def components(self) -> np.ndarray:
         """Return the (P, E) spectra that a score of one stands for, in signal units, without offset."""
-        return (self.vectors / self.weights[:, None]).T
+        return np.ascontiguousarray((self.vectors / self.weights[:, None]).T)
 
 
 def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
