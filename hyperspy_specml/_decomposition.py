@@ -14,13 +14,19 @@ import numpy as np
 from hyperspy_specml.estimators import EncodeRows, decompose
 from hyperspy_specml.exceptions import (
     BaselineBetterWarning,
-    EnergyAxisMismatchError,
     OptionError,
     TooFewSpectraError,
 )
-from hyperspy_specml.results import DecompositionResult, Fingerprint, Report, TrainedModel, load_model
-from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels
-from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED
+from hyperspy_specml.results import (
+    DecompositionResult,
+    Fingerprint,
+    Report,
+    TrainedModel,
+    load_model,
+    on_axis,
+)
+from hyperspy_specml.signals import axis_spec, energy_axis
+from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +37,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_STATES = {USED: "used", MASKED: "masked", NOT_FINITE: "not finite", EMPTY: "empty", SATURATED: "saturated"}
 _MANY_SATURATED = 0.1  # of the spectra: then a map is scored by values that were not measured
 
 
@@ -88,6 +93,7 @@ def apply(
     """Apply a trained model, or that of a file, to another map: one pass, nothing fitted."""
     trained = load_model(model) if isinstance(model, str | os.PathLike) else model
     _check_model(call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise)
+    trained = on_axis(trained, axis_spec(energy_axis(call.signal)), method="decomposition_ae")
     start = time.perf_counter()
     models = [m.spectrum_model for m in (trained, trained.baseline) if m]
     n_columns = sum(m.n_components for m in models) + 1
@@ -98,7 +104,7 @@ def apply(
     if mask is not None:
         state[mask.reshape(-1)] = MASKED
         scores[state == MASKED] = np.nan
-    pixels = {name: int((state == code).sum()) for code, name in _STATES.items() if (state == code).any()}
+    pixels = {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}
     _check_pixels(pixels, call)
     trained = _applied(trained, pixels, {"projection": time.perf_counter() - start})
     return _wrap(call.source, trained, iter(np.split(scores, len(models), axis=1)))
@@ -145,13 +151,6 @@ def _check_model(
         raise OptionError(
             f"decomposition_ae({name}=..., model={trained}): the model has its own, fixed when it was "
             f"trained. Leave {name} out, or leave model out to fit anew."
-        )
-    here = axis_spec(energy_axis(call.signal))
-    if not same_channels(here, trained.energy_axis):
-        raise EnergyAxisMismatchError(
-            f"decomposition_ae(model=...): trained on {in_words(trained.energy_axis)}, but the signal has "
-            f"{in_words(here)}. Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or leave "
-            "model out to fit anew."
         )
 
 

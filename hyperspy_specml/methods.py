@@ -58,9 +58,9 @@ def decomposition_ae(
     show_progressbar
         By default HyperSpy's preference.
     model
-        ``result.model`` of another map with the same energy axis, in any unit, or the path of the file that
-        ``result.model.save(path)`` made. It is applied in one pass and nothing is fitted. Size, architecture,
-        noise and signal mask are the model's own.
+        ``result.model`` of another map, or the path of the file that ``result.model.save(path)`` made. It is
+        applied in one pass and nothing is fitted. Size, architecture, noise and signal mask are the model's
+        own. Where the energy channels differ the model is resampled to those of the signal.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
 
@@ -86,7 +86,7 @@ def decomposition_ae(
         An unknown architecture, noise model or device, an impossible number, or an argument that a `model`
         would have to ignore.
     EnergyAxisMismatchError
-        `model` was trained on another energy axis.
+        `model` was trained on another energy axis, and cannot be resampled soundly.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     TrainingDivergedError

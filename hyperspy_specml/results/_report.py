@@ -57,6 +57,9 @@ class Report:
     trained_on
         Title of the map that everything but ``used`` and ``seconds`` belongs to, where a model was applied to
         another one; else None.
+    resampled_from
+        The energy axis of the training in words, where the model was brought to the channels of another one;
+        else None.
     """
 
     architecture: str
@@ -79,6 +82,7 @@ class Report:
     interrupted: bool
     seconds: dict[str, float]
     trained_on: str | None = None
+    resampled_from: str | None = None
 
     @classmethod
     def of(cls, found: Decomposition) -> Report:
@@ -194,6 +198,7 @@ class Report:
         facts = (
             "architecture", "n_components", "chosen", "noise_model", "hold_out", "correlation", "noise_edge",
             "used", "n_sampled", "random_state", "best_step", "interrupted", "trained_on",
+            "resampled_from",
         )  # fmt: skip
         return {name: getattr(self, name) for name in facts} | {
             "candidates": {
@@ -211,6 +216,8 @@ class Report:
         facts = [("architecture", f"{self.architecture}, {self.n_components} components")]
         if self.trained_on is not None:
             facts.append(("trained on", f"{self.trained_on}: noise, scores and rank below are of that map"))
+        if self.resampled_from is not None:
+            facts.append(("resampled", f"the model, not the counts; trained on {self.resampled_from}"))
         facts += [
             ("noise model", f"{self.noise_model['name']} ({parameters})"),
             ("hold-out", f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"),

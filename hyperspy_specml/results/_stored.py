@@ -16,7 +16,7 @@ from hyperspy_specml.results._plain import from_plain, to_plain
 from hyperspy_specml.results._report import Report  # noqa: TC001  (read back by its annotations)
 from hyperspy_specml.results._trained import Fingerprint, TrainedModel
 from hyperspy_specml.signals import check_axis_spec
-from hyperspy_specml.statistics import N_STATES, USED, RankCurve
+from hyperspy_specml.statistics import STATE_NAMES, USED, RankCurve
 from hyperspy_specml.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -105,7 +105,12 @@ def _assemble(described: _Description, arrays: Mapping[str, np.ndarray]) -> Trai
     from hyperspy_specml.estimators import model_from_arrays
 
     state = arrays.get("channel_state")
-    if state is None or state.dtype != np.uint8 or state.ndim != 1 or state.max(initial=0) >= N_STATES:
+    if (
+        state is None
+        or state.dtype != np.uint8
+        or state.ndim != 1
+        or state.max(initial=0) >= len(STATE_NAMES)
+    ):
         raise ValueError("array 'channel_state' is missing or holds no states of channels")
     check_axis_spec(described.energy_axis, size=len(state))
     below = {n.removeprefix("baseline."): a for n, a in arrays.items() if n.startswith("baseline.")}

@@ -17,6 +17,8 @@ import scipy.linalg
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hyperspy_specml.statistics._moments import Moments
     from hyperspy_specml.statistics._noise import NoiseModel
 
@@ -63,6 +65,22 @@ class PrincipalAxes:
         """
         turn, _ = scipy.linalg.polar(self.vectors.T @ other.vectors)
         return PrincipalAxes(self.weights, self.offset, self.vectors @ turn, self.eigenvalues)
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> PrincipalAxes:
+        """Return the axes of the same spectra recorded in other channels.
+
+        Spectra and noise variances are resampled as counts are. The whitened vectors are then no longer quite
+        orthonormal; the nearest ones that are keep the noise of every score what it was.
+
+        Parameters
+        ----------
+        resample
+            From (n, E) to (n, E of the other channels).
+        """
+        variance = resample(1 / self.weights[None] ** 2)[0]
+        weights = 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * variance.mean()))
+        vectors, _ = scipy.linalg.polar((resample(self.components()) * weights).T)
+        return PrincipalAxes(weights, resample(self.offset[None])[0], vectors, self.eigenvalues)
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""

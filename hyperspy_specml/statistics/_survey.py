@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 USED, MASKED, NOT_FINITE, EMPTY, SATURATED = range(5)
-N_STATES = 5
 STATE_NAMES = ("used", "masked", "not finite", "empty", "saturated")
 
 _SAMPLE_SHARE = 2  # the sample and its folds may take one half of the memory budget
