@@ -19,7 +19,8 @@ Each error is also the builtin or HyperSpy class that users already catch::
     └── TrainingDivergedError    + RuntimeError
 
     SpecMLWarning (UserWarning)
-    └── BaselineBetterWarning
+    ├── BaselineBetterWarning
+    └── LinearApproximationWarning
 """
 
 from __future__ import annotations
@@ -132,3 +133,7 @@ class SpecMLWarning(UserWarning):
 
 class BaselineBetterWarning(SpecMLWarning):
     """PCA of the same size describes the held-out counts better than the model that was asked for."""
+
+
+class LinearApproximationWarning(SpecMLWarning):
+    """A curved model was written as linear components, which do not give all of its reconstruction."""
