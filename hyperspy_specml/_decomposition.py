@@ -6,12 +6,12 @@ import logging
 import os
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators import EncodeRows, decompose
+from hyperspy_specml.estimators import apply_models, decompose
 from hyperspy_specml.exceptions import (
     BaselineBetterWarning,
     OptionError,
@@ -26,7 +26,7 @@ from hyperspy_specml.results import (
     on_axis,
 )
 from hyperspy_specml.signals import axis_spec, energy_axis
-from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
+from hyperspy_specml.statistics import MASKED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,39 +96,16 @@ def apply(
     trained = on_axis(trained, axis_spec(energy_axis(call.signal)), method="decomposition_ae")
     start = time.perf_counter()
     models = [m.spectrum_model for m in (trained, trained.baseline) if m]
-    n_columns = sum(m.n_components for m in models) + 1
-    block = _LookAndEncode(EncodeRows(tuple(models), trained.channel_state == USED))
-    table = call.stream().map_rows(block, n_columns=n_columns, label="Project")
-    scores, state = table[:, :-1], table[:, -1].astype(np.uint8)
+    scores, state = apply_models(call.stream(), tuple(models), trained.channel_state == USED)
     mask = call.source.spectra.navigation_mask
     if mask is not None:
         state[mask.reshape(-1)] = MASKED
-        scores[state == MASKED] = np.nan
+        for table in scores:
+            table[state == MASKED] = np.nan
     pixels = {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}
     _check_pixels(pixels, call)
     trained = _applied(trained, pixels, {"projection": time.perf_counter() - start})
-    return _wrap(call.source, trained, iter(np.split(scores, len(models), axis=1)))
-
-
-@dataclass(frozen=True)
-class _LookAndEncode:
-    """The block function of a pass over an unknown map: scores, and in the last column the state."""
-
-    encode: EncodeRows
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        values = rows[:, self.encode.channels]
-        state = np.full(len(values), USED)
-        if values.dtype.kind == "f":
-            state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
-        else:
-            state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
-        state[~values.any(axis=1)] = EMPTY
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN is the right score of such a spectrum
-            scores = self.encode(rows, pixels)
-        scores[state == NOT_FINITE] = np.nan
-        scores[state == EMPTY] = 0
-        return np.column_stack([scores, state])
+    return _wrap(call.source, trained, iter(scores))
 
 
 def _check_model(

@@ -6,6 +6,7 @@ Each error is also the builtin or HyperSpy class that users already catch::
     ├── SpectraRequiredError     + hyperspy.exceptions.SignalDimensionError
     ├── NavigationRequiredError  + hyperspy.exceptions.NavigationDimensionError
     ├── DataTypeError            + TypeError
+    ├── ArrayShapeError          + ValueError
     ├── TooFewSpectraError       + ValueError
     ├── MaskError                + ValueError
     ├── NotCountsError           + ValueError
@@ -63,6 +64,10 @@ class NavigationRequiredError(SpecMLError, NavigationDimensionError):
 
 class DataTypeError(SpecMLError, TypeError):
     """The data are not real numbers: complex, structured (RGB) or objects (ragged)."""
+
+
+class ArrayShapeError(SpecMLError, ValueError):
+    """An array given to an estimator does not have one spectrum or one set of scores per row."""
 
 
 class TooFewSpectraError(SpecMLError, ValueError):

@@ -30,6 +30,7 @@ def test_every_error_survives_pickling_with_its_message(error):
         ("SpectraRequiredError", hyperspy.exceptions.SignalDimensionError),
         ("NavigationRequiredError", hyperspy.exceptions.NavigationDimensionError),
         ("DataTypeError", TypeError),
+        ("ArrayShapeError", ValueError),
         ("TooFewSpectraError", ValueError),
         ("MaskError", ValueError),
         ("NotCountsError", ValueError),

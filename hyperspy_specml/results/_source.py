@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.signals import component_spectra, like, score_maps, stamp
-from hyperspy_specml.statistics import EMPTY, USED
+from hyperspy_specml.statistics import expand_channels
 from hyperspy_specml.streaming import plan_blocks
 
 if TYPE_CHECKING:
@@ -136,13 +136,7 @@ class Decoder:
 
     def expand(self, spectra: np.ndarray) -> np.ndarray:
         """Put (n, E in use) spectra into all E channels: 0 in dead ones, NaN in others that were not used."""
-        used = self.channel_state == USED
-        if used.all():
-            return spectra
-        out = np.full((len(spectra), len(used)), np.nan, spectra.dtype)
-        out[:, self.channel_state == EMPTY] = 0
-        out[:, used] = spectra
-        return out
+        return expand_channels(spectra, self.channel_state)
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ from hyperspy_specml.statistics._survey import (
     STATE_NAMES,
     USED,
     Survey,
+    expand_channels,
     survey_spectra,
 )
 from hyperspy_specml.statistics._thinning import split_gaussian, thin_counts
@@ -49,7 +50,7 @@ __all__ = [
     "TRAIN", "USED", "Folds", "Moments", "NoiseEstimate", "NoiseModel", "PairedScore",
     "PoissonGaussianNoise", "PoissonNoise", "PrincipalAxes", "RankCurve", "Resampling", "Survey",
     "bi_cross_validation", "canonical_signs", "channel_weights", "choose_pixels", "choose_rank",
-    "estimate_noise", "fold_correlation", "gaussian_noise", "holds_out", "make_folds", "moments_of",
-    "n_compressed", "noise_edge", "noise_from_dict", "normal", "paired", "plan_resampling",
+    "estimate_noise", "expand_channels", "fold_correlation", "gaussian_noise", "holds_out", "make_folds",
+    "moments_of", "n_compressed", "noise_edge", "noise_from_dict", "normal", "paired", "plan_resampling",
     "principal_axes", "rank_curve", "split_gaussian", "survey_spectra", "thin_counts", "uniform",
 ]  # fmt: skip
