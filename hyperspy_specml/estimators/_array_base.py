@@ -1,7 +1,7 @@
 """What the estimators on arrays have in common: the methods that scikit-learn's have.
 
 scikit-learn is not needed. Its ``clone`` and pipelines, and HyperSpy's ``s.decomposition(algorithm=...)``,
-know estimators by their methods. No attribute is called ``mean_``, because HyperSpy 2.5 adds that to the data.
+know estimators by their methods. No attribute is called ``mean_``: HyperSpy 2.5 would add it to the data.
 """
 
 from __future__ import annotations

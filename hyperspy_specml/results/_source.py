@@ -95,6 +95,7 @@ class Source:
             for block in plan_blocks(source, n_rows=n_rows):
                 out[block.region] = function(*(array[block.region] for array in inputs))
             return out
+        import dask
         import dask.array as da
 
         chunks = _navigation_chunks(source.chunks[:-1], n_rows)
@@ -105,7 +106,15 @@ class Source:
             for array in inputs
         ]
         meta = np.empty((0,) * source.ndim, np.float32)
-        return da.map_blocks(function, *parts, chunks=(*chunks, (n_channels,)), meta=meta)
+        # As a task of its own the model goes to a cluster once, not with every block.
+        once = dask.delayed(function, pure=False, traverse=False)
+        return da.map_blocks(
+            _call, *parts, function=once, chunks=(*chunks, (n_channels,)), dtype=np.float32, meta=meta
+        )
+
+
+def _call(*blocks: np.ndarray, function: Callable[..., np.ndarray]) -> np.ndarray:
+    return function(*blocks)
 
 
 @dataclass(frozen=True, eq=False)
