@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
+    from hyperspy_specml.results import load_model
     from hyperspy_specml.train.config import TrainConfig
 
 __version__ = "0.1.0.dev0"
-__all__ = ["TrainConfig", "__version__", "datasets", "estimators", "exceptions"]
+__all__ = ["TrainConfig", "__version__", "datasets", "estimators", "exceptions", "load_model"]
 
-_HOMES = {"TrainConfig": "hyperspy_specml.train.config"}  # the other public names are modules
+_HOMES = {  # the other public names are modules
+    "TrainConfig": "hyperspy_specml.train.config",
+    "load_model": "hyperspy_specml.results",
+}
 
 
 def __getattr__(name: str) -> Any:

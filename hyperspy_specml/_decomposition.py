@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators import EncodeRows, decompose
+from hyperspy_specml.estimators import apply_models, decompose
 from hyperspy_specml.exceptions import (
     BaselineBetterWarning,
-    EnergyAxisMismatchError,
     OptionError,
     TooFewSpectraError,
 )
-from hyperspy_specml.results import DecompositionResult, Report, TrainedModel
-from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels
-from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED
+from hyperspy_specml.results import (
+    DecompositionResult,
+    Fingerprint,
+    Report,
+    TrainedModel,
+    load_model,
+    on_axis,
+)
+from hyperspy_specml.signals import axis_spec, energy_axis
+from hyperspy_specml.statistics import MASKED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hyperspy_specml._call import Call
     from hyperspy_specml.results._source import Source
+    from hyperspy_specml.statistics import Moments
 
 _logger = logging.getLogger(__name__)
 
-_STATES = {USED: "used", MASKED: "masked", NOT_FINITE: "not finite", EMPTY: "empty", SATURATED: "saturated"}
 _MANY_SATURATED = 0.1  # of the spectra: then a map is scored by values that were not measured
 
 
@@ -62,6 +69,8 @@ def fit(
         channel_state=found.study.survey.channel_state,
         energy_axis=axis_spec(energy_axis(call.signal)),
         title=call.source.title,
+        config=call.config,
+        fingerprint=_fingerprint(call, found.study.survey.moments),
         report=report.of_baseline(),
         baseline=None,
     )
@@ -69,46 +78,34 @@ def fit(
     return _wrap(call.source, trained, iter((found.scores, found.baseline_scores)))
 
 
+def _fingerprint(call: Call, moments: Moments) -> Fingerprint:
+    return Fingerprint(call.source.spectra.array.shape, moments.n, moments.sums)
+
+
 def apply(
-    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str
+    call: Call,
+    model: TrainedModel | str | os.PathLike[str],
+    *,
+    output_dimension: int | None,
+    architecture: str,
+    noise: str,
 ) -> DecompositionResult:
-    """Apply a trained model to another map: one pass, nothing fitted."""
+    """Apply a trained model, or that of a file, to another map: one pass, nothing fitted."""
+    trained = load_model(model) if isinstance(model, str | os.PathLike) else model
     _check_model(call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise)
+    trained = on_axis(trained, axis_spec(energy_axis(call.signal)), method="decomposition_ae")
     start = time.perf_counter()
     models = [m.spectrum_model for m in (trained, trained.baseline) if m]
-    n_columns = sum(m.n_components for m in models) + 1
-    block = _LookAndEncode(EncodeRows(tuple(models), trained.channel_state == USED))
-    table = call.stream().map_rows(block, n_columns=n_columns, label="Project")
-    scores, state = table[:, :-1], table[:, -1].astype(np.uint8)
+    scores, state = apply_models(call.stream(), tuple(models), trained.channel_state == USED)
     mask = call.source.spectra.navigation_mask
     if mask is not None:
         state[mask.reshape(-1)] = MASKED
-        scores[state == MASKED] = np.nan
-    pixels = {name: int((state == code).sum()) for code, name in _STATES.items() if (state == code).any()}
+        for table in scores:
+            table[state == MASKED] = np.nan
+    pixels = {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}
     _check_pixels(pixels, call)
     trained = _applied(trained, pixels, {"projection": time.perf_counter() - start})
-    return _wrap(call.source, trained, iter(np.split(scores, len(models), axis=1)))
-
-
-@dataclass(frozen=True)
-class _LookAndEncode:
-    """The block function of a pass over an unknown map: scores, and in the last column the state."""
-
-    encode: EncodeRows
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        values = rows[:, self.encode.channels]
-        state = np.full(len(values), USED)
-        if values.dtype.kind == "f":
-            state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
-        else:
-            state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
-        state[~values.any(axis=1)] = EMPTY
-        with np.errstate(invalid="ignore", over="ignore"):  # NaN is the right score of such a spectrum
-            scores = self.encode(rows, pixels)
-        scores[state == NOT_FINITE] = np.nan
-        scores[state == EMPTY] = 0
-        return np.column_stack([scores, state])
+    return _wrap(call.source, trained, iter(scores))
 
 
 def _check_model(
@@ -117,7 +114,8 @@ def _check_model(
     """Refuse what is no model for this map, and arguments that would be ignored."""
     if not isinstance(trained, TrainedModel):
         raise OptionError(
-            f"decomposition_ae(model=...) needs a trained model, result.model, not {type(trained).__name__}."
+            f"decomposition_ae(model=...) needs a trained model, result.model or the path of its file, not "
+            f"{type(trained).__name__}."
         )
     own = trained.spectrum_model
     refused = {
@@ -130,13 +128,6 @@ def _check_model(
         raise OptionError(
             f"decomposition_ae({name}=..., model={trained}): the model has its own, fixed when it was "
             f"trained. Leave {name} out, or leave model out to fit anew."
-        )
-    here = axis_spec(energy_axis(call.signal))
-    if not same_channels(here, trained.energy_axis):
-        raise EnergyAxisMismatchError(
-            f"decomposition_ae(model=...): trained on {in_words(trained.energy_axis)}, but the signal has "
-            f"{in_words(here)}. Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or leave "
-            "model out to fit anew."
         )
 
 

@@ -6,6 +6,7 @@ Each error is also the builtin or HyperSpy class that users already catch::
     ├── SpectraRequiredError     + hyperspy.exceptions.SignalDimensionError
     ├── NavigationRequiredError  + hyperspy.exceptions.NavigationDimensionError
     ├── DataTypeError            + TypeError
+    ├── ArrayShapeError          + ValueError
     ├── TooFewSpectraError       + ValueError
     ├── MaskError                + ValueError
     ├── NotCountsError           + ValueError
@@ -13,12 +14,14 @@ Each error is also the builtin or HyperSpy class that users already catch::
     ├── OptionError              + ValueError
     ├── EnergyAxisMismatchError  + ValueError
     ├── ModelFileError           + ValueError
+    │   └── ModelFileExistsError + FileExistsError
     ├── LearningResultsError     + ValueError
     ├── NotFittedError           + ValueError, AttributeError
     └── TrainingDivergedError    + RuntimeError
 
     SpecMLWarning (UserWarning)
-    └── BaselineBetterWarning
+    ├── BaselineBetterWarning
+    └── LinearApproximationWarning
 """
 
 from __future__ import annotations
@@ -61,6 +64,10 @@ class NavigationRequiredError(SpecMLError, NavigationDimensionError):
 
 class DataTypeError(SpecMLError, TypeError):
     """The data are not real numbers: complex, structured (RGB) or objects (ragged)."""
+
+
+class ArrayShapeError(SpecMLError, ValueError):
+    """An array given to an estimator does not have one spectrum or one set of scores per row."""
 
 
 class TooFewSpectraError(SpecMLError, ValueError):
@@ -109,6 +116,10 @@ class ModelFileError(SpecMLError, ValueError):
     """A model file is damaged, foreign, or newer than this version reads."""
 
 
+class ModelFileExistsError(FileExistsError, ModelFileError):  # in this order, or it would not unpickle
+    """A model would be saved over a file that is there."""
+
+
 class LearningResultsError(SpecMLError, ValueError):
     """A result cannot be written to the learning results of this signal."""
 
@@ -127,3 +138,7 @@ class SpecMLWarning(UserWarning):
 
 class BaselineBetterWarning(SpecMLWarning):
     """PCA of the same size describes the held-out counts better than the model that was asked for."""
+
+
+class LinearApproximationWarning(SpecMLWarning):
+    """A curved model was written as linear components, which do not give all of its reconstruction."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     from hyperspy.signal import BaseSignal
 
@@ -26,7 +28,7 @@ def decomposition_ae(
     random_state: int = 0,
     device: str = "auto",
     show_progressbar: bool | None = None,
-    model: TrainedModel | None = None,
+    model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> DecompositionResult:
     """Decompose spectra with an autoencoder, scored beside PCA on counts that no model has seen.
@@ -56,8 +58,9 @@ def decomposition_ae(
     show_progressbar
         By default HyperSpy's preference.
     model
-        ``result.model`` of another map with the same energy axis, in any unit: it is applied in one pass and
-        nothing is fitted. Size, architecture, noise and signal mask are the model's own.
+        ``result.model`` of another map, or the path of the file that ``result.model.save(path)`` made. It is
+        applied in one pass and nothing is fitted. Size, architecture, noise and signal mask are the model's
+        own. Where the energy channels differ the model is resampled to those of the signal.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
 
@@ -83,7 +86,9 @@ def decomposition_ae(
         An unknown architecture, noise model or device, an impossible number, or an argument that a `model`
         would have to ignore.
     EnergyAxisMismatchError
-        `model` was trained on another energy axis.
+        `model` was trained on another energy axis, and cannot be resampled soundly.
+    ModelFileError
+        `model` is the path of a file that is no model or a damaged one.
     TrainingDivergedError
         The loss diverged with three seeds; ``architecture="pca"`` needs no training.
 

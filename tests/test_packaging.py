@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 INSTALLED = Path(hyperspy_specml.__file__).parent
 DISTRIBUTIONS = {"yaml": "pyyaml"}  # where the name to import is not the name to install
-ON_DEMAND = {"distributed"}  # used where the user has it: an extra
+ON_DEMAND = {"distributed", "sklearn"}  # used where the user has them
 
 
 def test_the_file_hyperspy_reads_is_the_one_at_the_top_of_the_repository() -> None:

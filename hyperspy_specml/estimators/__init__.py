@@ -1,5 +1,7 @@
 """Fitted objects on arrays: what the methods of HyperSpy's signals use."""
 
+from hyperspy_specml.estimators._apply import apply_models
+from hyperspy_specml.estimators._array_estimators import DenseAutoencoder, NoiseWeightedPCA
 from hyperspy_specml.estimators._decompose import (
     ARCHITECTURES,
     Candidate,
@@ -10,9 +12,11 @@ from hyperspy_specml.estimators._decompose import (
 )
 from hyperspy_specml.estimators._dense import DenseFit, fit_dense
 from hyperspy_specml.estimators._models import DenseModel, LinearModel, SpectrumModel
+from hyperspy_specml.estimators._stored import model_from_arrays, model_to_arrays
 from hyperspy_specml.estimators._study import Study, study_spectra
 
 __all__ = [
-    "ARCHITECTURES", "Candidate", "Decomposition", "DenseFit", "DenseModel", "EncodeRows", "LinearModel",
-    "SpectrumModel", "Study", "decompose", "encode_all", "fit_dense", "study_spectra",
+    "ARCHITECTURES", "Candidate", "Decomposition", "DenseAutoencoder", "DenseFit", "DenseModel", "EncodeRows",
+    "LinearModel", "NoiseWeightedPCA", "SpectrumModel", "Study", "apply_models", "decompose", "encode_all",
+    "fit_dense", "model_from_arrays", "model_to_arrays", "study_spectra",
 ]  # fmt: skip

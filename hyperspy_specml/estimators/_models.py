@@ -5,13 +5,16 @@ n spectra, E channels in use, P compressed scores, K components.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
     from hyperspy_specml.nn import DenseNetwork
     from hyperspy_specml.statistics import PrincipalAxes
 
@@ -76,6 +79,16 @@ class SpectrumModel(Protocol):
 
     def components(self) -> np.ndarray:
         """Return the (K, E) spectra that stand for the components, float64."""
+        ...
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the model of the same spectra recorded in other channels.
+
+        Parameters
+        ----------
+        resample
+            From (n, E) to (n, E of the other channels), counts conserved.
+        """
         ...
 
 
@@ -144,6 +157,16 @@ class LinearModel:
     def components(self) -> np.ndarray:
         """Return the (K, E) component spectra."""
         return self.axes.components()
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the model of the same spectra recorded in other channels.
+
+        Parameters
+        ----------
+        resample
+            From (n, E) to (n, E of the other channels), counts conserved.
+        """
+        return replace(self, axes=self.axes.resampled(resample))
 
 
 @dataclass(frozen=True)
@@ -243,6 +266,16 @@ class DenseModel:
         steps = np.diag(self.spread)
         change = self.decode_scores(steps).astype(np.float64) - self.decode_scores(-steps)
         return 0.5 * change @ self.axes.components()
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the model of the same spectra recorded in other channels.
+
+        Parameters
+        ----------
+        resample
+            From (n, E) to (n, E of the other channels), counts conserved.
+        """
+        return replace(self, axes=self.axes.resampled(resample))
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         device = next(self.network.parameters()).device

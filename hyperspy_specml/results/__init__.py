@@ -2,6 +2,8 @@
 
 from hyperspy_specml.results._decomposition import DecompositionResult
 from hyperspy_specml.results._report import Report
-from hyperspy_specml.results._trained import TrainedModel
+from hyperspy_specml.results._resampled import on_axis
+from hyperspy_specml.results._stored import load_model
+from hyperspy_specml.results._trained import Fingerprint, TrainedModel
 
-__all__ = ["DecompositionResult", "Report", "TrainedModel"]
+__all__ = ["DecompositionResult", "Fingerprint", "Report", "TrainedModel", "load_model", "on_axis"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from hyperspy_specml.results._learning import write_learning_results
 from hyperspy_specml.results._source import Decoder
 
 if TYPE_CHECKING:
@@ -104,6 +105,40 @@ class DecompositionResult:
         from hyperspy_specml.results import _figures
 
         return _figures.result_figure(self.scores, self.components, title=self._title)
+
+    def to_learning_results(self, signal: BaseSignal) -> None:
+        """Write to ``signal.learning_results`` what HyperSpy's own plots, models, BSS and clustering read.
+
+        The only call of the package that writes to a signal. Earlier learning results are replaced. HyperSpy
+        2 calls the scores loadings and the components factors.
+
+        Linear models are written as they are; the mean that a centred one subtracts becomes one more
+        component, with the same loading everywhere. For a dense autoencoder the linear components that come
+        nearest to its reconstruction are written, with such a constant.
+
+        Parameters
+        ----------
+        signal
+            The one that was decomposed, or a copy of it.
+
+        Raises
+        ------
+        LearningResultsError
+            HyperSpy cannot hold the result: one component, a signal of another shape, or one whose energy
+            axis is not the last one in memory.
+
+        Warns
+        -----
+        LinearApproximationWarning
+            The decoder is curved; the linear components do not give all of the reconstruction.
+
+        Notes
+        -----
+        Masked pixels and channels are NaN, as in HyperSpy. Clustering then needs ``navigation_mask=``, source
+        separation ``mask=``; a log line says how. With three scan axes HyperSpy plots results, but neither
+        loadings nor clusters side by side.
+        """
+        write_learning_results(self, signal)
 
     def __repr__(self) -> str:
         """Return shapes and report as text: what a notebook or terminal shows."""

@@ -57,6 +57,12 @@ class Report:
     trained_on
         Title of the map that everything but ``used`` and ``seconds`` belongs to, where a model was applied to
         another one; else None.
+    resampled_from
+        The energy axis of the training in words, where the model was brought to the channels of another one;
+        else None.
+    smoothing
+        Standard deviation, in channels, of the Gaussian along energy that the network's axes were made smooth
+        with, because the choosing fold liked it; 0 for principal axes as they are. The baseline has none.
     """
 
     architecture: str
@@ -79,6 +85,8 @@ class Report:
     interrupted: bool
     seconds: dict[str, float]
     trained_on: str | None = None
+    resampled_from: str | None = None
+    smoothing: float = 0.0
 
     @classmethod
     def of(cls, found: Decomposition) -> Report:
@@ -108,6 +116,7 @@ class Report:
             steps=found.steps,
             step_scores=found.step_scores,
             best_step=found.best_step,
+            smoothing=found.width,
             interrupted=found.interrupted,
             seconds=found.seconds,
         )
@@ -174,7 +183,7 @@ class Report:
         pca = next(c for c in reversed(self.candidates) if c.name == f"pca ({self.n_components})")
         return replace(
             self, architecture="pca", candidates=(pca,), chosen=pca.name, rank=self.baseline_rank,
-            steps=(), step_scores=(), best_step=0, interrupted=False,
+            steps=(), step_scores=(), best_step=0, interrupted=False, smoothing=0.0,
         )  # fmt: skip
 
     def plot(self) -> Figure:
@@ -194,6 +203,7 @@ class Report:
         facts = (
             "architecture", "n_components", "chosen", "noise_model", "hold_out", "correlation", "noise_edge",
             "used", "n_sampled", "random_state", "best_step", "interrupted", "trained_on",
+            "resampled_from", "smoothing",
         )  # fmt: skip
         return {name: getattr(self, name) for name in facts} | {
             "candidates": {
@@ -211,6 +221,8 @@ class Report:
         facts = [("architecture", f"{self.architecture}, {self.n_components} components")]
         if self.trained_on is not None:
             facts.append(("trained on", f"{self.trained_on}: noise, scores and rank below are of that map"))
+        if self.resampled_from is not None:
+            facts.append(("resampled", f"the model, not the counts; trained on {self.resampled_from}"))
         facts += [
             ("noise model", f"{self.noise_model['name']} ({parameters})"),
             ("hold-out", f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"),
@@ -220,6 +232,8 @@ class Report:
         ]
         if self.steps:
             stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
+            if self.smoothing:
+                facts.append(("axes", f"smooth over {self.smoothing:g} channels, by held-out score"))
             facts.append(("training", f"step {self.best_step} of {self.steps[-1]} ({stop})"))
         return [*facts, ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items()))]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.signals import component_spectra, like, score_maps, stamp
-from hyperspy_specml.statistics import EMPTY, USED
+from hyperspy_specml.statistics import expand_channels
 from hyperspy_specml.streaming import plan_blocks
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ class Source:
             for block in plan_blocks(source, n_rows=n_rows):
                 out[block.region] = function(*(array[block.region] for array in inputs))
             return out
+        import dask
         import dask.array as da
 
         chunks = _navigation_chunks(source.chunks[:-1], n_rows)
@@ -105,7 +106,15 @@ class Source:
             for array in inputs
         ]
         meta = np.empty((0,) * source.ndim, np.float32)
-        return da.map_blocks(function, *parts, chunks=(*chunks, (n_channels,)), meta=meta)
+        # As a task of its own the model goes to a cluster once, not with every block.
+        once = dask.delayed(function, pure=False, traverse=False)
+        return da.map_blocks(
+            _call, *parts, function=once, chunks=(*chunks, (n_channels,)), dtype=np.float32, meta=meta
+        )
+
+
+def _call(*blocks: np.ndarray, function: Callable[..., np.ndarray]) -> np.ndarray:
+    return function(*blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +145,7 @@ class Decoder:
 
     def expand(self, spectra: np.ndarray) -> np.ndarray:
         """Put (n, E in use) spectra into all E channels: 0 in dead ones, NaN in others that were not used."""
-        used = self.channel_state == USED
-        if used.all():
-            return spectra
-        out = np.full((len(spectra), len(used)), np.nan, spectra.dtype)
-        out[:, self.channel_state == EMPTY] = 0
-        out[:, used] = spectra
-        return out
+        return expand_channels(spectra, self.channel_state)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,10 +6,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
     import numpy as np
 
     from hyperspy_specml.estimators import SpectrumModel
     from hyperspy_specml.results._report import Report
+    from hyperspy_specml.train.config import TrainConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprint:
+    """By what the data of a training can be known again.
+
+    Attributes
+    ----------
+    shape
+        Of the map, in array order.
+    n_spectra
+        Number of spectra that were used.
+    channel_sums
+        Sum over these spectra, for each channel in use.
+    """
+
+    shape: tuple[int, ...]
+    n_spectra: int
+    channel_sums: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +49,10 @@ class TrainedModel:
         Units and calibration, as `signals.axis_spec` describes them.
     title
         Of the map it was trained on.
+    config
+        Settings of the training.
+    fingerprint
+        Shape and sums of the map it was trained on.
     report
         Of the training.
     baseline
@@ -36,8 +63,34 @@ class TrainedModel:
     channel_state: np.ndarray = field(repr=False)
     energy_axis: dict[str, Any]
     title: str
+    config: TrainConfig = field(repr=False)
+    fingerprint: Fingerprint = field(repr=False)
     report: Report = field(repr=False)
     baseline: TrainedModel | None = field(repr=False)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
+        """Save the model with its baseline, report and settings in one file; `load_model` reads it.
+
+        Parameters
+        ----------
+        path
+            Without a suffix it gets ".specml".
+        overwrite
+            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
+            By default it is an error.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        """
+        from hyperspy_specml.results import _stored
+
+        return _stored.save(self, path, overwrite=overwrite)
 
     def __repr__(self) -> str:
         """Return architecture, size and origin."""

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hyperspy_specml.statistics._moments import Moments
     from hyperspy_specml.statistics._noise import NoiseModel
@@ -68,6 +68,22 @@ class PrincipalAxes:
         turn, _ = scipy.linalg.polar(self.vectors.T @ other.vectors)
         return PrincipalAxes(self.weights, self.offset, self.vectors @ turn, self.eigenvalues)
 
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> PrincipalAxes:
+        """Return the axes of the same spectra recorded in other channels.
+
+        Spectra and noise variances are resampled as counts are. The whitened vectors are then no longer quite
+        orthonormal; the nearest ones that are keep the noise of every score what it was.
+
+        Parameters
+        ----------
+        resample
+            From (n, E) to (n, E of the other channels).
+        """
+        variance = resample(1 / self.weights[None] ** 2)[0]
+        weights = 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * variance.mean()))
+        vectors, _ = scipy.linalg.polar((resample(self.components()) * weights).T)
+        return PrincipalAxes(weights, resample(self.offset[None])[0], vectors, self.eigenvalues)
+
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""
         return project_along(rows, (self,))[0]
@@ -78,7 +94,7 @@ class PrincipalAxes:
 
     def components(self) -> np.ndarray:
         """Return the (P, E) spectra that a score of one stands for, in signal units, without offset."""
-        return (self.vectors / self.weights[:, None]).T
+        return np.ascontiguousarray((self.vectors / self.weights[:, None]).T)
 
 
 def project_along(
@@ -101,7 +117,8 @@ def project_along(
     one (n, P) float32 array of scores per set
     """
     index = None
-    to_scores = [a.vectors * a.weights[:, None] for a in axes]
+    # In one memory order, whatever that of the vectors: the same bits after a trip through a file.
+    to_scores = [np.ascontiguousarray(a.vectors * a.weights[:, None]) for a in axes]
     constants = [(a.offset @ t).astype(np.float32) for a, t in zip(axes, to_scores, strict=True)]
     if channels is not None and not channels.all():
         if rows.dtype.kind == "f":  # what is left out may be NaN

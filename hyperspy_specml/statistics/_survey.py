@@ -220,3 +220,14 @@ def _sample_size(stream: SpectrumStream) -> int:
     bytes_per_value = 7 * itemsize if stream.array.dtype.kind in "bui" else itemsize + 8 * 4
     room = stream.memory_budget // _SAMPLE_SHARE // (bytes_per_value * stream.n_channels)
     return int(np.clip(min(room, _MOST_VALUES // stream.n_channels), 256, _MOST_SAMPLED))
+
+
+def expand_channels(spectra: np.ndarray, channel_state: np.ndarray) -> np.ndarray:
+    """Put (n, E in use) spectra into all E channels: 0 in dead ones, NaN in others that were not used."""
+    used = channel_state == USED
+    if used.all():
+        return spectra
+    out = np.full((len(spectra), len(used)), np.nan, spectra.dtype)
+    out[:, channel_state == EMPTY] = 0
+    out[:, used] = spectra
+    return out

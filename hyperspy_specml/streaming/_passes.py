@@ -88,9 +88,10 @@ class SpectrumStream:
 
         task = dask.delayed(_run_block, pure=False)
         add = dask.delayed(_fold_block, pure=False)
+        function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
         chains: list[Delayed] = []
         # As many chains as workers: each holds one state, whatever the number of blocks.
-        for blocks in _contiguous_groups(self.blocks, _n_workers()):
+        for blocks in _contiguous_groups(self.blocks, _n_workers(None if self._where() else _client())):
             state = task(self._read(blocks[0]), blocks[0].pixels(self.navigation_shape), function)
             for block in blocks[1:]:
                 pixels = block.pixels(self.navigation_shape)
@@ -150,7 +151,11 @@ class SpectrumStream:
 
         # One block per core: products that use all cores as well would only wait for each other.
         with threadpool_limits(limits=1, user_api="blas"), self._bar(label):
-            return dask.compute(*tasks, optimize_graph=True)
+            return dask.compute(*tasks, optimize_graph=True, **self._where())
+
+    def _where(self) -> dict[str, str]:
+        """Return where to compute: an array in memory is not worth sending to a cluster."""
+        return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and _client() else {}
 
 
 @dataclass(frozen=True)
@@ -193,16 +198,23 @@ def _contiguous_groups(blocks: tuple[Block, ...], n_groups: int) -> list[tuple[B
     return [blocks[a:b] for a, b in itertools.pairwise(bounds)]
 
 
-def _n_workers() -> int:
-    """Return the threads of the active distributed client, else the cores of this machine."""
+def _client() -> Any:
+    """Return the active distributed client, or None."""
     import sys
 
+    distributed = sys.modules.get("distributed")  # no client can exist where it was never imported
+    if distributed is None:
+        return None
+    try:
+        return distributed.get_client()
+    except ValueError:
+        return None
+
+
+def _n_workers(client: Any) -> int:
+    """Return the threads of the client's cluster, else the cores of this machine."""
     import dask
 
-    distributed = sys.modules.get("distributed")  # no client can exist where it was never imported
-    if distributed is not None:
-        try:
-            return max(1, sum(distributed.get_client().ncores().values()))
-        except ValueError:
-            pass
+    if client is not None:
+        return max(1, sum(client.ncores().values()))
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)

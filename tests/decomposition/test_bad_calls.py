@@ -37,7 +37,7 @@ OPTIONS = [
         {"config": {"max_steps": 5}},
         r"config=\{'max_steps': 5\}\) must be a TrainConfig.*TrainConfig\(",
     ),
-    ({"model": "fe.specml"}, r"model=\.\.\.\) needs a trained model, result\.model, not str"),
+    ({"model": 3}, r"model=\.\.\.\) needs a trained model, result\.model or the path of its file, not int"),
 ]
 
 

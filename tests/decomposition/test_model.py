@@ -112,30 +112,34 @@ def test_ev_and_kev_are_the_same_axis(other, trained):
 
 
 @pytest.mark.parametrize(
-    ("change", "value"),
+    ("change", "value", "reason"),
     [
-        ("offset", 700.5),
-        ("scale", 0.26),
-        ("units", "nm"),
-        ("units", "keV"),
-        ("units", "no unit"),
-        ("units", ""),
+        ("offset", 700.5, r"the model needs all channels from 699\.875 to 715\.125"),
+        ("scale", 0.24, r"the model needs all channels from 699\.875 to 715\.125"),
+        ("scale", 0.55, r"its channels are 2\.2 times as wide, which is beyond a factor of two"),
+        ("units", "nm", r"'nm' cannot be converted to 'eV'"),
+        ("units", "keV", r"the model needs all channels from 699\.875 to 715\.125"),
+        ("units", "no unit", r"'no unit' cannot be converted to 'eV'"),
+        ("units", "", r"'' cannot be converted to 'eV'"),
     ],
 )
-def test_another_energy_axis_is_refused_with_both_axes(other, trained, unchanged, change, value):
+def test_another_energy_axis_is_refused_with_both_axes_and_the_reason(
+    other, trained, unchanged, change, value, reason
+):
     setattr(other.axes_manager[-1], change, value)
 
     with pytest.raises(
         EnergyAxisMismatchError,
-        match=r"trained on 61 channels from 700 to 715 eV, but .*has 61 channels from .*interpolate_on_axis",
+        match=rf"trained on 61 channels from 700 to 715 eV, but .*has 61 channels from .*: {reason}\. "
+        r"Bring it .*interpolate_on_axis",
     ):
         apply(unchanged(other), trained)
 
 
-def test_another_number_of_channels_is_another_axis(other, trained):
+def test_an_axis_without_the_last_channel_is_refused(other, trained):
     with pytest.raises(
         EnergyAxisMismatchError,
-        match=r"61 channels from 700 to 715 eV, but .* has 60 channels from 700 to 714\.75 eV",
+        match=r"61 channels from 700 to 715 eV, but .* has 60 channels from 700 to 714\.75 eV: the model",
     ):
         apply(other.isig[:-1], trained)
 
@@ -177,7 +181,9 @@ def test_what_agrees_with_the_model_may_be_said(other, trained, architecture):
 def test_a_result_is_no_model_but_has_one(other, fitted, architecture):
     _, dec = fitted(architecture)
 
-    with pytest.raises(OptionError, match=r"needs a trained model, result\.model, not DecompositionResult"):
+    with pytest.raises(
+        OptionError, match=r"needs a trained model, result\.model or .*, not DecompositionResult"
+    ):
         apply(other, dec)
 
 

@@ -1,0 +1,165 @@
+"""Files of trained models: one safetensors file, its description and a checksum among the metadata.
+
+Reading one runs no code, and every changed bit is an error. The checksum is the SHA-256 of the whole file
+with zeros in the checksum's own place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from hyperspy_specml.exceptions import ModelFileError, ModelFileExistsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SUFFIX = ".specml"
+_KEY = "hyperspy_specml"  # among the metadata; the only one, because safetensors orders them at random
+_VERSION = 1  # of the format: raised when a file can no longer be read by the version before
+_MOST_BYTES = 1 << 30  # nothing larger is read: models of 4096 channels have a few megabytes
+_MOST_HEADER = 1 << 24  # of the description: parsed JSON takes many times its size
+_LENGTH = 8  # bytes before the header, by the rules of safetensors
+# Quotes of a JSON text that is a value of another one are escaped once, those of its own texts twice: nothing
+# that a user called anything can look like this.
+_CHECKSUM = re.compile(rb'"hyperspy_specml":"{\\"sha256\\": \\"([0-9a-f]{64})\\"')
+_NO_CHECKSUM = "0" * 64
+
+
+def write_model_file(
+    path: str | os.PathLike[str],
+    description: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    *,
+    overwrite: bool | None = None,
+) -> Path:
+    """Write a model file: whole, or not at all.
+
+    Parameters
+    ----------
+    path
+        Without a suffix it gets ".specml".
+    description
+        What JSON can hold.
+    arrays
+        By name.
+    overwrite
+        What to do with a file that is there: True replaces it, False leaves it, None is an error.
+
+    Returns
+    -------
+    where the file is
+
+    Raises
+    ------
+    ModelFileExistsError
+        There is a file, and `overwrite` was not said.
+    """
+    path = Path(path)
+    path = path if path.suffix else path.with_suffix(SUFFIX)
+    if path.exists():
+        if overwrite is None:
+            raise ModelFileExistsError(
+                f"save({str(path)!r}): there is such a file. save(..., overwrite=True) replaces it, "
+                "overwrite=False leaves it as it is."
+            )
+        if not overwrite:
+            return path
+    text = json.dumps({"sha256": _NO_CHECKSUM, "format_version": _VERSION, **description})
+    raw = safetensors.numpy.save({n: np.array(a, order="C") for n, a in arrays.items()}, {_KEY: text})
+    _replace(path, _sealed(raw))
+    return path
+
+
+def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read a model file.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+
+    Returns
+    -------
+    the description and the arrays by name
+
+    Raises
+    ------
+    ModelFileError
+        It is something else, damaged, or newer than this version reads.
+    FileNotFoundError
+        It is not there; any other OSError where it cannot be read.
+    """
+    raw = _read(Path(path))
+    header = raw[_LENGTH : _LENGTH + int.from_bytes(raw[:_LENGTH], "little")]
+    found = _CHECKSUM.search(header)
+    if not found:
+        raise _error(path, "is no model file of hyperspy_specml, or its beginning is damaged")
+    if _checksum(raw, _LENGTH + found.start(1)) != found[1].decode():
+        raise _error(path, "is damaged or incomplete: its checksum is wrong. Copy or save it again")
+    try:
+        description = json.loads(json.loads(header)["__metadata__"][_KEY])
+        version = description.pop("format_version")
+        if version == _VERSION:
+            del description["sha256"]
+            return description, {n: array.copy() for n, array in safetensors.numpy.load(raw).items()}
+    except (ValueError, LookupError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        raise _error(path, f"is not what its checksum promises ({error!r:.200})") from error
+    known = f"only {_VERSION} is known here: update hyperspy_specml"
+    raise _error(path, f"has version {version!r:.20} of the format, but {known}")
+
+
+def _read(path: Path) -> bytes:
+    """Return the bytes of a file that may be a model: no others are ever read into memory."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(_LENGTH)
+        n_header = int.from_bytes(start, "little")
+        if len(start) < _LENGTH or n_header > size - _LENGTH:
+            raise _error(path, f"is no model file, or cut off: {size} bytes are fewer than its header needs")
+        if n_header > _MOST_HEADER or size > _MOST_BYTES:
+            raise _error(path, f"is no model file: {size} bytes, {n_header} of them header, are too many")
+        return start + file.read(size - _LENGTH)
+
+
+def _sealed(raw: bytes) -> bytes:
+    """Return the file with its checksum in place of the zeros."""
+    found = _CHECKSUM.search(raw, _LENGTH, _LENGTH + int.from_bytes(raw[:_LENGTH], "little"))
+    assert found, "safetensors writes compact JSON"
+    start = found.start(1)
+    return raw[:start] + _checksum(raw, start).encode() + raw[start + len(_NO_CHECKSUM) :]
+
+
+def _checksum(raw: bytes, start: int) -> str:
+    """Return the SHA-256 of a file whose own checksum stands at `start`."""
+    digest = hashlib.sha256(raw[:start])
+    digest.update(_NO_CHECKSUM.encode())
+    digest.update(raw[start + len(_NO_CHECKSUM) :])
+    return digest.hexdigest()
+
+
+def _replace(path: Path, raw: bytes) -> None:
+    """Put a file in its place in one step, so that nobody ever reads half of it."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _error(path: str | os.PathLike[str], what: str) -> ModelFileError:
+    return ModelFileError(f"load_model({str(path)!r}): the file {what}.")

@@ -1,0 +1,126 @@
+"""Trained models to files and back."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml.exceptions import ModelFileError
+from hyperspy_specml.model_file import read_model_file, write_model_file
+from hyperspy_specml.results._plain import from_plain, to_plain
+from hyperspy_specml.results._report import Report  # noqa: TC001  (read back by its annotations)
+from hyperspy_specml.results._trained import Fingerprint, TrainedModel
+from hyperspy_specml.signals import check_axis_spec
+from hyperspy_specml.statistics import STATE_NAMES, USED, RankCurve
+from hyperspy_specml.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_PACKAGES = ("hyperspy_specml", "hyperspy", "numpy", "torch", "safetensors")
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What a file says of a model beside its arrays: the fields of `TrainedModel` that are none."""
+
+    architecture: str
+    energy_axis: dict[str, Any]
+    title: str
+    config: TrainConfig
+    fingerprint: Fingerprint
+    report: Report
+    baseline: _Description | None
+
+
+def save(trained: TrainedModel, path: str | os.PathLike[str], *, overwrite: bool | None) -> Path:
+    """Write a model and its baseline to one file; see `TrainedModel.save`."""
+    description = {
+        "model": to_plain(_describe(trained)),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
+    }
+    return write_model_file(path, description, _arrays(trained), overwrite=overwrite)
+
+
+def load_model(path: str | os.PathLike[str]) -> TrainedModel:
+    """Load a model that ``result.model.save(path)`` saved; no code of the file is run.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged, cut off, something else, or newer than this version reads.
+    FileNotFoundError
+        There is no such file.
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> s = specml.datasets.fe_cr_ni_map((16, 16), n_channels=256).signal
+    >>> dec = s.decomposition_ae(3, architecture="pca", show_progressbar=False)
+    >>> path = dec.model.save("steel", overwrite=True)
+    >>> specml.load_model(path)
+    <TrainedModel pca, K = 3, 256 channels, of 'Simulated Fe-Cr-Ni map'>
+    """
+    from hyperspy_specml.estimators import Candidate
+
+    plain, arrays = read_model_file(path)
+    names = {"np": np, "Candidate": Candidate, "RankCurve": RankCurve, "TrainConfig": TrainConfig}
+    try:
+        described = from_plain(_Description, plain.get("model"), names=names, where="model")
+        return _assemble(described, arrays)
+    except ValueError as error:
+        raise ModelFileError(
+            f"load_model({os.fspath(path)!r}): the file, written with {plain.get('versions')!r:.200}, is no "
+            f"model that this version understands: {error}."
+        ) from error
+
+
+def _describe(trained: TrainedModel) -> _Description:
+    return _Description(
+        trained.spectrum_model.architecture, trained.energy_axis, trained.title, trained.config,
+        trained.fingerprint, trained.report, _describe(trained.baseline) if trained.baseline else None,
+    )  # fmt: skip
+
+
+def _arrays(trained: TrainedModel) -> dict[str, np.ndarray]:
+    from hyperspy_specml.estimators import model_to_arrays
+
+    own = model_to_arrays(trained.spectrum_model) | {"channel_state": trained.channel_state}
+    below = _arrays(trained.baseline) if trained.baseline else {}
+    return own | {f"baseline.{name}": array for name, array in below.items()}
+
+
+def _assemble(described: _Description, arrays: Mapping[str, np.ndarray]) -> TrainedModel:
+    from hyperspy_specml.estimators import model_from_arrays
+
+    state = arrays.get("channel_state")
+    if (
+        state is None
+        or state.dtype != np.uint8
+        or state.ndim != 1
+        or state.max(initial=0) >= len(STATE_NAMES)
+    ):
+        raise ValueError("array 'channel_state' is missing or holds no states of channels")
+    check_axis_spec(described.energy_axis, size=len(state))
+    below = {n.removeprefix("baseline."): a for n, a in arrays.items() if n.startswith("baseline.")}
+    model = model_from_arrays(described.architecture, arrays)
+    report, n_used = described.report, model.components().shape[1]
+    if n_used != (state == USED).sum():
+        raise ValueError(f"the model has {n_used} channels, but {(state == USED).sum()} are in use")
+    if (report.architecture, report.n_components) != (model.architecture, model.n_components):
+        raise ValueError("model and report differ in architecture or size")
+    return TrainedModel(
+        model, state, described.energy_axis, described.title, described.config, described.fingerprint, report,
+        _assemble(described.baseline, below) if described.baseline else None,
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""Bring spectra that a model holds to other energy channels, counts conserved.
+
+Only what a model holds is ever resampled: the noise of interpolated counts would be correlated, and of
+another size in every channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from hyperspy_specml.statistics._survey import EMPTY, MASKED, USED
+
+_MOST_WIDER = 2.1  # times: twice, and the rounding of a calibration
+_SLACK = 0.05  # of a channel: less than calibrations of one instrument repeat to
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """From the channels of a model to those of data.
+
+    Attributes
+    ----------
+    channel_state
+        (E of the data,) what each channel of the data is to the model.
+    """
+
+    channel_state: np.ndarray
+    _pieces: tuple[_Piece, ...]
+    _used: np.ndarray
+
+    def __call__(self, spectra: np.ndarray) -> np.ndarray:
+        """Resample spectra: counts, and whatever adds up as counts do.
+
+        Parameters
+        ----------
+        spectra
+            (n, E in use of the model).
+
+        Returns
+        -------
+        (n, E in use of the data)
+        """
+        known = np.zeros((len(spectra), len(self._used)))  # nothing is in the channels that were empty
+        known[:, self._used] = spectra
+        out = np.zeros((len(spectra), len(self.channel_state)))
+        for piece in self._pieces:
+            out[:, piece.target] = piece.integrate(known)
+        return out[:, self.channel_state == USED]
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Neighbouring channels of a model, and the channels of the data that lie within them."""
+
+    source: np.ndarray
+    edges: np.ndarray
+    target: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def integrate(self, spectra: np.ndarray) -> np.ndarray:
+        """Return the (n, E data) counts between the limits, off a smooth curve through the running sum."""
+        sums = np.cumsum(spectra[:, self.source], axis=1)
+        curve = CubicSpline(self.edges, np.pad(sums, ((0, 0), (1, 0))), axis=1)
+        return curve(self.high) - curve(self.low)
+
+
+def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray) -> Resampling:
+    """Find out whether and how a model can be brought to the channels of data.
+
+    Parameters
+    ----------
+    model, data
+        Centres of the energy channels, in the same unit.
+    model_state
+        State of the model's channels.
+
+    Raises
+    ------
+    ValueError
+        It would not be sound; the message says why, as the end of a sentence about the data.
+    """
+    source, target = _Channels.of(model, "the model's"), _Channels.of(data, "its")
+    state = model_state[source.order]
+    _check_reach(source, state == USED, target)
+    _check_width(source, state == USED, target)
+    found = np.full(len(data), MASKED, np.uint8)
+    nearest = np.clip(np.searchsorted(source.edges, target.centres) - 1, 0, len(state) - 1)
+    inside = (target.centres > source.edges[0]) & (target.centres < source.edges[-1])
+    excluded = inside & ~np.isin(state[nearest], (USED, EMPTY))
+    found[excluded] = state[nearest[excluded]]
+    pieces = []
+    for run in _runs(np.isin(state, (USED, EMPTY))):
+        edges = source.edges[run.start : run.stop + 1]
+        slack = _SLACK * target.widths
+        within = np.flatnonzero((target.low >= edges[0] - slack) & (target.high <= edges[-1] + slack))
+        low, high = (np.clip(limit[within], *edges[[0, -1]]) for limit in (target.low, target.high))
+        share = np.append(0, np.cumsum(np.diff(edges) * (state[run] == USED)))
+        used = np.interp(high, edges, share) - np.interp(low, edges, share) >= 0.5 * (high - low)
+        found[within] = np.where(used, USED, EMPTY)
+        pieces.append(_Piece(source.order[run], edges, target.order[within], low, high))
+    in_place = np.empty_like(found)
+    in_place[target.order] = found
+    return Resampling(in_place, tuple(pieces), model_state == USED)
+
+
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """Channels of an axis in rising order, each from one edge to the next."""
+
+    centres: np.ndarray
+    edges: np.ndarray
+    order: np.ndarray
+
+    @classmethod
+    def of(cls, centres: np.ndarray, whose: str) -> _Channels:
+        steps = np.diff(centres)
+        if len(centres) < 2 or not ((steps > 0).all() or (steps < 0).all()):
+            raise ValueError(f"{whose} channels are not in rising or falling order")
+        order = np.argsort(centres)
+        centres = centres[order]
+        between = (centres[1:] + centres[:-1]) / 2
+        ends = 2 * centres[[0, -1]] - between[[0, -1]]
+        return cls(centres, np.concatenate([ends[:1], between, ends[1:]]), order)
+
+    @property
+    def low(self) -> np.ndarray:
+        return self.edges[:-1]
+
+    @property
+    def high(self) -> np.ndarray:
+        return self.edges[1:]
+
+    @property
+    def widths(self) -> np.ndarray:
+        return np.diff(self.edges)
+
+
+def _check_reach(model: _Channels, used: np.ndarray, data: _Channels) -> None:
+    """Refuse data that end before the model does; half of one of their channels may be missing."""
+    half = 0.5 + _SLACK
+    first, last = model.low[used].min(), model.high[used].max()
+    if data.edges[0] > first + half * data.widths[0] or data.edges[-1] < last - half * data.widths[-1]:
+        raise ValueError(f"the model needs all channels from {first:.8g} to {last:.8g}")
+
+
+def _check_width(model: _Channels, used: np.ndarray, data: _Channels) -> None:
+    """Refuse channels too coarse to show what the model knows, or finer than it can know."""
+    there = (data.high > model.low[used].min()) & (data.low < model.high[used].max())
+    ratio = data.widths[there] / np.interp(data.centres[there], model.centres, model.widths)
+    worst = ratio[np.argmax(np.abs(np.log(ratio)))]
+    if not 1 / _MOST_WIDER <= worst <= _MOST_WIDER:
+        raise ValueError(f"its channels are {worst:.2g} times as wide, which is beyond a factor of two")
+
+
+def _runs(flags: np.ndarray) -> list[slice]:
+    """Return the runs of true values."""
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [slice(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
