@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hyperspy_specml.estimators._dense import DenseFit, Track, brief, centred_pca, fit_dense, score_latents
 from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
@@ -100,6 +101,7 @@ class Decomposition:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # see side_by_side, which uses the other cores
 def decompose(
     stream: SpectrumStream,
     *,

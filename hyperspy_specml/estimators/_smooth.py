@@ -12,11 +12,13 @@ B. W. Silverman, "Smoothed functional principal components analysis by choice of
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from hyperspy_specml.estimators._study import FRACTIONS, Study, project_parts, train_moments
 from hyperspy_specml.statistics import N_PARTS, TRAIN, PrincipalAxes, choose_rank, principal_axes
+from hyperspy_specml.streaming import side_by_side
 
 _WIDTHS = (0.0, 0.7, 1.5, 3.0)  # channels
 _SCORED_ELEMENTS = 1 << 22  # deviances per width
@@ -43,14 +45,17 @@ def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
         return study
     noise, n_axes, moments = study.estimate.model, study.axes.n_axes, train_moments(study.folds)
     n_scored = max(n_components, study.rank.chosen)
-    spaces = [
-        principal_axes(moments, noise, n_axes=n_axes, centre=centre, width=width) for width in _WIDTHS[1:]
-    ]
-    scores = np.array([_score(study, axes.first(n_scored)) for axes in (study.fold_axes, *spaces)])
+
+    def along(width: float) -> tuple[PrincipalAxes, np.ndarray]:
+        axes = principal_axes(moments, noise, n_axes=n_axes, centre=centre, width=width)
+        return axes, _score(study, axes.first(n_scored))
+
+    spaces = side_by_side(*(partial(along, width) for width in _WIDTHS))
+    scores = np.array([scores for _, scores in spaces])
     chosen = choose_rank(np.arange(len(_WIDTHS)), scores, "held-out counts").chosen
     if chosen == 0:
         return study
-    fold_axes = spaces[chosen - 1]
+    fold_axes = spaces[chosen][0]
     return replace(
         study,
         fold_axes=fold_axes,

@@ -39,6 +39,7 @@ from hyperspy_specml.statistics import (
     rank_curve,
     survey_spectra,
 )
+from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
@@ -169,22 +170,30 @@ def study_spectra(
         )
     estimate = estimate_noise(survey.sample, noise=noise, minimum=survey.minimum)
     _logger.info("noise model: %s", estimate.model.to_dict())
-    folds = make_folds(survey.sample, survey.sample_pixels, estimate.model, seed=seed, mean=estimate.mean)
     n_sample, n_channels = survey.sample.shape
     model = estimate.model
-    fold_axes = principal_axes(train_moments(folds), model, n_axes=_MOST_AXES, centre=config.centre)
-    edge = noise_edge(
-        survey.sample, survey.sample_pixels, model, channel_weights(survey.moments.mean, model),
-        n_spectra=survey.moments.n, seed=seed, mean=estimate.mean,
+
+    def split() -> tuple[Folds, PrincipalAxes]:
+        folds = make_folds(survey.sample, survey.sample_pixels, model, seed=seed, mean=estimate.mean)
+        return folds, principal_axes(train_moments(folds), model, n_axes=_MOST_AXES, centre=config.centre)
+
+    (folds, fold_axes), axes, edge = side_by_side(
+        split,
+        lambda: principal_axes(
+            survey.moments, model, n_axes=_MOST_AXES, centre=config.centre, scree=True
+        ),
+        lambda: noise_edge(
+            survey.sample, survey.sample_pixels, model, channel_weights(survey.moments.mean, model),
+            n_spectra=survey.moments.n, seed=seed, mean=estimate.mean,
+        ),
     )  # fmt: skip
     ratio = (1 + np.sqrt(n_channels / n_sample)) / (1 + np.sqrt(n_channels / survey.moments.n))
     n_axes = n_compressed(fold_axes.eigenvalues, edge * ratio**2 / TRAIN)
     n_axes = min(max(n_axes, n_needed), n_sample, n_channels)
     fold_axes = fold_axes.first(n_axes)
     fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_axes)
-    axes = principal_axes(survey.moments, model, n_axes=n_axes, centre=config.centre, scree=True)
     study = Study(
-        survey, estimate, folds, fold_axes, fold_parts, axes, edge, 0.0, "exact",
+        survey, estimate, folds, fold_axes, fold_parts, axes.first(n_axes), edge, 0.0, "exact",
         rank_curve(folds, fold_axes, fold_parts.sum(axis=1) / np.float32(TRAIN)), seed,
     )  # fmt: skip
     return _judge_hold_out(study)

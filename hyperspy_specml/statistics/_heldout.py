@@ -8,13 +8,14 @@ J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.statistics._noise import PREDICTION_FLOOR, NoiseModel
 from hyperspy_specml.statistics._structure import median_ratio
+from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,11 +104,14 @@ class Folds:
         (n,) deviance per spectrum, float64, smaller is better
         """
         scores = np.empty(len(self.choose))
-        for several in self.slabs(_PREDICTED):
+
+        def score_several(several: slice) -> None:
             prediction = predict(several)
             for rows in self.slabs(within=several):
                 here = slice(rows.start - several.start, rows.stop - several.start)
                 scores[rows] = self.score_slab(fold, rows, prediction[here])
+
+        side_by_side(*(partial(score_several, several) for several in self.slabs(_PREDICTED)))
         return scores
 
     def score_slab(self, fold: str, rows: slice, prediction: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ Ann. Appl. Stat. 3 (2009) 564, doi:10.1214/08-AOAS227.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ import scipy.linalg
 import scipy.sparse.linalg
 
 from hyperspy_specml.statistics._heldout import Folds, paired
+from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:
     from hyperspy_specml.statistics._axes import PrincipalAxes
@@ -76,11 +78,14 @@ def rank_curve(folds: Folds, axes: PrincipalAxes, scores: np.ndarray) -> RankCur
     folds, scores = folds.every(every), scores[::every]
     components = axes.components().astype(np.float32)
     curve = np.empty((axes.n_axes, len(scores)))
-    for rows in folds.slabs():
+
+    def score(rows: slice) -> None:
         prediction = np.tile(axes.offset.astype(np.float32), (len(scores[rows]), 1))
         for k in range(axes.n_axes):
             prediction += scores[rows, k : k + 1] * components[k]
             curve[k, rows] = folds.score_slab("choose", rows, prediction)
+
+    side_by_side(*(partial(score, rows) for rows in folds.slabs()))
     return choose_rank(np.arange(1, axes.n_axes + 1), curve, "held-out counts")
 
 

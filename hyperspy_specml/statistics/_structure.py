@@ -8,9 +8,12 @@ noise do no harm, and how much noise the structural ones take away is known.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.linalg
+
+from hyperspy_specml.streaming import side_by_side
 
 _MEDIAN_OF_SQUARES = 0.4549  # of a standard normal: median of chi-squared with one degree of freedom
 _MOST_AXES = 48
@@ -58,7 +61,7 @@ def remove_structure(rows: np.ndarray, variance: np.ndarray) -> Residual:
     weights = noise_weights(variance)
     white = rows * weights
     halves = [(white[::2], white[1::2]), (white[1::2], white[::2])]
-    axes = [leading_axes(fitted) for fitted, _ in halves]
+    axes = side_by_side(*(partial(leading_axes, fitted) for fitted, _ in halves))
     level = min(_level(_split(a, other)[1]) for a, (_, other) in zip(axes, halves, strict=True))
     # Correlated noise has strong axes of its own. At first they are not taken for structure: weak structure
     # that is left hardly changes the correlation, and goes once that is known.

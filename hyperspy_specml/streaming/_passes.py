@@ -158,6 +158,43 @@ class SpectrumStream:
         return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and _client() else {}
 
 
+def side_by_side(*tasks: Callable[[], Any]) -> tuple[Any, ...]:
+    """Run independent pieces of work in threads of this machine, each on one core.
+
+    Two products that share the cores finish together; two threads that share one product wait for each other
+    whenever anything else runs on the machine.
+
+    Parameters
+    ----------
+    tasks
+        Functions without arguments that spend their time in NumPy, SciPy or torch.
+
+    Returns
+    -------
+    what they return, in their order
+    """
+    import dask
+    from threadpoolctl import threadpool_limits
+
+    if len(tasks) == 1:
+        return (tasks[0](),)
+    run = dask.delayed(_run_alone, pure=False)
+    with threadpool_limits(limits=1, user_api="blas"):
+        return dask.compute(*(run(_Task(task)) for task in tasks), scheduler="threads")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A function that dask does not look into."""
+
+    function: Callable[[], Any]
+
+
+def _run_alone(task: _Task) -> Any:
+    with _openmp().limit(limits=1, user_api="openmp"):
+        return task.function()
+
+
 @dataclass(frozen=True)
 class _Rows:
     """A view of the user's array that dask neither hashes nor copies."""
