@@ -44,7 +44,7 @@ class TrainConfig:
     max_steps: int = 3000
     evaluate_every: int = 100
     patience: int = 4
-    n_hidden: int = 128
+    n_hidden: int = 64
     n_layers: int = 2
     centre: bool = False
     memory_budget: int = 1_000_000_000
