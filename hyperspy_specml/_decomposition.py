@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators import EncodeRows, decompose
+from hyperspy_specml.estimators import EncodeRows, decompose, n_columns
 from hyperspy_specml.exceptions import (
     BaselineBetterWarning,
     EnergyAxisMismatchError,
@@ -41,13 +41,19 @@ def fit(
     noise: str,
     random_state: int,
     device: str,
+    energy_shift: bool,
 ) -> DecompositionResult:
     """Fit a decomposition and wrap it."""
     spectra = call.source.spectra
+    if energy_shift and not energy_axis(call.signal).is_uniform:
+        raise OptionError(
+            "decomposition_ae(energy_shift=True) moves spectra by equal channels, but the energy axis is not "
+            "uniform. Make it so first: s.interpolate_on_axis('uniform', -1)."
+        )
     found = decompose(
         call.stream(), architecture=architecture, n_components=output_dimension, noise=noise,
         masks=(spectra.navigation_mask, spectra.signal_mask), config=call.config, seed=random_state,
-        device=device, track=call.track,
+        device=device, energy_shift=energy_shift, track=call.track,
     )  # fmt: skip
     report = Report.of(found)
     _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
@@ -70,15 +76,19 @@ def fit(
 
 
 def apply(
-    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str
-) -> DecompositionResult:
+    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str,
+    energy_shift: bool,
+) -> DecompositionResult:  # fmt: skip
     """Apply a trained model to another map: one pass, nothing fitted."""
-    _check_model(call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise)
+    _check_model(
+        call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise,
+        energy_shift=energy_shift,
+    )  # fmt: skip
     start = time.perf_counter()
     models = [m.spectrum_model for m in (trained, trained.baseline) if m]
-    n_columns = sum(m.n_components for m in models) + 1
+    ends = np.cumsum([n_columns(m) for m in models])
     block = _LookAndEncode(EncodeRows(tuple(models), trained.channel_state == USED))
-    table = call.stream().map_rows(block, n_columns=n_columns, label="Project")
+    table = call.stream().map_rows(block, n_columns=ends[-1] + 1, label="Project")
     scores, state = table[:, :-1], table[:, -1].astype(np.uint8)
     mask = call.source.spectra.navigation_mask
     if mask is not None:
@@ -87,7 +97,7 @@ def apply(
     pixels = {name: int((state == code).sum()) for code, name in _STATES.items() if (state == code).any()}
     _check_pixels(pixels, call)
     trained = _applied(trained, pixels, {"projection": time.perf_counter() - start})
-    return _wrap(call.source, trained, iter(np.split(scores, len(models), axis=1)))
+    return _wrap(call.source, trained, iter(np.split(scores, ends[:-1], axis=1)))
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,9 @@ class _LookAndEncode:
 
 
 def _check_model(
-    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str
-) -> None:
+    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str,
+    energy_shift: bool,
+) -> None:  # fmt: skip
     """Refuse what is no model for this map, and arguments that would be ignored."""
     if not isinstance(trained, TrainedModel):
         raise OptionError(
@@ -124,6 +135,7 @@ def _check_model(
         "output_dimension": output_dimension not in (None, own.n_components),
         "architecture": architecture not in ("dense", own.architecture),  # "dense" is what nobody said
         "noise": noise != "auto",
+        "energy_shift": energy_shift and "shift" not in own.extras,
         "signal_mask": call.source.spectra.signal_mask is not None,
     }
     for name in (name for name, given in refused.items() if given):

@@ -127,10 +127,12 @@ def decompose(
         See `statistics.estimate_noise`.
     masks
         Navigation and signal mask, True = masked.
-    config, seed, device, track
-        Settings, seed, torch device name, and the progress bar around training steps.
+    config, seed, device
+        Settings, seed, torch device name.
     energy_shift
         Whether each spectrum is shifted along energy.
+    track
+        The progress bar around training steps.
 
     Raises
     ------

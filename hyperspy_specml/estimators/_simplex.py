@@ -154,7 +154,7 @@ class _Training:
         config = dataclasses.replace(self.config, max_steps=max(1, self.config.max_steps // _BRIEF))
         few = slice(None, None, -(-len(self.study.fold_scores) // _MOST_REGRESSED))
         parts = [part[few].astype(np.float32) for part in self.study.folds.parts]
-        spectra, scores = sum(parts) / np.float32(TRAIN), self.study.fold_scores[few]
+        spectra, scores = np.sum(parts, axis=0) / np.float32(TRAIN), self.study.fold_scores[few]
         guesses = first_endmembers(spectra, scores, self.n_components, seed=self.seed)
         if self.n_components == 1:
             guesses = {"mean": guesses["random"]}

@@ -40,6 +40,15 @@ class SimplexNetwork(nn.Module):
         Width and number of the encoder's hidden layers.
     """
 
+    prior: Tensor  # (E,) logarithm of the mean spectrum of sum one
+    metric: Tensor  # (E,) squared weights, the mean spectrum of size one
+    to_scores: Tensor  # (E, P) of spectra in units of the mean dose
+    centre: Tensor  # (P,)
+    scale: Tensor
+    ends: Tensor  # (2, E)
+    shift_variance: Tensor  # of the shifts in the map, channels squared
+    shift_mean: Tensor
+
     def __init__(
         self,
         endmembers: Tensor,
@@ -72,7 +81,7 @@ class SimplexNetwork(nn.Module):
             "scale", (shape - self.centre).square().mean(dim=0).max().sqrt().clamp_min(1e-30)
         )
         self.register_buffer("ends", ends)
-        self.register_buffer("shift_variance", torch.tensor(0.1))  # of shifts over the map, channels squared
+        self.register_buffer("shift_variance", torch.tensor(0.1))
         self.register_buffer("shift_mean", torch.tensor(0.0))
 
     def endmembers(self) -> Tensor:
@@ -142,6 +151,7 @@ class SimplexNetwork(nn.Module):
     def reorder(self, order: Tensor) -> None:
         """Put the endmembers in another order."""
         last = self.encode_bend[-1]
+        assert isinstance(last, nn.Linear)
         for layer in (self.encode_linear, last):
             layer.weight.copy_(layer.weight[order])
             layer.bias.copy_(layer.bias[order])
