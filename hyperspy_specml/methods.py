@@ -103,10 +103,10 @@ def decomposition_ae(
     Simplex: ``reconstruction = dose * scores @ components``, trained under the likelihood of the noise. The
     components sum to one, so the dose is the expected sum of a spectrum and scores are shares of it. An
     encoder on the compressed spectra finds the abundances; a trained model needs one pass over a new map.
-    Data do not decide how far the simplex reaches beyond them: a pull of fixed strength (10 nats per spectrum
-    and squared relative distance from the mean spectrum) keeps it small. Four starts, vertices of the data
-    and factorisations, are trained briefly; the best on the choosing counts goes on, and the report lists all.
-    Shifts are zero on average over the map: data cannot tell where no drift is.
+    Data do not decide how far the simplex reaches beyond them: a pull of the components towards their mean,
+    the strongest that does not spoil the score on the choosing counts, keeps it small. Four starts, vertices
+    of the data and factorisations, are trained briefly; the best on the choosing counts goes on and the
+    report lists all. Shifts are zero on average over the map: data cannot tell where no drift is.
 
     Empty spectra and dead channels are left out of the fit and are 0 in all outputs. Spectra with NaN or
     infinite values, channels in which most spectra have such values, and saturated channels are left out

@@ -1,9 +1,11 @@
 """Fit the simplex autoencoder: several starts, the best one trained to the end, then on all counts.
 
 Which endmembers a mixture has is not decided by its fit alone: larger simplices hold the same data. The
-smallest one is meant, and a pull of the endmembers towards their mean finds it: `_PULL` nats per spectrum and
-squared relative distance. To counts it does about what 2 * `_PULL` further counts of the mean spectrum in
-each spectrum would do. So its influence falls with the dose, and what the data decide it leaves alone.
+smallest one is meant, and a pull of the endmembers towards their mean finds it: so many times the information
+that one count holds about the endmember it comes from, per spectrum. That is about what as many further
+counts of the mean spectrum in each spectrum would do. The pull is the strongest of `_PULLS` that the held-out
+counts allow: a weaker one is taken where it makes the score better by more than the standard error of its
+difference to PCA.
 
 References
 ----------
@@ -25,10 +27,10 @@ import torch
 
 from hyperspy_specml.estimators._restarts import Attempt, best_of, collapse
 from hyperspy_specml.estimators._simplex_model import SimplexModel
-from hyperspy_specml.estimators._starts import find_abundances, first_endmembers
+from hyperspy_specml.estimators._simplex_start import least_mean, start_network, to_scores
+from hyperspy_specml.estimators._starts import first_endmembers
 from hyperspy_specml.estimators._study import FRACTIONS, Study
-from hyperspy_specml.nn import SimplexNetwork
-from hyperspy_specml.statistics import CHOOSE, N_PARTS, TRAIN, USED, Folds, PrincipalAxes
+from hyperspy_specml.statistics import CHOOSE, N_PARTS, TRAIN, Folds, paired
 from hyperspy_specml.train._device import one_thread
 from hyperspy_specml.train._loop import History, fit, refit
 from hyperspy_specml.train._mixtures import SplitMixtures
@@ -36,15 +38,15 @@ from hyperspy_specml.train._mixtures import SplitMixtures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.train.config import TrainConfig
 
-_PULL = 10.0
+_PULLS = (20.0, 5.0, 1.25)  # counts per spectrum
 _SCORED_ELEMENTS = 1 << 21  # deviances per evaluation
 _SCORED_TO_CHOOSE = 1 << 23  # deviances per number of endmembers: these decide, so they are more
 _MOST_REGRESSED = 4096  # spectra from which the encoder's start is found
 _BRIEF = 10  # times fewer steps tell which start is best
 _REFIT_SHARE = 1 / 3  # of the chosen steps: the network goes on with all counts, it does not start anew
-_LEAST_ABUNDANCE = 0.03  # the encoder starts with; smaller ones would ask for extreme weights
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,15 @@ def fit_simplex(
     training = _Training(study, n_components, config, seed, device, track)
     with one_thread(device):
         network, history, attempts = training.start()
+        pull = _PULLS[-1]
         if not history.interrupted:
             network.shifts = energy_shift
-            history = training.fit(network, config)
+            network, history, pull = training.descend(network)
         training.sort(network)
         fold_model = SimplexModel(study.fold_axes, network)
         if history.interrupted:  # what was learnt is kept; the rest is what Ctrl-C asks to skip
             return SimplexFit(fold_model, fold_model, history, attempts)
-        return SimplexFit(training.on_all_counts(network, history), fold_model, history, attempts)
+        return SimplexFit(training.on_all_counts(network, history, pull), fold_model, history, attempts)
 
 
 def score_simplex(
@@ -161,8 +164,10 @@ class _Training:
         interrupted: list[bool] = []
 
         def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
-            network = self._network(endmembers, spectra, scores)
-            history = self.fit(network, config)
+            network = start_network(
+                self.study, endmembers, spectra, scores, self.config, seed=self.seed, device=self.device
+            )
+            history = self.fit(network, config, _PULLS[-1])
             interrupted.append(history.interrupted)
             return network, history
 
@@ -189,7 +194,23 @@ class _Training:
         )
         return history.scores[history.steps.index(history.best_step)], collapse(own, without, smaller)
 
-    def fit(self, network: SimplexNetwork, config: TrainConfig) -> History:
+    def descend(self, network: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
+        """Train under weaker and weaker pulls while that matters to the held-out counts."""
+        history, chosen = self.fit(network, self.config, _PULLS[0]), _PULLS[0]
+        folds, scores = self._some(_SCORED_TO_CHOOSE)
+        axes = self.study.fold_axes.first(self.n_components)
+        pca = folds.score("choose", lambda rows: axes.spectra(scores[rows, : axes.n_axes]))
+        for pull in _PULLS[1:] if self.n_components > 1 else ():
+            freer = copy.deepcopy(network)
+            later = self.fit(freer, self.config, pull) if not history.interrupted else history
+            own = self.scores(network, _SCORED_TO_CHOOSE)
+            gain = (own - self.scores(freer, _SCORED_TO_CHOOSE)).mean()
+            if later.interrupted or gain <= paired(own, pca).standard_error:
+                break
+            network, history, chosen = freer, later, pull
+        return network, history, chosen
+
+    def fit(self, network: SimplexNetwork, config: TrainConfig, pull: float) -> History:
         """Train a network on the training fold until the held-out score stops falling."""
         folds, scores = self._some(_SCORED_ELEMENTS)
         model = SimplexModel(self.study.fold_axes, network)
@@ -200,21 +221,21 @@ class _Training:
             deviance = folds.score("choose", lambda rows: model.decode(columns[rows])).mean()
             abundances = torch.as_tensor(columns[:, : self.n_components], device=self.device)
             with torch.inference_mode():
-                return float(deviance + counts * _PULL * network.spread(abundances))
+                return float(deviance + counts * pull * network.spread(abundances))
 
         study = self.study
-        loss = self._loss(study.fold_parts, study.folds.parts, FRACTIONS[:N_PARTS])
+        loss = self._loss(study.fold_parts, study.folds.parts, FRACTIONS[:N_PARTS], pull)
         return fit(network, loss, config, score=score, track=self.track)
 
-    def on_all_counts(self, network: SimplexNetwork, history: History) -> SimplexModel:
+    def on_all_counts(self, network: SimplexNetwork, history: History, pull: float) -> SimplexModel:
         """Go on with all counts, along the path of the training on the fold."""
         study = self.study
         final = copy.deepcopy(network)
-        final.see(self._tensor(_to_scores(study.aligned)))
+        final.see(self._tensor(to_scores(study.aligned)))
         path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
         if path:
             folds = study.folds
-            loss = self._loss(study.parts, (*folds.parts, folds.choose, folds.report), FRACTIONS)
+            loss = self._loss(study.parts, (*folds.parts, folds.choose, folds.report), FRACTIONS, pull)
             refit(final, loss, path, track=self.track)
         final.eval()
         model = SimplexModel(study.aligned, final)
@@ -235,42 +256,15 @@ class _Training:
         model = SimplexModel(self.study.fold_axes, network)
         return folds.score("choose", lambda rows: model.predict(scores[rows]))
 
-    def _network(self, endmembers: np.ndarray, spectra: np.ndarray, scores: np.ndarray) -> SimplexNetwork:
-        """Return a network with these endmembers, its encoder near their abundances."""
-        study, config = self.study, self.config
-        mean = np.maximum(study.folds.mean, self._floor)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = SimplexNetwork(
-                self._tensor(endmembers), self._tensor(_to_scores(study.fold_axes)), self._tensor(mean),
-                self._tensor(study.fold_axes.weights), self._tensor(study.fold_scores),
-                shot=_shot(study), ends=_ends(study), shifts=False, n_hidden=config.n_hidden,
-                n_layers=config.n_layers,
-            ).to(self.device)  # fmt: skip
-        seen = network.look(self._tensor(scores)).cpu().numpy().astype(np.float64)
-        wanted = np.log(np.maximum(find_abundances(spectra, endmembers), _LEAST_ABUNDANCE))
-        seen = np.column_stack([seen, np.ones(len(seen))])
-        damping = 1e-3 * len(seen) * np.eye(seen.shape[1])
-        linear = np.linalg.solve(
-            seen.T @ seen + damping, seen.T @ (wanted - wanted.mean(axis=1, keepdims=True))
-        )
-        network.start_as(self._tensor(linear[:-1].T), self._tensor(linear[-1]))
-        return network
-
     def _loss(
-        self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: np.ndarray
+        self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: np.ndarray, pull: float
     ) -> SplitMixtures:
+        floor = self._tensor(least_mean(self.study))
         return SplitMixtures(
-            self._tensor(parts), targets, fractions, self.study.folds.variance, self._tensor(self._floor),
-            pull=_PULL, batch_size=self.config.batch_size,
+            self._tensor(parts), targets, fractions, self.study.folds.variance, floor,
+            pull=pull, batch_size=self.config.batch_size,
             generator=torch.Generator().manual_seed(self.seed),
         )  # fmt: skip
-
-    @property
-    def _floor(self) -> np.ndarray:
-        """(E,) smallest prediction: that of the score, and positive."""
-        mean = np.abs(self.study.folds.mean)
-        return np.maximum(self.study.folds.floor, 1e-6 * mean.mean())
 
     def _some(self, n_elements: int) -> tuple[Folds, np.ndarray]:
         """Return folds and training-fold scores of about as many spectra as make up `n_elements` values."""
@@ -284,26 +278,5 @@ class _Training:
 def nearest(network: SimplexNetwork) -> list[int]:
     """Return for each endmember the one that is most like it."""
     with torch.inference_mode():
-        white = network.endmembers() * network.metric.sqrt()
-        return torch.cdist(white, white).fill_diagonal_(torch.inf).argmin(dim=1).tolist()
-
-
-def _to_scores(axes: PrincipalAxes) -> np.ndarray:
-    return axes.vectors * axes.weights[:, None]
-
-
-def _shot(study: Study) -> float:
-    """Return the share of the noise variance at the mean spectrum that is proportional to the dose."""
-    noise, mean = study.estimate.model, np.maximum(study.folds.mean, 0)
-    variance = noise.variance(mean)
-    still = noise.variance(np.zeros_like(mean))
-    return float(1 - still.mean() / max(variance.mean(), np.finfo(float).tiny))
-
-
-def _ends(study: Study) -> torch.Tensor:
-    """Return first and last channel in use, counted among those, of the stretch that each one is in."""
-    used = np.flatnonzero(study.survey.channel_state == USED)
-    breaks = np.flatnonzero(np.diff(used) > 1) + 1
-    bounds = [0, *breaks, len(used)]
-    lengths = np.diff(bounds)
-    return torch.as_tensor(np.array([np.repeat(bounds[:-1], lengths), np.repeat(bounds[1:], lengths) - 1]))
+        roots = network.endmembers().sqrt()
+        return torch.cdist(roots, roots).fill_diagonal_(torch.inf).argmin(dim=1).tolist()

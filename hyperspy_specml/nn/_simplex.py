@@ -25,8 +25,8 @@ class SimplexNetwork(nn.Module):
         (K, E) spectra to start from, positive.
     to_scores
         (E, P): ``scores = spectra @ to_scores``.
-    mean, weights
-        (E,) mean spectrum, positive, and one over the noise standard deviation there.
+    mean
+        (E,) mean spectrum, positive.
     scores
         (n, P) scores of some spectra: their mean and spread normalise what the encoder sees.
     shot
@@ -41,7 +41,6 @@ class SimplexNetwork(nn.Module):
     """
 
     prior: Tensor  # (E,) logarithm of the mean spectrum of sum one
-    metric: Tensor  # (E,) squared weights, the mean spectrum of size one
     to_scores: Tensor  # (E, P) of spectra in units of the mean dose
     centre: Tensor  # (P,)
     scale: Tensor
@@ -54,7 +53,6 @@ class SimplexNetwork(nn.Module):
         endmembers: Tensor,
         to_scores: Tensor,
         mean: Tensor,
-        weights: Tensor,
         scores: Tensor,
         *,
         shot: float,
@@ -69,10 +67,8 @@ class SimplexNetwork(nn.Module):
         self.encode_linear = nn.Linear(n_scores, k)
         self.encode_bend = perceptron(n_scores, k, n_hidden, n_layers)
         self.total = float(mean.sum())
-        mean = mean / mean.sum()
-        prior = mean.log()
+        prior = (mean / mean.sum()).log()
         self.register_buffer("prior", prior)
-        self.register_buffer("metric", weights.square() / (weights * mean).square().sum())
         self.log_ratio = nn.Parameter((endmembers.log() - prior) / _FASTER)  # (K, E); decays to the mean
         self.register_buffer("to_scores", self.total * to_scores)
         shape = scores / self._rough_dose(scores)[:, None]
@@ -111,14 +107,15 @@ class SimplexNetwork(nn.Module):
         return self.decode(*self.encode(x, share))  # (B, P) -> (B, E)
 
     def spread(self, abundances: Tensor) -> Tensor:
-        """Return the squared distance of endmembers from their mean, in whitened units of a mean of size 1.
+        """Return what one count tells about the endmember it comes from, in nats.
 
-        Each counts as much as it is used: a rare one is not pulled harder than its few spectra hold it.
+        The Kullback-Leibler divergence of endmembers from their mean. Each counts as much as it is used: a
+        rare one is not pulled harder than its few spectra hold it.
         """
         usage = abundances.detach().mean(dim=0)  # (K,)
         endmembers = self.endmembers()
-        away = (endmembers - usage @ endmembers).square() @ self.metric  # (K, E) -> (K,)
-        return usage @ away
+        ratio = (endmembers / (usage @ endmembers)).log()  # (K, E); softmax is never quite 0
+        return usage @ (endmembers * ratio).sum(dim=1)
 
     def move(self, spectra: Tensor, shift: Tensor) -> Tensor:
         """Move (B, E) spectra by (B,) channels to higher energy, interpolated linearly.
