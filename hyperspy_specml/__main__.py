@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("file", nargs="?", type=Path, help="any file that HyperSpy reads; default: a simulated map")
     add("--lazy", action="store_true", help="read in pieces, for maps larger than memory")
     add("--output-dimension", type=int, metavar="K", help="components; default: by held-out score")
-    add("--architecture", choices=("dense", "pca"), default="dense", help="default: dense")
+    add("--architecture", choices=("dense", "simplex", "pca"), default="dense", help="default: dense")
     add("--signal", metavar="NAME_OR_NUMBER", help="of a file with several; default: the most spectra")
     add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER",
         help="where to write, over the last run's files; default: specml_output")  # fmt: skip

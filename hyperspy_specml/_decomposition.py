@@ -48,13 +48,19 @@ def fit(
     noise: str,
     random_state: int,
     device: str,
+    energy_shift: bool,
 ) -> DecompositionResult:
     """Fit a decomposition and wrap it."""
     spectra = call.source.spectra
+    if energy_shift and not energy_axis(call.signal).is_uniform:
+        raise OptionError(
+            "decomposition_ae(energy_shift=True) moves spectra by equal channels, but the energy axis is not "
+            "uniform. Make it so first: s.interpolate_on_axis('uniform', -1)."
+        )
     found = decompose(
         call.stream(), architecture=architecture, n_components=output_dimension, noise=noise,
         masks=(spectra.navigation_mask, spectra.signal_mask), config=call.config, seed=random_state,
-        device=device, track=call.track,
+        device=device, energy_shift=energy_shift, track=call.track,
     )  # fmt: skip
     report = Report.of(found)
     _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
@@ -89,10 +95,14 @@ def apply(
     output_dimension: int | None,
     architecture: str,
     noise: str,
+    energy_shift: bool,
 ) -> DecompositionResult:
     """Apply a trained model, or that of a file, to another map: one pass, nothing fitted."""
     trained = load_model(model) if isinstance(model, str | os.PathLike) else model
-    _check_model(call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise)
+    _check_model(
+        call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise,
+        energy_shift=energy_shift,
+    )  # fmt: skip
     trained = on_axis(trained, axis_spec(energy_axis(call.signal)), method="decomposition_ae")
     start = time.perf_counter()
     models = [m.spectrum_model for m in (trained, trained.baseline) if m]
@@ -109,8 +119,9 @@ def apply(
 
 
 def _check_model(
-    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str
-) -> None:
+    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str,
+    energy_shift: bool,
+) -> None:  # fmt: skip
     """Refuse what is no model for this map, and arguments that would be ignored."""
     if not isinstance(trained, TrainedModel):
         raise OptionError(
@@ -122,6 +133,7 @@ def _check_model(
         "output_dimension": output_dimension not in (None, own.n_components),
         "architecture": architecture not in ("dense", own.architecture),  # "dense" is what nobody said
         "noise": noise != "auto",
+        "energy_shift": energy_shift and "shift" not in own.extras,
         "signal_mask": call.source.spectra.signal_mask is not None,
     }
     for name in (name for name, given in refused.items() if given):

@@ -25,6 +25,7 @@ def decomposition_ae(
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
+    energy_shift: bool = False,
     random_state: int = 0,
     device: str = "auto",
     show_progressbar: bool | None = None,
@@ -44,13 +45,17 @@ def decomposition_ae(
         Number of components K. By default the smallest number whose held-out score is not worse than the
         best by more than its standard error.
     architecture
-        "dense": nonlinear encoder and decoder. "pca": noise-weighted principal components, uncentred.
+        "dense": nonlinear encoder and decoder. "simplex": abundances that sum to one of non-negative
+        endmember spectra, and a dose for each pixel. "pca": noise-weighted principal components, uncentred.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
     noise
         "auto", "poisson", "gaussian" or "poisson-gaussian" (variance = gain * mean + readout**2, both and the
         correlation along energy estimated from the data).
+    energy_shift
+        Whether a drift or chemical shift, found for each pixel, moves its spectrum along energy. Known to
+        "simplex" only; for shifts up to about the width of the sharpest feature, on uniform energy axes.
     random_state
         Seed of the split, the sample of pixels, the weights and the batches.
     device
@@ -67,8 +72,9 @@ def decomposition_ae(
     Returns
     -------
     DecompositionResult
-        Score maps and component spectra in memory, reconstruction and residual lazy if the signal is,
-        the PCA baseline and the report. The signal itself is not changed.
+        Score maps and component spectra in memory (of "simplex" also maps of dose and shift),
+        reconstruction and residual lazy if the signal is, the PCA baseline and the report. The signal itself
+        is not changed.
 
     Raises
     ------
@@ -83,14 +89,14 @@ def decomposition_ae(
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown architecture, noise model or device, an impossible number, or an argument that a `model`
-        would have to ignore.
+        An unknown architecture, noise model or device, an impossible number, an argument that a `model`
+        would have to ignore, or ``energy_shift=True`` for an architecture or an energy axis that cannot.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     TrainingDivergedError
-        The loss diverged with three seeds; ``architecture="pca"`` needs no training.
+        The loss diverged with every seed or start tried; ``architecture="pca"`` needs no training.
 
     Warns
     -----
@@ -99,6 +105,14 @@ def decomposition_ae(
 
     Notes
     -----
+    Simplex: ``reconstruction = dose * scores @ components``, trained under the likelihood of the noise. The
+    components sum to one, so the dose is the expected sum of a spectrum and scores are shares of it. An
+    encoder on the compressed spectra finds the abundances; a trained model needs one pass over a new map.
+    Data do not decide how far the simplex reaches beyond them: a pull of the components towards their mean,
+    the strongest that does not spoil the score on the choosing counts, keeps it small. Four starts, vertices
+    of the data and factorisations, are trained briefly; the best on the choosing counts goes on and the
+    report lists all. Shifts are zero on average over the map: data cannot tell where no drift is.
+
     Empty spectra and dead channels are left out of the fit and are 0 in all outputs. Spectra with NaN or
     infinite values, channels in which most spectra have such values, and saturated channels are left out
     and are NaN; so is what the user masks. The report counts them.
@@ -107,7 +121,8 @@ def decomposition_ae(
     ----------
     M. R. Keenan, P. G. Kotula, Surf. Interface Anal. 36 (2004) 203 (noise weighting);
     J. Batson, L. Royer, J. Webber, bioRxiv 786269 (2019) (scores on held-out counts);
-    J. Lehtinen et al., ICML 2018 (training on noisy targets).
+    J. Lehtinen et al., ICML 2018 (training on noisy targets);
+    M. Berman et al., IEEE Trans. Geosci. Remote Sens. 42 (2004) 2085 (small simplices).
 
     Examples
     --------
@@ -132,13 +147,19 @@ def decomposition_ae(
         output_dimension = whole_number("output_dimension", output_dimension, least=1)
     if model is not None:
         return _decomposition.apply(
-            call, model, output_dimension=output_dimension, architecture=architecture, noise=noise
+            call,
+            model,
+            output_dimension=output_dimension,
+            architecture=architecture,
+            noise=noise,
+            energy_shift=energy_shift,
         )
     return _decomposition.fit(
         call,
         architecture=architecture,
         output_dimension=output_dimension,
         noise=noise,
+        energy_shift=energy_shift,
         random_state=whole_number("random_state", random_state, least=0),
         device=device,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.estimators._decompose import EncodeRows
+from hyperspy_specml.estimators._models import n_columns
 from hyperspy_specml.statistics import EMPTY, NOT_FINITE, SATURATED, USED
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def apply_models(
     one (n_pixels, K) float32 array per model, NaN for spectra that are not finite and 0 for empty ones; and
     the (n_pixels,) uint8 state of the spectra
     """
-    ends = np.cumsum([model.n_components for model in models])
+    ends = np.cumsum([n_columns(model) for model in models])
     block = _LookAndEncode(EncodeRows(models, channels))
     table = stream.map_rows(block, n_columns=int(ends[-1]) + 1, label="Project")
     *scores, state = np.split(table, ends, axis=1)

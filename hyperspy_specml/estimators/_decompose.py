@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hyperspy_specml.estimators._dense import DenseFit, Track, brief, centred_pca, fit_dense, score_latents
-from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
+from hyperspy_specml.estimators._dense import DenseFit, Track, brief, centred_pca
+from hyperspy_specml.estimators._models import LinearModel, SpectrumModel, n_columns
+from hyperspy_specml.estimators._networks import choose_latents, fit_network
+from hyperspy_specml.estimators._simplex import SimplexFit
 from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import EMPTY, NOISE_NAMES, USED, RankCurve, choose_rank, paired, project_along
+from hyperspy_specml.statistics import EMPTY, NOISE_NAMES, USED, RankCurve, paired, project_along
 from hyperspy_specml.train._device import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
-
+    from hyperspy_specml.estimators._restarts import Attempt
     from hyperspy_specml.streaming import SpectrumStream
     from hyperspy_specml.train.config import TrainConfig
 
 _logger = logging.getLogger(__name__)
 
-ARCHITECTURES = ("dense", "pca")
+ARCHITECTURES = ("dense", "simplex", "pca")
+SHIFTING = ("simplex",)  # architectures that know shifts along energy
 _SCORED_ELEMENTS = 1 << 23  # deviances per candidate: more would only shrink an error that is small already
-_MOST_LATENTS = 12
-_PATIENCE_LATENTS = 2  # numbers of latents tried after the best one
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Decomposition:
     model, baseline
         The model asked for, and PCA of the same size.
     scores, baseline_scores
-        (n_pixels, K) float32; NaN for masked and not finite spectra, 0 for empty ones.
+        (n_pixels, K) float32, and the model's extra columns; NaN for masked and not finite spectra, 0 for
+        empty ones.
     pixel_state, channels
         (n_pixels,) state of every spectrum and (E,) bool channels in use.
     study
@@ -80,6 +81,8 @@ class Decomposition:
         The training: held-out score at steps, the step kept, and whether the user stopped it.
     width
         Channels over which the axes of the network were smoothed, see `smooth_study`.
+    attempts
+        The starts of the training, where there were several.
     seconds
         Time of each stage.
     """
@@ -98,6 +101,7 @@ class Decomposition:
     best_step: int = 0
     interrupted: bool = False
     width: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -112,6 +116,7 @@ def decompose(
     config: TrainConfig,
     seed: int = 0,
     device: str = "auto",
+    energy_shift: bool = False,
     track: Track = lambda steps: steps,
 ) -> Decomposition:
     """Decompose the spectra of a stream.
@@ -121,24 +126,30 @@ def decompose(
     stream
         The spectra; read twice.
     architecture
-        "dense" or "pca".
+        "dense", "simplex" or "pca".
     n_components
         Components K; None chooses by held-out score.
     noise
         See `statistics.estimate_noise`.
     masks
         Navigation and signal mask, True = masked.
-    config, seed, device, track
-        Settings, seed, torch device name, and the progress bar around training steps.
+    config, seed, device
+        Settings, seed, torch device name.
+    energy_shift
+        Whether each spectrum is shifted along energy.
+    track
+        The progress bar around training steps.
 
     Raises
     ------
     OptionError
-        Unknown architecture, noise or device, or a number of components that is not positive.
+        Unknown architecture, noise or device, a number of components that is not positive, or an option that
+        the architecture does not have.
     TooFewSpectraError, NegativeCountsError, NotCountsError, TrainingDivergedError
-        See `study_spectra` and `fit_dense`.
+        See `study_spectra`, `fit_dense` and `fit_simplex`.
     """
     _check_options(architecture, n_components, noise)
+    _check_combination(architecture, energy_shift, config)
     place = choose_device(device) if architecture != "pca" else None
     clock = _Clock()
     study = study_spectra(
@@ -146,28 +157,28 @@ def decompose(
         config=config, seed=seed,
     )  # fmt: skip
     clock.stop("study")
-    smooth = smooth_study(study, n_components or 1, centre=config.centre) if place is not None else study
+    seen = smooth_study(study, n_components or 1, centre=config.centre) if architecture == "dense" else study
     rank, stopped = study.rank, False
     if n_components is None and place is not None:
-        rank, stopped = _choose_latents(smooth, config, seed, place, track)
+        rank, stopped = choose_latents(seen, architecture, config, seed=seed, device=place, track=track)
         config = brief(config) if stopped else config  # who stops a search does not want to wait
     k = n_components or rank.chosen
     baseline = LinearModel(study.axes.first(k))
     fold_baseline = LinearModel(study.fold_axes.first(k))
-    fit: DenseFit | None = None
+    fit: DenseFit | SimplexFit | None = None
     if place is not None:
-        fit = fit_dense(smooth, k, config, seed=seed, device=place, track=track)
+        fit = fit_network(
+            seen, architecture, k, config, seed=seed, device=place, track=track, energy_shift=energy_shift
+        )
     clock.stop("training")
     model = fit.model if fit else baseline
     models: dict[str, tuple[SpectrumModel, Study]] = {}
     if fit:
-        models[f"{architecture} ({k})"] = fit.fold_model, smooth
-        if study.rank.chosen != k:  # the strongest PCA, not only the one of the same size
-            models[f"pca ({study.rank.chosen})"] = (
-                LinearModel(study.fold_axes.first(study.rank.chosen)),
-                study,
-            )
-        if not config.centre:
+        models[f"{architecture} ({k})"] = fit.fold_model, seen
+        strongest = study.rank.chosen
+        if strongest != k:  # the strongest PCA, not only the one of the same size
+            models[f"pca ({strongest})"] = LinearModel(study.fold_axes.first(strongest)), study
+        if isinstance(fit, DenseFit) and not config.centre:
             models[f"centred pca ({k})"] = centred_pca(study, k, config), study
     candidates = _score({**models, f"pca ({k})": (fold_baseline, study)}, k)
     clock.stop("scoring")
@@ -181,7 +192,8 @@ def decompose(
         candidates, rank,
         steps=tuple(history.steps) if history else (), step_scores=tuple(history.scores) if history else (),
         best_step=history.best_step if history else 0,
-        interrupted=stopped or bool(history and history.interrupted), width=smooth.width,
+        interrupted=stopped or bool(history and history.interrupted), width=seen.width,
+        attempts=fit.attempts if isinstance(fit, SimplexFit) else (),
         seconds=clock.seconds,
     )  # fmt: skip
 
@@ -202,17 +214,17 @@ def encode_all(
 
     Returns
     -------
-    one (n_pixels, K) float32 array per model; NaN for spectra not used, 0 for empty ones
+    one (n_pixels, K + extras) float32 array per model; NaN for spectra not used, 0 for empty ones
     """
     different = list({id(m): m for m in models}.values())
     table = stream.map_rows(
         EncodeRows(tuple(different), channels),
-        n_columns=sum(m.n_components for m in different),
+        n_columns=sum(n_columns(m) for m in different),
         label="Project",
     )
     table[pixel_state != USED] = np.nan
     table[pixel_state == EMPTY] = 0
-    ends = np.cumsum([m.n_components for m in different])
+    ends = np.cumsum([n_columns(m) for m in different])
     parts = dict(zip(map(id, different), np.split(table, ends[:-1], axis=1), strict=True))
     return [parts[id(m)] for m in models]
 
@@ -244,25 +256,18 @@ def _check_options(architecture: str, n_components: int | None, noise: str) -> N
         )
 
 
-def _choose_latents(
-    study: Study, config: TrainConfig, seed: int, device: torch.device, track: Track
-) -> tuple[RankCurve, bool]:
-    """Try 1, 2, ... latents; a nonlinear model never needs more of them than PCA needs components.
-
-    Returns
-    -------
-    the curve, and whether the user interrupted the search
-    """
-    most = min(_MOST_LATENTS, study.rank.chosen)
-    curve: list[np.ndarray] = []
-    interrupted = False
-    for k in range(1, most + 1):
-        scores, interrupted = score_latents(study, k, config, seed=seed, device=device, track=track)
-        curve.append(scores)
-        best = int(np.argmin([scores.mean() for scores in curve]))
-        if interrupted or k - 1 - best >= _PATIENCE_LATENTS:
-            break
-    return choose_rank(np.arange(1, len(curve) + 1), np.array(curve), "held-out counts"), interrupted
+def _check_combination(architecture: str, energy_shift: bool, config: TrainConfig) -> None:
+    if energy_shift and architecture not in SHIFTING:
+        raise OptionError(
+            f"energy_shift=True is not known to architecture={architecture!r}, only to "
+            f"{' and '.join(map(repr, SHIFTING))}: decomposition_ae(architecture={SHIFTING[0]!r}, "
+            "energy_shift=True)."
+        )
+    if architecture == "simplex" and config.centre:
+        raise OptionError(
+            "architecture='simplex' mixes spectra themselves, not their differences from the mean: "
+            "TrainConfig(centre=True) is for 'dense' and 'pca'. Leave it out."
+        )
 
 
 def _score(models: dict[str, tuple[SpectrumModel, Study]], k: int) -> tuple[Candidate, ...]:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class SpectrumModel(Protocol):
-    """What a fitted decomposition can do."""
+    """What a fitted decomposition can do.
+
+    Wherever scores are spoken of, the columns named by `extras` come after the K scores.
+    """
 
     @property
     def architecture(self) -> str:
@@ -35,6 +38,11 @@ class SpectrumModel(Protocol):
     @property
     def axes(self) -> PrincipalAxes:
         """The compressing axes."""
+        ...
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of further numbers per spectrum, in columns after the K scores."""
         ...
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
@@ -92,6 +100,17 @@ class SpectrumModel(Protocol):
         ...
 
 
+def n_columns(model: SpectrumModel) -> int:
+    """Return how many numbers per spectrum a model makes: scores and extras.
+
+    Parameters
+    ----------
+    model
+        Fitted.
+    """
+    return model.n_components + len(model.extras)
+
+
 @dataclass(frozen=True)
 class LinearModel:
     """Principal components: ``spectra = scores @ components + offset``.
@@ -113,6 +132,11 @@ class LinearModel:
     def n_components(self) -> int:
         """Number of components K."""
         return self.axes.n_axes
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """No further numbers per spectrum."""
+        return ()
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra to (n, K) scores, float32.
@@ -205,6 +229,11 @@ class DenseModel:
     def n_components(self) -> int:
         """Number of latents K."""
         return len(self.origin)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """No further numbers per spectrum."""
+        return ()
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra to (n, K) canonical latents, float32.

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from hyperspy_specml.estimators._models import DenseModel, LinearModel
-from hyperspy_specml.nn import DenseNetwork
+from hyperspy_specml.estimators._simplex_model import SimplexModel
+from hyperspy_specml.nn import DenseNetwork, SimplexNetwork
 from hyperspy_specml.statistics import PrincipalAxes
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, np.ndarray]
 
 _ANY = -1  # in a shape: whatever it is
+_ENDS = "network.ends"
 
 
 class Stored(NamedTuple):
@@ -135,13 +137,24 @@ def load_network(make: Callable[[], nn.Module], arrays: Arrays) -> nn.Module:
     ValueError
         The weights are not those of this network.
     """
+    with torch.device("meta"):
+        network = make()
+    return fill_network(network, arrays)
+
+
+def fill_network(network: nn.Module, arrays: Arrays) -> nn.Module:
+    """Give a network its weights and return it.
+
+    Raises
+    ------
+    ValueError
+        The weights are not those of this network.
+    """
     weights = {
         name.removeprefix("network."): torch.tensor(shaped(arrays, name, *array.shape), dtype=torch.float32)
         for name, array in arrays.items()
         if name.startswith("network.")
     }
-    with torch.device("meta"):
-        network = make()
     try:
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:  # torch names the weights that are missing or of another shape
@@ -172,7 +185,38 @@ def _dense_from_arrays(arrays: Arrays) -> DenseModel:
     )  # fmt: skip
 
 
+def _simplex_to_arrays(model: SimplexModel) -> dict[str, np.ndarray]:
+    network = model.network
+    arrays = axes_to_arrays(model.axes) | network_to_arrays(network)
+    settings = np.array([network.shot, network.shifts, network.total], dtype=np.float64)
+    return arrays | {"settings": settings, _ENDS: arrays[_ENDS].astype(np.float32)}
+
+
+def _simplex_from_arrays(arrays: Arrays) -> SimplexModel:
+    axes = axes_from_arrays(arrays)
+    n_channels, p = axes.vectors.shape
+    k = len(shaped(arrays, "network.log_ratio", _ANY, n_channels))
+    n_hidden = len(shaped(arrays, "network.encode_bend.0.weight", _ANY, p))
+    n_layers = sum(n.startswith("network.encode_bend.") and n.endswith(".weight") for n in arrays) - 1
+    ends = shaped(arrays, _ENDS, 2, n_channels)
+    if not ((ends[0] <= np.arange(n_channels)) & (np.arange(n_channels) <= ends[1]) & (ends[0] >= 0)).all():
+        raise ValueError(f"array {_ENDS!r} holds channels that do not enclose their own")
+    if (ends[1] >= n_channels).any():
+        raise ValueError(f"array {_ENDS!r} holds channels beyond the last one")
+    shot, shifts, total = shaped(arrays, "settings", 3)
+    with torch.random.fork_rng(devices=[]):
+        network = SimplexNetwork(
+            torch.ones(k, n_channels), torch.ones(n_channels, p), torch.ones(n_channels), torch.ones(2, p),
+            shot=float(shot), ends=torch.zeros(2, n_channels), shifts=bool(shifts), n_hidden=n_hidden,
+            n_layers=n_layers,
+        )  # fmt: skip
+    fill_network(network, arrays)
+    network.ends, network.total = network.ends.long(), float(total)
+    return SimplexModel(axes, network)
+
+
 STORED = {
     "pca": Stored(lambda model: axes_to_arrays(model.axes), _linear_from_arrays),
     "dense": Stored(_dense_to_arrays, _dense_from_arrays),
+    "simplex": Stored(_simplex_to_arrays, _simplex_from_arrays),
 }

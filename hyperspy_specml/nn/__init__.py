@@ -1,5 +1,6 @@
 """Networks: arithmetic on tensors, nothing else."""
 
 from hyperspy_specml.nn._dense import DenseNetwork
+from hyperspy_specml.nn._simplex import SimplexNetwork
 
-__all__ = ["DenseNetwork"]
+__all__ = ["DenseNetwork", "SimplexNetwork"]

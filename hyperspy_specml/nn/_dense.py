@@ -30,8 +30,8 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.encode_linear = nn.Linear(n_scores, n_latent, bias=False)
         self.decode_linear = nn.Linear(n_latent, n_scores)
-        self.encode_bend = _perceptron(n_scores, n_latent, n_hidden, n_layers)
-        self.decode_bend = _perceptron(n_latent, n_scores, n_hidden, n_layers)
+        self.encode_bend = perceptron(n_scores, n_latent, n_hidden, n_layers)
+        self.decode_bend = perceptron(n_latent, n_scores, n_hidden, n_layers)
         nn.init.eye_(self.encode_linear.weight)
         nn.init.eye_(self.decode_linear.weight)
         nn.init.zeros_(self.decode_linear.bias)
@@ -56,7 +56,8 @@ class DenseNetwork(nn.Module):
         return self.decode(self.encode(x))  # (B, P) -> (B, P)
 
 
-def _perceptron(n_in: int, n_out: int, n_hidden: int, n_layers: int) -> nn.Sequential:
+def perceptron(n_in: int, n_out: int, n_hidden: int, n_layers: int) -> nn.Sequential:
+    """Return hidden layers and a last one whose output starts at zero."""
     widths = [n_in] + [n_hidden] * n_layers
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):

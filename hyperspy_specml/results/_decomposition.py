@@ -35,7 +35,14 @@ class DecompositionResult:
     components
         Component spectra (K | E), class of the input. NaN in masked, not finite or saturated channels, 0
         in dead ones. Linear models: ``reconstruction = scores @ components``. Dense: half the change of the
-        decoded spectrum from -1 to +1 standard deviation of the score, the others at their mean.
+        decoded spectrum from -1 to +1 standard deviation of the score, the others at their mean. Simplex:
+        endmembers, each of sum one; ``reconstruction = dose * scores @ components``, and then the shift.
+    dose
+        Expected sum of each spectrum (scan axes |), of the simplex architecture; else None. NaN and 0 as in
+        `scores`.
+    shift
+        How far each spectrum lies above the components (scan axes |), in units of the energy axis; zero on
+        average over the map that the model was trained on. None without ``energy_shift=True``.
     report
         The evidence: noise model, held-out scores beside PCA, rank. Prints as a table.
     model
@@ -46,6 +53,8 @@ class DecompositionResult:
 
     scores: BaseSignal
     components: BaseSignal
+    dose: BaseSignal | None
+    shift: BaseSignal | None
     report: Report
     model: TrainedModel
     baseline: DecompositionResult | None
@@ -64,14 +73,19 @@ class DecompositionResult:
         model
             The trained model; its report becomes that of the result.
         scores
-            (n_pixels, K).
+            (n_pixels, K) and the model's extra columns.
         baseline
             The same for PCA.
         """
         decoder = Decoder(model.spectrum_model, model.channel_state)
         stamp = model.report.to_dict()
-        maps, spectra = source.maps(scores, stamp), source.component_spectra(decoder.components(), stamp)
-        return cls(maps, spectra, model.report, model, baseline, source)
+        k, names = model.spectrum_model.n_components, model.spectrum_model.extras
+        maps = source.maps(scores[:, :k], stamp)
+        spectra = source.component_spectra(decoder.components(), stamp)
+        extras = source.extra_maps(names, scores[:, k:], stamp)
+        return cls(
+            maps, spectra, extras.get("dose"), extras.get("shift"), model.report, model, baseline, source
+        )
 
     @property
     def loadings(self) -> BaseSignal:
@@ -85,7 +99,7 @@ class DecompositionResult:
         NaN where scores or components are, 0 for empty spectra. A lazy one is a graph over the score maps
         and does not read the file.
         """
-        return self._source.reconstruction(self._decoder, self.scores, self.report.to_dict())
+        return self._source.reconstruction(self._decoder, self.scores, self.report.to_dict(), **self._extras)
 
     @cached_property
     def residual(self) -> BaseSignal:
@@ -93,7 +107,7 @@ class DecompositionResult:
 
         The input is not copied: an eager residual is of the data at the time it is first asked for.
         """
-        return self._source.residual(self._decoder, self.scores, self.report.to_dict())
+        return self._source.residual(self._decoder, self.scores, self.report.to_dict(), **self._extras)
 
     def plot(self) -> Figure:
         """Plot score maps above component spectra; works for one to three scan axes and K = 1.
@@ -152,6 +166,10 @@ class DecompositionResult:
     def _title(self) -> str:
         report = self.report
         return f"{report.architecture} decomposition of {self._source.title}, K = {report.n_components}"
+
+    @property
+    def _extras(self) -> dict[str, BaseSignal]:
+        return {name: getattr(self, name) for name in self.model.spectrum_model.extras}
 
     @property
     def _decoder(self) -> Decoder:

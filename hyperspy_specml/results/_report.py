@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.estimators import Candidate, Decomposition
+    from hyperspy_specml.estimators import Attempt, Candidate, Decomposition
     from hyperspy_specml.statistics import RankCurve
 
 _CLEAR = 2  # standard errors that make a difference worth a word
@@ -54,6 +54,9 @@ class Report:
         Training: score on the choosing fold at steps, the step that was kept, and whether Ctrl-C ended it.
     seconds
         Time of the stages.
+    attempts
+        Starts of the training, where it had several: name, score on the choosing fold (for the simplex
+        architecture with the pull on its endmembers), and why it was dropped as collapsed, or "".
     trained_on
         Title of the map that everything but ``used`` and ``seconds`` belongs to, where a model was applied to
         another one; else None.
@@ -84,6 +87,7 @@ class Report:
     best_step: int
     interrupted: bool
     seconds: dict[str, float]
+    attempts: tuple[Attempt, ...] = ()
     trained_on: str | None = None
     resampled_from: str | None = None
     smoothing: float = 0.0
@@ -119,6 +123,7 @@ class Report:
             smoothing=found.width,
             interrupted=found.interrupted,
             seconds=found.seconds,
+            attempts=found.attempts,
         )
 
     def __str__(self) -> str:
@@ -183,7 +188,7 @@ class Report:
         pca = next(c for c in reversed(self.candidates) if c.name == f"pca ({self.n_components})")
         return replace(
             self, architecture="pca", candidates=(pca,), chosen=pca.name, rank=self.baseline_rank,
-            steps=(), step_scores=(), best_step=0, interrupted=False, smoothing=0.0,
+            steps=(), step_scores=(), best_step=0, interrupted=False, smoothing=0.0, attempts=(),
         )  # fmt: skip
 
     def plot(self) -> Figure:
@@ -209,6 +214,7 @@ class Report:
             "candidates": {
                 c.name: {column: getattr(c, column) for column in columns} for c in self.candidates
             },
+            "attempts": {a.name: {"score": a.score, "collapsed": a.collapsed} for a in self.attempts},
             "rank": {"chosen": self.rank.chosen, "method": self.rank.method},
         }
 
@@ -230,12 +236,21 @@ class Report:
             *((kind, ", ".join(f"{n} {name}" for name, n in of.items())) for kind, of in self.used.items()),
             ("scored on", f"{self.n_sampled} spectra"),
         ]
+        if self.attempts:
+            facts.append(("restarts", self._restarts()))
         if self.steps:
             stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
             if self.smoothing:
                 facts.append(("axes", f"smooth over {self.smoothing:g} channels, by held-out score"))
             facts.append(("training", f"step {self.best_step} of {self.steps[-1]} ({stop})"))
         return [*facts, ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items()))]
+
+    def _restarts(self) -> str:
+        collapsed = sum(bool(attempt.collapsed) for attempt in self.attempts)
+        scores = ", ".join(
+            f"{a.name} {a.score:.4f}" + (f" ({a.collapsed})" if a.collapsed else "") for a in self.attempts
+        )
+        return f"{len(self.attempts)} tried, {collapsed} collapsed: {scores}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         *models, pca = self.candidates

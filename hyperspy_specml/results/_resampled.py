@@ -46,13 +46,14 @@ def on_axis(trained: TrainedModel, axis: dict[str, Any], *, method: str) -> Trai
         if np.isnan(here).any():
             raise ValueError(f"{axis['units']!r} cannot be converted to {own['units']!r}")
         resampling = plan_resampling(channels_in(own, own["units"]), trained.channel_state, here)
+        found = _resampled(trained, axis, resampling)
     except ValueError as error:
         raise EnergyAxisMismatchError(
             f"{method}(model=...): trained on {in_words(own)}, but the signal has {in_words(axis)}: {error}. "
             "Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or fit anew without model."
         ) from error
     _logger.info("%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis))
-    return _resampled(trained, axis, resampling)
+    return found
 
 
 def _resampled(trained: TrainedModel, axis: dict[str, Any], resampling: Resampling) -> TrainedModel:

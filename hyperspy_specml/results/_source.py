@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.signals import component_spectra, like, score_maps, stamp
+from hyperspy_specml.signals import component_spectra, energy_axis, like, navigation_map, score_maps, stamp
 from hyperspy_specml.statistics import expand_channels
 from hyperspy_specml.streaming import plan_blocks
 
@@ -64,17 +64,42 @@ class Source:
         stamp(signal, provenance)
         return signal
 
-    def reconstruction(self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
-        """Return the stamped spectra that a decoder makes of score maps."""
-        array = self._by_block(decoder, _scores_last(maps))
+    def extra_maps(
+        self, names: tuple[str, ...], columns: np.ndarray, provenance: Mapping[str, Any]
+    ) -> dict[str, BaseSignal]:
+        """Return (n_pixels, n) numbers beside the scores as stamped maps; shifts in units of the axis."""
+        found = {}
+        for name, column in zip(names, columns.T, strict=True):
+            array = (column * self._unit(name)).astype(np.float32).reshape(self.spectra.array.shape[:-1])
+            found[name] = navigation_map(self.template, array, title=f"{name.capitalize()} of {self.title}")
+            stamp(found[name], provenance)
+        return found
+
+    def reconstruction(
+        self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any], **extras: BaseSignal
+    ) -> BaseSignal:
+        """Return the stamped spectra that a decoder makes of score maps and the maps beside them."""
+        array = self._by_block(decoder, self._columns(maps, extras))
         return self._full_size(
             array, f"{self.title} reconstructed ({decoder.model.architecture})", provenance
         )
 
-    def residual(self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
+    def residual(
+        self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any], **extras: BaseSignal
+    ) -> BaseSignal:
         """Return the stamped difference of the input and its reconstruction."""
-        array = self._by_block(Residual(decoder), _scores_last(maps), self.spectra.array)
+        array = self._by_block(Residual(decoder), self._columns(maps, extras), self.spectra.array)
         return self._full_size(array, f"{self.title} residual ({decoder.model.architecture})", provenance)
+
+    def _columns(self, maps: BaseSignal, extras: Mapping[str, BaseSignal]) -> np.ndarray:
+        """Return (*navigation, K + n) numbers that a decoder takes."""
+        scores = np.moveaxis(np.asarray(maps.data), 0, -1)  # (K, *navigation) -> (*navigation, K)
+        beside = [(map_.data / self._unit(name))[..., None] for name, map_ in extras.items()]
+        return np.concatenate([scores, *beside], axis=-1, dtype=np.float32)
+
+    def _unit(self, name: str) -> float:
+        """Return what one stands for: shifts are in channels below and in energy above."""
+        return float(energy_axis(self.template).scale) if name == "shift" else 1.0
 
     def _full_size(
         self, array: np.ndarray | da.Array, title: str, provenance: Mapping[str, Any]
@@ -158,10 +183,6 @@ class Residual:
         """Return (..., E) float32 residuals of (..., E) values."""
         prediction = self.decoder(scores)
         return np.subtract(values, prediction, out=prediction, dtype=np.float32, casting="unsafe")
-
-
-def _scores_last(maps: BaseSignal) -> np.ndarray:
-    return np.moveaxis(np.asarray(maps.data), 0, -1)  # (K, *navigation) -> (*navigation, K)
 
 
 def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tuple[tuple[int, ...], ...]:

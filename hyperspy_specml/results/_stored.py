@@ -72,10 +72,16 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     >>> specml.load_model(path)
     <TrainedModel pca, K = 3, 256 channels, of 'Simulated Fe-Cr-Ni map'>
     """
-    from hyperspy_specml.estimators import Candidate
+    from hyperspy_specml.estimators import Attempt, Candidate
 
     plain, arrays = read_model_file(path)
-    names = {"np": np, "Candidate": Candidate, "RankCurve": RankCurve, "TrainConfig": TrainConfig}
+    names = {
+        "np": np,
+        "Attempt": Attempt,
+        "Candidate": Candidate,
+        "RankCurve": RankCurve,
+        "TrainConfig": TrainConfig,
+    }
     try:
         described = from_plain(_Description, plain.get("model"), names=names, where="model")
         return _assemble(described, arrays)

@@ -184,7 +184,8 @@ class _Trainer:
         self.losses.append(value.detach())  # .item() at every step would wait for a GPU
         share = max(_AVERAGED, 9 / (9 + self.n_steps))  # the first average forgets where it started
         for name, weights in self.network.state_dict().items():
-            self.average[name].lerp_(weights, share)
+            if weights.is_floating_point():
+                self.average[name].lerp_(weights, share)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

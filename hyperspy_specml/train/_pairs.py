@@ -42,16 +42,15 @@ class SplitPairs:
         generator: torch.Generator,
     ) -> None:
         self.parts, self.fractions, self.weights = parts, fractions, weights
-        self.batch_size = min(batch_size, len(parts))
+        self.batches = Batches(len(parts), batch_size, generator)
         self.generator = generator
         # One quarter of the parts as target: fewer make the target, and so the gradient, noisier; more
         # make the input noisier than the data that the network will be used on.
         self.n_target = max(1, round(len(fractions) / 4))
-        self._order = torch.empty(0, dtype=torch.long)
 
     def __call__(self, network: nn.Module) -> Tensor:
         """Return the loss of the network on the next batch."""
-        rows = self._next_rows()
+        rows = self.batches.next_rows().to(self.parts.device)
         n_parts = len(self.fractions)
         draw = torch.rand(len(rows), n_parts, generator=self.generator)
         is_target = (draw.argsort(dim=1) < self.n_target).to(self.parts)  # (B, F)
@@ -63,8 +62,25 @@ class SplitPairs:
         error = (network(input_) - target).square().sum(dim=1)  # (B, P) -> (B,)
         return (error * self.weights[rows] * target_share).mean()
 
-    def _next_rows(self) -> Tensor:
+
+class Batches:
+    """Rows of one batch after another, in a new random order after all were drawn.
+
+    Parameters
+    ----------
+    n_rows, batch_size
+        Rows in all and per batch.
+    generator
+        Source of randomness, on the CPU.
+    """
+
+    def __init__(self, n_rows: int, batch_size: int, generator: torch.Generator) -> None:
+        self.n_rows, self.batch_size, self.generator = n_rows, min(batch_size, n_rows), generator
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def next_rows(self) -> Tensor:
+        """Return the rows of the next batch, on the CPU."""
         if len(self._order) < self.batch_size:
-            self._order = torch.randperm(len(self.parts), generator=self.generator)
+            self._order = torch.randperm(self.n_rows, generator=self.generator)
         rows, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
-        return rows.to(self.parts.device)
+        return rows

@@ -24,7 +24,7 @@ print("torch" in __import__("sys").modules)
 """
 
 
-@pytest.fixture(scope="module", params=["pca", "dense"])
+@pytest.fixture(scope="module", params=["pca", "dense", "simplex"])
 def architecture(request):
     return request.param
 
@@ -198,7 +198,10 @@ def spoil(array):
         (put("channel_state", lambda a: np.r_[a, a]), r"energy_axis is .*, no axis of 122 channels"),
         (put("channel_state", lambda a: np.r_[a[:-1], a[:1] + 1]), r"has 61 channels, but 60 are in use"),
         (say("model", value=None), r"model is None, of the wrong type"),
-        (say("model", "architecture", value="lstm"), r"architecture 'lstm' is not one of 'pca', 'dense'"),
+        (
+            say("model", "architecture", value="lstm"),
+            r"architecture 'lstm' is not one of 'pca', 'dense', 'simplex'",
+        ),
         (say("model", "energy_axis", "scale", value="wide"), r"energy_axis is .*'wide'"),
         (say("model", "energy_axis", value={}), r"energy_axis is \{\}, no axis of 61 channels"),
         (say("model", "report", "n_components", value=4), r"differ in architecture or size"),

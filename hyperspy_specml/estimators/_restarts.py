@@ -1,0 +1,117 @@
+"""Several trainings, of which held-out counts choose one; collapsed ones are dropped and remembered."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from hyperspy_specml.exceptions import TrainingDivergedError
+from hyperspy_specml.statistics import paired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy as np
+
+_logger = logging.getLogger(__name__)
+
+_CLEARLY = 2  # standard errors
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One training of several.
+
+    Attributes
+    ----------
+    name
+        Where it started.
+    score
+        Held-out score that decides between attempts, smaller is better; NaN where the training diverged.
+    collapsed
+        Why it was dropped; empty for a sound one.
+    """
+
+    name: str
+    score: float
+    collapsed: str = ""
+
+
+def best_of(
+    starts: Iterable[tuple[str, Callable[[], T]]],
+    judge: Callable[[T], tuple[float, str]],
+    *,
+    enough: int | None = None,
+) -> tuple[T, tuple[Attempt, ...]]:
+    """Train from several starts and keep the best that did not collapse.
+
+    Parameters
+    ----------
+    starts
+        Names, and functions that train.
+    judge
+        Returns the score of what was trained, and why it collapsed or "".
+    enough
+        Sound attempts after which no more are tried; None tries all.
+
+    Returns
+    -------
+    the best one, and all attempts in order. Where all collapsed, the best of these: the log says so.
+
+    Raises
+    ------
+    TrainingDivergedError
+        Every training diverged.
+    """
+    trained: list[T | None] = []
+    attempts: list[Attempt] = []
+    for name, train in starts:
+        try:
+            trained.append(train())
+            attempts.append(Attempt(name, *judge(trained[-1])))  # type: ignore[arg-type]
+        except TrainingDivergedError as error:
+            trained.append(None)
+            attempts.append(Attempt(name, float("nan"), f"diverged: {error}"))
+        if enough is not None and sum(not attempt.collapsed for attempt in attempts) >= enough:
+            break
+    order = sorted(
+        (i for i, result in enumerate(trained) if result is not None),
+        key=lambda i: (bool(attempts[i].collapsed), attempts[i].score),
+    )
+    if not order:
+        raise TrainingDivergedError(f"all {len(attempts)} trainings diverged ({attempts[-1].collapsed})")
+    if attempts[order[0]].collapsed:
+        _logger.warning(
+            "All %d trainings collapsed (%s): ask for fewer components.",
+            len(attempts),
+            attempts[order[0]].collapsed,
+        )
+    best = trained[order[0]]
+    assert best is not None
+    return best, tuple(attempts)
+
+
+def collapse(scores: np.ndarray, without: dict[str, np.ndarray], smaller: np.ndarray | None) -> str:
+    """Say why a model with K components is worth no more than one with fewer; "" if it is worth it.
+
+    Parameters
+    ----------
+    scores
+        (m,) held-out scores of the model.
+    without
+        (m,) scores of the model without one component, by what to call this component.
+    smaller
+        (m,) scores of PCA with one component less; None for K = 1.
+    """
+    for name, other in without.items():
+        pair = paired(other, scores)
+        if pair.difference <= pair.standard_error:
+            return f"{name} explains nothing"
+    if smaller is not None:
+        pair = paired(scores, smaller)
+        if pair.difference > _CLEARLY * pair.standard_error:
+            return "worse than PCA with one component less"
+    return ""

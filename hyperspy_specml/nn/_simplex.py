@@ -1,0 +1,205 @@
+"""Simplex autoencoder: spectra as mixtures of few. B spectra, E channels, P scores, K endmembers."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from hyperspy_specml.nn._dense import perceptron
+
+_FASTER = 4.0  # the optimiser moves the logarithm of an endmember this many times faster than weights
+_SEARCH_STEPS = 3  # Gauss-Newton steps to the shift: one is exact for small shifts of smooth spectra
+_MEMORY = 0.95  # of running means over batches
+_LEAST_DOSE = 1e-3  # of the mean dose: below, the shape of a spectrum is not looked at more closely
+
+
+class SimplexNetwork(nn.Module):
+    """Nonlinear encoder to abundances, linear decoder of non-negative endmembers.
+
+    Scores are whitened (noise of unit variance at the mean dose) and uncentred. Endmembers sum to one; the
+    dose of a spectrum is the sum of its expected values, here in units of that of the mean spectrum.
+
+    Parameters
+    ----------
+    endmembers
+        (K, E) spectra to start from, positive.
+    to_scores
+        (E, P): ``scores = spectra @ to_scores``.
+    mean
+        (E,) mean spectrum, positive.
+    scores
+        (n, P) scores of some spectra: their mean and spread normalise what the encoder sees.
+    shot
+        Share of the noise variance at the mean dose that is proportional to the dose: 1 for counts, whose
+        dose is then their sum; 0 for noise of the same variance everywhere.
+    ends
+        (2, E) first and last channel of the stretch without gaps that each channel is in.
+    shifts
+        Whether spectra are shifted along energy, by a number of channels found for each.
+    n_hidden, n_layers
+        Width and number of the encoder's hidden layers.
+    """
+
+    prior: Tensor  # (E,) logarithm of the mean spectrum of sum one
+    to_scores: Tensor  # (E, P) of spectra in units of the mean dose
+    centre: Tensor  # (P,)
+    scale: Tensor
+    ends: Tensor  # (2, E)
+    shift_variance: Tensor  # of the shifts in the map, channels squared
+    shift_mean: Tensor
+
+    def __init__(
+        self,
+        endmembers: Tensor,
+        to_scores: Tensor,
+        mean: Tensor,
+        scores: Tensor,
+        *,
+        shot: float,
+        ends: Tensor,
+        shifts: bool,
+        n_hidden: int,
+        n_layers: int,
+    ) -> None:
+        super().__init__()
+        n_scores, k = to_scores.shape[1], len(endmembers)
+        self.shot, self.shifts = shot, shifts
+        self.encode_linear = nn.Linear(n_scores, k)
+        self.encode_bend = perceptron(n_scores, k, n_hidden, n_layers)
+        self.total = float(mean.sum())
+        prior = (mean / mean.sum()).log()
+        self.register_buffer("prior", prior)
+        self.log_ratio = nn.Parameter((endmembers.log() - prior) / _FASTER)  # (K, E); decays to the mean
+        self.register_buffer("to_scores", self.total * to_scores)
+        shape = scores / self._rough_dose(scores)[:, None]
+        self.register_buffer("centre", shape.mean(dim=0))
+        self.register_buffer(
+            "scale", (shape - self.centre).square().mean(dim=0).max().sqrt().clamp_min(1e-30)
+        )
+        self.register_buffer("ends", ends)
+        self.register_buffer("shift_variance", torch.tensor(0.1))
+        self.register_buffer("shift_mean", torch.tensor(0.0))
+
+    def endmembers(self) -> Tensor:
+        """Return the (K, E) endmembers."""
+        return torch.softmax(self.prior + _FASTER * self.log_ratio, dim=1)
+
+    def encode(self, x: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+        """Map scores to abundances (B, K), doses (B,) and shifts in channels (B,).
+
+        The scores are on the scale of the whole data; `share` is the part of the counts that they were made
+        from.
+        """
+        u = self.look(x)
+        abundances = torch.softmax(self.encode_linear(u) + self.encode_bend(u), dim=1)  # (B, P) -> (B, K)
+        mixture = abundances @ self.endmembers()  # (B, K) -> (B, E)
+        shift = self._find_shift(x, mixture.detach(), share) if self.shifts else torch.zeros_like(x[:, 0])
+        seen = (self.move(mixture, shift) if self.shifts else mixture) @ self.to_scores  # (B, E) -> (B, P)
+        return abundances, self._dose(x, seen), shift
+
+    def decode(self, abundances: Tensor, dose: Tensor, shift: Tensor) -> Tensor:
+        """Map abundances, doses and shifts to spectra."""
+        mixture = self.total * dose[:, None] * (abundances @ self.endmembers())  # (B, K) -> (B, E)
+        return self.move(mixture, shift) if self.shifts else mixture
+
+    def forward(self, x: Tensor, share: float = 1.0) -> Tensor:
+        """Map scores to expected spectra."""
+        return self.decode(*self.encode(x, share))  # (B, P) -> (B, E)
+
+    def spread(self, abundances: Tensor) -> Tensor:
+        """Return what one count tells about the endmember it comes from, in nats.
+
+        The Kullback-Leibler divergence of endmembers from their mean. Each counts as much as it is used: a
+        rare one is not pulled harder than its few spectra hold it.
+        """
+        usage = abundances.detach().mean(dim=0)  # (K,)
+        endmembers = self.endmembers()
+        ratio = (endmembers / (usage @ endmembers)).log()  # (K, E); softmax is never quite 0
+        return usage @ (endmembers * ratio).sum(dim=1)
+
+    def move(self, spectra: Tensor, shift: Tensor) -> Tensor:
+        """Move (B, E) spectra by (B,) channels to higher energy, interpolated linearly.
+
+        What would come from beyond the end of a stretch of channels is what lies at its end.
+        """
+        whole = torch.floor(shift)
+        part = (shift - whole)[:, None]
+        channels = torch.arange(spectra.shape[1], device=spectra.device)
+        from_ = channels - whole[:, None].long()  # (B, E)
+        near = spectra.gather(1, from_.clamp(self.ends[0], self.ends[1]))
+        return near + part * (spectra.gather(1, (from_ - 1).clamp(self.ends[0], self.ends[1])) - near)
+
+    @torch.no_grad()
+    def start_as(self, weight: Tensor, bias: Tensor) -> None:
+        """Make the logarithms of abundances linear in what the encoder sees, by (K, P) and (K,)."""
+        self.encode_linear.weight.copy_(weight)
+        self.encode_linear.bias.copy_(bias)
+
+    @torch.no_grad()
+    def see(self, to_scores: Tensor) -> None:
+        """Take scores along other axes (E, P), turned to lie close to the old ones."""
+        self.to_scores.copy_(self.total * to_scores)
+
+    @torch.no_grad()
+    def on_channels(self, endmembers: Tensor, mean: Tensor, to_scores: Tensor) -> SimplexNetwork:
+        """Return the network for the same spectra recorded in other channels, without gaps between them."""
+        other = copy.deepcopy(self)
+        other.total = float(mean.sum())
+        other.prior = (mean / mean.sum()).log()
+        other.log_ratio = nn.Parameter((endmembers.log() - other.prior) / _FASTER)
+        other.to_scores = other.total * to_scores
+        other.ends = torch.tensor([[0], [len(mean) - 1]]).expand(2, len(mean)).contiguous()
+        return other
+
+    def look(self, x: Tensor) -> Tensor:
+        """Return what the encoder sees of scores: their shape, centred and of unit size."""
+        return (x / self._rough_dose(x)[:, None] - self.centre) / self.scale  # (B, P)
+
+    @torch.no_grad()
+    def reorder(self, order: Tensor) -> None:
+        """Put the endmembers in another order."""
+        last = self.encode_bend[-1]
+        assert isinstance(last, nn.Linear)
+        for layer in (self.encode_linear, last):
+            layer.weight.copy_(layer.weight[order])
+            layer.bias.copy_(layer.bias[order])
+        self.log_ratio.copy_(self.log_ratio[order])
+
+    def _rough_dose(self, x: Tensor) -> Tensor:
+        """Return doses before the mixture is known: as if every spectrum were the mean one."""
+        mean = self.prior.exp() @ self.to_scores  # (P,)
+        return self._dose(x, mean.expand_as(x)).clamp_min(_LEAST_DOSE)
+
+    def _dose(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Return the dose that makes (B, P) scores of a mixture those that were seen: by sum for counts."""
+        # The whitened mean is to counts what ones are to spectra: its product with scores is their sum.
+        along = (self.prior.exp() @ self.to_scores).expand_as(seen) if self.shot == 1 else seen
+        size = (seen * along).sum(dim=1)
+        return ((x * along).sum(dim=1) / size.clamp_min(1e-30)).clamp_min(0)
+
+    @torch.no_grad()
+    def _find_shift(self, x: Tensor, mixture: Tensor, share: float) -> Tensor:
+        """Return the most probable shift of each spectrum; how much they vary is learnt beside.
+
+        Gauss-Newton steps on the squared error in noise units, with a normal prior whose variance is that of
+        the shifts found plus that of their errors (expectation maximisation).
+        """
+        slope = torch.zeros_like(mixture)
+        slope[:, 1:-1] = (mixture[:, :-2] - mixture[:, 2:]) / 2
+        dose = self._rough_dose(x)[:, None]
+        precision = share / (self.shot * dose[:, 0] + 1 - self.shot)
+        shift = torch.zeros_like(precision)
+        reach = mixture.shape[1] / 8
+        for _ in range(_SEARCH_STEPS):
+            residual = x - dose * (self.move(mixture, shift) @ self.to_scores)  # (B, P)
+            change = dose * (self.move(slope, shift) @ self.to_scores)
+            curvature = precision * change.square().sum(dim=1) + 1 / self.shift_variance
+            pull = precision * (residual * change).sum(dim=1) - shift / self.shift_variance
+            shift = (shift + pull / curvature).clamp(-reach, reach)
+        if self.training:
+            found = shift.var(unbiased=False) + (1 / curvature).mean()
+            self.shift_variance.mul_(_MEMORY).add_((1 - _MEMORY) * found)
+            self.shift_mean.mul_(_MEMORY).add_((1 - _MEMORY) * shift.mean())
+        return shift - self.shift_mean

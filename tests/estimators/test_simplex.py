@@ -1,0 +1,220 @@
+"""The simplex autoencoder on arrays: planted mixtures, doses and shifts are found."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from hyperspy_specml.estimators import decompose, fit_simplex, study_spectra
+from hyperspy_specml.estimators._starts import find_abundances, find_vertices, first_endmembers
+from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.train.config import TrainConfig
+
+CONFIG = TrainConfig(max_steps=600, evaluate_every=50, patience=3, n_hidden=32, batch_size=256)
+BRIEF = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=16)
+CPU = torch.device("cpu")
+SHAPE, N_CHANNELS = (29, 23), 67
+
+
+def everything(steps):
+    return steps
+
+
+def planted(rank=3, shift=0.0, seed=0, shape=SHAPE):
+    """Expected spectra whose pure pixels are few, their truth, and shifts in channels."""
+    rng = np.random.default_rng(seed)
+    channels = np.arange(N_CHANNELS)
+    centres = np.linspace(15, N_CHANNELS - 15, rank)[:, None]
+    endmembers = 0.3 + np.exp(-0.5 * ((channels - centres) / 4) ** 2)
+    endmembers /= endmembers.sum(axis=1, keepdims=True)
+    abundances = rng.dirichlet(np.full(rank, 0.4), size=shape)
+    dose = 600 * rng.uniform(0.5, 1.5, shape)
+    moved = shift * rng.standard_normal(shape)
+    moved -= moved.mean()
+    spectra = (abundances @ endmembers).reshape(-1, N_CHANNELS)
+    spectra = np.array(
+        [np.interp(channels - d, channels, s) for d, s in zip(moved.flat, spectra, strict=True)]
+    )
+    return dose[..., None] * spectra.reshape(*shape, -1), endmembers, abundances, dose, moved
+
+
+def angles(found, truth):
+    """Return spectral angles in degrees of the best matching, and the matching."""
+    unit = [spectra / np.linalg.norm(spectra, axis=1, keepdims=True) for spectra in (found, truth)]
+    table = np.degrees(np.arccos(np.clip(unit[0] @ unit[1].T, -1, 1)))
+    columns = range(len(truth))
+    order = min(itertools.permutations(columns), key=lambda p: table[list(p), columns].sum())
+    return table[list(order), columns], list(order)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return np.random.default_rng(1).poisson(planted()[0]).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def study(counts):
+    return study_spectra(SpectrumStream(counts), n_needed=3, config=BRIEF)
+
+
+@pytest.fixture(scope="module")
+def found(counts):
+    return decompose(SpectrumStream(counts), architecture="simplex", n_components=3, config=CONFIG)
+
+
+def test_a_planted_mixture_is_found(found):
+    _, endmembers, abundances, dose, _ = planted()
+
+    angle, order = angles(found.model.components(), endmembers)
+
+    assert angle.max() < 4
+    error = found.scores[:, order] - abundances.reshape(-1, 3)
+    assert np.sqrt(np.square(error).mean()) < 0.07
+    np.testing.assert_allclose(found.scores[:, 3].mean(), dose.mean(), rtol=0.02)
+    assert found.model.extras == ("dose",)
+
+
+def test_it_predicts_no_worse_than_pca_where_the_truth_is_a_simplex(found):
+    assert found.candidates[0].name == "simplex (3)"
+    assert found.candidates[0].difference < found.candidates[0].standard_error
+
+
+def test_all_starts_are_remembered_and_none_collapsed(found):
+    assert [attempt.name for attempt in found.attempts] == ["vertices", "vertex means", "random", "nmf"]
+    assert not any(attempt.collapsed for attempt in found.attempts)
+
+
+def test_components_come_in_the_order_of_their_use(found):
+    usage = found.model.encode_scores(found.study.parts.sum(axis=1))[:, :3].mean(axis=0)
+
+    assert (np.diff(usage) < 0.02).all()
+
+
+def test_a_planted_shift_is_found():
+    expected, endmembers, _, _, shift = planted(shift=1.5)
+    counts = np.random.default_rng(2).poisson(expected).astype(np.uint16)
+
+    fits = [
+        decompose(
+            SpectrumStream(counts), architecture="simplex", n_components=3, config=CONFIG, energy_shift=moving
+        )
+        for moving in (True, False)
+    ]
+
+    found = fits[0].scores[:, 4]
+    assert np.corrcoef(found, shift.flat)[0, 1] > 0.85
+    assert np.polyfit(found, shift.reshape(-1), 1)[0] == pytest.approx(1, abs=0.2)  # shrunken, not biased
+    assert abs(found.mean()) < 1e-3
+    assert fits[0].candidates[0].score < fits[1].candidates[0].score
+    aware, blind = (angles(fit.model.components(), endmembers)[0].mean() for fit in fits)
+    assert aware < min(blind, 5)
+
+
+def test_gaussian_noise_of_any_unit_is_unmixed_too():
+    expected, endmembers, _, dose, _ = planted()
+    values = 1e-6 * (expected + 2 * np.random.default_rng(3).standard_normal(expected.shape))
+
+    found = decompose(
+        SpectrumStream(values), architecture="simplex", n_components=3, noise="gaussian", config=CONFIG
+    )
+
+    assert angles(found.model.components(), endmembers)[0].max() < 4
+    ratio = found.scores[:, 3] / (1e-6 * dose.reshape(-1))
+    assert ratio.mean() == pytest.approx(1, abs=0.01)
+    assert ratio.std() < 0.1
+
+
+def test_a_seed_repeats_the_fit_bit_for_bit(study):
+    fits = [fit_simplex(study, 3, BRIEF, seed=4, device=CPU, track=everything) for _ in range(2)]
+
+    np.testing.assert_array_equal(fits[0].model.components(), fits[1].model.components())
+    assert fits[0].attempts == fits[1].attempts
+
+
+def test_the_report_fold_chooses_nothing(study):
+    garbage = dataclasses.replace(
+        study, folds=dataclasses.replace(study.folds, report=study.folds.report[::-1])
+    )
+    fits = [fit_simplex(s, 2, BRIEF, seed=0, device=CPU, track=everything) for s in (study, garbage)]
+
+    np.testing.assert_array_equal(fits[0].fold_model.components(), fits[1].fold_model.components())
+
+
+def test_held_out_counts_choose_the_planted_number_of_endmembers():
+    rank = 3
+    counts = np.random.default_rng(5).poisson(planted(rank)[0]).astype(np.uint16)
+    found = decompose(SpectrumStream(counts), architecture="simplex", config=CONFIG)
+
+    assert abs(found.model.n_components - rank) <= 1
+    assert found.rank.ranks[0] == 1
+
+
+def test_too_many_endmembers_are_a_collapse_that_is_told(study):
+    fit = fit_simplex(study, 6, BRIEF, seed=0, device=CPU, track=everything)
+
+    assert any(attempt.collapsed for attempt in fit.attempts)
+
+
+def test_an_interrupt_keeps_what_was_learnt(study):
+    def track(steps):
+        yield from itertools.islice(steps, 25)
+        raise KeyboardInterrupt
+
+    fit = fit_simplex(study, 3, BRIEF, seed=0, device=CPU, track=track)
+
+    assert fit.history.interrupted
+    assert len(fit.attempts) == 1
+    assert np.isfinite(fit.model.components()).all()
+
+
+@pytest.mark.parametrize("architecture", ["dense", "pca"])
+def test_only_the_simplex_architecture_knows_shifts(architecture):
+    with pytest.raises(OptionError, match=r"energy_shift=True is not known to .*'simplex'"):
+        decompose(
+            SpectrumStream(np.ones((7, 5, 11), np.uint8)), architecture=architecture, config=BRIEF,
+            energy_shift=True,
+        )  # fmt: skip
+
+
+def test_a_simplex_about_the_mean_is_refused():
+    with pytest.raises(OptionError, match="centre=True"):
+        decompose(
+            SpectrumStream(np.ones((7, 5, 11), np.uint8)), architecture="simplex",
+            config=TrainConfig(centre=True),
+        )  # fmt: skip
+
+
+def test_vertices_of_a_noise_free_simplex_are_its_pure_spectra():
+    rng = np.random.default_rng(6)
+    corners = rng.random((4, 4)) + 4 * np.eye(4)
+    shares = np.vstack([rng.dirichlet(np.ones(4), 77), np.eye(4)])
+    scores = shares @ corners * rng.uniform(0.5, 2, (81, 1))
+
+    weights = find_vertices(scores, 4)
+
+    assert set(weights.argmax(axis=1)) == {77, 78, 79, 80}
+
+
+def test_first_endmembers_are_spectra_of_sum_one_that_are_nowhere_zero():
+    spectra, *_ = planted(shape=(7, 5))
+    spectra = spectra.reshape(35, -1)
+    spectra[:, 3] = 0
+    scores = spectra @ np.linalg.svd(spectra, full_matrices=False)[2].T
+
+    for endmembers in first_endmembers(spectra, scores, 3, seed=0).values():
+        assert endmembers.shape == (3, N_CHANNELS)
+        assert endmembers.min() > 0
+        np.testing.assert_allclose(endmembers.sum(axis=1), 1)
+
+
+def test_abundances_of_known_endmembers_are_found():
+    spectra, endmembers, abundances, *_ = planted(shape=(7, 5))
+
+    found = find_abundances(spectra.reshape(35, -1), endmembers, 2000)
+
+    np.testing.assert_allclose(found, abundances.reshape(35, 3), atol=0.01)
