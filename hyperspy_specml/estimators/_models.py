@@ -73,7 +73,13 @@ class SpectrumModel(Protocol):
 
 
 def n_columns(model: SpectrumModel) -> int:
-    """Return how many numbers per spectrum a model makes: scores and extras."""
+    """Return how many numbers per spectrum a model makes: scores and extras.
+
+    Parameters
+    ----------
+    model
+        Any fitted model.
+    """
     return model.n_components + len(model.extras)
 
 
