@@ -1,5 +1,6 @@
 """Fitted objects on arrays: what the methods of HyperSpy's signals use."""
 
+from hyperspy_specml.estimators._anomaly import Anomalies, RegionSums, find_anomalies, sum_regions
 from hyperspy_specml.estimators._decompose import (
     ARCHITECTURES,
     Candidate,
@@ -10,9 +11,11 @@ from hyperspy_specml.estimators._decompose import (
 )
 from hyperspy_specml.estimators._dense import DenseFit, fit_dense
 from hyperspy_specml.estimators._models import DenseModel, LinearModel, SpectrumModel
+from hyperspy_specml.estimators._normal import Normal, learn_normal
 from hyperspy_specml.estimators._study import Study, study_spectra
 
 __all__ = [
-    "ARCHITECTURES", "Candidate", "Decomposition", "DenseFit", "DenseModel", "EncodeRows", "LinearModel",
-    "SpectrumModel", "Study", "decompose", "encode_all", "fit_dense", "study_spectra",
+    "ARCHITECTURES", "Anomalies", "Candidate", "Decomposition", "DenseFit", "DenseModel", "EncodeRows",
+    "LinearModel", "Normal", "RegionSums", "SpectrumModel", "Study", "decompose", "encode_all", "find_anomalies",
+    "fit_dense", "learn_normal", "study_spectra", "sum_regions",
 ]  # fmt: skip

@@ -40,13 +40,14 @@ from hyperspy_specml.statistics._survey import (
     Survey,
     survey_spectra,
 )
-from hyperspy_specml.statistics._thinning import split_gaussian, thin_counts
+from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts
 
 __all__ = [
     "CHOOSE", "EMPTY", "MASKED", "NOISE_NAMES", "NOT_FINITE", "N_PARTS", "REPORT", "SATURATED", "TRAIN",
     "USED", "Folds", "Moments", "NoiseEstimate", "NoiseModel", "PairedScore", "PoissonGaussianNoise",
     "PoissonNoise", "PrincipalAxes", "RankCurve", "Survey", "bi_cross_validation", "canonical_signs",
-    "channel_weights", "choose_pixels", "choose_rank", "estimate_noise", "fold_correlation",
+    "channel_weights", "choose_pixels", "choose_rank", "correlation_kernel", "estimate_noise",
+    "fold_correlation",
     "gaussian_noise", "holds_out", "make_folds", "moments_of", "n_compressed", "noise_edge",
     "noise_from_dict", "normal", "paired", "principal_axes", "rank_curve", "split_gaussian",
     "survey_spectra", "thin_counts", "uniform",
