@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.analysis import equivalent_z, label_regions, line_evidence, peak_channel, significant
-from hyperspy_specml.estimators import Anomalies, Normal, RegionSums, find_anomalies, sum_regions
+from hyperspy_specml.analysis import equivalent_z, label_regions, significant
+from hyperspy_specml.estimators import STATISTICS, Anomalies, Normal, RegionSums, find_anomalies, sum_regions
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
-from hyperspy_specml.results import AnomalyResult, Candidate, Region, Spike, TrainedModel
+from hyperspy_specml.results import AnomalyResult, Spike, TrainedModel
+from hyperspy_specml.results._regions import make_regions
 from hyperspy_specml.signals import (
     axis_spec,
     component_spectra,
@@ -23,23 +25,16 @@ from hyperspy_specml.signals import (
     spectral_lines,
     stamp,
 )
-from hyperspy_specml.statistics import USED
+from hyperspy_specml.statistics import USED, noise_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hyperspy.axes import BaseDataAxis
 
     from hyperspy_specml._call import Call
-    from hyperspy_specml.signals import Line
 
 _logger = logging.getLogger(__name__)
 
 _MOST_REGIONS = 1000  # whose spectra are read
-_MOST_CANDIDATES = 8
-_NEAR = 1.0  # line widths from the region's energy to a candidate
-_EDGE_BEFORE = 8.0  # line widths: the strongest part of an edge lies beyond its onset
-_WEAKEST = 0.1  # weight of a line that alone may be seen
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,7 @@ def find(
     model: TrainedModel | None,
 ) -> AnomalyResult:  # fmt: skip
     """Scan a map and wrap what was found."""
+    _check_options(wanted)
     spectra = call.source.spectra
     given = None if model is None else _normal_of(call, model)
     masks = spectra.navigation_mask, spectra.signal_mask
@@ -84,6 +80,20 @@ def find(
     return _wrap(call, found, labels, sums, words)
 
 
+def _check_options(wanted: Wanted) -> None:
+    if wanted.statistic not in STATISTICS:
+        raise OptionError.unknown("statistic", wanted.statistic, STATISTICS)
+    if not (isinstance(wanted.fdr, Real) and 0 < wanted.fdr < 1):
+        raise OptionError(f"anomaly_map(fdr={wanted.fdr!r}) must lie between 0 and 1, e.g. fdr=0.05.")
+    if wanted.threshold is not None and not isinstance(wanted.threshold, Real):
+        raise OptionError(f"anomaly_map(threshold={wanted.threshold!r}) must be a number, e.g. threshold=5.")
+    if wanted.threshold is None and wanted.statistic != "scan":
+        raise OptionError(
+            f"anomaly_map(statistic={wanted.statistic!r}): only the scan has a known error rate. Say where "
+            "regions begin with threshold=...; threshold=float('inf') gives the map alone."
+        )
+
+
 def _normal_of(call: Call, model: TrainedModel) -> Normal:
     if not isinstance(model, TrainedModel):
         raise OptionError(
@@ -101,7 +111,8 @@ def _normal_of(call: Call, model: TrainedModel) -> Normal:
             f"{in_words(here)}. Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or leave "
             "model out to learn what is normal anew."
         )
-    return Normal(model.spectrum_model, None, int(model.report.used["pixels"].get("used", 1)))
+    n_spectra = int(model.report.used["pixels"].get("used", 1))
+    return Normal(model.spectrum_model, noise_from_dict(model.report.noise_model), n_spectra)
 
 
 def _threshold(found: Anomalies, wanted: Wanted, shape: tuple[int, ...]) -> tuple[float, str]:
@@ -144,9 +155,7 @@ def _wrap(call: Call, found: Anomalies, labels: np.ndarray, sums: RegionSums, wo
         values = values if values.dtype == bool else values.astype(np.float64)
         signals.append(navigation_map(template, values, title=f"{name} of {title}"))
         stamp(signals[-1], report)
-    lines = spectral_lines(template)
-    regions = tuple(_region(call, found, sums, i, lines) for i in range(len(sums.labels)))
-    scan_axes = template.axes_manager.navigation_axes
+    regions = make_regions(template, found, sums, spectral_lines(template))
     spikes = tuple(
         Spike(
             tuple(int(k) for k in np.unravel_index(int(pixel), shape)[::-1]),
@@ -154,7 +163,6 @@ def _wrap(call: Call, found: Anomalies, labels: np.ndarray, sums: RegionSums, wo
         )
         for pixel, channel, value, expected in found.spikes
     )  # fmt: skip
-    assert len(scan_axes) == len(shape)
     spectra = residuals = None
     if regions:
         n = sums.n_pixels[:, None]
@@ -172,90 +180,9 @@ def _wrap(call: Call, found: Anomalies, labels: np.ndarray, sums: RegionSums, wo
     return result
 
 
-def _region(call: Call, found: Anomalies, sums: RegionSums, i: int, lines: Sequence[Line]) -> Region:
-    template = call.source.template
-    axis, scan_axes = energy_axis(template), template.axes_manager.navigation_axes
-    pixels = sums.pixels[i]
-    peak = (
-        pixels[int(np.argmin(found.log_p[pixels]))] if np.isfinite(found.log_p[pixels]).any() else pixels[0]
-    )
-    indices = np.stack(np.unravel_index(pixels, call.source.spectra.array.shape[:-1])[::-1], axis=1)
-    at = np.stack(np.unravel_index([peak], call.source.spectra.array.shape[:-1])[::-1], axis=1)[0]
-    window = found.window[peak]
-    inside = slice(int(found.windows.starts[window]), int(found.windows.stops[window]))
-    channel = peak_channel(
-        sums.residuals[i], sums.variances[i], found.line_width[found.survey.channels], inside
-    )
-    energy = float(axis.axis[np.flatnonzero(found.survey.channels)[channel]])
-    units = [str(a.units) if a.units else "" for a in scan_axes]
-    power = {1: "", 2: "²", 3: "³"}.get(len(units), "")
-    same = len(set(units)) == 1
-    return Region(
-        position=tuple(float(a.axis[k]) for a, k in zip(scan_axes, at, strict=True)),
-        pixels=tuple(map(tuple, indices.tolist())),
-        area=float(
-            len(pixels) * np.prod([abs(np.gradient(a.axis).mean()) if a.size > 1 else 1.0 for a in scan_axes])
-        ),
-        area_units=(units[0] + power if same and units[0] else "·".join(u for u in units if u)),
-        p=float(np.exp(np.nanmin(found.log_p[pixels])))
-        if np.isfinite(found.log_p[pixels]).any()
-        else float("nan"),
-        energy=energy,
-        energy_units=str(axis.units) if axis.units else "",
-        direction="deficit" if found.z[peak] < 0 else "excess",
-        excess=float(sums.residuals[i, inside].sum()),
-        candidates=_candidates(found, sums, i, axis, energy, lines),
-    )
-
-
-def _candidates(
-    found: Anomalies, sums: RegionSums, i: int, axis: BaseDataAxis, energy: float, lines: Sequence[Line]
-) -> tuple[Candidate, ...]:
-    """Return the elements with a line near an energy: X-ray lines by evidence, edges by distance."""
-    if not lines:
-        return ()
-    place = int(np.abs(axis.axis - energy).argmin())
-    width = float(found.line_width[place] * abs(np.gradient(axis.axis)[place]))
-    edges = lines[0].edge
-    before = _EDGE_BEFORE if edges else _NEAR
-    near: dict[str, Line] = {}
-    for line in lines:
-        if line.weight >= _WEAKEST and -_NEAR * width <= energy - line.energy <= before * width:
-            best = near.get(line.element)
-            if best is None or abs(line.energy - energy) < abs(best.energy - energy):
-                near[line.element] = line
-    if edges:
-        order = sorted(near.values(), key=lambda line: (-line.weight, abs(line.energy - energy)))
-        evidence = dict.fromkeys(near, float("nan"))
-    else:
-        evidence = _evidence(found, sums, i, axis, [line for line in lines if line.element in near])
-        order = sorted(near.values(), key=lambda line: -evidence[line.element])
-    return tuple(
-        Candidate(line.element, line.name, line.energy, line.energy - energy, evidence[line.element])
-        for line in order[:_MOST_CANDIDATES]
-    )
-
-
-def _evidence(
-    found: Anomalies, sums: RegionSums, i: int, axis: BaseDataAxis, lines: Sequence[Line]
-) -> dict[str, float]:
-    used = np.flatnonzero(found.survey.channels)
-    order = np.argsort(axis.axis)
-    families: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for line in lines:
-        channel = float(np.interp(line.energy, axis.axis[order], order))
-        place = float(np.interp(channel, used, np.arange(len(used))))
-        families.setdefault(line.element, {}).setdefault(line.family, []).append((place, line.weight))
-    sign = -1.0 if found.z[sums.pixels[i]].sum() < 0 else 1.0
-    return line_evidence(
-        sign * sums.residuals[i], sums.variances[i], found.line_width[used],
-        {element: list(groups.values()) for element, groups in families.items()},
-    )  # fmt: skip
-
-
 def _all_channels(values: np.ndarray, found: Anomalies) -> np.ndarray:
-    out = np.full((len(values), len(found.survey.channels)), np.nan)
-    out[:, found.survey.channels] = values
+    out = np.full((len(values), len(found.channels)), np.nan)
+    out[:, found.channels] = values
     return out
 
 
@@ -266,7 +193,6 @@ def _at(axis: BaseDataAxis, channels: np.ndarray) -> np.ndarray:
 
 def _report(found: Anomalies, words: str) -> dict[str, Any]:
     normal = found.normal
-    assert normal.noise is not None
     return {
         "statistic": found.statistic,
         "threshold": words,

@@ -10,6 +10,6 @@ from hyperspy_specml.analysis._windows import Windows, energy_windows, estimate_
 
 __all__ = [
     "NullFit", "Scan", "ScanModel", "SpikeFinder", "Strongest", "Windows", "draw", "energy_windows",
-    "equivalent_z", "estimate_line_width", "fit_null", "label_regions", "line_evidence", "peak_channel", "peaks",
-    "peaks_per_pixel", "robust_distance", "signed_deviance", "significant", "spatial_sums",
+    "equivalent_z", "estimate_line_width", "fit_null", "label_regions", "line_evidence", "peak_channel",
+    "peaks", "peaks_per_pixel", "robust_distance", "signed_deviance", "significant", "spatial_sums",
 ]  # fmt: skip

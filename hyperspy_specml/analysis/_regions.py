@@ -16,6 +16,8 @@ import numpy as np
 import scipy.ndimage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy_specml.analysis._null import NullFit
 
 _STRONG = 0.01  # p below which peaks of maps without anomalies are counted
@@ -34,7 +36,7 @@ def peaks(strength: np.ndarray, reach: int) -> np.ndarray:
     return first.reshape(strength.shape)
 
 
-def peaks_per_pixel(null: NullFit, tables: list[np.ndarray], reach: int) -> float:
+def peaks_per_pixel(null: NullFit, tables: Sequence[np.ndarray], reach: int) -> float:
     """Return how many peaks each pixel with a strong maximum stands for, on maps without anomalies.
 
     Parameters

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import NoiseModel
 
 _GROUP_VALUES = 1 << 18  # window sums worked on at a time: they stay in the cache
+_TINY = np.float32(1e-6)  # counts: no mean is smaller
+_NOTHING = np.float32(1e-30)  # variance where nothing was measured
 _LEAST_KEPT = 0.1  # of a window's noise left by the projection; less tells nothing
 _MOST_COUNTS = 1e4  # of the Poisson variable that stands for a window: beyond, it is a normal one
 
@@ -76,11 +78,14 @@ class Scan:
         Of energy.
     halves
         Half sizes of the squares of pixels: 0 is the pixel itself, 1 is 3 x 3 ...
+    misfit
+        (J,) error of the model in each window, relative to what it expects; None for none.
     """
 
     model: ScanModel
     windows: Windows
     halves: tuple[int, ...] = (0, 1, 2)
+    misfit: np.ndarray | None = None
     _sums: np.ndarray = field(init=False, repr=False)
     _variances: np.ndarray = field(init=False, repr=False)
     _gain: np.ndarray = field(init=False, repr=False)
@@ -139,17 +144,26 @@ class Scan:
         one, shifted and scaled, that has its variance and its skewness.
         """
         gain = self._gain[group]
-        expected = design @ self._sums[:, group]
-        extra = design @ self._variances[:, group]  # variance beyond that of counts with this mean
-        # A mean is not negative, though its prediction may be: the smaller, the more precise it is.
-        spread = np.maximum(extra, 0)
-        positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread + 1e-12))
+        positive, variance = self.moments(design, group)
         own = gain * positive
-        variance = np.maximum(own + extra, _LEAST_KEPT * own)
+        if self.misfit is not None:
+            variance = variance + (self.misfit[group] * positive) ** 2
         unit = np.minimum(gain * own / variance, gain)
         np.maximum(unit, np.sqrt(variance * np.float32(1 / _MOST_COUNTS)), out=unit)
         mean = variance / (unit * unit)
         return signed_deviance(np.maximum(mean + (counts - positive) / unit, 0), mean)
+
+    def moments(self, design: np.ndarray, group: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean of the sums over windows, and variance of their difference to the prediction."""
+        gain = self._gain[group]
+        expected = design @ self._sums[:, group]
+        extra = design @ self._variances[:, group]  # variance beyond that of counts with this mean
+        # A mean is not negative, though its prediction may be: the smaller, the more precise it is.
+        spread = np.maximum(extra, 0)
+        positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
+        np.maximum(positive, _TINY * gain, out=positive)
+        own = gain * positive
+        return positive, np.maximum(np.maximum(own + extra, _LEAST_KEPT * own), _NOTHING)
 
 
 def window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

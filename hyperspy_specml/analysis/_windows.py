@@ -77,7 +77,7 @@ def energy_windows(line_width: np.ndarray, channels: np.ndarray, *, factors: Seq
     both = np.stack([starts, stops]).astype(int)
     _, first = np.unique(both, axis=1, return_index=True)  # narrow windows of several factors coincide
     first.sort()
-    return Windows(*both[:, first], centre[first], width[first])
+    return Windows(both[0, first], both[1, first], centre[first], width[first])
 
 
 def estimate_line_width(mean: np.ndarray, noise_variance: np.ndarray) -> float:

@@ -4,59 +4,68 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.ndimage
 
 from hyperspy_specml.analysis import (
     NullFit,
     Scan,
     SpikeFinder,
     Windows,
-    draw,
     energy_windows,
     equivalent_z,
     estimate_line_width,
-    fit_null,
-    peaks_per_pixel,
 )
+from hyperspy_specml.estimators._calibrate import calibrate, scan_rows
 from hyperspy_specml.estimators._normal import Normal, learn_normal, patch_side
-from hyperspy_specml.statistics import EMPTY, USED, Survey, estimate_noise, survey_spectra
-from hyperspy_specml.streaming import Block, map_boxes, map_with_halo, patch_sums
+from hyperspy_specml.estimators._study import _check_enough
+from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.statistics import (
+    EMPTY,
+    NOISE_NAMES,
+    NOT_FINITE,
+    USED,
+    Survey,
+    estimate_noise,
+    survey_spectra,
+)
+from hyperspy_specml.streaming import map_with_halo, patch_sums
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
     from hyperspy_specml.train.config import TrainConfig
 
+STATISTICS = ("scan", "squared_error", "deviance", "rx")
 WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
-_NULL_PIXELS = 1 << 15  # drawn from the model of the normal
-_NULL_VALUES = 1 << 25
-_TILE = 64  # pixels along the side of a piece of the map that is drawn
-_SMOOTHED = 5  # pixels: drawn maps come from smoothed coefficients, whose noise is not drawn again
 
 
 @dataclass(frozen=True)
 class Anomalies:
-    """A scanned map, as arrays over its n pixels.
+    """A scanned map, as arrays over its n pixels; E channels in use.
 
     Attributes
     ----------
     z
         (n,) scan maximum, negative for a deficit of counts; NaN where a pixel is not used.
     log_p, score
-        (n,) logarithm of the p-value, corrected for all windows searched, and the normal deviate of it.
+        (n,) logarithm of the p-value, corrected for all windows searched, and the normal deviate of it. Of
+        other statistics than the scan the score is the plain value, and p is NaN.
     window, half
         (n,) index of the strongest window of energy, and half the size of the square of pixels.
-    dose
-        (n,) expected counts in the square.
     coefficients
         (n, D) of the model of the normal.
     spikes
         (m, 4) pixel, channel (of the whole axis), value and prediction.
-    windows, line_width, normal, null, peaks_per_pixel, survey, statistic
+    channels, line_width
+        (whole axis,) bool channels in use, and the width of a line there in channels.
+    windows, normal, survey, statistic
         What it was made with.
+    null, peaks_per_pixel
+        Distribution of maxima without anomalies, and how many separate peaks a strong pixel stands for.
+    seconds
+        Time of each stage.
     """
 
     z: np.ndarray = field(repr=False)
@@ -64,16 +73,16 @@ class Anomalies:
     score: np.ndarray = field(repr=False)
     window: np.ndarray = field(repr=False)
     half: np.ndarray = field(repr=False)
-    dose: np.ndarray = field(repr=False)
     coefficients: np.ndarray = field(repr=False)
     spikes: np.ndarray = field(repr=False)
-    windows: Windows = field(repr=False)
+    channels: np.ndarray = field(repr=False)
     line_width: np.ndarray = field(repr=False)
+    windows: Windows = field(repr=False)
     normal: Normal
-    null: NullFit
-    peaks_per_pixel: float
     survey: Survey = field(repr=False)
     statistic: str
+    null: NullFit | None
+    peaks_per_pixel: float
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -96,60 +105,160 @@ def find_anomalies(
     stream
         The spectra; read three times.
     line_width
-        (E,) full width at half maximum of a line in each channel, in channels; None estimates one width.
+        (whole axis,) full width at half maximum of a line, in channels; None estimates one width.
     statistic
         "scan", or per pixel "squared_error", "deviance" or "rx" (not calibrated).
     normal
-        Learnt elsewhere, on the channels in use; by default learnt from the map.
+        Learnt elsewhere, on the channels that the signal mask leaves; by default learnt from the map.
     n_components
         Of the model of the normal; None chooses by held-out score.
     noise, masks, config, seed
         As in `decompose`.
+
+    Raises
+    ------
+    OptionError
+        Unknown statistic or noise.
+    TooFewSpectraError, NegativeCountsError, NotCountsError
+        See `study_spectra`.
     """
+    if statistic not in STATISTICS:
+        raise OptionError.unknown("statistic", statistic, STATISTICS)
+    if noise not in NOISE_NAMES:
+        raise OptionError.unknown("noise", noise, NOISE_NAMES)
     start = time.perf_counter()
     survey = survey_spectra(
         stream, navigation_mask=masks[0], signal_mask=masks[1], seed=seed, kernel=config.kernel
     )
-    estimate = estimate_noise(survey.sample, noise=noise, minimum=survey.minimum)
     channels = survey.channels
+    if normal is not None:  # a channel that is dead here was not dead there
+        channels = np.ones(stream.n_channels, bool) if masks[1] is None else ~masks[1]
+    _check(survey, channels, n_components or 1)
+    model = (
+        normal.noise if normal else estimate_noise(survey.sample, noise=noise, minimum=survey.minimum).model
+    )
     if line_width is None:
         mean = survey.moments.mean
-        width = estimate_line_width(mean, estimate.model.variance(mean))
-        line_width = np.full(stream.n_channels, width)
+        line_width = np.full(stream.n_channels, estimate_line_width(mean, model.variance(mean)))
     windows = energy_windows(line_width, channels, factors=WIDTHS)
     used = survey.pixel_state == USED
     if normal is None:
         side = patch_side(stream.navigation_shape, int(channels.sum()))
         sums, counts = patch_sums(stream, used, channels, side=side, label="Sum patches")
-        normal = learn_normal(
-            sums, counts, estimate.model, windows, side=side, n_components=n_components, seed=seed
-        )
+        normal = learn_normal(sums, counts, model, windows, side=side, n_components=n_components, seed=seed)
         del sums
-    normal = replace(normal, noise=normal.noise or estimate.model)
-    scan = Scan(normal.scan_model(), windows, HALVES)
-    learnt = time.perf_counter()
-    finder = SpikeFinder(scan.model, line_width[channels], int(used.sum()) * int(channels.sum()))
+    begun = {"normal": time.perf_counter() - start}
+    known = _Known(stream, survey, used, channels, line_width, windows, normal)
+    if statistic != "scan":
+        return _score_pixels(known, statistic, begun)
+    return _scan_map(known, begun, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a scan starts from."""
+
+    stream: SpectrumStream
+    survey: Survey
+    used: np.ndarray
+    channels: np.ndarray
+    line_width: np.ndarray
+    windows: Windows
+    normal: Normal
+
+    def anomalies(self, **found: Any) -> Anomalies:
+        """Return the result with these arrays; what is not given does not exist for the statistic."""
+        nothing = np.full(self.stream.n_pixels, np.nan, np.float32)
+        zeros = np.zeros(self.stream.n_pixels, int)
+        missing = {
+            "z": nothing, "log_p": nothing, "window": zeros, "half": zeros, "spikes": np.empty((0, 4)),
+            "null": None, "peaks_per_pixel": 1.0,
+        }  # fmt: skip
+        return Anomalies(
+            **missing | found, channels=self.channels, line_width=self.line_width, windows=self.windows,
+            normal=self.normal, survey=self.survey,
+        )  # fmt: skip
+
+
+def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomalies:
+    start = time.perf_counter()
+    stream, normal, used, channels = known.stream, known.normal, known.used, known.channels
+    scan = Scan(normal.scan_model(), known.windows, HALVES, normal.misfit)
+    finder = SpikeFinder(scan.model, known.line_width[channels], int(used.sum()) * int(channels.sum()))
     parts = map_with_halo(
         stream, _ScanBlock(scan, normal, finder, channels, used), halo=scan.halo, label="Scan"
     )
-    table = np.full((stream.n_pixels, 4 + scan.model.spectra.shape[0]), np.nan, np.float32)
+    table = np.full((stream.n_pixels, 4 + len(scan.model.spectra)), np.nan, np.float32)
     for pixels, (values, _) in parts:
         table[pixels] = values
     spikes = np.concatenate([spikes for _, (_, spikes) in parts])
     scanned = time.perf_counter()
     z, window, size, dose = table[:, :4].T
-    coefficients = table[:, 4:]
-    null, peaks = calibrate(scan, normal, coefficients, used, stream.navigation_shape, seed=seed)
-    known = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
-    log_p = np.where(used, null.log_p(*known), np.nan)
-    log_p[survey.pixel_state == EMPTY] = 0.0
-    seconds = {"normal": learnt - start, "scan": scanned - learnt, "null": time.perf_counter() - scanned}
-    score = equivalent_z(np.minimum(log_p, -1e-12))
-    window, half = np.nan_to_num(window).astype(int), np.array(HALVES)[np.nan_to_num(size).astype(int)]
-    return Anomalies(
-        z, log_p, score, window, half, dose, coefficients, spikes[np.argsort(spikes[:, 0])],
-        windows, line_width, normal, null, peaks, survey, statistic, seconds,
+    # What is drawn has no misfit.
+    null, peaks = calibrate(
+        replace(scan, misfit=None), normal, table[:, 4:], used, stream.navigation_shape, seed=seed
+    )
+    maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
+    maps = (values.reshape(stream.navigation_shape) for values in (maxima, dose, used))
+    null = null.adapted_to(*maps, reach=2 * scan.halo + 1)
+    log_p = np.where(used, null.log_p(maxima, dose), np.nan)
+    log_p[known.survey.pixel_state == EMPTY] = 0.0
+    seconds = seconds | {"scan": scanned - start, "null": time.perf_counter() - scanned}
+    return known.anomalies(
+        z=z, log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
+        window=np.nan_to_num(window).astype(int), half=np.array(HALVES)[np.nan_to_num(size).astype(int)],
+        coefficients=table[:, 4:], spikes=spikes[np.lexsort(spikes.T[1::-1])], statistic="scan",
+        null=null, peaks_per_pixel=peaks, seconds=seconds,
     )  # fmt: skip
+
+
+def _score_pixels(known: _Known, statistic: str, seconds: dict[str, float]) -> Anomalies:
+    """Score every pixel by itself, as the literature does."""
+    start = time.perf_counter()
+    normal = known.normal
+    block = _PixelBlock(normal, known.channels, known.survey.moments.mean.mean(), statistic)
+    n_columns = 1 + normal.model.axes.n_axes
+    table = known.stream.map_rows(block, n_columns=n_columns, label="Score")
+    table[~known.used] = np.nan
+    score, coefficients = table[:, 0].astype(np.float64), table[:, 1:]
+    if statistic == "rx":
+        centred = coefficients - coefficients[known.used].mean(axis=0)
+        inverse = np.linalg.pinv(np.atleast_2d(np.cov(centred[known.used].T)), hermitian=True)
+        score = np.einsum("ij,jk,ik->i", centred, inverse, centred)
+    seconds = seconds | {"score": time.perf_counter() - start}
+    return known.anomalies(score=score, coefficients=coefficients, statistic=statistic, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class _PixelBlock:
+    """The block function of the literature's statistics: the value, then the coefficients."""
+
+    normal: Normal
+    channels: np.ndarray
+    level: float
+    statistic: str
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        rows = rows[:, self.channels].astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may not be finite
+            coefficients = self.normal.coefficients(rows)
+            expected = self.normal.model.axes.spectra(coefficients)
+            noise = self.normal.noise
+            if self.statistic == "deviance":
+                expected = np.maximum(expected, np.float32(1e-3 * max(self.level, 1e-30)))
+                value = noise.deviance(rows, expected, np.maximum(noise.variance(expected), 1e-30))
+            else:
+                value = ((rows - expected) ** 2).sum(axis=1, dtype=np.float64)
+        return np.column_stack([value, coefficients])
+
+
+def _check(survey: Survey, channels: np.ndarray, n_needed: int) -> None:
+    _check_enough(survey, n_needed)
+    if (survey.channel_state[channels] == NOT_FINITE).any():
+        raise TooFewSpectraError(
+            "anomaly_map(model=...): no spectrum can be used, as channels of the model are not finite. Train "
+            "without such channels, signal_mask=..., or mend them."
+        )
 
 
 @dataclass(frozen=True)
@@ -185,152 +294,3 @@ class _ScanBlock:
         mine = np.zeros(used.shape, bool)
         mine[inner] = True
         return table[inner].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]
-
-
-def scan_rows(scan: Scan, rows: np.ndarray, coefficients: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Scan the (n, E) spectra of the used pixels of a box; NaN where not used.
-
-    Returns
-    -------
-    (*box, 4 + D): signed maximum, window, size, expected counts, coefficients
-    """
-    values, maps = rows, coefficients
-    if not used.all():
-        values = np.zeros((*used.shape, rows.shape[1]), np.float32)
-        values[used] = rows
-        maps = np.zeros((*used.shape, coefficients.shape[1]), np.float32)
-        maps[used] = coefficients
-    values, maps = values.reshape(*used.shape, -1), maps.reshape(*used.shape, -1)
-    found = scan.strongest(values, maps, used)
-    columns = [found.z, found.window, found.size, scan.expected_counts(maps, used)]
-    table = np.concatenate([np.stack(columns, axis=-1), maps], axis=-1, dtype=np.float32)
-    table[~used] = np.nan
-    return table
-
-
-def calibrate(
-    scan: Scan,
-    normal: Normal,
-    coefficients: np.ndarray,
-    used: np.ndarray,
-    shape: tuple[int, ...],
-    *,
-    seed: int,
-) -> tuple[NullFit, float]:
-    """Draw maps from the model of the normal, scan them, and fit their maxima.
-
-    Parameters
-    ----------
-    scan, normal
-        As they were used on the map.
-    coefficients, used, shape
-        (n, D), (n,) of the map and its shape.
-    seed
-        Of the draws.
-
-    Returns
-    -------
-    the fit, and the number of separate peaks per pixel among strong maxima
-    """
-    rng = np.random.default_rng([seed & 0xFFFFFFFF, 77])
-    spectra, offset = (a.astype(np.float32) for a in (scan.model.spectra, scan.model.offset))
-    maps = np.where(used[:, None], coefficients, 0).reshape(*shape, -1)
-    used = used.reshape(shape)
-    maps = smooth(maps, used, _SMOOTHED)
-    most = min(_NULL_PIXELS, max(_TILE**2, _NULL_VALUES // spectra.shape[1]))
-    found: list[np.ndarray] = []
-    n = 0
-    while n < most:
-        box = tuple(
-            slice(first, first + _TILE)
-            for first in (rng.integers(0, max(1, size - _TILE + 1)) for size in shape)
-        )
-        inside = used[box]
-        if inside.any():
-            rows = draw(scan.model.noise, maps[box][inside] @ spectra + offset, rng)
-            table = scan_rows(scan, rows, normal.coefficients(rows), inside)
-            found.append(table)
-        n += inside.size
-    everything = np.concatenate([table[~np.isnan(table[..., 0])] for table in found])
-    null = fit_null(np.abs(everything[:, 0]), everything[:, 3])
-    return null, peaks_per_pixel(null, found, reach=2 * scan.halo + 1)
-
-
-def smooth(maps: np.ndarray, used: np.ndarray, width: int) -> np.ndarray:
-    """Return (*navigation, D) maps averaged over squares of used pixels."""
-    size = (width,) * used.ndim
-    weight = scipy.ndimage.uniform_filter(used.astype(np.float32), size, mode="constant")
-    total = scipy.ndimage.uniform_filter(maps, (*size, 1), mode="constant")
-    return np.where(used[..., None], total / np.maximum(weight, 1e-6)[..., None], 0).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class RegionSums:
-    """Sums over the pixels of regions. R regions, E channels in use.
-
-    Attributes
-    ----------
-    labels, n_pixels
-        (R,) label in the map, and number of pixels.
-    pixels
-        Flat indices of the pixels of each region.
-    spectra, residuals, variances
-        (R, E) sums of the spectra, of their difference to the model, and of the noise variance.
-    """
-
-    labels: np.ndarray
-    n_pixels: np.ndarray
-    pixels: tuple[np.ndarray, ...]
-    spectra: np.ndarray
-    residuals: np.ndarray
-    variances: np.ndarray
-
-
-def sum_regions(
-    stream: SpectrumStream, found: Anomalies, labels: np.ndarray, wanted: np.ndarray
-) -> RegionSums:
-    """Read the spectra of regions and sum them.
-
-    Parameters
-    ----------
-    stream
-        The spectra.
-    found
-        The scanned map.
-    labels
-        Map of labels.
-    wanted
-        (R,) labels.
-    """
-    boxes = scipy.ndimage.find_objects(labels)
-    flat = labels.reshape(-1)
-    model = found.normal.scan_model()
-    blocks = [Block(boxes[label - 1]) for label in wanted]
-    shape = stream.navigation_shape
-    pixels = tuple(
-        p[flat[p] == label] for p, label in zip((b.pixels(shape) for b in blocks), wanted, strict=True)
-    )
-    sums = map_boxes(stream, blocks, _SumChosen(flat, found.survey.channels), label="Regions")
-    chosen = [parts[label] for parts, label in zip(sums, wanted, strict=True)]
-    spectra = np.array(chosen).reshape(len(wanted), -1)
-    coefficients = np.array([found.coefficients[p].sum(axis=0, dtype=np.float64) for p in pixels])
-    n_pixels = np.array([len(p) for p in pixels], int)
-    expected = np.zeros_like(spectra)
-    if len(wanted):
-        expected = coefficients @ model.spectra + n_pixels[:, None] * model.offset
-    mean = np.maximum(expected, 0) / np.maximum(n_pixels, 1)[:, None]
-    variances = found.normal.noise.variance(mean) * n_pixels[:, None]
-    return RegionSums(wanted, n_pixels, pixels, spectra, spectra - expected, variances)
-
-
-@dataclass(frozen=True)
-class _SumChosen:
-    """The block function of `sum_regions`: sums of spectra by label."""
-
-    labels: np.ndarray
-    channels: np.ndarray
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> dict[int, np.ndarray]:
-        label = self.labels[pixels]
-        rows = rows[:, self.channels]
-        return {int(k): rows[label == k].sum(axis=0, dtype=np.float64) for k in np.unique(label[label > 0])}

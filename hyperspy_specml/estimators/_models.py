@@ -29,6 +29,11 @@ class SpectrumModel(Protocol):
         """Number of components K."""
         ...
 
+    @property
+    def axes(self) -> PrincipalAxes:
+        """Principal axes that every decoded spectrum lies along."""
+        ...
+
     def encode(self, rows: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra to (n, K) scores, float32.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import chi2
 
 from hyperspy_specml.analysis import Scan, ScanModel, robust_distance
 from hyperspy_specml.estimators._models import LinearModel
@@ -34,6 +35,8 @@ _LEAST_PATCHES = 100  # fewer tell no rank
 _MOST_VALUES = 1 << 25  # of all patches
 _MOST_AXES = 32
 _ROUNDS = 2
+_SCATTER = 0.99  # of the patches: their residuals tell the model's error; beyond may be what is looked for
+_CHANCE = 5.3  # two standard errors of that quantile's square, relative, times the root of their number
 _FAR = 3.0  # times the square that one patch in twenty exceeds: the ends of what is normal stay in
 
 
@@ -46,7 +49,7 @@ class Normal:
     model
         From spectra to coefficients and back, on the channels in use.
     noise
-        Noise model of a pixel; None until it is known.
+        Noise model of a pixel.
     n_spectra
         Pixels that it was learnt from.
     rank
@@ -55,17 +58,26 @@ class Normal:
         Patches left out because they may hold something rare.
     side
         Pixels along the side of a patch.
+    misfit
+        (J,) relative error of the model in each window of the scan.
     """
 
     model: SpectrumModel
-    noise: NoiseModel | None
+    noise: NoiseModel
     n_spectra: int
     rank: RankCurve | None = field(repr=False, default=None)
     trimmed: int = 0
     side: int = 1
+    misfit: np.ndarray | None = field(repr=False, default=None)
 
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
-        """Return the (n, D) coefficients of (n, E) spectra, float32."""
+        """Return the (n, D) coefficients of (n, E) spectra, float32.
+
+        Parameters
+        ----------
+        rows
+            (n, E) spectra of any real dtype.
+        """
         if isinstance(self.model, LinearModel):
             return self.model.encode(rows)
         return self.model.axes.project(self.model.decode(self.model.encode(rows)))
@@ -114,18 +126,18 @@ def learn_normal(
     keep = used.copy()
     for left in range(_ROUNDS, -1, -1):
         curve = None if n_components else _held_out(sums[keep], noise_of_sum, seed=seed)
-        k = int(curve.ranks[np.argmin(curve.scores)]) if curve else n_components
+        k = n_components or _best_rank(curve)
         axes = principal_axes(moments_of(sums[keep]), noise_of_sum, n_axes=k)
         normal = Normal(
             LinearModel(axes), noise, int(counts[keep].sum()), curve, int((used & ~keep).sum()), side
         )
         if left:
-            keep = used & ~_suspicious(normal, sums, used, noise_of_sum, windows)
-    return normal
+            keep &= ~_suspicious(normal, sums, used, keep, noise_of_sum, windows)
+    return replace(normal, misfit=_misfit(normal, sums[keep], noise_of_sum, windows))
 
 
 def _suspicious(
-    normal: Normal, sums: np.ndarray, used: np.ndarray, noise: NoiseModel, windows: Windows
+    normal: Normal, sums: np.ndarray, used: np.ndarray, keep: np.ndarray, noise: NoiseModel, windows: Windows
 ) -> np.ndarray:
     """Return the patches that the model does not describe, or that alone it describes in their way.
 
@@ -135,18 +147,42 @@ def _suspicious(
     rows = np.where(used[..., None], sums, 0)
     flat = normal.coefficients(rows.reshape(-1, rows.shape[-1]))
     coefficients = np.where(used[..., None], flat.reshape(*used.shape, -1), 0)
-    scan = Scan(replace(normal.scan_model(), noise=noise), windows, halves=(0, 1))
+    scan = Scan(replace(normal.scan_model(), noise=noise), windows, halves=(0,))
     strength = np.abs(scan.strongest(rows, coefficients, used).z[used])
     dose = rows[used].sum(axis=1)
     shares = coefficients[used] / np.maximum(dose, 1e-3 * dose.mean())[:, None]
     distance = robust_distance(shares)
     found = np.zeros(used.shape, bool)
-    found[used] = _far(strength**2) | _far(distance)
+    found[used] = _far(strength**2, keep[used]) | _far(distance, keep[used])
     return found
 
 
-def _far(squares: np.ndarray) -> np.ndarray:
-    return squares > _FAR * np.quantile(squares, 0.95)
+def _misfit(normal: Normal, rows: np.ndarray, noise: NoiseModel, windows: Windows) -> np.ndarray:
+    """Return (J,) the model's relative error, where residuals scatter more than noise does.
+
+    A curved family of spectra, peaks that shift say, is never described entirely by a few components, and
+    what is left of it would be found everywhere.
+    """
+    scan = Scan(replace(normal.scan_model(), noise=noise), windows, halves=(0,))
+    design = np.column_stack([normal.coefficients(rows), np.ones(len(rows), np.float32)])
+    misfit = np.zeros(len(windows), np.float32)
+    allowed = chi2.ppf(_SCATTER, 1) * (1 + _CHANCE / np.sqrt(len(rows)))
+    for group in windows.groups(64):
+        expected, variance = scan.moments(design, group)
+        squares = (windows.sums(rows, group) - expected) ** 2
+        needed = (squares / allowed - variance) / np.maximum(expected, 1e-6) ** 2
+        misfit[group] = np.sqrt(np.maximum(np.quantile(needed, _SCATTER, axis=0), 0))
+    return misfit
+
+
+def _best_rank(curve: RankCurve | None) -> int:
+    """Return the best rank, not the smallest good one: what is missing would be found as an anomaly."""
+    assert curve is not None
+    return int(curve.ranks[np.argmin(curve.scores)])
+
+
+def _far(squares: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    return squares > _FAR * np.quantile(squares[keep], 0.95)
 
 
 def _held_out(rows: np.ndarray, noise: NoiseModel, *, seed: int) -> RankCurve:
