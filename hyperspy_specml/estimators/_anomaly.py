@@ -199,8 +199,10 @@ def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomali
         replace(scan, misfit=None), normal, table[:, 4:], used, stream.navigation_shape, seed=seed
     )
     maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
-    maps = (values.reshape(stream.navigation_shape) for values in (maxima, dose, used))
-    null = null.adapted_to(*maps, reach=2 * scan.halo + 1)
+    shape = stream.navigation_shape
+    null = null.adapted_to(
+        maxima.reshape(shape), dose.reshape(shape), used.reshape(shape), reach=2 * scan.halo + 1
+    )
     log_p = np.where(used, null.log_p(maxima, dose), np.nan)
     log_p[known.survey.pixel_state == EMPTY] = 0.0
     seconds = seconds | {"scan": scanned - start, "null": time.perf_counter() - scanned}
