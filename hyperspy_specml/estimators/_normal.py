@@ -37,6 +37,7 @@ _MOST_AXES = 32
 _ROUNDS = 2
 _SCATTER = 0.99  # of the patches: their residuals tell the model's error; beyond may be what is looked for
 _CHANCE = 5.3  # two standard errors of that quantile's square, relative, times the root of their number
+_TOLD = 2.0  # standard errors
 _FAR = 3.0  # times the square that one patch in twenty exceeds: the ends of what is normal stay in
 
 
@@ -176,9 +177,12 @@ def _misfit(normal: Normal, rows: np.ndarray, noise: NoiseModel, windows: Window
 
 
 def _best_rank(curve: RankCurve | None) -> int:
-    """Return the best rank, not the smallest good one: what is missing would be found as an anomaly."""
+    """Return the largest rank that held-out counts cannot tell from the best one.
+
+    A component too many costs the scan little; what is missing would be found as an anomaly.
+    """
     assert curve is not None
-    return int(curve.ranks[np.argmin(curve.scores)])
+    return int(curve.ranks[curve.scores - curve.scores.min() <= _TOLD * curve.standard_errors].max())
 
 
 def _far(squares: np.ndarray, keep: np.ndarray) -> np.ndarray:
