@@ -148,7 +148,11 @@ class Scan:
         own = gain * positive
         if self.misfit is not None:
             variance = variance + (self.misfit[group] * positive) ** 2
-        unit = np.minimum(gain * own / variance, gain)
+        # Noise of the prediction is symmetric. A prediction that takes counts along leaves less skewed ones,
+        # which may fall farther below it than counts can; an excess is not trusted more for that.
+        ratio = own / variance
+        taken = np.where(counts < positive, np.maximum(ratio, 1), np.float32(1))
+        unit = gain * np.minimum(ratio, 1 / (taken * taken))
         np.maximum(unit, np.sqrt(variance * np.float32(1 / _MOST_COUNTS)), out=unit)
         mean = variance / (unit * unit)
         return signed_deviance(np.maximum(mean + (counts - positive) / unit, 0), mean)
