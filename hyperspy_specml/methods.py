@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.results import DecompositionResult, TrainedModel
+    from hyperspy_specml.results import AnomalyResult, DecompositionResult, TrainedModel
     from hyperspy_specml.train.config import TrainConfig
 
 
@@ -162,4 +162,125 @@ def decomposition_ae(
         energy_shift=energy_shift,
         random_state=whole_number("random_state", random_state, least=0),
         device=device,
+    )
+
+
+def anomaly_map(
+    self: BaseSignal,
+    *,
+    fdr: float = 0.01,
+    threshold: float | None = None,
+    statistic: str = "scan",
+    output_dimension: int | None = None,
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+    noise: str = "auto",
+    random_state: int = 0,
+    show_progressbar: bool | None = None,
+    model: TrainedModel | str | os.PathLike[str] | None = None,
+    config: TrainConfig | None = None,
+) -> AnomalyResult:
+    """Find pixels and regions whose spectra the rest of the map does not explain, with known error rates.
+
+    What is normal is learnt from the map itself by PCA, without the few places that may be rare, and with the
+    number of components that counts held back choose. Then the difference between data and model is summed
+    over windows of energy (1, 2 and 4 line widths) and of space (1, 3 and 5 pixels wide), and each sum is
+    compared with its noise. The strongest one of a pixel becomes a p-value: maps that are drawn from the
+    model and scanned in the same way tell how strong it is by chance.
+
+    Parameters
+    ----------
+    fdr
+        Accepted share of false regions among the regions found, on average.
+    threshold
+        Smallest `score` of a region, instead of `fdr`.
+    statistic
+        "scan", or one of the literature's, which need a `threshold`: "squared_error", "deviance" (both
+        between spectrum and model) or "rx" (Mahalanobis distance of the model's coefficients).
+    output_dimension
+        Components of the model of the normal. By default held-out counts choose them.
+    navigation_mask, signal_mask
+        Pixels and channels to leave out, True = masked. Signals, or arrays in array order
+        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
+    noise
+        "auto", "poisson", "gaussian" or "poisson-gaussian" (variance = gain * mean + readout**2, both and the
+        correlation along energy estimated from the data).
+    random_state
+        Seed of the split into folds and of the maps drawn.
+    show_progressbar
+        By default HyperSpy's preference.
+    model
+        ``s2.decomposition_ae().model`` of a map in which all is normal, or the path of its file: nothing is
+        learnt from this map then.
+    config
+        Everything else: ``hyperspy_specml.TrainConfig``.
+
+    Returns
+    -------
+    AnomalyResult
+        Maps of score, p-value, detections and energy; regions with their spectra and candidate elements;
+        spikes. All in memory; the signal itself is not changed.
+
+    Raises
+    ------
+    SpectraRequiredError, NavigationRequiredError
+        Not exactly one signal axis; no navigation axis.
+    DataTypeError
+        Complex, structured or object data.
+    MaskError
+        A mask of the wrong dtype or shape, or one that masks everything.
+    TooFewSpectraError
+        Fewer usable spectra or channels than the model needs.
+    NegativeCountsError, NotCountsError
+        noise="poisson" for values that are negative or not whole.
+    OptionError
+        An unknown statistic or noise model, an impossible number, or an argument that a `model` would have to
+        ignore.
+    EnergyAxisMismatchError
+        `model` was trained on another energy axis, and cannot be resampled soundly.
+    ModelFileError
+        `model` is the path of a file that is no model or a damaged one.
+
+    Notes
+    -----
+    Masked and not finite spectra are NaN in all maps; empty ones have p = 1.
+
+    The widths come from the detector's resolution in the metadata of EDS, else from the sharpest structure of
+    the mean spectrum.
+
+    References
+    ----------
+    M. Kulldorff, Commun. Stat. Theory Methods 26 (1997) 1481 (scan statistics);
+    Y. Benjamini, Y. Hochberg, J. R. Stat. Soc. B 57 (1995) 289 (false discovery rate);
+    I. S. Reed, X. Yu, IEEE Trans. Acoust. 38 (1990) 1760 (RX).
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> rare = specml.datasets.RarePhase(n_pixels=9, elements=("Nb",))
+    >>> s = specml.datasets.fe_cr_ni_map((32, 32), n_channels=512, rare_phase=rare).signal
+    >>> found = s.anomaly_map(show_progressbar=False)
+    >>> found.score
+    <BaseSignal, title: Anomaly map of Simulated Fe-Cr-Ni map, dimensions: (32, 32|)>
+    """
+    from hyperspy_specml import _anomaly
+    from hyperspy_specml._call import Call, whole_number
+
+    call = Call.on(
+        self,
+        method="anomaly_map",
+        navigation_mask=navigation_mask,
+        signal_mask=signal_mask,
+        config=config,
+        show_progressbar=show_progressbar,
+    )
+    if output_dimension is not None:
+        output_dimension = whole_number("output_dimension", output_dimension, least=1)
+    return _anomaly.find(
+        call,
+        _anomaly.Wanted(statistic, fdr, threshold),
+        output_dimension=output_dimension,
+        noise=noise,
+        random_state=whole_number("random_state", random_state, least=0),
+        model=model,
     )

@@ -103,6 +103,22 @@ def test_fe_l_measures_every_dose_and_seed(tmp_path):
     assert all(0 < run["best_pca"] <= run["pca"] * 1.2 for runs in results.values() for run in runs)
 
 
+def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
+    path = tmp_path / "record.json"
+
+    printed = benchmark(
+        "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
+        "--doses", "400", "--json", str(path),
+    )  # fmt: skip
+
+    assert "isolation forest" in printed
+    assert "over it" in printed
+    results = json.loads(path.read_text())["results"]
+    scores = results["cases"][0]["runs"][0]["average_precision"]
+    assert scores["anomaly_map"] > max(scores["PCA squared_error"], scores["PCA rx"])
+    assert results["null"][0]["maps"] == 1
+
+
 def test_the_best_pca_finds_the_rank_of_the_truth(harness):
     fe_l = importlib.import_module("benchmarks.fe_l")
     rng = np.random.default_rng(0)

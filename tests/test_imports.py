@@ -19,19 +19,20 @@ STOREYS = (  # a room may import from its own room and from the storeys below it
     {"__main__", "registration"},
     {"_demo"},
     {"methods", "datasets"},
-    {"_decomposition"},
+    {"_anomaly", "_decomposition"},
     {"_call"},
     {"results"},
     {"model_file"},
     {"signals"},
     {"estimators"},
     {"train"},
+    {"analysis"},
     {"nn", "statistics"},
     {"streaming"},
     {"exceptions"},
 )
 TORCH_ROOMS = {"estimators", "nn", "train"}
-ARRAY_ROOMS = {"nn", "statistics", "streaming", "train", "estimators"}  # signals stay at the edge
+ARRAY_ROOMS = {"analysis", "nn", "statistics", "streaming", "train", "estimators"}  # signals stay at the edge
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -1,5 +1,6 @@
 """Fitted objects on arrays: what the methods of HyperSpy's signals use."""
 
+from hyperspy_specml.estimators._anomaly import STATISTICS, Anomalies, find_anomalies
 from hyperspy_specml.estimators._apply import apply_models
 from hyperspy_specml.estimators._array_estimators import DenseAutoencoder, NoiseWeightedPCA
 from hyperspy_specml.estimators._decompose import (
@@ -12,6 +13,8 @@ from hyperspy_specml.estimators._decompose import (
 )
 from hyperspy_specml.estimators._dense import DenseFit, fit_dense
 from hyperspy_specml.estimators._models import DenseModel, LinearModel, SpectrumModel, n_columns
+from hyperspy_specml.estimators._normal import Normal, learn_normal
+from hyperspy_specml.estimators._regions import RegionSums, sum_regions
 from hyperspy_specml.estimators._restarts import Attempt
 from hyperspy_specml.estimators._simplex import SimplexFit, fit_simplex
 from hyperspy_specml.estimators._simplex_model import SimplexModel
@@ -19,8 +22,9 @@ from hyperspy_specml.estimators._stored import model_from_arrays, model_to_array
 from hyperspy_specml.estimators._study import Study, study_spectra
 
 __all__ = [
-    "ARCHITECTURES", "Attempt", "Candidate", "Decomposition", "DenseAutoencoder", "DenseFit", "DenseModel",
-    "EncodeRows", "LinearModel", "NoiseWeightedPCA", "SimplexFit", "SimplexModel", "SpectrumModel", "Study",
-    "apply_models", "decompose", "encode_all", "fit_dense", "fit_simplex", "model_from_arrays",
-    "model_to_arrays", "n_columns", "study_spectra",
+    "ARCHITECTURES", "STATISTICS", "Anomalies", "Attempt", "Candidate", "Decomposition", "DenseAutoencoder",
+    "DenseFit", "DenseModel", "EncodeRows", "LinearModel", "NoiseWeightedPCA", "Normal", "RegionSums",
+    "SimplexFit", "SimplexModel", "SpectrumModel", "Study", "apply_models", "decompose", "encode_all",
+    "find_anomalies", "fit_dense", "fit_simplex", "learn_normal", "model_from_arrays", "model_to_arrays",
+    "n_columns", "study_spectra", "sum_regions",
 ]  # fmt: skip

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _PULLS = (20.0, 5.0, 1.25)  # counts per spectrum
 _SCORED_ELEMENTS = 1 << 21  # deviances per evaluation
 _SCORED_TO_CHOOSE = 1 << 23  # deviances per number of endmembers: these decide, so they are more
+_BATCH_ELEMENTS = 1 << 18  # values in a batch at most: the steps on many channels stay short
 _MOST_REGRESSED = 4096  # spectra from which the encoder's start is found
 _BRIEF = 10  # times fewer steps tell which start is best
 _REFIT_SHARE = 1 / 3  # of the chosen steps: the network goes on with all counts, it does not start anew
@@ -260,9 +261,10 @@ class _Training:
         self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: np.ndarray, pull: float
     ) -> SplitMixtures:
         floor = self._tensor(least_mean(self.study))
+        batch_size = min(self.config.batch_size, max(1, _BATCH_ELEMENTS // len(self.study.folds.mean)))
         return SplitMixtures(
             self._tensor(parts), targets, fractions, self.study.folds.variance, floor,
-            pull=pull, batch_size=self.config.batch_size,
+            pull=pull, batch_size=batch_size,
             generator=torch.Generator().manual_seed(self.seed),
         )  # fmt: skip
 

@@ -9,9 +9,11 @@ from hyperspy_specml.signals._axes import (
     same_channels,
 )
 from hyperspy_specml.signals._build import component_spectra, like, navigation_map, score_maps, stamp
+from hyperspy_specml.signals._lines import Line, line_width, spectral_lines
 from hyperspy_specml.signals._spectra import Spectra, spectra_of
 
 __all__ = [
+    "Line",
     "Spectra",
     "axis_spec",
     "channels_in",
@@ -20,9 +22,11 @@ __all__ = [
     "energy_axis",
     "in_words",
     "like",
+    "line_width",
     "navigation_map",
     "same_channels",
     "score_maps",
     "spectra_of",
+    "spectral_lines",
     "stamp",
 ]

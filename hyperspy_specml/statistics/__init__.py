@@ -49,15 +49,15 @@ from hyperspy_specml.statistics._survey import (
     expand_channels,
     survey_spectra,
 )
-from hyperspy_specml.statistics._thinning import split_gaussian, thin_counts
+from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts
 
 __all__ = [
     "CHOOSE", "EMPTY", "MASKED", "NOISE_NAMES", "NOT_FINITE", "N_PARTS", "REPORT", "SATURATED", "STATE_NAMES",
     "TRAIN", "USED", "Folds", "Moments", "NoiseEstimate", "NoiseModel", "PairedScore",
     "PoissonGaussianNoise", "PoissonNoise", "PrincipalAxes", "RankCurve", "Resampling", "Survey",
     "bi_cross_validation", "canonical_signs", "channel_weights", "choose_pixels", "choose_rank",
-    "estimate_noise", "expand_channels", "fold_correlation", "gaussian_noise", "holds_out", "make_folds",
-    "moments_of", "n_compressed", "noise_edge", "noise_from_dict", "normal", "paired", "plan_resampling",
-    "principal_axes", "project_along", "rank_curve", "split_gaussian", "survey_spectra", "thin_counts",
-    "uniform",
+    "correlation_kernel", "estimate_noise", "expand_channels", "fold_correlation", "gaussian_noise",
+    "holds_out", "make_folds", "moments_of", "n_compressed", "noise_edge", "noise_from_dict", "normal",
+    "paired", "plan_resampling", "principal_axes", "project_along", "rank_curve", "split_gaussian",
+    "survey_spectra", "thin_counts", "uniform",
 ]  # fmt: skip

@@ -1,0 +1,65 @@
+"""What a region's residual may be: its energy, and the elements whose lines fit it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.ndimage
+import scipy.optimize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SIGMAS = np.sqrt(8 * np.log(2))  # line width over standard deviation
+
+
+def peak_channel(residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray, window: slice) -> int:
+    """Return the channel in a window at which a residual, summed over the line shape, is strongest.
+
+    Parameters
+    ----------
+    residual, variance
+        (E,) sums over the pixels of a region.
+    line_width
+        (E,) in channels.
+    window
+        Where to look.
+    """
+    sigma = float(np.mean(line_width[window])) / _SIGMAS
+    signal = scipy.ndimage.gaussian_filter1d(residual.astype(np.float64), sigma)
+    noise = scipy.ndimage.gaussian_filter1d(variance.astype(np.float64), sigma)
+    strength = np.abs(signal[window]) / np.sqrt(np.maximum(noise[window], 1e-300))
+    return window.start + int(np.argmax(strength))
+
+
+def line_evidence(
+    residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray,
+    families: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+) -> dict[str, float]:  # fmt: skip
+    """Return by how much each element's lines, fitted with positive amplitudes, lower the chi-squared.
+
+    Parameters
+    ----------
+    residual, variance
+        (E,) sums over the pixels of a region.
+    line_width
+        (E,) in channels.
+    families
+        For each element its families of lines: (channel, weight) of each line, fixed within a family.
+    """
+    weights = 1 / np.sqrt(np.maximum(variance, 1e-12))
+    channels = np.arange(len(residual))
+    target = residual * weights
+    evidence = {}
+    for element, groups in families.items():
+        shapes = []
+        for group in groups:
+            shape = np.zeros(len(residual))
+            for channel, weight in group:
+                sigma = line_width[int(np.clip(round(channel), 0, len(residual) - 1))] / _SIGMAS
+                shape += weight / sigma * np.exp(-0.5 * ((channels - channel) / sigma) ** 2)
+            shapes.append(shape * weights)
+        _, distance = scipy.optimize.nnls(np.stack(shapes, axis=1), target)
+        evidence[element] = float(target @ target - distance**2)
+    return evidence

@@ -1,0 +1,95 @@
+"""From p-values of pixels to regions with a controlled false discovery rate.
+
+A strong anomaly makes many pixels significant, and they are one discovery. So peaks are counted, not pixels.
+
+References
+----------
+Y. Benjamini, Y. Hochberg, J. R. Stat. Soc. B 57 (1995) 289;
+A. Schwartzman, Y. Gavrilov, R. J. Adler, Ann. Statist. 39 (2011) 3290 (testing of peaks).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.ndimage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hyperspy_specml.analysis._null import NullFit
+
+_STRONG = 0.01  # p below which peaks of maps without anomalies are counted
+_EXTENT = 0.6  # of the strongest neighbour: outside a region windows that reach into it are weaker
+
+
+def peaks(strength: np.ndarray, reach: int) -> np.ndarray:
+    """Return bool: the pixel is the strongest within a square of `reach` pixels, the first of equal ones."""
+    strength = np.nan_to_num(strength, nan=-np.inf)
+    top = (strength == scipy.ndimage.maximum_filter(strength, reach, mode="nearest")) & np.isfinite(strength)
+    labels, _ = scipy.ndimage.label(top, np.ones((3,) * strength.ndim))
+    first = np.zeros(strength.size, bool)
+    flat = labels.reshape(-1)
+    inside = np.flatnonzero(flat)
+    first[inside[np.unique(flat[inside], return_index=True)[1]]] = True
+    return first.reshape(strength.shape)
+
+
+def peaks_per_pixel(null: NullFit, tables: Sequence[np.ndarray], reach: int) -> float:
+    """Return how many peaks each pixel with a strong maximum stands for, on maps without anomalies.
+
+    Parameters
+    ----------
+    null
+        Fitted to the same maps.
+    tables
+        (*box, 4 ...) scans of them: maximum in the first column, expected counts in the fourth.
+    reach
+        Of a peak, see `peaks`.
+    """
+    n_pixels = n_peaks = 0
+    for table in tables:
+        log_p = null.log_p(np.abs(np.nan_to_num(table[..., 0])), np.nan_to_num(table[..., 3]))
+        strong = log_p < np.log(_STRONG)
+        n_pixels += int(strong.sum())
+        n_peaks += int((strong & peaks(-log_p, reach)).sum())
+    return min(1.0, (n_peaks + 1) / (n_pixels + 1))
+
+
+def significant(log_p: np.ndarray, *, fdr: float, per_pixel: float, reach: int) -> float:
+    """Return the logarithm of the largest p-value that keeps the false discovery rate; -inf for none.
+
+    Parameters
+    ----------
+    log_p
+        Map of p-values, NaN where a pixel is not used.
+    fdr
+        Wanted share of false regions among all.
+    per_pixel
+        Peaks per significant pixel without anomalies.
+    reach
+        Of a peak.
+    """
+    at = np.sort(log_p[peaks(-log_p, reach)])
+    n_tests = np.isfinite(log_p).sum() * per_pixel  # so many peaks have p < x with probability x each
+    good = np.flatnonzero(at + np.log(max(n_tests, 1)) <= np.log(fdr * np.arange(1, len(at) + 1)))
+    return float(np.log(fdr * (good[-1] + 1) / max(n_tests, 1))) if len(good) else -np.inf
+
+
+def label_regions(strength: np.ndarray, threshold: float, reach: int) -> tuple[np.ndarray, int]:
+    """Label the regions of pixels that are beyond a threshold.
+
+    Parameters
+    ----------
+    strength
+        Map, NaN where a pixel is not used.
+    threshold
+        Every region has a pixel at or above it.
+    reach
+        Pixels over which windows blur a region.
+    """
+    strength = np.nan_to_num(strength, nan=-np.inf)
+    top = scipy.ndimage.maximum_filter(strength, reach, mode="nearest")
+    inside = (strength >= threshold) & (strength >= _EXTENT * top)
+    return scipy.ndimage.label(inside, np.ones((3,) * strength.ndim))

@@ -1,0 +1,243 @@
+"""Scan the residual of a model of the normal: sums over windows of energy and space, as z values.
+
+A rare phase of a few pixels changes a few neighbouring channels by a few counts. No channel of no pixel
+shows it, but the sum over the detector's line shape and some neighbours does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.ndimage
+
+if TYPE_CHECKING:
+    from hyperspy_specml.analysis._windows import Windows
+    from hyperspy_specml.statistics import NoiseModel
+
+_GROUP_VALUES = 1 << 18  # window sums worked on at a time: they stay in the cache
+_TINY = np.float32(1e-6)  # counts: no mean is smaller
+_NOTHING = np.float32(1e-30)  # variance where nothing was measured
+_LEAST_KEPT = 0.1  # of a window's noise left by the projection; less tells nothing
+_MOST_COUNTS = 1e4  # of the Poisson variable that stands for a window: beyond, it is a normal one
+
+
+@dataclass(frozen=True)
+class ScanModel:
+    """What is normal, as the scan needs it. D coefficients, E channels in use.
+
+    Attributes
+    ----------
+    spectra
+        (D, E): the expected spectrum of a pixel is its coefficients times these, plus `offset`.
+    offset
+        (E,) spectrum of a pixel whose coefficients are 0.
+    noise
+        Noise model of one pixel.
+    n_spectra
+        Spectra that it was learnt from: a rate below one count in all of them is not known.
+    projector
+        (E, D) linear map from spectra to coefficients: how far noise reaches the prediction. None where the
+        coefficients are without noise.
+    """
+
+    spectra: np.ndarray
+    offset: np.ndarray
+    noise: NoiseModel
+    n_spectra: int
+    projector: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Strongest:
+    """The strongest window of every pixel.
+
+    Attributes
+    ----------
+    z
+        Signed: negative for a deficit of counts.
+    window, size
+        Index of the window of energy and of the square of pixels.
+    """
+
+    z: np.ndarray
+    window: np.ndarray
+    size: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Windows, ready for a model.
+
+    Attributes
+    ----------
+    model
+        The normal.
+    windows
+        Of energy.
+    halves
+        Half sizes of the squares of pixels: 0 is the pixel itself, 1 is 3 x 3 ...
+    misfit
+        (J,) error of the model in each window, relative to what it expects; None for none.
+    """
+
+    model: ScanModel
+    windows: Windows
+    halves: tuple[int, ...] = (0, 1, 2)
+    misfit: np.ndarray | None = None
+    _sums: np.ndarray = field(init=False, repr=False)
+    _variances: np.ndarray = field(init=False, repr=False)
+    _gain: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Sum what does not depend on the pixel over the windows once."""
+        sums, variances, gain = window_moments(self.model, self.windows)
+        object.__setattr__(self, "_sums", sums.astype(np.float32))
+        object.__setattr__(self, "_variances", variances.astype(np.float32))
+        object.__setattr__(self, "_gain", gain.astype(np.float32))
+
+    @property
+    def halo(self) -> int:
+        """Pixels that a block needs around it."""
+        return max(self.halves)
+
+    def strongest(self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray) -> Strongest:
+        """Return the strongest window of every pixel.
+
+        Parameters
+        ----------
+        values
+            (*navigation, E) spectra, 0 where a pixel is not used.
+        coefficients
+            (*navigation, D), 0 where a pixel is not used.
+        used
+            (*navigation,) bool.
+        """
+        shape = used.shape
+        design = np.concatenate([coefficients, used[..., None]], axis=-1, dtype=np.float32)
+        designs = [spatial_sums(design, half) for half in self.halves]
+        best = np.zeros(shape, np.float32)
+        window, size = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
+        for group in self.windows.groups(max(1, _GROUP_VALUES // max(1, used.size))):
+            counts = self.windows.sums(values, group).astype(np.float32)
+            for i, half in enumerate(self.halves):
+                found = self.score(spatial_sums(counts, half), designs[i], group)
+                at = np.abs(found).argmax(axis=-1)
+                value = np.take_along_axis(found, at[..., None], axis=-1)[..., 0]
+                better = np.abs(value) > np.abs(best)
+                best[better] = value[better]
+                window[better] = at[better] + group.start
+                size[better] = i
+        return Strongest(np.sign(best) * np.sqrt(np.abs(best)), window, size)
+
+    def expected_counts(self, coefficients: np.ndarray, used: np.ndarray) -> np.ndarray:
+        """Return (*navigation,) counts expected in the largest square about each pixel."""
+        dose = coefficients @ self.model.spectra.sum(axis=1).astype(np.float32)
+        dose = (dose + np.float32(self.model.offset.sum()) * used)[..., None]
+        return spatial_sums(dose, self.halo)[..., 0]
+
+    def score(self, counts: np.ndarray, design: np.ndarray, group: slice) -> np.ndarray:
+        """Return signed squares of z of sums (..., n) over the windows of a group.
+
+        The difference to a prediction that has noise of its own is no Poisson variable. It is scored as the
+        one, shifted and scaled, that has its variance and its skewness.
+        """
+        gain = self._gain[group]
+        positive, variance = self.moments(design, group)
+        own = gain * positive
+        if self.misfit is not None:
+            variance = variance + (self.misfit[group] * positive) ** 2
+        # Noise of the prediction is symmetric. A prediction that takes counts along leaves less skewed ones,
+        # which may fall farther below it than counts can; an excess is not trusted more for that.
+        ratio = own / variance
+        taken = np.where(counts < positive, np.maximum(ratio, 1), np.float32(1))
+        unit = gain * np.minimum(ratio, 1 / (taken * taken))
+        np.maximum(unit, np.sqrt(variance * np.float32(1 / _MOST_COUNTS)), out=unit)
+        mean = variance / (unit * unit)
+        return signed_deviance(np.maximum(mean + (counts - positive) / unit, 0), mean)
+
+    def moments(self, design: np.ndarray, group: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean of the sums over windows, and variance of their difference to the prediction."""
+        gain = self._gain[group]
+        expected = design @ self._sums[:, group]
+        extra = design @ self._variances[:, group]  # variance beyond that of counts with this mean
+        # A mean is not negative, though its prediction may be: the smaller, the more precise it is.
+        spread = np.maximum(extra, 0)
+        positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
+        np.maximum(positive, _TINY * gain, out=positive)
+        own = gain * positive
+        return positive, np.maximum(np.maximum(own + extra, _LEAST_KEPT * own), _NOTHING)
+
+
+def window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a unit of each coefficient, and a pixel, add to mean and variance of each window.
+
+    Returns
+    -------
+    (D + 1, J) means, (D + 1, J) variances beyond gain times mean, and the (J,) gain
+    """
+    everything = slice(0, len(windows))
+    rows = np.vstack([model.spectra, model.offset])
+    sums = windows.sums(rows, everything)
+    noise = model.noise
+    lags = np.arange(1, len(noise.correlation))
+    correlated = 1 + 2 * (
+        np.maximum(0, 1 - lags / np.maximum(windows.widths, 1)[:, None]) * np.array(noise.correlation)[1:]
+    ).sum(axis=1)
+    constant = float(noise.variance(np.zeros(1))[0])
+    slope = gain_of(noise)
+    sums[-1] += slope / max(1, model.n_spectra)
+    extra = np.zeros_like(sums)
+    extra[-1] = constant * (windows.stops - windows.starts) * correlated
+    if model.projector is not None:
+        extra += projection_variance(model, windows, slope * rows, constant)
+    return sums, extra, slope * correlated
+
+
+def projection_variance(
+    model: ScanModel, windows: Windows, variances: np.ndarray, constant: float
+) -> np.ndarray:
+    """Return what projecting noise of these (D + 1, E) variances adds to the variance of window residuals."""
+    everything = slice(0, len(windows))
+    projector = model.projector
+    assert projector is not None
+    along = windows.sums(model.spectra, everything)  # (D, J): what a coefficient puts into a window
+    extra = np.empty((len(variances), len(windows)))
+    for row, variance in enumerate(variances):
+        if row == len(variances) - 1:
+            variance = variance + constant
+        weighted = projector * variance[:, None]
+        cross = windows.sums(weighted.T, everything)  # (D, J)
+        extra[row] = np.einsum("dj,de,ej->j", along, projector.T @ weighted, along)
+        extra[row] -= 2 * np.einsum("dj,dj->j", along, cross)
+    return extra
+
+
+def gain_of(noise: NoiseModel) -> float:
+    """Return by how much the variance grows with the mean."""
+    return float(getattr(noise, "gain", 1.0))
+
+
+def signed_deviance(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the Poisson deviance of counts, with the sign of their excess.
+
+    Its root is close to the normal deviate of the mid-p value, also where few counts are expected.
+    """
+    ratio = counts / expected
+    np.maximum(ratio, np.float32(1e-30), out=ratio)
+    deviance = np.log(ratio, out=ratio)
+    deviance *= counts
+    excess = counts - expected
+    deviance -= excess
+    np.maximum(deviance, 0, out=deviance)
+    deviance *= 2
+    return np.copysign(deviance, excess, out=deviance)
+
+
+def spatial_sums(values: np.ndarray, half: int) -> np.ndarray:
+    """Return sums of (*navigation, n) values over squares of 2 half + 1 pixels; outside is 0."""
+    for axis in range(values.ndim - 1 if half else 0):
+        width = 2 * half + 1
+        values = scipy.ndimage.uniform_filter1d(values, width, axis=axis, mode="constant") * np.float32(width)
+    return values

@@ -1,0 +1,298 @@
+"""Find what a model of the normal does not explain: learn, scan, calibrate."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml.analysis import (
+    NullFit,
+    Scan,
+    SpikeFinder,
+    Windows,
+    energy_windows,
+    equivalent_z,
+    estimate_line_width,
+)
+from hyperspy_specml.estimators._calibrate import calibrate, scan_rows
+from hyperspy_specml.estimators._normal import Normal, learn_normal, patch_side
+from hyperspy_specml.estimators._study import _check_enough
+from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.statistics import (
+    EMPTY,
+    NOISE_NAMES,
+    NOT_FINITE,
+    USED,
+    Survey,
+    estimate_noise,
+    survey_spectra,
+)
+from hyperspy_specml.streaming import map_with_halo, patch_sums
+
+if TYPE_CHECKING:
+    from hyperspy_specml.streaming import SpectrumStream
+    from hyperspy_specml.train.config import TrainConfig
+
+STATISTICS = ("scan", "squared_error", "deviance", "rx")
+WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
+HALVES = (0, 1, 2)  # half sizes of the squares of pixels
+
+
+@dataclass(frozen=True)
+class Anomalies:
+    """A scanned map, as arrays over its n pixels; E channels in use.
+
+    Attributes
+    ----------
+    z
+        (n,) scan maximum, negative for a deficit of counts; NaN where a pixel is not used.
+    log_p, score
+        (n,) logarithm of the p-value, corrected for all windows searched, and the normal deviate of it. Of
+        other statistics than the scan the score is the plain value, and p is NaN.
+    window, half
+        (n,) index of the strongest window of energy, and half the size of the square of pixels.
+    coefficients
+        (n, D) of the model of the normal.
+    spikes
+        (m, 4) pixel, channel (of the whole axis), value and prediction.
+    channels, line_width
+        (whole axis,) bool channels in use, and the width of a line there in channels.
+    windows, normal, survey, statistic
+        What it was made with.
+    null, peaks_per_pixel
+        Distribution of maxima without anomalies, and how many separate peaks a strong pixel stands for.
+    seconds
+        Time of each stage.
+    """
+
+    z: np.ndarray = field(repr=False)
+    log_p: np.ndarray = field(repr=False)
+    score: np.ndarray = field(repr=False)
+    window: np.ndarray = field(repr=False)
+    half: np.ndarray = field(repr=False)
+    coefficients: np.ndarray = field(repr=False)
+    spikes: np.ndarray = field(repr=False)
+    channels: np.ndarray = field(repr=False)
+    line_width: np.ndarray = field(repr=False)
+    windows: Windows = field(repr=False)
+    normal: Normal
+    survey: Survey = field(repr=False)
+    statistic: str
+    null: NullFit | None
+    peaks_per_pixel: float
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def find_anomalies(
+    stream: SpectrumStream,
+    line_width: np.ndarray | None,
+    *,
+    statistic: str = "scan",
+    normal: Normal | None = None,
+    n_components: int | None = None,
+    noise: str = "auto",
+    masks: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    config: TrainConfig,
+    seed: int = 0,
+) -> Anomalies:
+    """Scan a map for what is not normal in it.
+
+    Parameters
+    ----------
+    stream
+        The spectra; read three times.
+    line_width
+        (whole axis,) full width at half maximum of a line, in channels; None estimates one width.
+    statistic
+        "scan", or per pixel "squared_error", "deviance" or "rx" (not calibrated).
+    normal
+        Learnt elsewhere, on the channels that the signal mask leaves; by default learnt from the map.
+    n_components
+        Of the model of the normal; None chooses by held-out score.
+    noise, masks, config, seed
+        As in `decompose`.
+
+    Raises
+    ------
+    OptionError
+        Unknown statistic or noise.
+    TooFewSpectraError, NegativeCountsError, NotCountsError
+        See `study_spectra`.
+    """
+    if statistic not in STATISTICS:
+        raise OptionError.unknown("statistic", statistic, STATISTICS)
+    if noise not in NOISE_NAMES:
+        raise OptionError.unknown("noise", noise, NOISE_NAMES)
+    start = time.perf_counter()
+    survey = survey_spectra(
+        stream, navigation_mask=masks[0], signal_mask=masks[1], seed=seed, kernel=config.kernel
+    )
+    channels = survey.channels
+    if normal is not None:  # a channel that is dead here was not dead there
+        channels = np.ones(stream.n_channels, bool) if masks[1] is None else ~masks[1]
+    _check(survey, channels, n_components or 1)
+    model = (
+        normal.noise if normal else estimate_noise(survey.sample, noise=noise, minimum=survey.minimum).model
+    )
+    if line_width is None:
+        mean = survey.moments.mean
+        line_width = np.full(stream.n_channels, estimate_line_width(mean, model.variance(mean)))
+    windows = energy_windows(line_width, channels, factors=WIDTHS)
+    used = survey.pixel_state == USED
+    if normal is None:
+        side = patch_side(stream.navigation_shape, int(channels.sum()))
+        sums, counts = patch_sums(stream, used, channels, side=side, label="Sum patches")
+        normal = learn_normal(sums, counts, model, windows, side=side, n_components=n_components, seed=seed)
+        del sums
+    begun = {"normal": time.perf_counter() - start}
+    known = _Known(stream, survey, used, channels, line_width, windows, normal)
+    if statistic != "scan":
+        return _score_pixels(known, statistic, begun)
+    return _scan_map(known, begun, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a scan starts from."""
+
+    stream: SpectrumStream
+    survey: Survey
+    used: np.ndarray
+    channels: np.ndarray
+    line_width: np.ndarray
+    windows: Windows
+    normal: Normal
+
+    def anomalies(self, **found: Any) -> Anomalies:
+        """Return the result with these arrays; what is not given does not exist for the statistic."""
+        nothing = np.full(self.stream.n_pixels, np.nan, np.float32)
+        zeros = np.zeros(self.stream.n_pixels, int)
+        missing = {
+            "z": nothing, "log_p": nothing, "window": zeros, "half": zeros, "spikes": np.empty((0, 4)),
+            "null": None, "peaks_per_pixel": 1.0,
+        }  # fmt: skip
+        return Anomalies(
+            **missing | found, channels=self.channels, line_width=self.line_width, windows=self.windows,
+            normal=self.normal, survey=self.survey,
+        )  # fmt: skip
+
+
+def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomalies:
+    start = time.perf_counter()
+    stream, normal, used, channels = known.stream, known.normal, known.used, known.channels
+    scan = Scan(normal.scan_model(), known.windows, HALVES, normal.misfit)
+    finder = SpikeFinder(scan.model, known.line_width[channels], int(used.sum()) * int(channels.sum()))
+    parts = map_with_halo(
+        stream, _ScanBlock(scan, normal, finder, channels, used), halo=scan.halo, label="Scan"
+    )
+    table = np.full((stream.n_pixels, 4 + len(scan.model.spectra)), np.nan, np.float32)
+    for pixels, (values, _) in parts:
+        table[pixels] = values
+    spikes = np.concatenate([spikes for _, (_, spikes) in parts])
+    scanned = time.perf_counter()
+    z, window, size, dose = table[:, :4].T
+    # What is drawn has no misfit.
+    null, peaks = calibrate(
+        replace(scan, misfit=None), normal, table[:, 4:], used, stream.navigation_shape, seed=seed
+    )
+    maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
+    shape = stream.navigation_shape
+    null = null.adapted_to(
+        maxima.reshape(shape), dose.reshape(shape), used.reshape(shape), reach=2 * scan.halo + 1
+    )
+    log_p = np.where(used, null.log_p(maxima, dose), np.nan)
+    log_p[known.survey.pixel_state == EMPTY] = 0.0
+    seconds = seconds | {"scan": scanned - start, "null": time.perf_counter() - scanned}
+    return known.anomalies(
+        z=z, log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
+        window=np.nan_to_num(window).astype(int), half=np.array(HALVES)[np.nan_to_num(size).astype(int)],
+        coefficients=table[:, 4:], spikes=spikes[np.lexsort(spikes.T[1::-1])], statistic="scan",
+        null=null, peaks_per_pixel=peaks, seconds=seconds,
+    )  # fmt: skip
+
+
+def _score_pixels(known: _Known, statistic: str, seconds: dict[str, float]) -> Anomalies:
+    """Score every pixel by itself, as the literature does."""
+    start = time.perf_counter()
+    normal = known.normal
+    block = _PixelBlock(normal, known.channels, known.survey.moments.mean.mean(), statistic)
+    n_columns = 1 + normal.model.axes.n_axes
+    table = known.stream.map_rows(block, n_columns=n_columns, label="Score")
+    table[~known.used] = np.nan
+    score, coefficients = table[:, 0].astype(np.float64), table[:, 1:]
+    if statistic == "rx":
+        centred = coefficients - coefficients[known.used].mean(axis=0)
+        inverse = np.linalg.pinv(np.atleast_2d(np.cov(centred[known.used].T)), hermitian=True)
+        score = np.einsum("ij,jk,ik->i", centred, inverse, centred)
+    seconds = seconds | {"score": time.perf_counter() - start}
+    return known.anomalies(score=score, coefficients=coefficients, statistic=statistic, seconds=seconds)
+
+
+@dataclass(frozen=True)
+class _PixelBlock:
+    """The block function of the literature's statistics: the value, then the coefficients."""
+
+    normal: Normal
+    channels: np.ndarray
+    level: float
+    statistic: str
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        rows = rows[:, self.channels].astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may not be finite
+            coefficients = self.normal.coefficients(rows)
+            expected = self.normal.model.axes.spectra(coefficients)
+            noise = self.normal.noise
+            if self.statistic == "deviance":
+                expected = np.maximum(expected, np.float32(1e-3 * max(self.level, 1e-30)))
+                value = noise.deviance(rows, expected, np.maximum(noise.variance(expected), 1e-30))
+            else:
+                value = ((rows - expected) ** 2).sum(axis=1, dtype=np.float64)
+        return np.column_stack([value, coefficients])
+
+
+def _check(survey: Survey, channels: np.ndarray, n_needed: int) -> None:
+    _check_enough(survey, n_needed)
+    if (survey.channel_state[channels] == NOT_FINITE).any():
+        raise TooFewSpectraError(
+            "anomaly_map(model=...): no spectrum can be used, as channels of the model are not finite. Train "
+            "without such channels, signal_mask=..., or mend them."
+        )
+
+
+@dataclass(frozen=True)
+class _ScanBlock:
+    """The block function of the scan: an object, so that it travels to other processes."""
+
+    scan: Scan
+    normal: Normal
+    finder: SpikeFinder
+    channels: np.ndarray
+    used: np.ndarray
+
+    def __call__(
+        self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        used = self.used[pixels]
+        values = values if self.channels.all() else values[..., self.channels]
+        rows = values[used].astype(np.float32)
+        coefficients = self.normal.coefficients(rows)
+        row, channel, expected = self.finder.find(rows, coefficients)
+        spikes = (
+            np.stack(
+                [pixels[used][row], np.flatnonzero(self.channels)[channel], rows[row, channel], expected],
+                axis=1,
+            )
+            if len(row)
+            else np.empty((0, 4))
+        )
+        if len(row):  # the scan must not see them, nor the model take part of them
+            rows[row, channel] = expected
+            coefficients[row] = self.normal.coefficients(rows[row])
+        table = scan_rows(self.scan, rows, coefficients, used)
+        mine = np.zeros(used.shape, bool)
+        mine[inner] = True
+        return table[inner].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]

@@ -1,0 +1,131 @@
+"""Lines and edges of the elements in a signal's own energy axis, from exspy's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pint
+
+from hyperspy_specml.signals._axes import energy_axis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hyperspy.axes import BaseDataAxis
+    from hyperspy.misc.utils import DictionaryTreeBrowser
+    from hyperspy.signal import BaseSignal
+
+_MN_KA = 5898.7  # eV, where detectors are specified
+_FANO = 2.5  # eV: the variance of a line grows by this per eV (times 8 ln 2 and the Fano factor)
+_NARROWEST = 30.0  # eV
+_USUAL_RESOLUTION = 130.0  # eV
+
+
+@dataclass(frozen=True)
+class Line:
+    """An X-ray line or an ionisation edge.
+
+    Attributes
+    ----------
+    element, name
+        Such as "Nb" and "La".
+    energy
+        In units of the signal's energy axis.
+    weight
+        Intensity within its family; of edges 1 for major and 0.5 for minor ones.
+    edge
+        Whether it is an edge.
+    """
+
+    element: str
+    name: str
+    energy: float
+    weight: float
+    edge: bool = False
+
+    @property
+    def family(self) -> str:
+        """Lines of one family keep their ratio: K, L, M."""
+        return self.name[:1]
+
+
+def line_width(signal: BaseSignal) -> np.ndarray | None:
+    """Return the (E,) full width at half maximum of an X-ray line in channels, from the metadata.
+
+    None where the signal is not EDS or its axis is not an energy: then the width has to be estimated.
+
+    Parameters
+    ----------
+    signal
+        Its metadata hold the resolution at Mn Ka, or 130 eV is taken.
+    """
+    axis = energy_axis(signal)
+    scale = _electronvolts(axis)
+    if not _is(signal, "EDS") or scale is None:
+        return None
+    found = signal.metadata.get_item("energy_resolution_MnKa", _USUAL_RESOLUTION, full_path=False)
+    resolution = float(found or _USUAL_RESOLUTION)  # some files hold 0
+    energy = axis.axis * scale
+    squares = resolution**2 + _FANO * (energy - _MN_KA)
+    return np.sqrt(np.maximum(squares, _NARROWEST**2)) / np.abs(np.gradient(energy))
+
+
+def spectral_lines(signal: BaseSignal) -> tuple[Line, ...]:
+    """Return the lines (EDS) or edges (EELS) of all elements on the energy axis; none for other signals.
+
+    Parameters
+    ----------
+    signal
+        Gives type, axis and beam energy.
+    """
+    axis = energy_axis(signal)
+    scale = _electronvolts(axis)
+    if scale is None:
+        return ()
+    lines: Iterator[Line] = iter(())
+    if _is(signal, "EDS"):
+        beam = signal.metadata.get_item("beam_energy", None, full_path=False)
+        lines = _xray_lines(scale, 1e3 * float(beam) if beam else np.inf)
+    elif _is(signal, "EELS"):
+        lines = _edges(scale)
+    first, last = axis.axis.min(), axis.axis.max()
+    return tuple(line for line in lines if first <= line.energy <= last)
+
+
+def _xray_lines(scale: float, beam: float) -> Iterator[Line]:
+    from exspy.material import elements
+
+    for element in elements.keys():
+        for name, line in _table(elements, f"{element}.Atomic_properties.Xray_lines").items():
+            energy = 1e3 * line["energy (keV)"]
+            if energy < beam:
+                yield Line(element, name, energy / scale, float(line["weight"]))
+
+
+def _edges(scale: float) -> Iterator[Line]:
+    from exspy.material import elements
+
+    for element in elements.keys():
+        for name, edge in _table(elements, f"{element}.Atomic_properties.Binding_energies").items():
+            weight = 1.0 if edge["relevance"] == "Major" else 0.5
+            yield Line(element, name, edge["onset_energy (eV)"] / scale, weight, edge=True)
+
+
+def _table(elements: DictionaryTreeBrowser, path: str) -> dict[str, dict[str, Any]]:
+    found = elements.get_item(path, None)
+    return {} if found is None else found.as_dictionary()
+
+
+def _is(signal: BaseSignal, kind: str) -> bool:
+    return str(signal.metadata.get_item("Signal.signal_type", "")).startswith(kind)
+
+
+def _electronvolts(axis: BaseDataAxis) -> float | None:
+    """Return how many eV the unit of an axis is; None where it is not an energy."""
+    registry = pint.get_application_registry()
+    try:
+        return float(registry.Quantity(1.0, str(axis.units)).to("eV").magnitude)
+    except Exception:  # pint raises many unrelated kinds for texts that are no units
+        return None

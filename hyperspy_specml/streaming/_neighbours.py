@@ -1,0 +1,157 @@
+"""Passes that need neighbouring pixels: blocks with a halo, and sums over patches of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from hyperspy_specml.streaming._blocks import Block
+from hyperspy_specml.streaming._passes import _run_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hyperspy_specml.streaming._passes import SpectrumStream
+
+
+def map_with_halo(
+    stream: SpectrumStream, function: Callable[..., Any], *, halo: int, label: str
+) -> list[tuple[np.ndarray, Any]]:
+    r"""Call a function on every block of a map together with the pixels around it.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    function
+        Called as ``function(values, pixels, inner)``: the (\*grown, E) spectra of a block with its halo,
+        their (\*grown,) flat indices, and the slices of the block itself in them.
+    halo
+        Pixels around each block; fewer at the borders of the map.
+    label
+        Text of the progress bar.
+
+    Returns
+    -------
+    for each block the flat indices of its pixels, and what the function returned
+    """
+    import dask
+
+    shape = stream.navigation_shape
+    task = dask.delayed(_run_block, pure=False)
+    function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
+    bind = dask.delayed(_Shaped, pure=False)
+    parts = []
+    for block in stream.blocks:
+        grown = tuple(
+            slice(max(0, s.start - halo), min(n, s.stop + halo))
+            for s, n in zip(block.region, shape, strict=True)
+        )
+        inner = tuple(
+            slice(s.start - g.start, s.stop - g.start) for s, g in zip(block.region, grown, strict=True)
+        )
+        sizes = tuple(g.stop - g.start for g in grown)
+        around = Block(grown)
+        parts.append(task(stream._read(around), around.pixels(shape), bind(function, sizes, inner)))
+    found = stream._compute(parts, label)
+    return [(block.pixels(shape), part) for block, part in zip(stream.blocks, found, strict=True)]
+
+
+def map_boxes(
+    stream: SpectrumStream, blocks: Sequence[Block], function: Callable[..., Any], *, label: str
+) -> list[Any]:
+    """Call ``function(rows, pixels)`` on boxes of the map that may overlap, and read nothing else.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    blocks
+        The boxes.
+    function
+        Called with the (n, E) spectra and their flat indices.
+    label
+        Text of the progress bar.
+    """
+    import dask
+
+    shape = stream.navigation_shape
+    task = dask.delayed(_run_block, pure=False)
+    function = dask.delayed(function, pure=False, traverse=False)
+    parts = [task(stream._read(block), block.pixels(shape), function) for block in blocks]
+    return list(stream._compute(parts, label)) if parts else []
+
+
+def patch_sums(
+    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, *, side: int, label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Sum the spectra of square patches of pixels, in one pass.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    used
+        (n_pixels,) bool; others do not count.
+    channels
+        (E,) bool, the channels to keep.
+    side
+        Pixels along each side of a patch.
+    label
+        Text of the progress bar.
+
+    Returns
+    -------
+    (\*patches, E kept) float32 sums, and the (\*patches,) number of pixels in each
+    """
+    shape = stream.navigation_shape
+    grid = tuple(-(-n // side) for n in shape)
+    parts = stream.fold(_SumPatches(shape, grid, side, used, channels), _join, label=label)
+    sums = np.zeros((int(np.prod(grid)), int(channels.sum())), np.float32)
+    counts = np.zeros(len(sums), np.int64)
+    for patches, part, n in parts:
+        sums[patches] += part
+        counts[patches] += n
+    return sums.reshape(*grid, -1), counts.reshape(grid)
+
+
+@dataclass(frozen=True)
+class _Shaped:
+    """Gives the rows of a block their place in the map back."""
+
+    function: Callable[..., Any]
+    sizes: tuple[int, ...]
+    inner: tuple[slice, ...]
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> Any:
+        return self.function(rows.reshape(*self.sizes, -1), pixels.reshape(self.sizes), self.inner)
+
+
+@dataclass(frozen=True)
+class _SumPatches:
+    """The block function of `patch_sums`: an object, so that it travels to other processes."""
+
+    shape: tuple[int, ...]
+    grid: tuple[int, ...]
+    side: int
+    used: np.ndarray
+    channels: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+        use = self.used[pixels]
+        rows = rows[:, self.channels] if not self.channels.all() else rows
+        rows = (rows if use.all() else rows[use]).astype(np.float32)
+        place = tuple(index // self.side for index in np.unravel_index(pixels[use], self.shape))
+        patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
+        ones = np.ones(len(member), np.float32)
+        chooser = scipy.sparse.csr_array(
+            (ones, (member, np.arange(len(member)))), (len(patches), len(member))
+        )
+        return [(patches, chooser @ rows, np.bincount(member, minlength=len(patches)))]
+
+
+def _join(a: list[Any], b: list[Any]) -> list[Any]:
+    return a + b

@@ -1,0 +1,144 @@
+"""The scan: window sums, their z values, spikes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from hyperspy_specml.analysis import (
+    Scan,
+    ScanModel,
+    SpikeFinder,
+    energy_windows,
+    signed_deviance,
+    spatial_sums,
+)
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+
+
+def flat_model(level: float, n_channels: int = 61, noise=None) -> ScanModel:
+    """Return a model whose only coefficient is the level, known without noise."""
+    return ScanModel(np.ones((1, n_channels)), np.zeros(n_channels), noise or PoissonNoise(), 10**6)
+
+
+def windows_of(n_channels: int = 61, width: float = 6.0, channels: np.ndarray | None = None):
+    use = np.ones(n_channels, bool) if channels is None else channels
+    return energy_windows(np.full(n_channels, width), use, factors=(1, 2))
+
+
+def test_window_sums_agree_with_plain_slices():
+    windows = windows_of()
+    values = np.random.default_rng(0).random((7, 5, 61))
+
+    sums = windows.sums(values, slice(3, 9))
+
+    for j, total in zip(range(3, 9), np.moveaxis(sums, -1, 0), strict=True):
+        np.testing.assert_allclose(total, values[..., windows.starts[j] : windows.stops[j]].sum(axis=-1))
+
+
+def test_windows_lie_where_channels_are_in_use():
+    channels = np.ones(61, bool)
+    channels[20:41] = False
+
+    windows = windows_of(channels=channels)
+
+    used = np.flatnonzero(channels)
+    for start, stop, centre, width in zip(
+        windows.starts, windows.stops, windows.centres, windows.widths, strict=True
+    ):
+        assert stop - start >= width / 2
+        assert (np.abs(used[start:stop] - centre) <= width / 2 + 1).all()
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.5, 4.0, 80.0])
+def test_the_signed_root_of_the_deviance_is_the_normal_deviate_of_the_mid_p_value(mean):
+    counts = np.arange(np.ceil(mean) + 1, mean + 8 * np.sqrt(mean) + 6)
+    law = scipy.stats.poisson(mean)
+    exact = scipy.stats.norm.isf(law.sf(counts) + 0.5 * law.pmf(counts))
+
+    z = np.sqrt(signed_deviance(counts.astype(np.float32), np.full(counts.shape, mean, np.float32)))
+
+    np.testing.assert_allclose(z, exact, atol=0.3)
+
+
+def test_spatial_sums_are_sums_over_squares_cut_off_at_the_border():
+    values = np.random.default_rng(0).random((7, 5, 3)).astype(np.float32)
+
+    sums = spatial_sums(values, 1)
+
+    np.testing.assert_allclose(sums[3, 2], values[2:5, 1:4].sum(axis=(0, 1)), rtol=1e-5)
+    np.testing.assert_allclose(sums[0, 4], values[:2, 3:].sum(axis=(0, 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("noise", [PoissonNoise(), PoissonGaussianNoise(3.0, 5.0, (1.0, 0.4))])
+def test_single_windows_are_standard_normal_without_anomalies(noise):
+    rng = np.random.default_rng(0)
+    mean = np.full((40, 30, 61), 9.0)
+    if noise.name == "poisson":
+        values = rng.poisson(mean).astype(np.float32)
+    else:
+        white = rng.standard_normal((40, 30, 63))
+        mixed = white[..., 1:-1] + 0.5 * (white[..., :-2] + white[..., 2:]) * 0.5
+        mixed /= mixed.std()
+        noise = PoissonGaussianNoise(3.0, 5.0, (1.0, 0.444, 0.056))  # of that filter
+        values = (mean + np.sqrt(noise.variance(mean)) * mixed).astype(np.float32)
+    windows = windows_of()
+    scan = Scan(flat_model(9.0, noise=noise), windows)
+    design = np.concatenate([np.full((40, 30, 1), 9.0), np.ones((40, 30, 1))], axis=2).astype(np.float32)
+
+    for half in (0, 1):
+        group = slice(0, len(windows))
+        counts = spatial_sums(windows.sums(values, group).astype(np.float32), half)
+        squares = scan.score(counts, spatial_sums(design, half), group)
+        z = np.sign(squares) * np.sqrt(np.abs(squares))
+
+        assert abs(z.mean()) < 0.15
+        assert z.std() == pytest.approx(1, abs=0.06)
+
+
+def test_the_noise_that_a_projection_takes_along_is_accounted_for():
+    rng = np.random.default_rng(0)
+    channel = np.arange(61)
+    spectra = np.stack([np.exp(-((channel - c) ** 2) / 18) + 0.01 for c in (15, 40)])
+    projector = np.linalg.pinv(spectra)  # (E, D)
+    weights = rng.uniform(2, 20, (3000, 2))
+    weights[:1500, 0] = 0  # a phase that is not there: its prediction is noise alone
+    rows = rng.poisson(weights @ spectra).astype(np.float32)
+    coefficients = (rows @ projector).astype(np.float32)
+    model = ScanModel(spectra, np.zeros(61), PoissonNoise(), 10**6, projector)
+    windows = windows_of()
+
+    found = Scan(model, windows, halves=(0,)).strongest(rows, coefficients, np.ones(3000, bool))
+
+    assert np.abs(found.z[:1500]).max() < 5.5
+    assert np.abs(found.z[1500:]).max() < 5.5
+
+
+def test_the_strongest_window_is_where_the_counts_were_planted():
+    rng = np.random.default_rng(0)
+    values = rng.poisson(2.0, (12, 9, 61)).astype(np.float32)
+    values[5:8, 3:6, 28:34] += rng.poisson(3.0, (3, 3, 6))
+    windows = windows_of()
+
+    found = Scan(flat_model(2.0), windows).strongest(
+        values, np.full((12, 9, 1), 2, np.float32), np.ones((12, 9), bool)
+    )
+
+    assert np.unravel_index(found.z.argmax(), (12, 9)) == (6, 4)
+    assert windows.centres[found.window[6, 4]] == pytest.approx(30.5, abs=2.5)
+    assert found.size[6, 4] == 1
+
+
+def test_a_spike_is_told_from_a_line_of_the_same_height():
+    rng = np.random.default_rng(0)
+    rows = rng.poisson(0.5, (50, 61)).astype(np.float32)
+    rows[7, 20] += 40
+    line = 40 * np.exp(-((np.arange(61) - 30) ** 2) / (2 * (6 / 2.355) ** 2))
+    rows[9] += np.rint(line).astype(np.float32)
+    finder = SpikeFinder(flat_model(0.5), np.full(61, 6.0), rows.size)
+
+    row, channel, expected = finder.find(rows, np.full((50, 1), 0.5, np.float32))
+
+    assert (row.tolist(), channel.tolist()) == ([7], [20])
+    np.testing.assert_allclose(expected, 0.5)

@@ -1,0 +1,245 @@
+"""``s.anomaly_map()`` keeps its contract."""
+
+from __future__ import annotations
+
+import dask.array as da
+import hyperspy.api as hs
+import numpy as np
+import pytest
+
+from hyperspy_specml.datasets import RarePhase, fe_cr_ni_map, fe_l_map
+from hyperspy_specml.exceptions import EnergyAxisMismatchError, NavigationRequiredError, OptionError
+
+SHAPE = (29, 37)
+
+
+def simulated(**options):
+    options = {"n_channels": 257, "dose": 400, "rare_phase": RarePhase(12, 0.6), "random_state": 2} | options
+    return fe_cr_ni_map(SHAPE, **options)
+
+
+def search(signal, **options):
+    return signal.anomaly_map(show_progressbar=False, **options)
+
+
+@pytest.fixture(scope="module")
+def rare():
+    return simulated()
+
+
+@pytest.fixture(scope="module")
+def found(rare):
+    return search(rare.signal)
+
+
+def test_the_planted_phase_is_found_and_named(rare, found):
+    assert len(found.regions) == 1
+    (region,) = found.regions
+    planted = rare.rare_mask.data
+    hit = np.zeros(SHAPE, bool)
+    for x, y in region.pixels:
+        hit[y, x] = True
+    assert (hit & planted).sum() >= 0.8 * planted.sum()
+    assert hit.sum() <= 2 * planted.sum()
+    assert region.direction == "excess"
+    assert region.excess > 0
+    assert region.p < 1e-6
+    assert "Nb" in [candidate.element for candidate in region.candidates[:3]]
+    assert region.energy == pytest.approx(2.166, abs=0.13)
+
+
+def test_maps_are_navigation_signals_with_the_axes_of_the_input(rare, found):
+    for signal in (found.score, found.p_value, found.detections, found.energy):
+        manager = signal.axes_manager
+        assert (manager.navigation_shape, manager.signal_dimension) == (SHAPE[::-1], 0)
+        assert [a.scale for a in manager.navigation_axes] == [2.0, 2.0]
+        assert not signal._lazy
+        assert signal.metadata.Specml.n_components >= 3
+    assert found.detections.data.dtype == bool
+    assert found.detections.data.sum() == found.regions[0].n_pixels
+
+
+def test_region_spectra_are_of_the_class_of_the_input(rare, found):
+    (region,) = found.regions
+    assert isinstance(found.spectra, type(rare.signal))
+    chosen = np.mean([rare.signal.data[y, x] for x, y in region.pixels], axis=0)
+    used = np.isfinite(found.spectra.data[0])
+    np.testing.assert_allclose(found.spectra.data[0][used], chosen[used], rtol=1e-6)
+    assert found.residuals.axes_manager.shape == (1, 257)
+
+
+def test_lazy_is_eager_whatever_the_chunks(rare, found, unchanged):
+    lazy = rare.signal._deepcopy_with_new_data(da.from_array(rare.signal.data, chunks=(8, 11, 100))).as_lazy()
+
+    again = search(unchanged(lazy))
+
+    np.testing.assert_allclose(again.score.data, found.score.data, rtol=1e-4, atol=1e-4)
+    assert [r.pixels for r in again.regions] == [r.pixels for r in found.regions]
+
+
+def test_the_file_is_read_at_most_four_times(rare, counted):
+    file = counted(rare.signal.data)
+    lazy = rare.signal._deepcopy_with_new_data(file.dask((8, 37, 257))).as_lazy()
+
+    search(lazy)
+
+    assert file.reads.mean() <= 4
+
+
+def test_repeated_with_the_same_seed_it_is_the_same(rare, found, unchanged):
+    again = search(unchanged(rare.signal))
+
+    np.testing.assert_array_equal(again.p_value.data, found.p_value.data)
+
+
+def test_a_map_without_anything_rare_has_no_regions():
+    found = search(simulated(rare_phase=None).signal)
+
+    assert found.regions == ()
+    assert found.spectra is None
+    assert not found.detections.data.any()
+    assert "0 regions" in repr(found)
+
+
+def test_masked_and_empty_pixels_are_left_out(rare):
+    signal = rare.signal.deepcopy()
+    signal.data[3, 5] = 0
+    mask = rare.rare_mask.data.copy()
+    mask[0, 0] = True
+
+    found = search(signal, navigation_mask=mask)
+
+    assert found.regions == ()
+    assert np.isnan(found.score.data[mask]).all()
+    assert found.p_value.data[3, 5] == 1
+
+
+def test_the_phase_becomes_normal_where_the_model_has_learnt_it(rare):
+    known = rare.signal.decomposition_ae(4, architecture="pca", show_progressbar=False).model
+    other = rare.counts(random_state=9)
+
+    found = search(other, model=known)
+
+    assert found.regions == ()
+
+
+def test_a_model_of_a_map_without_the_phase_finds_it(rare):
+    normal = simulated(rare_phase=None, random_state=5).signal
+    model = normal.decomposition_ae(3, architecture="pca", show_progressbar=False).model
+
+    found = search(rare.signal, model=model)
+
+    assert any(rare.rare_mask.data[y, x] for region in found.regions for x, y in region.pixels)
+
+
+def test_a_model_of_another_axis_is_refused(rare):
+    cropped = simulated().signal.isig[40:]  # the map has channels that the model knows nothing of
+    model = cropped.decomposition_ae(3, architecture="pca", show_progressbar=False).model
+    narrow = rare.signal.isig[:100]
+
+    with pytest.raises(EnergyAxisMismatchError, match=r"anomaly_map\(model=...\): trained on"):
+        search(narrow, model=model)
+
+
+def test_planted_cosmic_rays_are_spikes_and_no_regions():
+    signal = simulated(n_channels=1024, rare_phase=None).signal
+    rng = np.random.default_rng(0)
+    planted = {(int(x), int(y), int(e)) for x, y, e in zip(
+        rng.integers(0, 37, 8), rng.integers(0, 29, 8), rng.integers(300, 1000, 8), strict=True
+    )}  # fmt: skip
+    for x, y, e in planted:
+        signal.data[y, x, e] += 40
+
+    found = search(signal)
+
+    axis = signal.axes_manager.signal_axes[0].axis
+    listed = {(*spike.position, int(np.abs(axis - spike.energy).argmin())) for spike in found.spikes}
+    assert listed == planted
+    assert found.regions == ()
+
+
+@pytest.mark.parametrize("rank", [5, 8])
+def test_too_many_components_do_not_hide_the_phase(rare, rank):
+    found = search(rare.signal, output_dimension=rank)
+
+    assert len(found.regions) == 1
+
+
+def test_a_threshold_takes_the_place_of_the_false_discovery_rate(found, rare):
+    strict = search(rare.signal, threshold=float(found.score.data.max()))
+
+    assert strict.detections.data.sum() == 1
+    assert "score of" in repr(strict)
+
+
+@pytest.mark.parametrize("statistic", ["squared_error", "deviance", "rx"])
+def test_the_statistics_of_the_literature_are_plain_maps(rare, statistic):
+    found = search(rare.signal, statistic=statistic, threshold=float("inf"))
+
+    assert np.isfinite(found.score.data).all()
+    assert np.isnan(found.p_value.data).all()
+    assert found.regions == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"statistic": "rxd"}, "Did you mean 'rx'"),
+        ({"statistic": "rx"}, "threshold="),
+        ({"fdr": 0}, "between 0 and 1"),
+        ({"threshold": "high"}, "must be a number"),
+        ({"noise": "pink"}, "noise='pink' is unknown"),
+        ({"output_dimension": 0}, "whole number"),
+        ({"model": 3}, "needs a trained model"),
+    ],
+)
+def test_impossible_options_are_refused(rare, options, message):
+    with pytest.raises(OptionError, match=message):
+        search(rare.signal, **options)
+
+
+def test_a_single_spectrum_is_refused(rare):
+    with pytest.raises(NavigationRequiredError):
+        search(rare.signal.inav[0, 0])
+
+
+@pytest.mark.parametrize("scan", [(211,), (7, 9, 11)])
+def test_line_scans_and_stacks_work(make_map, scan):
+    rng = np.random.default_rng(0)
+    data = rng.poisson(20, (*scan, 61)).astype(np.uint16)
+    data[tuple(n // 2 for n in scan)][28:34] += 60
+
+    found = search(make_map(data=data), noise="poisson")
+
+    assert len(found.regions) == 1
+    assert tuple(n // 2 for n in scan[::-1]) in found.regions[0].pixels
+    assert found.regions[0].n_pixels <= 3
+    assert found.score.axes_manager.navigation_shape == scan[::-1]
+
+
+def test_an_eels_map_has_edges_as_candidates():
+    signal = fe_l_map((20, 24), n_channels=128, dose=300, drift=False).signal
+    data = signal.data.astype(np.uint16)
+    data[10:13, 9:12, 45:60] += 200
+    signal = signal._deepcopy_with_new_data(data)
+
+    found = search(signal)
+
+    assert found.regions
+    assert "Fe" in [candidate.element for candidate in found.regions[0].candidates]
+
+
+def test_the_table_and_the_figure_show_the_regions(found):
+    assert "Nb La" in repr(found)
+    assert "Nb La" in found._repr_html_()
+    assert found.regions[0].to_dict()["candidates"][0]["element"] == "Nb"
+    assert len(found.plot().axes) == 2
+
+
+def test_the_result_can_be_saved(found, tmp_path):
+    found.score.save(tmp_path / "score.hspy")
+
+    again = hs.load(tmp_path / "score.hspy")
+
+    np.testing.assert_array_equal(again.data, found.score.data)
+    assert again.metadata.Specml.statistic == "scan"
