@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from pathlib import Path
 
 # exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them; the gallery would print that.
 warnings.filterwarnings("ignore", message="Importing .Lazy")
@@ -14,6 +16,8 @@ import hyperspy_specml
 
 matplotlib.use("Agg")
 hs.preferences.General.show_progressbar = False
+# Of the tests, too: the page of a measured map is without figures where the folder is missing.
+os.environ.setdefault("SPECML_DATA", str(Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 project = "hyperspy_specml"
 copyright = "the developers of hyperspy_specml, GPL-3.0-or-later"

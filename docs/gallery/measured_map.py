@@ -17,8 +17,7 @@ import hyperspy.api as hs
 
 import hyperspy_specml as specml
 
-here = Path(__file__).resolve().parents[2]
-folder = Path(os.environ.get("SPECML_DATA", here.parent / "shared" / "data"))
+folder = Path(os.environ.get("SPECML_DATA", "."))
 file = folder / "espm" / "88_ES-LP_G8_selection2_cropped2.hspy"
 if not file.is_file():
     print("The measured map was not here when this page was made: set SPECML_DATA to its folder.")
