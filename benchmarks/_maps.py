@@ -34,6 +34,9 @@ DOSES: dict[str, tuple[float | None, ...]] = {
 # model with continuous latents can place in one to three dimensions, beside the thickness.
 FIELDS = {"Fe-L": "4", "alloy": "3", "grains": "2-4", "eels-unmix": "3", "espm": "2"}
 SHIFTED = ("Fe-L", "eels-unmix")
+# Of the random numbers: decompositions split the counts with streams 0, 1, ... of the same seed, and counts
+# that were thinned by the same numbers would all fall into one fold.
+_STREAM = 1000
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def _thinned(known: KnownMap, dose: float | None, seed: int) -> KnownMap:
         return known
     share = dose / mean
     counts = known.signal.data.reshape(known.clean.shape)
-    thin = thin_counts(counts, np.arange(len(counts)), (share, 1 - share), seed=seed)[0]
+    thin = thin_counts(counts, np.arange(len(counts)), (share, 1 - share), seed=seed, stream=_STREAM)[0]
     signal = known.signal
     signal.data = thin.reshape(signal.data.shape)
     amounts = None if known.amounts is None else share * known.amounts

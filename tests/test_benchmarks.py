@@ -222,3 +222,5 @@ def test_thinned_maps_keep_their_truth(data_folder, harness, monkeypatch):
     assert known.counts.sum(axis=1).mean() == pytest.approx(200, rel=0.01)
     assert residual.mean() == pytest.approx(1, abs=0.01)  # Poisson about the expectation
     assert np.allclose(known.amounts.sum(axis=1).mean(), 200, rtol=0.01)
+    dec = known.signal.decomposition_ae(2, architecture="pca", random_state=0, show_progressbar=False)
+    assert dec.report.hold_out == "exact"  # thinned by other random numbers than those of the folds
