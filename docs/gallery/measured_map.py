@@ -32,8 +32,9 @@ if file.is_file():
     pca.report.plot()
 
 # %%
-# Unmixing with as many components. The score maps are shares of the counts, and the spectra those
-# of the phases.
+# The sample is said to have three phases, but with so few counts in a pixel, and spectra that share
+# most lines, the counts may support fewer components: a third one then predicts none of the counts
+# held back. Unmixing with as many components as they support: score maps are shares of the counts.
 if file.is_file():
     quick = specml.TrainConfig(max_steps=800)  # for this page: short
     phases = s.decomposition_ae(pca.report.n_components, architecture="simplex", config=quick)

@@ -112,8 +112,8 @@ class AnomalyResult:
     Attributes
     ----------
     score
-        Map (nx, ny |): the standard normal deviate with the pixel's p-value, comparable between maps. Of
-        other statistics than the scan their plain values. NaN where a pixel was not used.
+        Map ``(nx, ny |)``: the standard normal deviate of the p-value of a pixel, comparable between maps.
+        Of other statistics than the scan their plain values. NaN where a pixel was not used.
     p_value
         Map: the probability of so strong a deviation anywhere in the pixel's spectrum without an anomaly.
     detections
