@@ -6,8 +6,8 @@ import os
 import warnings
 from pathlib import Path
 
-# The gallery would print them: exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them, and the measured
-# map is in an old version of HyperSpy's format.
+# The gallery would print them: exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them, and the
+# measured map is in an old version of HyperSpy's format.
 warnings.filterwarnings("ignore", message="Importing .Lazy|Loading old file version")
 
 import hyperspy.api as hs
