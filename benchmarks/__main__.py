@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 # Each is a module with add_arguments(parser) and run(options) -> dict of results, and a docstring whose first
 # line is what the list says.
-BENCHMARKS = {"lazy": "benchmarks.lazy", "fe-l": "benchmarks.fe_l", "anomaly": "benchmarks.anomaly"}
+BENCHMARKS = {
+    "lazy": "benchmarks.lazy",
+    "fe-l": "benchmarks.fe_l",
+    "decomposition": "benchmarks.decomposition",
+    "anomaly": "benchmarks.anomaly",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, path = options.pop("name"), options.pop("json", None)
     if name is None:
         print("python -m benchmarks NAME [--help]\n")
-        print("\n".join(f"  {name:<8}{title}" for name, title in titles.items()))
+        print("\n".join(f"  {name:<15}{title}" for name, title in titles.items()))
         return
     results = modules[name].run(argparse.Namespace(**options))
     save_record(path or Path(__file__).parent / "results" / f"{name}.json", name, options, results)

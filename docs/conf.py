@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import warnings
+
+# exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them; the gallery would print that.
+warnings.filterwarnings("ignore", message="Importing .Lazy")
+
+import hyperspy.api as hs
+import matplotlib
+
 import hyperspy_specml
+
+matplotlib.use("Agg")
+hs.preferences.General.show_progressbar = False
 
 project = "hyperspy_specml"
 copyright = "the developers of hyperspy_specml, GPL-3.0-or-later"
 version = release = hyperspy_specml.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
-exclude_patterns = ["_build", "changes"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "changes", "gallery"]
 nitpicky = False  # types point to HyperSpy and NumPy, whose pages would have to be downloaded
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "_gallery",  # made by the build, in no repository
+    "filename_pattern": "",  # every script is run
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_memory": False,
+    "write_computation_times": False,
+    "capture_repr": (),  # what scripts print is shown, not the last value of every block
+}
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]

@@ -176,3 +176,49 @@ def test_a_median_or_ratio_of_something_missing_is_missing(harness):
     assert harness.median([1.0, None]) is None
     assert harness.ratio(None, 2.0) is None
     assert harness.ratio(3.0, 2.0) == 1.5
+
+
+def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
+    path = tmp_path / "record.json"
+    size = ["--size", "13", "--channels", "64", "--seeds", "1", "--maps", "grains"]
+
+    printed = benchmark("decomposition", *size, "--json", str(path))
+
+    assert "linear floor" in printed
+    (runs,) = json.loads(path.read_text())["results"].values()
+    found = {name: one for name, (one,) in runs.items()}
+    assert found["best PCA"]["error"] <= found["pca"]["error"] * 1.2
+    assert all(one["error"] > 0 for one in found.values())
+    assert all(0 <= found[name]["angle"] <= 90 for name in ("linear floor", "HyperSpy NMF", "simplex"))
+    assert found["pca"]["angle"] is None  # principal components are no spectra of phases
+
+
+def test_maps_that_are_not_here_are_left_out_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPECML_DATA", str(tmp_path))
+
+    printed = benchmark("decomposition", "--maps", "espm", "--json", str(tmp_path / "record.json"))
+
+    assert "espm is left out" in printed
+    assert "SPECML_DATA" in printed
+
+
+def test_spectra_are_matched_with_the_truth_whatever_their_order_and_scale(harness):
+    decomposition = importlib.import_module("benchmarks.decomposition")
+    truth = np.random.default_rng(0).gamma(1.0, size=(3, 17))
+
+    order, angle = decomposition.matched(truth[[2, 0, 1]] * [[5.0], [1.0], [0.1]], truth)
+
+    assert order == [1, 2, 0]
+    assert angle == pytest.approx(0, abs=1e-5)
+
+
+def test_thinned_maps_keep_their_truth(data_folder, harness, monkeypatch):
+    maps = importlib.import_module("benchmarks._maps")
+    monkeypatch.setattr(maps, "FOLDER", data_folder)
+
+    known = maps.known_map("eels-unmix", dose=200, size=64)
+
+    residual = (known.counts - known.clean) ** 2 / known.clean
+    assert known.counts.sum(axis=1).mean() == pytest.approx(200, rel=0.01)
+    assert residual.mean() == pytest.approx(1, abs=0.01)  # Poisson about the expectation
+    assert np.allclose(known.amounts.sum(axis=1).mean(), 200, rtol=0.01)

@@ -38,11 +38,11 @@ class DecompositionResult:
         decoded spectrum from -1 to +1 standard deviation of the score, the others at their mean. Simplex:
         endmembers, each of sum one; ``reconstruction = dose * scores @ components``, and then the shift.
     dose
-        Expected sum of each spectrum (scan axes |), of the simplex architecture; else None. NaN and 0 as in
-        `scores`.
+        Expected sum of each spectrum, ``(scan axes |)``, of the simplex architecture; else None. NaN and 0
+        as in `scores`.
     shift
-        How far each spectrum lies above the components (scan axes |), in units of the energy axis; zero on
-        average where the scan of the map that the model was trained on begins. None without
+        How far each spectrum lies above the components, ``(scan axes |)``, in units of the energy axis; zero
+        on average where the scan of the map that the model was trained on begins. None without
         ``energy_shift=True``.
     report
         The evidence: noise model, held-out scores beside PCA, rank. Prints as a table.
@@ -128,8 +128,10 @@ class DecompositionResult:
         2 calls the scores loadings and the components factors.
 
         Linear models are written as they are; the mean that a centred one subtracts becomes one more
-        component, with the same loading everywhere. For a dense autoencoder the linear components that come
-        nearest to its reconstruction are written, with such a constant.
+        component, with the same loading everywhere. Of the simplex architecture, whose scores are shares,
+        the loadings are ``dose * scores``. Where the decoder is curved, in dense autoencoders and with
+        ``energy_shift=True``, the linear components that come nearest to its reconstruction are written, with
+        such a constant.
 
         Parameters
         ----------

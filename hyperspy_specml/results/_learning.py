@@ -26,8 +26,13 @@ def write_learning_results(result: DecompositionResult, signal: BaseSignal) -> N
     """Write a result to a signal; see `DecompositionResult.to_learning_results`."""
     n_components, navigation = len(result.scores.data), result.scores.data.shape[1:]
     _check(signal, n_components, (*navigation, result.components.data.shape[-1]))
-    scores = np.moveaxis(result.scores.data, 0, -1).reshape(-1, n_components)
-    loadings, factors = _linear_form(result._decoder, scores)
+    columns = result._source.columns(result.scores, result._extras).reshape(
+        -1, n_components + len(result._extras)
+    )
+    scores = columns[:, :n_components]
+    if result.dose is not None:  # a mixture is the dose times abundances times components
+        scores = scores * result.dose.data.reshape(-1, 1)
+    loadings, factors = _linear_form(result._decoder, columns, scores)
     variance = np.nanmean(np.square(loadings, dtype=np.float64), axis=0) * np.nansum(factors**2, axis=0)
     unknown, unused = np.isnan(scores).any(axis=1), np.isnan(factors).any(axis=1)
     _say_what_needs_masks(unknown.any(), unused.any())
@@ -76,14 +81,15 @@ def _check(signal: Any, n_components: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _linear_form(decoder: Decoder, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _linear_form(decoder: Decoder, columns: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return loadings (n, K) and factors (E, K) whose product is the reconstruction, as nearly as can be.
 
-    Where there is an offset it becomes one more component, the same in all spectra that are not empty.
+    The decoder takes columns; the loadings shall be the scores. Where there is an offset it becomes one more
+    component, the same in all spectra that are not empty.
     """
-    rows = scores[np.isfinite(scores).all(axis=1) & scores.any(axis=1)]
-    rows = rows[:: -(-len(rows) // _MOST_ROWS)].astype(np.float64)
-    spectra = decoder.model.decode(rows).astype(np.float64)
+    known = np.flatnonzero(np.isfinite(scores).all(axis=1) & scores.any(axis=1))
+    known = known[:: -(-len(known) // _MOST_ROWS)]
+    rows, spectra = scores[known].astype(np.float64), decoder.model.decode(columns[known]).astype(np.float64)
     components = decoder.model.components()
     offset = (spectra - rows @ components).mean(axis=0)
     largest = np.abs(spectra).max()

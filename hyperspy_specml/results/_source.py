@@ -79,7 +79,7 @@ class Source:
         self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any], **extras: BaseSignal
     ) -> BaseSignal:
         """Return the stamped spectra that a decoder makes of score maps and the maps beside them."""
-        array = self._by_block(decoder, self._columns(maps, extras))
+        array = self._by_block(decoder, self.columns(maps, extras))
         return self._full_size(
             array, f"{self.title} reconstructed ({decoder.model.architecture})", provenance
         )
@@ -88,11 +88,11 @@ class Source:
         self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any], **extras: BaseSignal
     ) -> BaseSignal:
         """Return the stamped difference of the input and its reconstruction."""
-        array = self._by_block(Residual(decoder), self._columns(maps, extras), self.spectra.array)
+        array = self._by_block(Residual(decoder), self.columns(maps, extras), self.spectra.array)
         return self._full_size(array, f"{self.title} residual ({decoder.model.architecture})", provenance)
 
-    def _columns(self, maps: BaseSignal, extras: Mapping[str, BaseSignal]) -> np.ndarray:
-        """Return (*navigation, K + n) numbers that a decoder takes."""
+    def columns(self, maps: BaseSignal, extras: Mapping[str, BaseSignal]) -> np.ndarray:
+        """Return (*navigation, K + n) numbers that a decoder takes: score maps and the maps beside them."""
         scores = np.moveaxis(np.asarray(maps.data), 0, -1)  # (K, *navigation) -> (*navigation, K)
         beside = [(map_.data / self._unit(name))[..., None] for name, map_ in extras.items()]
         return np.concatenate([scores, *beside], axis=-1, dtype=np.float32)

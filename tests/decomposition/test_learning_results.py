@@ -65,6 +65,28 @@ def test_a_curved_decoder_is_written_as_the_plane_through_its_reconstruction(fit
     np.testing.assert_allclose(data_of(signal.get_decomposition_model()).reshape(-1, 61), plane, atol=1e-2)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_loadings_of_a_mixture_are_doses_times_shares(fitted, write, lazy):
+    signal, dec = fitted("simplex", lazy=lazy)
+
+    written = write(signal, dec)
+
+    loadings = written.learning_results.loadings
+    np.testing.assert_allclose(loadings, (dec.dose.data * dec.scores.data).reshape(3, -1).T, rtol=1e-6)
+    model = data_of(written.get_decomposition_model())
+    np.testing.assert_allclose(model, data_of(dec.reconstruction), rtol=1e-4, atol=1e-3)
+
+
+def test_a_mixture_whose_spectra_move_is_written_as_the_plane_through_it(make_map, make_counts, decompose):
+    signal = make_map(data=make_counts((7, 13)))
+    dec = decompose(signal, architecture="simplex", energy_shift=True)
+
+    with pytest.warns(LinearApproximationWarning, match="curved"):
+        dec.to_learning_results(signal)
+
+    assert signal.learning_results.output_dimension == 4
+
+
 def test_the_mean_of_centred_pca_is_one_more_component(make_map, make_counts, decompose, write):
     signal = make_map(data=make_counts())
     dec = decompose(signal, architecture="pca", config=TrainConfig(centre=True))

@@ -1,0 +1,177 @@
+"""Maps whose truth is known: simulated here, or read from the folder of measured maps ($SPECML_DATA)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml import datasets
+from hyperspy_specml.statistics import thin_counts
+
+if TYPE_CHECKING:
+    from hyperspy.signals import BaseSignal
+
+    from hyperspy_specml.datasets import SimulatedMap
+
+FOLDER = Path(os.environ.get("SPECML_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
+_FILES = {
+    "eels-unmix": "eels-unmix/oxide_interface_d1000.hspy",
+    "espm": "espm-generated/dev_particles_N200_seed91.hspy",
+}
+# Doses: counts per channel for Fe-L, per pixel for the others; None is what the file holds.
+DOSES: dict[str, tuple[float | None, ...]] = {
+    "Fe-L": (30.0,),
+    "alloy": (200.0,),
+    "grains": (200.0,),
+    "eels-unmix": (1000.0, 200.0, 50.0),
+    "espm": (None,),
+}
+# The free numbers behind each spectrum: what a curved model needs. A grain is one of four kinds, which a
+# model with continuous latents can place in one to three dimensions, beside the thickness.
+FIELDS = {"Fe-L": "4", "alloy": "3", "grains": "2-4", "eels-unmix": "3", "espm": "2"}
+SHIFTED = ("Fe-L", "eels-unmix")
+
+
+@dataclass(frozen=True)
+class KnownMap:
+    """Counts and what they were drawn from.
+
+    Attributes
+    ----------
+    signal
+        The counts, (pixels | E).
+    clean
+        Their expectation (n, E).
+    amounts
+        Expected counts of each endmember (n, K); None where the map is no mixture.
+    endmembers
+        Their spectra (K, E).
+    drift
+        How far a spectrum lies above the endmembers on average, in channels.
+    n_components
+        What unmixing and the autoencoder are asked for.
+    """
+
+    signal: BaseSignal
+    clean: np.ndarray
+    amounts: np.ndarray | None
+    endmembers: np.ndarray | None
+    drift: float
+    n_components: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The counts as (n, E) float64."""
+        return self.signal.data.reshape(self.clean.shape).astype(np.float64)
+
+
+def missing(name: str) -> str:
+    """Say why a map cannot be had, or nothing."""
+    if name not in _FILES or (FOLDER / _FILES[name]).is_file():
+        return ""
+    return f"{name} is left out: the folder of measured maps has no {_FILES[name]} (set SPECML_DATA to it)"
+
+
+def known_map(
+    name: str, *, dose: float | None = None, size: int = 64, channels: int = 512, seed: int = 0
+) -> KnownMap:
+    """Make a map.
+
+    Parameters
+    ----------
+    name
+        A key of `DOSES`.
+    dose
+        Mean counts; files are thinned to it. None keeps what there is.
+    size, channels
+        Of a simulated map; of files every n-th pixel is taken, so that `size` is not exceeded.
+    seed
+        Of the simulation, or of the thinning.
+    """
+    if name in _FILES:
+        known = _eels_unmix() if name == "eels-unmix" else _espm()
+        return _thinned(_every(known, size), dose, seed)
+    options: dict[str, Any] = {"n_channels": channels, "random_state": seed} | (
+        {"dose": dose} if dose else {}
+    )
+    if name == "Fe-L":
+        return _of_simulated(datasets.fe_l_map((size, size), **options), n_components=4)
+    texture = "smooth" if name == "alloy" else "grains"
+    simulated = datasets.fe_cr_ni_map((size, size), texture=texture, **options)  # type: ignore[arg-type]
+    return _of_simulated(simulated, n_components=len(simulated.names))
+
+
+def _of_simulated(simulated: SimulatedMap, *, n_components: int) -> KnownMap:
+    clean = simulated.clean.data.reshape(-1, simulated.clean.data.shape[-1]).astype(np.float64)
+    amounts = endmembers = None
+    if simulated.endmembers is not None:
+        shares = simulated.truth["abundances"].data.reshape(len(simulated.names), -1).T
+        amounts, endmembers = shares * clean.sum(axis=1, keepdims=True), simulated.endmembers.data
+    return KnownMap(simulated.signal, clean, amounts, endmembers, 0.0, n_components)
+
+
+def _eels_unmix() -> KnownMap:
+    """Read core-loss edges that drift: the expectation is the mixture, moved along energy, in each pixel."""
+    signal, truth = _read("eels-unmix")
+    endmembers = truth["endmembers"].astype(np.float64)
+    shares = truth["abundances"].reshape(len(endmembers), -1).T.astype(np.float64)
+    drift = truth["drift_channels"].ravel()
+    channels = np.arange(endmembers.shape[1])
+    clean = np.array([
+        np.interp(channels - d, channels, spectrum)
+        for d, spectrum in zip(drift, shares @ endmembers, strict=True)
+    ])  # fmt: skip
+    scale = signal.data.sum(dtype=np.float64) / clean.sum()
+    amounts = scale * shares * endmembers.sum(axis=1)
+    return KnownMap(signal, scale * clean, amounts, endmembers, float(drift.mean()), len(endmembers))
+
+
+def _espm() -> KnownMap:
+    signal, truth = _read("espm")
+    endmembers = truth["spectra"].astype(np.float64)
+    weights = truth["weights"].reshape(-1, len(endmembers)).astype(np.float64)
+    amounts = weights * endmembers.sum(axis=1)
+    return KnownMap(signal, weights @ endmembers, amounts, endmembers, 0.0, len(endmembers))
+
+
+def _read(name: str) -> tuple[BaseSignal, Any]:
+    import hyperspy.api as hs
+
+    path = FOLDER / _FILES[name]
+    truth = next(path.parent.glob(f"{path.stem}*.npz"))
+    return hs.load(path), np.load(truth, allow_pickle=False)
+
+
+def _every(known: KnownMap, size: int) -> KnownMap:
+    ny, nx = known.signal.data.shape[:2]
+    step = max(1, -(-max(ny, nx) // size))
+    rows = np.arange(ny * nx).reshape(ny, nx)[::step, ::step].ravel()
+    some = known.signal if step == 1 else _strided(known.signal, step)
+    return KnownMap(
+        some, known.clean[rows], None if known.amounts is None else known.amounts[rows], known.endmembers,
+        known.drift, known.n_components,
+    )  # fmt: skip
+
+
+def _strided(signal: BaseSignal, step: int) -> BaseSignal:
+    data = np.ascontiguousarray(signal.data[::step, ::step])
+    some = signal.inav[: data.shape[1], : data.shape[0]]
+    some.data = data
+    return some
+
+
+def _thinned(known: KnownMap, dose: float | None, seed: int) -> KnownMap:
+    mean = known.clean.sum() / len(known.clean)
+    if dose is None or dose > 0.99 * mean:
+        return known
+    share = dose / mean
+    counts = known.signal.data.reshape(known.clean.shape)
+    thin = thin_counts(counts, np.arange(len(counts)), (share, 1 - share), seed=seed)[0]
+    signal = known.signal
+    signal.data = thin.reshape(signal.data.shape)
+    amounts = None if known.amounts is None else share * known.amounts
+    return KnownMap(signal, share * known.clean, amounts, known.endmembers, known.drift, known.n_components)

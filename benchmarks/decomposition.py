@@ -1,0 +1,269 @@
+"""Unmixing and denoising of maps with known truth, beside HyperSpy's SVD and NMF and scikit-learn's NMF.
+
+Every contender runs in a process of its own on the same counts. Angle: between the true spectra and those
+found, in degrees, matched as well as possible, mean; "moved" compares with the true spectra moved by the
+mean drift of the map, because no data tell where zero drift is. Abundances are shares of a pixel's counts.
+The error is RMSE over the standard deviation of the noise-free map. The linear floor knows the true
+abundances and finds the spectra by least squares; the best PCA knows the true rank.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+from benchmarks._harness import Contender, Run, median, megabytes, number, run_all, table
+from benchmarks._maps import DOSES, FIELDS, SHIFTED, KnownMap, known_map, missing
+from benchmarks.fe_l import best_pca, error_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    import numpy as np
+
+# Name: the function of this module, and its arguments.
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "HyperSpy SVD": ("hyperspy", {"algorithm": "SVD"}),
+    "HyperSpy NMF": ("hyperspy", {"algorithm": "NMF"}),
+    "scikit-learn NMF, Frobenius": ("sklearn_nmf", {"init": "nndsvda"}),
+    "scikit-learn NMF, KL": (
+        "sklearn_nmf", {"init": "nndsvda", "solver": "mu", "beta_loss": "kullback-leibler"},
+    ),
+    "pca": ("ours", {"architecture": "pca"}),
+    "dense": ("ours", {"architecture": "dense"}),
+    "simplex": ("ours", {"architecture": "simplex"}),
+    "simplex, shift": ("ours", {"architecture": "simplex", "energy_shift": True}),
+}  # fmt: skip
+ARCHITECTURES = ("pca", "simplex", "dense")
+# scikit-learn's defaults stop the KL solver far from its minimum.
+_NMF: dict[str, Any] = {"max_iter": 1000, "tol": 1e-6}
+_FIGURES = ("angle", "moved", "abundances", "error")
+_QUICK = {"size": 32, "channels": 256, "seeds": 1}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--size", type=int, default=64, help="pixels along each scan axis, at most (64)")
+    parser.add_argument("--channels", type=int, default=512, help="energy channels of simulated maps (512)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs, with seeds of their own (3)")
+    parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
+    parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels, one seed")
+    parser.add_argument("--rank", action="store_true", help="only the number of components that is chosen")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print, map by map."""
+    if options.quick:
+        vars(options).update(_QUICK)
+    results: dict[str, Any] = {}
+    rank_rows = []
+    for name in options.maps:
+        if reason := missing(name):
+            print(f"{reason}\n")
+            results[name] = reason
+            continue
+        for dose in DOSES[name]:
+            key = name if dose is None else f"{name}, {dose:g} counts"
+            where = {"name": name, "dose": dose, "size": options.size, "channels": options.channels}
+            if options.rank:
+                results[key] = _ranks(where, options.seeds)
+                rank_rows += _rank_rows(key, FIELDS[name], results[key])
+            else:
+                results[key] = _compare(where, options.seeds)
+                print(f"{key}\n\n{_table(results[key])}\n", flush=True)
+    if options.rank:
+        print(table(["map", "architecture", "expected", "chosen"], rank_rows))
+    return results
+
+
+def hyperspy(where: dict[str, Any], algorithm: str) -> Callable[[], Callable[[], dict[str, Any]]]:
+    """Prepare HyperSpy's decomposition, with the weighting for Poisson noise that it recommends for SVD."""
+    known = known_map(**where)
+    signal = known.signal
+    signal.change_dtype("float64")
+
+    def call() -> Callable[[], dict[str, Any]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            signal.decomposition(
+                normalize_poissonian_noise=algorithm == "SVD", algorithm=algorithm,
+                output_dimension=known.n_components, print_info=False,
+            )  # fmt: skip
+        found = signal.learning_results
+        spectra = found.factors.T if algorithm == "NMF" else None
+        return partial(_judge, known, found.loadings @ found.factors.T, found.loadings, spectra)
+
+    return call
+
+
+def sklearn_nmf(where: dict[str, Any], **options: Any) -> Callable[[], Callable[[], dict[str, Any]]]:
+    """Prepare scikit-learn's NMF."""
+    from sklearn.decomposition import NMF
+
+    known = known_map(**where)
+    counts = known.counts
+    estimator = NMF(known.n_components, random_state=where["seed"], **_NMF, **options)
+
+    def call() -> Callable[[], dict[str, Any]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scores = estimator.fit_transform(counts)
+        spectra = estimator.components_
+        return partial(_judge, known, scores @ spectra, scores, spectra)
+
+    return call
+
+
+def ours(where: dict[str, Any], **options: Any) -> Callable[[], Callable[[], dict[str, Any]]]:
+    """Prepare decomposition_ae."""
+    known = known_map(**where)
+
+    def call() -> Callable[[], dict[str, Any]]:
+        found = _decompose(known, known.n_components, where["seed"], **options)
+        model = found.reconstruction.data.reshape(known.clean.shape)
+        scores = spectra = None
+        if options["architecture"] == "simplex":
+            scores, spectra = found.scores.data.reshape(known.n_components, -1).T, found.components.data
+        return partial(_judge, known, model, scores, spectra)
+
+    return call
+
+
+def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, Any]]:
+    """Prepare decomposition_ae without a number of components."""
+    known = known_map(**where)
+
+    def call() -> dict[str, Any]:
+        return {"chosen": _decompose(known, None, where["seed"], architecture).report.n_components}
+
+    return call
+
+
+def _decompose(known: KnownMap, k: int | None, seed: int, architecture: str, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that PCA is better is in the table
+        return known.signal.decomposition_ae(
+            k, architecture=architecture, random_state=seed, show_progressbar=False, **options
+        )
+
+
+def _judge(
+    known: KnownMap, model: np.ndarray, scores: np.ndarray | None, spectra: np.ndarray | None
+) -> dict[str, Any]:
+    """Compare with the truth what can be compared: a model, and of unmixing amounts and spectra."""
+    import numpy as np
+
+    figures: dict[str, Any] = dict.fromkeys(_FIGURES) | {"error": error_of(model, known.clean)}
+    if known.endmembers is None or known.amounts is None or scores is None or spectra is None:
+        return figures
+    channels = np.arange(known.endmembers.shape[1])
+    moved = np.array([np.interp(channels - known.drift, channels, e) for e in known.endmembers])
+    order, figures["angle"] = matched(spectra, known.endmembers)
+    if known.drift:
+        figures["moved"] = matched(spectra, moved)[1]
+    found = shares(scores[:, order] * spectra[order].sum(axis=1))
+    figures["abundances"] = float(np.sqrt(np.mean((found - shares(known.amounts)) ** 2)))
+    return figures
+
+
+def matched(spectra: np.ndarray, truth: np.ndarray) -> tuple[list[int], float]:
+    """Return the order of spectra that is nearest to the truth, and its mean angle in degrees."""
+    import numpy as np
+
+    unit, true = (s / np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1e-300) for s in (spectra, truth))
+    angles = np.degrees(np.arccos(np.clip(unit @ true.T, -1, 1)))
+    columns = np.arange(len(truth))
+    order = min(permutations(range(len(spectra)), len(truth)), key=lambda p: angles[list(p), columns].sum())
+    return list(order), float(angles[list(order), columns].mean())
+
+
+def shares(amounts: np.ndarray) -> np.ndarray:
+    """Divide the amounts of a pixel by their sum; an empty pixel has equal shares."""
+    import numpy as np
+
+    total = amounts.sum(axis=1, keepdims=True)
+    return np.where(total > 0, amounts / np.where(total > 0, total, 1), 1 / amounts.shape[1])
+
+
+def _compare(where: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]]]:
+    figures: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(seeds):
+        here = {**where, "seed": seed}
+        known = known_map(**here)
+        for name, bound in _bounds(known).items():
+            figures.setdefault(name, []).append(bound)
+        contenders = [
+            Contender(name, f"benchmarks.decomposition:{function}", {"where": here, **arguments})
+            for name, (function, arguments) in METHODS.items()
+            if "energy_shift" not in arguments or where["name"] in SHIFTED
+        ]
+        for name, runs in run_all(contenders, repeats=1).items():
+            figures.setdefault(name, []).append(_plain(runs[0]))
+    return figures
+
+
+def _bounds(known: KnownMap) -> dict[str, dict[str, Any]]:
+    """Return what the truth makes possible: the linear floor and the best PCA."""
+    import numpy as np
+
+    error, rank = best_pca(known.counts, known.clean)
+    bounds = {"best PCA": dict.fromkeys(_FIGURES) | {"error": error, "rank": rank}}
+    if known.amounts is not None:
+        spectra = np.linalg.lstsq(known.amounts, known.counts, rcond=None)[0]
+        floor = _judge(known, known.amounts @ spectra, known.amounts, spectra)
+        bounds = {"linear floor": {**floor, "abundances": None}, **bounds}
+    return bounds
+
+
+def _plain(result: Run) -> dict[str, Any]:
+    return {
+        **result.facts, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "peak": result.peak,
+    }  # fmt: skip
+
+
+def _ranks(where: dict[str, Any], seeds: int) -> dict[str, Any]:
+    found: dict[str, Any] = {name: [] for name in ("oracle", "endmembers", *ARCHITECTURES)}
+    for seed in range(seeds):
+        here = {**where, "seed": seed}
+        known = known_map(**here)
+        found["oracle"].append(best_pca(known.counts, known.clean)[1])
+        found["endmembers"].append(None if known.endmembers is None else len(known.endmembers))
+        contenders = [
+            Contender(name, "benchmarks.decomposition:chosen", {"where": here, "architecture": name})
+            for name in ARCHITECTURES
+        ]
+        for name, runs in run_all(contenders, repeats=1).items():
+            found[name].append(runs[0].facts["chosen"])
+    return found
+
+
+def _rank_rows(key: str, fields: str, found: dict[str, Any]) -> list[list[str]]:
+    expected = {
+        "pca": f"{_listed(found['oracle'])} (smallest error)",
+        "simplex": f"{_listed(found['endmembers'])} (endmembers)",
+        "dense": f"{fields} (free fields)",
+    }
+    return [[key, name, expected[name], _listed(found[name])] for name in ARCHITECTURES]
+
+
+def _listed(values: list[int | None]) -> str:
+    return ", ".join("-" if value is None else str(value) for value in dict.fromkeys(values))
+
+
+def _table(figures: dict[str, list[dict[str, Any]]]) -> str:
+    forms = {
+        "angle": ".2f", "moved": ".2f", "abundances": ".4f", "error": ".4f", "cpu_seconds": ".1f",
+        "seconds": ".1f",
+    }  # fmt: skip
+    rows = [
+        [
+            name,
+            *(number(median(run.get(key) for run in runs), form) for key, form in forms.items()),
+            megabytes(median(run.get("peak") for run in runs)),
+        ]
+        for name, runs in figures.items()
+    ]
+    return table(["", "angle", "moved", "abundances", "error", "CPU s", "s", "peak"], rows)

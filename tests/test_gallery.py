@@ -1,0 +1,42 @@
+"""The scripts of the gallery run, on smaller maps and with shorter trainings than on its pages."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import hyperspy_specml as specml
+
+if TYPE_CHECKING:
+    from hyperspy_specml.datasets import SimulatedMap
+
+SCRIPTS = sorted((Path(__file__).resolve().parents[1] / "docs" / "gallery").glob("*.py"))
+
+
+@pytest.fixture
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = specml.datasets.fe_cr_ni_map
+
+    def small(shape: tuple[int, ...], **options: Any) -> SimulatedMap:
+        return full(tuple(size // 3 for size in shape), **{**options, "n_channels": 128})
+
+    monkeypatch.setattr(specml.datasets, "fe_cr_ni_map", small)
+    for name, value in {"max_steps": 60, "evaluate_every": 30}.items():
+        monkeypatch.setitem(specml.TrainConfig.__init__.__kwdefaults__, name, value)
+
+
+@pytest.mark.filterwarnings("ignore:.*PCA of the same size is better")  # after so short a training
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_script_runs(script: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPECML_DATA", str(tmp_path))  # measured maps are the tests' of the pages, not of this
+
+    runpy.run_path(str(script))
+
+
+def test_there_are_scripts() -> None:
+    assert {"alloy_triangle", "eds_unmixing", "measured_map"} <= {script.stem for script in SCRIPTS}
