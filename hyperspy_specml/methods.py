@@ -111,7 +111,8 @@ def decomposition_ae(
     Data do not decide how far the simplex reaches beyond them: a pull of the components towards their mean,
     the strongest that does not spoil the score on the choosing counts, keeps it small. Four starts, vertices
     of the data and factorisations, are trained briefly; the best on the choosing counts goes on and the
-    report lists all. Shifts are zero on average over the map: data cannot tell where no drift is.
+    report lists all. Data cannot tell where no drift is: shifts are zero, on average, where the scan begins
+    (the first 64th of its spectra).
 
     Empty spectra and dead channels are left out of the fit and are 0 in all outputs. Spectra with NaN or
     infinite values, channels in which most spectra have such values, and saturated channels are left out

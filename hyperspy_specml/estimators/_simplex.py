@@ -47,6 +47,7 @@ _SCORED_TO_CHOOSE = 1 << 23  # deviances per number of endmembers: these decide,
 _BATCH_ELEMENTS = 1 << 18  # values in a batch at most: the steps on many channels stay short
 _MOST_REGRESSED = 4096  # spectra from which the encoder's start is found
 _BRIEF = 10  # times fewer steps tell which start is best
+_FIRST, _LEAST_FIRST = 64, 32  # share of the spectra, and how many at least, that the scan begins with
 _REFIT_SHARE = 1 / 3  # of the chosen steps: the network goes on with all counts, it does not start anew
 
 
@@ -241,7 +242,9 @@ class _Training:
         final.eval()
         model = SimplexModel(study.aligned, final)
         if final.shifts:
-            final.shift_mean += float(model.encode_scores(study.parts.sum(axis=1))[:, -1].mean())
+            scores = study.parts.sum(axis=1)
+            final.shift_mean += float(model.encode_scores(scores)[:, -1].mean())
+            final.set_origin(self._tensor(scores[: max(_LEAST_FIRST, len(scores) // _FIRST)]))
         return model
 
     def sort(self, network: SimplexNetwork) -> None:

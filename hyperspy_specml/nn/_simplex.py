@@ -48,7 +48,8 @@ class SimplexNetwork(nn.Module):
     scale: Tensor
     ends: Tensor  # (2, E)
     shift_variance: Tensor  # of the shifts in the map, channels squared
-    shift_mean: Tensor
+    shift_mean: Tensor  # of the search, taken off: while it trains, shifts are about their mean
+    shift_prior: Tensor  # the mean of the shifts in the map, once they are about another origin
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class SimplexNetwork(nn.Module):
         self.register_buffer("ends", ends)
         self.register_buffer("shift_variance", torch.tensor(0.1))
         self.register_buffer("shift_mean", torch.tensor(0.0))
+        self.register_buffer("shift_prior", torch.tensor(0.0))
 
     def endmembers(self) -> Tensor:
         """Return the (K, E) endmembers."""
@@ -153,6 +155,26 @@ class SimplexNetwork(nn.Module):
         other.ends = torch.tensor([[0], [len(mean) - 1]]).expand(2, len(mean)).contiguous()
         return other
 
+    @torch.no_grad()
+    def set_origin(self, x: Tensor) -> None:
+        """Count shifts from where some spectra (B, P) lie on average, so that theirs are about 0.
+
+        Their mean is that of shifts without the prior, which makes each one smaller than it is, by one step
+        of Newton from those with it. Endmembers move by it, so that spectra stay where they are.
+        """
+        abundances, _, shift = self.encode(x)
+        mixture, dose = abundances @ self.endmembers(), self._rough_dose(x)[:, None]
+        residual = x - dose * (self.move(mixture, shift) @ self.to_scores)  # (B, P)
+        change = dose * (self.move(_slope(mixture), shift) @ self.to_scores)
+        precision = 1 / (self.shot * dose[:, 0] + 1 - self.shot)
+        curvature = precision * change.square().sum(dim=1)
+        pull = precision * (residual * change).sum(dim=1)
+        origin = (curvature * shift + pull).sum() / curvature.sum().clamp_min(1e-30)
+        moved = self.move(self.endmembers(), origin.expand(len(self.log_ratio)))
+        moved = moved / moved.sum(dim=1, keepdim=True)
+        self.log_ratio.copy_((moved.log() - self.prior) / _FASTER)
+        self.shift_prior.sub_(origin)
+
     def look(self, x: Tensor) -> Tensor:
         """Return what the encoder sees of scores: their shape, centred and of unit size."""
         return (x / self._rough_dose(x)[:, None] - self.centre) / self.scale  # (B, P)
@@ -186,20 +208,28 @@ class SimplexNetwork(nn.Module):
         Gauss-Newton steps on the squared error in noise units, with a normal prior whose variance is that of
         the shifts found plus that of their errors (expectation maximisation).
         """
-        slope = torch.zeros_like(mixture)
-        slope[:, 1:-1] = (mixture[:, :-2] - mixture[:, 2:]) / 2
+        slope = _slope(mixture)
         dose = self._rough_dose(x)[:, None]
         precision = share / (self.shot * dose[:, 0] + 1 - self.shot)
-        shift = torch.zeros_like(precision)
+        shift = self.shift_prior.expand_as(precision)
         reach = mixture.shape[1] / 8
         for _ in range(_SEARCH_STEPS):
             residual = x - dose * (self.move(mixture, shift) @ self.to_scores)  # (B, P)
             change = dose * (self.move(slope, shift) @ self.to_scores)
             curvature = precision * change.square().sum(dim=1) + 1 / self.shift_variance
-            pull = precision * (residual * change).sum(dim=1) - shift / self.shift_variance
+            pull = (
+                precision * (residual * change).sum(dim=1) - (shift - self.shift_prior) / self.shift_variance
+            )
             shift = (shift + pull / curvature).clamp(-reach, reach)
         if self.training:
             found = shift.var(unbiased=False) + (1 / curvature).mean()
             self.shift_variance.mul_(_MEMORY).add_((1 - _MEMORY) * found)
             self.shift_mean.mul_(_MEMORY).add_((1 - _MEMORY) * shift.mean())
         return shift - self.shift_mean
+
+
+def _slope(spectra: Tensor) -> Tensor:
+    """Return the change of (B, E) spectra per channel that they move."""
+    slope = torch.zeros_like(spectra)
+    slope[:, 1:-1] = (spectra[:, :-2] - spectra[:, 2:]) / 2
+    return slope

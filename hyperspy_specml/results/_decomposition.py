@@ -42,7 +42,8 @@ class DecompositionResult:
         as in `scores`.
     shift
         How far each spectrum lies above the components, ``(scan axes |)``, in units of the energy axis; zero
-        on average over the map that the model was trained on. None without ``energy_shift=True``.
+        on average where the scan of the map that the model was trained on begins. None without
+        ``energy_shift=True``.
     report
         The evidence: noise model, held-out scores beside PCA, rank. Prints as a table.
     model
