@@ -10,13 +10,17 @@ from hyperspy_specml.estimators._decompose import (
     decompose,
     encode_all,
 )
+from hyperspy_specml.estimators._denoise import CONTEXTS, Denoising, Quality, denoise
+from hyperspy_specml.estimators._denoisers import Denoiser
 from hyperspy_specml.estimators._dense import DenseFit, fit_dense
 from hyperspy_specml.estimators._models import DenseModel, LinearModel, SpectrumModel
 from hyperspy_specml.estimators._stored import model_from_arrays, model_to_arrays
 from hyperspy_specml.estimators._study import Study, study_spectra
 
 __all__ = [
-    "ARCHITECTURES", "Candidate", "Decomposition", "DenseAutoencoder", "DenseFit", "DenseModel", "EncodeRows",
-    "LinearModel", "NoiseWeightedPCA", "SpectrumModel", "Study", "apply_models", "decompose", "encode_all",
-    "fit_dense", "model_from_arrays", "model_to_arrays", "study_spectra",
+    "ARCHITECTURES", "CONTEXTS", "Candidate", "Decomposition", "Denoiser", "Denoising",
+    "DenseAutoencoder", "DenseFit", "DenseModel", "EncodeRows", "LinearModel",
+    "NoiseWeightedPCA", "Quality", "SpectrumModel", "Study", "apply_models",
+    "decompose", "denoise",
+    "encode_all", "fit_dense", "model_from_arrays", "model_to_arrays", "study_spectra",
 ]  # fmt: skip

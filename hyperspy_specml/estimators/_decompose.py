@@ -138,7 +138,7 @@ def decompose(
     """
     _check_options(architecture, n_components, noise)
     place = choose_device(device) if architecture != "pca" else None
-    clock = _Clock()
+    clock = Clock()
     study = study_spectra(
         stream, n_needed=n_components or 1, noise=noise, navigation_mask=masks[0], signal_mask=masks[1],
         config=config, seed=seed,
@@ -147,7 +147,7 @@ def decompose(
     smooth = smooth_study(study, n_components or 1, centre=config.centre) if place is not None else study
     rank, stopped = study.rank, False
     if n_components is None and place is not None:
-        rank, stopped = _choose_latents(smooth, config, seed, place, track)
+        rank, stopped = choose_latents(smooth, config, seed, place, track)
         config = brief(config) if stopped else config  # who stops a search does not want to wait
     k = n_components or rank.chosen
     baseline = LinearModel(study.axes.first(k))
@@ -242,7 +242,7 @@ def _check_options(architecture: str, n_components: int | None, noise: str) -> N
         )
 
 
-def _choose_latents(
+def choose_latents(
     study: Study, config: TrainConfig, seed: int, device: torch.device, track: Track
 ) -> tuple[RankCurve, bool]:
     """Try 1, 2, ... latents; a nonlinear model never needs more of them than PCA needs components.
@@ -289,7 +289,7 @@ def _score(models: dict[str, tuple[SpectrumModel, Study]], k: int) -> tuple[Cand
     return tuple(found)
 
 
-class _Clock:
+class Clock:
     """Seconds between stops, by the name of the stage that ended."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:

@@ -12,17 +12,27 @@ B. W. Silverman, "Smoothed functional principal components analysis by choice of
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.estimators._study import FRACTIONS, Study, project_parts, train_moments
 from hyperspy_specml.statistics import N_PARTS, TRAIN, PrincipalAxes, choose_rank, principal_axes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _WIDTHS = (0.0, 0.7, 1.5, 3.0)  # channels
 _SCORED_ELEMENTS = 1 << 22  # deviances per width
 
 
-def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
+def smooth_study(
+    study: Study,
+    n_components: int,
+    *,
+    centre: bool,
+    score: Callable[[Study, PrincipalAxes], np.ndarray] | None = None,
+) -> Study:
     """Return the study along the smoothest axes that the choosing fold likes.
 
     Parameters
@@ -33,6 +43,8 @@ def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
         Axes that a width is scored with; at least those that PCA carries.
     centre
         As in `principal_axes`.
+    score
+        From axes to the choosing-fold scores of PCA along them, one per spectrum; by default deviances.
 
     Returns
     -------
@@ -46,7 +58,8 @@ def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
     spaces = [
         principal_axes(moments, noise, n_axes=n_axes, centre=centre, width=width) for width in _WIDTHS[1:]
     ]
-    scores = np.array([_score(study, axes.first(n_scored)) for axes in (study.fold_axes, *spaces)])
+    score = score or _deviances
+    scores = np.array([score(study, axes.first(n_scored)) for axes in (study.fold_axes, *spaces)])
     chosen = choose_rank(np.arange(len(_WIDTHS)), scores, "held-out counts").chosen
     if chosen == 0:
         return study
@@ -60,7 +73,7 @@ def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
     )
 
 
-def _score(study: Study, axes: PrincipalAxes) -> np.ndarray:
+def _deviances(study: Study, axes: PrincipalAxes) -> np.ndarray:
     """Return the choosing-fold deviances of PCA along these axes, of some of the spectra."""
     step = max(1, study.folds.choose.size // _SCORED_ELEMENTS)
     parts = tuple(part[::step] for part in study.folds.parts)

@@ -1,9 +1,13 @@
 """What methods return: frozen objects of native signals, the evidence for them and the trained model."""
 
 from hyperspy_specml.results._decomposition import DecompositionResult
+from hyperspy_specml.results._denoise_report import DenoiseReport, denoise_report
 from hyperspy_specml.results._report import Report
 from hyperspy_specml.results._resampled import on_axis
 from hyperspy_specml.results._stored import load_model
 from hyperspy_specml.results._trained import Fingerprint, TrainedModel
 
-__all__ = ["DecompositionResult", "Fingerprint", "Report", "TrainedModel", "load_model", "on_axis"]
+__all__ = [
+    "DecompositionResult", "DenoiseReport", "Fingerprint", "Report", "TrainedModel",
+    "denoise_report", "load_model", "on_axis",
+]  # fmt: skip

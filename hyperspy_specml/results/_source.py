@@ -76,6 +76,11 @@ class Source:
         array = self._by_block(Residual(decoder), _scores_last(maps), self.spectra.array)
         return self._full_size(array, f"{self.title} residual ({decoder.model.architecture})", provenance)
 
+    def denoised(self, decoder: Decoder, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
+        """Return the stamped spectra that a decoder makes of (n_pixels, P) denoised scores."""
+        array = self._by_block(decoder, scores.reshape(*self.spectra.array.shape[:-1], -1))
+        return self._full_size(array, f"{self.title} denoised", provenance)
+
     def _full_size(
         self, array: np.ndarray | da.Array, title: str, provenance: Mapping[str, Any]
     ) -> BaseSignal:
