@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Each is a module with add_arguments(parser) and run(options) -> dict of results, and a docstring whose first
 # line is what the list says.
-BENCHMARKS = {"lazy": "benchmarks.lazy", "fe-l": "benchmarks.fe_l"}
+BENCHMARKS = {"lazy": "benchmarks.lazy", "fe-l": "benchmarks.fe_l", "denoise": "benchmarks.denoise"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -148,6 +148,7 @@ def denoise_dae(
     self: BaseSignal,
     *,
     context: str = "auto",
+    protect: bool = False,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
@@ -163,13 +164,18 @@ def denoise_dae(
     pixels of the score maps and decides for each which filter to trust. The networks are trained on pairs
     of independent splits of the same counts, so no clean data are needed. The data are split into training
     (70 %), choosing (15 %) and reporting (15 %) counts: the second choose the candidate, the third judge
-    it. The file is read twice, whatever its size.
+    it. Afterwards
+    what was taken away is searched for what noise cannot explain. The file is read three times, whatever its
+    size.
 
     Parameters
     ----------
     context
         What a denoiser may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
         "spatial": neighbouring pixels too. "auto": the choosing counts decide.
+    protect
+        Put back what noise cannot explain and the denoiser took away, e.g. the lines of a rare phase: each
+        pixel gets its own counts there, noise included.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``). Masked pixels neither give nor take.
@@ -204,6 +210,11 @@ def denoise_dae(
     OptionError
         An unknown context, noise model or device, or an impossible number.
 
+    Warns
+    -----
+    ErasedFeaturesWarning
+        Something was erased that noise cannot explain; the report says what and where.
+
     Notes
     -----
     Empty spectra and dead channels are 0 in the result; spectra and channels that cannot be used, or are
@@ -236,6 +247,7 @@ def denoise_dae(
     return _denoising.fit(
         call,
         context=context,
+        protect=bool(protect),
         noise=noise,
         random_state=whole_number("random_state", random_state, least=0),
         device=device,

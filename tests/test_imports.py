@@ -25,13 +25,13 @@ STOREYS = (  # a room may import from its own room and from the storeys below it
     {"model_file"},
     {"signals"},
     {"estimators"},
-    {"train"},
+    {"train", "analysis"},
     {"nn", "statistics"},
     {"streaming"},
     {"exceptions"},
 )
 TORCH_ROOMS = {"estimators", "nn", "train"}
-ARRAY_ROOMS = {"nn", "statistics", "streaming", "train", "estimators"}  # signals stay at the edge
+ARRAY_ROOMS = {"analysis", "nn", "statistics", "streaming", "train", "estimators"}  # signals stay at the edge
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
 
 if TYPE_CHECKING:
+    import numpy as np
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 _METHOD = "denoise_dae"
 _HEAD = ("candidate", "held-out error", "difference to PCA", "")
 _COLUMNS = ("name", "score", "difference", "standard_error", "choose_score")
-_STAGES = ("study", "training", "scoring", "application")  # files forget the order
+_NAMED = 3  # erased features in a sentence
+_STAGES = ("study", "training", "scoring", "application", "check")  # files forget the order
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class DenoiseReport:
         Variance of the denoised spectra over the map, in the same unit.
     noise_model, hold_out, correlation
         See `Report`. With hold_out "none" no score is valid, and plain PCA is returned.
+    erased
+        What was taken away that noise cannot explain, strongest first, as columns: ``energy`` where it is
+        strongest, ``position`` of its middle as text, number of ``pixels``, ``z`` in standard deviations and
+        ``excess``, the sum of what was taken (negative: added). A map without any such
+        thing shows one with a chance of 1 %.
+    erased_pixels
+        Flat indices of the pixels of these regions, one region after the other.
+    protected
+        Whether they were put back.
+    shape
+        Of the map, in array order.
     used
         Numbers of pixels and channels in each state.
     n_sampled, n_tiles
@@ -74,6 +88,10 @@ class DenoiseReport:
     noise_model: dict[str, Any]
     hold_out: str
     correlation: float
+    erased: dict[str, list[Any]]
+    erased_pixels: list[int] = field(repr=False)
+    protected: bool
+    shape: tuple[int, ...]
     used: dict[str, dict[str, int]]
     n_sampled: int
     n_tiles: int
@@ -86,15 +104,22 @@ class DenoiseReport:
     seconds: dict[str, float] = field(compare=False)
 
     @classmethod
-    def of(cls, found: Denoising, *, context: str) -> DenoiseReport:
+    def of(
+        cls, found: Denoising, *, context: str, erased: dict[str, list[Any]], erased_pixels: list[int],
+        protected: bool, shape: tuple[int, ...],
+    ) -> DenoiseReport:  # fmt: skip
         """Collect the report of a denoising.
 
         Parameters
         ----------
         found
             The denoised map.
-        context
+        context, protected
             As asked for.
+        erased, erased_pixels
+            See the attributes.
+        shape
+            Of the map, in array order.
         """
         study, quality, history = found.study, found.quality, found.history
         return cls(
@@ -109,6 +134,10 @@ class DenoiseReport:
             noise_model=study.estimate.model.to_dict() | {"fano": study.estimate.fano},
             hold_out=study.hold_out,
             correlation=study.correlation,
+            erased=erased,
+            erased_pixels=erased_pixels,
+            protected=protected,
+            shape=shape,
             used=study.survey.counts(),
             n_sampled=len(study.folds.choose),
             n_tiles=found.n_tiles,
@@ -135,6 +164,7 @@ class DenoiseReport:
         known = {name.name for name in dataclasses.fields(cls)}
         facts = {name: value for name, value in plain.items() if name in known}
         columns = [facts["candidates"][column] for column in _COLUMNS]
+        facts["shape"] = tuple(facts["shape"])
         return cls(**facts | {"candidates": tuple(Candidate(*row) for row in zip(*columns, strict=True))})
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,7 +183,7 @@ class DenoiseReport:
             "",
             *("  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows),
         ]
-        return "\n".join([*lines, "", self.verdict()])
+        return "\n".join([*lines, "", self.verdict(), self.erased_in_words()])
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
@@ -165,7 +195,8 @@ class DenoiseReport:
             "<tr>" + "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in row) + "</tr>"
             for cell, row in [("th", _HEAD), *(("td", row) for row in self._rows())]
         )
-        return f"<table>{facts}</table><table>{rows}</table><p>{html.escape(self.verdict())}</p>"
+        words = html.escape(f"{self.verdict()} {self.erased_in_words()}")
+        return f"<table>{facts}</table><table>{rows}</table><p>{words}</p>"
 
     def verdict(self) -> str:
         """Say in one sentence how the denoised data compare with PCA."""
@@ -180,6 +211,31 @@ class DenoiseReport:
         plain = self.candidates[-1].name
         size = -chosen.difference / chosen.standard_error if chosen.difference else 0.0
         return f"{chosen.name} is better than plain {plain}, by {size:.1f} standard errors."
+
+    def erased_in_words(self) -> str:
+        """Say what was erased, and where."""
+        n = len(self.erased["z"])
+        if not n:
+            return "Nothing was erased that noise cannot explain."
+        columns = (self.erased[name] for name in ("energy", "position", "pixels", "z"))
+        named = [
+            f"{energy} at {position} ({pixels} pixels, {z:+.1f} standard deviations)"
+            for energy, position, pixels, z in list(zip(*columns, strict=True))[:_NAMED]
+        ]
+        what = "features were put back" if self.protected else "features were erased"
+        rest = f" and {n - _NAMED} more" if n > _NAMED else ""
+        return f"{n} {what} that noise cannot explain: {'; '.join(named)}{rest}."
+
+    def erased_map(self) -> np.ndarray:
+        """Return a map in array order: 0, or the number of the erased region that the pixel belongs to.
+
+        The strongest region is number 1.
+        """
+        import numpy as np
+
+        regions = np.zeros(math.prod(self.shape), int)
+        regions[self.erased_pixels] = np.repeat(np.arange(len(self.erased["z"])) + 1, self.erased["pixels"])
+        return regions.reshape(self.shape)
 
     def plot(self) -> Figure:
         """Plot every candidate's difference to plain PCA on the report fold, with its paired standard error.

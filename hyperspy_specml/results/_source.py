@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.estimators import SpectrumModel
+    from hyperspy_specml.estimators import Protected, SpectrumModel
     from hyperspy_specml.signals import Spectra
 
 _BLOCK_BYTES = 64_000_000  # float32 bytes of a block of a full-size output
@@ -134,7 +134,7 @@ class Decoder:
         (E,) state of every channel.
     """
 
-    model: SpectrumModel
+    model: SpectrumModel | Protected
     channel_state: np.ndarray
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:

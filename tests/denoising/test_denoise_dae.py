@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import MaskError, OptionError, TooFewSpectraError
+from hyperspy_specml.exceptions import ErasedFeaturesWarning, MaskError, OptionError, TooFewSpectraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hyperspy.signal import BaseSignal
 
+pytestmark = pytest.mark.filterwarnings("ignore::hyperspy_specml.exceptions.ErasedFeaturesWarning")
 QUICK = specml.TrainConfig(max_steps=40, evaluate_every=20, n_hidden=16)
 SCANS = {1: (71,), 2: (12, 17), 3: (3, 8, 10)}
 N_CHANNELS = 31
@@ -83,7 +84,7 @@ def test_the_graph_reads_no_spectrum_again(make_map: Callable[..., BaseSignal], 
     clean = denoise(make_map(data=file.dask((5, 6, 31))), context="spatial")
     reads = file.reads.max()
     clean.compute()
-    assert reads == 2
+    assert reads == 3
     assert file.reads.max() == reads
 
 
@@ -179,3 +180,37 @@ def test_what_is_not_understood_is_answered_with_the_call_that_is(
         denoise(make_map(data=counts((3,))))
     with pytest.raises(OptionError, match=r"pass what s\.denoise_dae\(\) returned"):
         specml.denoise_report(signal)
+
+
+def with_spot(dose: float = 30.0) -> tuple[np.ndarray, np.ndarray, float]:
+    """Counts with a line in four pixels, their mask, and the line's intensity in all of them."""
+    mean = dose * truth((25, 27))
+    mask = np.zeros(mean.shape[:-1], bool)
+    mask[12:14, 5:7] = True
+    line = 40 * np.exp(-((np.arange(N_CHANNELS) - 28) ** 2) / 2)
+    mean[mask] += line
+    return np.random.default_rng(2).poisson(mean).astype(np.uint16), mask, 4 * line[26:].sum()
+
+
+def test_a_rare_line_that_was_erased_is_named_and_put_back(make_map: Callable[..., BaseSignal]) -> None:
+    data, mask, intensity = with_spot()
+    signal = make_map(data=data)
+    options = {"context": "spectral", "config": specml.TrainConfig(max_steps=1)}
+    with pytest.warns(ErasedFeaturesWarning, match="protect=True"):
+        clean = denoise(signal, **options)
+    protected = denoise(signal, protect=True, **options)
+    report = specml.denoise_report(protected)
+    assert (report.erased_map()[mask] > 0).all()
+    assert report.erased["energy"][0].endswith("eV")
+    assert report.protected
+    background = 30 * truth((25, 27))[mask]
+    kept = (protected.data[mask] - background)[:, 26:].sum() / intensity
+    assert 0.9 < kept < 1.15
+    far = np.ones(mask.shape, bool)
+    far[9:17, 2:10] = False
+    np.testing.assert_array_equal(protected.data[far], clean.data[far])
+
+
+def test_noise_alone_shows_no_erased_feature(make_map: Callable[..., BaseSignal]) -> None:
+    flat = np.random.default_rng(3).poisson(0.3, (31, 29, 23)).astype(np.uint8)
+    assert specml.denoise_report(denoise(make_map(data=flat))).erased["z"] == []
