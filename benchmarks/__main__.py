@@ -18,6 +18,7 @@ BENCHMARKS = {
     "lazy": "benchmarks.lazy",
     "fe-l": "benchmarks.fe_l",
     "decomposition": "benchmarks.decomposition",
+    "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
 }
 

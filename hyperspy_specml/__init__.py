@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml.results import load_model
+    from hyperspy_specml.results import denoise_report, load_model
     from hyperspy_specml.train.config import TrainConfig
 
 __version__ = "0.1.0.dev0"
-__all__ = ["TrainConfig", "__version__", "datasets", "estimators", "exceptions", "load_model"]
+__all__ = [
+    "TrainConfig",
+    "__version__",
+    "datasets",
+    "denoise_report",
+    "estimators",
+    "exceptions",
+    "load_model",
+]
 
 _HOMES = {  # the other public names are modules
     "TrainConfig": "hyperspy_specml.train.config",
+    "denoise_report": "hyperspy_specml.results",
     "load_model": "hyperspy_specml.results",
 }
 

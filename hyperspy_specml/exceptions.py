@@ -21,6 +21,7 @@ Each error is also the builtin or HyperSpy class that users already catch::
 
     SpecMLWarning (UserWarning)
     ├── BaselineBetterWarning
+    ├── ErasedFeaturesWarning
     └── LinearApproximationWarning
 """
 
@@ -138,6 +139,10 @@ class SpecMLWarning(UserWarning):
 
 class BaselineBetterWarning(SpecMLWarning):
     """PCA of the same size describes the held-out counts better than the model that was asked for."""
+
+
+class ErasedFeaturesWarning(SpecMLWarning):
+    """Denoising removed what noise cannot explain, e.g. a rare phase: the report says what and where."""
 
 
 class LinearApproximationWarning(SpecMLWarning):

@@ -285,3 +285,113 @@ def anomaly_map(
         random_state=whole_number("random_state", random_state, least=0),
         model=model,
     )
+
+
+def denoise_dae(
+    self: BaseSignal,
+    *,
+    context: str = "auto",
+    protect: bool = False,
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+    noise: str = "auto",
+    random_state: int = 0,
+    device: str = "auto",
+    show_progressbar: bool | None = None,
+    config: TrainConfig | None = None,
+) -> BaseSignal:
+    """Denoise spectra with what predicts counts best that no candidate has seen.
+
+    Candidates are plain PCA, PCA with filtered score maps (Gaussian, total variation, joint non-local means,
+    mixtures of them), a dense network that sees one spectrum at a time, and a network that sees neighbouring
+    pixels of the score maps and decides for each which filter to trust. The networks are trained on pairs
+    of independent splits of the same counts, so no clean data are needed. The data are split into training
+    (70 %), choosing (15 %) and reporting (15 %) counts: the second choose the candidate, the third judge
+    it. Afterwards
+    what was taken away is searched for what noise cannot explain. The file is read three times, whatever its
+    size.
+
+    Parameters
+    ----------
+    context
+        What a denoiser may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
+        "spatial": neighbouring pixels too. "auto": the choosing counts decide.
+    protect
+        Put back what noise cannot explain and the denoiser took away, e.g. the lines of a rare phase: each
+        pixel gets its own counts there, noise included.
+    navigation_mask, signal_mask
+        Pixels and channels to leave out, True = masked. Signals, or arrays in array order
+        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``). Masked pixels neither give nor take.
+    noise
+        "auto", "poisson", "gaussian" or "poisson-gaussian", as in `decomposition_ae`.
+    random_state
+        Seed of the split, the sample of pixels, the weights and the batches.
+    device
+        "auto", "cpu", "cuda", "mps": where networks are trained.
+    show_progressbar
+        By default HyperSpy's preference.
+    config
+        Everything else: ``hyperspy_specml.TrainConfig``.
+
+    Returns
+    -------
+    The denoised signal: class, axes and laziness of this one, float32. ``specml.denoise_report(clean)``
+    returns its report, which is under ``metadata.Specml``. The signal itself is not changed
+
+    Raises
+    ------
+    SpectraRequiredError, NavigationRequiredError
+        Not exactly one signal axis; no navigation axis.
+    DataTypeError
+        Complex, structured or object data.
+    MaskError
+        A mask of the wrong dtype or shape, or one that masks everything.
+    TooFewSpectraError
+        Fewer than four usable spectra, or fewer than two channels.
+    NegativeCountsError, NotCountsError
+        noise="poisson" for values that are negative or not whole.
+    OptionError
+        An unknown context, noise model or device, or an impossible number.
+
+    Warns
+    -----
+    ErasedFeaturesWarning
+        Something was erased that noise cannot explain; the report says what and where.
+
+    Notes
+    -----
+    Empty spectra and dead channels are 0 in the result; spectra and channels that cannot be used, or are
+    masked, are NaN. Maps larger than what fits into memory with its folds are learnt from some boxes
+    all over the map and denoised box by box, with what the filters see around each.
+
+    References
+    ----------
+    J. Lehtinen et al., ICML 2018 (training on noisy targets);
+    J. Batson, L. Royer, J. Webber, bioRxiv 786269 (2019) (scores on held-out counts).
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> s = specml.datasets.fe_cr_ni_map((16, 16), n_channels=256).signal
+    >>> s.denoise_dae(context="spatial", show_progressbar=False)
+    <EDSTEMSpectrum, title: Simulated Fe-Cr-Ni map denoised, dimensions: (16, 16|256)>
+    """
+    from hyperspy_specml import _denoising
+    from hyperspy_specml._call import Call, whole_number
+
+    call = Call.on(
+        self,
+        method="denoise_dae",
+        navigation_mask=navigation_mask,
+        signal_mask=signal_mask,
+        config=config,
+        show_progressbar=show_progressbar,
+    )
+    return _denoising.fit(
+        call,
+        context=context,
+        protect=bool(protect),
+        noise=noise,
+        random_state=whole_number("random_state", random_state, least=0),
+        device=device,
+    )

@@ -1,5 +1,12 @@
-"""Anomaly scan, its calibration and what explains a find: arrays, NumPy and SciPy only."""
+"""What a residual tells: anomaly scan, its calibration, what was erased. Arrays, NumPy and SciPy only."""
 
+from hyperspy_specml.analysis._erased import (
+    Erased,
+    ErasedRegion,
+    WindowSums,
+    channel_windows,
+    find_erased,
+)
 from hyperspy_specml.analysis._explain import line_evidence, peak_channel
 from hyperspy_specml.analysis._null import NullFit, draw, equivalent_z, fit_null
 from hyperspy_specml.analysis._regions import label_regions, peaks, peaks_per_pixel, significant
@@ -9,7 +16,8 @@ from hyperspy_specml.analysis._spikes import SpikeFinder
 from hyperspy_specml.analysis._windows import Windows, energy_windows, estimate_line_width
 
 __all__ = [
-    "NullFit", "Scan", "ScanModel", "SpikeFinder", "Strongest", "Windows", "draw", "energy_windows",
-    "equivalent_z", "estimate_line_width", "fit_null", "label_regions", "line_evidence", "peak_channel",
-    "peaks", "peaks_per_pixel", "robust_distance", "signed_deviance", "significant", "spatial_sums",
+    "Erased", "ErasedRegion", "NullFit", "Scan", "ScanModel", "SpikeFinder", "Strongest", "WindowSums",
+    "Windows", "channel_windows", "draw", "energy_windows", "equivalent_z", "estimate_line_width",
+    "find_erased", "fit_null", "label_regions", "line_evidence", "peak_channel", "peaks", "peaks_per_pixel",
+    "robust_distance", "signed_deviance", "significant", "spatial_sums",
 ]  # fmt: skip

@@ -11,9 +11,12 @@ from hyperspy_specml.estimators._decompose import (
     decompose,
     encode_all,
 )
+from hyperspy_specml.estimators._denoise import CONTEXTS, Denoising, Quality, denoise
+from hyperspy_specml.estimators._denoisers import Denoiser
 from hyperspy_specml.estimators._dense import DenseFit, fit_dense
 from hyperspy_specml.estimators._models import DenseModel, LinearModel, SpectrumModel, n_columns
 from hyperspy_specml.estimators._normal import Normal, learn_normal
+from hyperspy_specml.estimators._protect import Protected, erased_by, put_back
 from hyperspy_specml.estimators._regions import RegionSums, sum_regions
 from hyperspy_specml.estimators._restarts import Attempt
 from hyperspy_specml.estimators._simplex import SimplexFit, fit_simplex
@@ -22,9 +25,10 @@ from hyperspy_specml.estimators._stored import model_from_arrays, model_to_array
 from hyperspy_specml.estimators._study import Study, study_spectra
 
 __all__ = [
-    "ARCHITECTURES", "STATISTICS", "Anomalies", "Attempt", "Candidate", "Decomposition", "DenseAutoencoder",
-    "DenseFit", "DenseModel", "EncodeRows", "LinearModel", "NoiseWeightedPCA", "Normal", "RegionSums",
-    "SimplexFit", "SimplexModel", "SpectrumModel", "Study", "apply_models", "decompose", "encode_all",
+    "ARCHITECTURES", "CONTEXTS", "STATISTICS", "Anomalies", "Attempt", "Candidate", "Decomposition",
+    "Denoiser", "Denoising", "DenseAutoencoder", "DenseFit", "DenseModel", "EncodeRows", "LinearModel",
+    "NoiseWeightedPCA", "Normal", "Protected", "Quality", "RegionSums", "SimplexFit", "SimplexModel",
+    "SpectrumModel", "Study", "apply_models", "decompose", "denoise", "encode_all", "erased_by",
     "find_anomalies", "fit_dense", "fit_simplex", "learn_normal", "model_from_arrays", "model_to_arrays",
-    "n_columns", "study_spectra", "sum_regions",
+    "n_columns", "put_back", "study_spectra", "sum_regions",
 ]  # fmt: skip

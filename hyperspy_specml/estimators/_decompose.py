@@ -151,7 +151,7 @@ def decompose(
     _check_options(architecture, n_components, noise)
     _check_combination(architecture, energy_shift, config)
     place = choose_device(device) if architecture != "pca" else None
-    clock = _Clock()
+    clock = Clock()
     study = study_spectra(
         stream, n_needed=n_components or 1, noise=noise, navigation_mask=masks[0], signal_mask=masks[1],
         config=config, seed=seed,
@@ -296,7 +296,7 @@ def _score(models: dict[str, tuple[SpectrumModel, Study]], k: int) -> tuple[Cand
     return tuple(found)
 
 
-class _Clock:
+class Clock:
     """Seconds between stops, by the name of the stage that ended."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:

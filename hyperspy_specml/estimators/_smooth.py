@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +21,20 @@ from hyperspy_specml.estimators._study import FRACTIONS, Study, project_parts, t
 from hyperspy_specml.statistics import N_PARTS, TRAIN, PrincipalAxes, choose_rank, principal_axes
 from hyperspy_specml.streaming import side_by_side
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _WIDTHS = (0.0, 0.7, 1.5, 3.0)  # channels
 _SCORED_ELEMENTS = 1 << 22  # deviances per width
 
 
-def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
+def smooth_study(
+    study: Study,
+    n_components: int,
+    *,
+    centre: bool,
+    score: Callable[[Study, PrincipalAxes], np.ndarray] | None = None,
+) -> Study:
     """Return the study along the smoothest axes that the choosing fold likes.
 
     Parameters
@@ -35,6 +45,8 @@ def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
         Axes that a width is scored with; at least those that PCA carries.
     centre
         As in `principal_axes`.
+    score
+        From axes to the choosing-fold scores of PCA along them, one per spectrum; by default deviances.
 
     Returns
     -------
@@ -45,10 +57,11 @@ def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
         return study
     noise, n_axes, moments = study.estimate.model, study.axes.n_axes, train_moments(study.folds)
     n_scored = max(n_components, study.rank.chosen)
+    score = score or _deviances
 
     def along(width: float) -> tuple[PrincipalAxes, np.ndarray]:
         axes = principal_axes(moments, noise, n_axes=n_axes, centre=centre, width=width)
-        return axes, _score(study, axes.first(n_scored))
+        return axes, score(study, axes.first(n_scored))
 
     spaces = side_by_side(*(partial(along, width) for width in _WIDTHS))
     scores = np.array([scores for _, scores in spaces])
@@ -65,7 +78,7 @@ def smooth_study(study: Study, n_components: int, *, centre: bool) -> Study:
     )
 
 
-def _score(study: Study, axes: PrincipalAxes) -> np.ndarray:
+def _deviances(study: Study, axes: PrincipalAxes) -> np.ndarray:
     """Return the choosing-fold deviances of PCA along these axes, of some of the spectra."""
     step = max(1, study.folds.choose.size // _SCORED_ELEMENTS)
     parts = tuple(part[::step] for part in study.folds.parts)

@@ -140,6 +140,7 @@ def study_spectra(
     signal_mask: np.ndarray | None = None,
     config: TrainConfig,
     seed: int = 0,
+    sample: np.ndarray | None = None,
 ) -> Study:
     """Look at a map: one pass over the file, then everything in memory.
 
@@ -151,6 +152,8 @@ def study_spectra(
         Components that the caller will fit: as many spectra and channels and one more are needed.
     noise, navigation_mask, signal_mask, config, seed
         As in ``Signal1D.decomposition_ae``.
+    sample
+        See `survey_spectra`.
 
     Raises
     ------
@@ -160,8 +163,9 @@ def study_spectra(
         See `estimate_noise`.
     """
     survey = survey_spectra(
-        stream, navigation_mask=navigation_mask, signal_mask=signal_mask, seed=seed, kernel=config.kernel
-    )
+        stream, navigation_mask=navigation_mask, signal_mask=signal_mask, seed=seed, kernel=config.kernel,
+        sample=sample,
+    )  # fmt: skip
     _check_enough(survey, n_needed)
     if noise == "poisson" and survey.minimum < 0:
         raise NegativeCountsError(

@@ -2,12 +2,13 @@
 
 from hyperspy_specml.results._anomaly import AnomalyResult, Candidate, Region, Spike
 from hyperspy_specml.results._decomposition import DecompositionResult
+from hyperspy_specml.results._denoise_report import DenoiseReport, denoise_report
 from hyperspy_specml.results._report import Report
 from hyperspy_specml.results._resampled import on_axis
 from hyperspy_specml.results._stored import load_model
 from hyperspy_specml.results._trained import Fingerprint, TrainedModel
 
 __all__ = [
-    "AnomalyResult", "Candidate", "DecompositionResult", "Fingerprint", "Region", "Report", "Spike",
-    "TrainedModel", "load_model", "on_axis",
+    "AnomalyResult", "Candidate", "DecompositionResult", "DenoiseReport", "Fingerprint", "Region", "Report",
+    "Spike", "TrainedModel", "denoise_report", "load_model", "on_axis",
 ]  # fmt: skip

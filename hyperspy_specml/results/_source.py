@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.estimators import SpectrumModel
+    from hyperspy_specml.estimators import Protected, SpectrumModel
     from hyperspy_specml.signals import Spectra
 
 _BLOCK_BYTES = 64_000_000  # float32 bytes of a block of a full-size output
@@ -101,6 +101,11 @@ class Source:
         """Return what one stands for: shifts are in channels below and in energy above."""
         return float(energy_axis(self.template).scale) if name == "shift" else 1.0
 
+    def denoised(self, decoder: Decoder, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
+        """Return the stamped spectra that a decoder makes of (n_pixels, P) denoised scores."""
+        array = self._by_block(decoder, scores.reshape(*self.spectra.array.shape[:-1], -1))
+        return self._full_size(array, f"{self.title} denoised", provenance)
+
     def _full_size(
         self, array: np.ndarray | da.Array, title: str, provenance: Mapping[str, Any]
     ) -> BaseSignal:
@@ -154,7 +159,7 @@ class Decoder:
         (E,) state of every channel.
     """
 
-    model: SpectrumModel
+    model: SpectrumModel | Protected
     channel_state: np.ndarray
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:

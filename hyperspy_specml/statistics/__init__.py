@@ -47,6 +47,7 @@ from hyperspy_specml.statistics._survey import (
     USED,
     Survey,
     expand_channels,
+    sample_size,
     survey_spectra,
 )
 from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts
@@ -58,6 +59,6 @@ __all__ = [
     "bi_cross_validation", "canonical_signs", "channel_weights", "choose_pixels", "choose_rank",
     "correlation_kernel", "estimate_noise", "expand_channels", "fold_correlation", "gaussian_noise",
     "holds_out", "make_folds", "moments_of", "n_compressed", "noise_edge", "noise_from_dict", "normal",
-    "paired", "plan_resampling", "principal_axes", "project_along", "rank_curve", "split_gaussian",
-    "survey_spectra", "thin_counts", "uniform",
+    "paired", "plan_resampling", "principal_axes", "project_along", "rank_curve", "sample_size",
+    "split_gaussian", "survey_spectra", "thin_counts", "uniform",
 ]  # fmt: skip

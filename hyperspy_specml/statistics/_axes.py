@@ -253,6 +253,8 @@ def _safe_float32(rows: np.ndarray) -> tuple[float, np.ndarray]:
     if rows.dtype == np.float32 or rows.dtype.itemsize <= 4:
         return 1.0, rows.astype(np.float32, copy=False)
     largest = float(np.abs(rows).max(initial=0))
+    if not np.isfinite(largest):  # one bad spectrum must not scale the others away
+        largest = float(np.abs(rows).max(initial=0, where=np.isfinite(rows)))
     if largest == 0 or 1e-30 < largest < 1e30:
         return 1.0, rows.astype(np.float32)
     return largest, (rows / largest).astype(np.float32)

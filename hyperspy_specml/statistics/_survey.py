@@ -71,6 +71,7 @@ def survey_spectra(
     signal_mask: np.ndarray | None = None,
     seed: int = 0,
     kernel: str = "auto",
+    sample: np.ndarray | None = None,
 ) -> Survey:
     """Pass once over the spectra (twice where whole channels are not finite).
 
@@ -84,14 +85,19 @@ def survey_spectra(
         Chooses the sample of pixels.
     kernel
         See `moments_of`.
+    sample
+        (n_pixels,) bool, the pixels that make up the sample where they can be used, `sample_size` of them at
+        most; None draws them at random.
     """
     channel_state = np.zeros(stream.n_channels, np.uint8)
     if signal_mask is not None:
         channel_state[signal_mask] = MASKED
     masked = None if navigation_mask is None else navigation_mask.reshape(-1)
-    wanted = np.zeros(stream.n_pixels, bool)
-    inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
-    wanted[inside[choose_pixels(seed, len(inside), _sample_size(stream))]] = True
+    wanted = sample
+    if wanted is None:
+        wanted = np.zeros(stream.n_pixels, bool)
+        inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
+        wanted[inside[choose_pixels(seed, len(inside), sample_size(stream))]] = True
     while True:
         block = _SurveyBlock(masked, channel_state == USED, wanted, kernel)
         found = stream.fold(block, _merge, label="Survey")
@@ -213,7 +219,8 @@ def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> Survey:
     )  # fmt: skip
 
 
-def _sample_size(stream: SpectrumStream) -> int:
+def sample_size(stream: SpectrumStream) -> int:
+    """Return the largest number of spectra that may be held in memory with their folds."""
     # The sample and its folds in six parts; of values that are not counts these are float32, and so are the
     # mean and the variance that belong to each.
     itemsize = stream.array.dtype.itemsize

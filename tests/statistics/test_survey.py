@@ -161,7 +161,7 @@ def test_any_number_of_navigation_axes_gives_the_same_statistics(shape):
 
 
 def test_a_map_larger_than_the_sample_is_sampled_by_the_seed_alone(monkeypatch):
-    monkeypatch.setattr(module, "_sample_size", lambda stream: 12)
+    monkeypatch.setattr(module, "sample_size", lambda stream: 12)
     data = spectra()
     mask = np.zeros((7, 5), bool)
     mask[:4] = True
@@ -188,7 +188,7 @@ def test_the_sample_and_its_folds_fit_into_the_budget():
     array = da.zeros((4000, 4000, 2048), dtype=np.uint16, chunks=(100, 100, 2048))
     stream = SpectrumStream(array, memory_budget=200_000_000)
 
-    assert 256 <= module._sample_size(stream) <= 200_000_000 / (7 * 2 * 2048)
+    assert 256 <= module.sample_size(stream) <= 200_000_000 / (7 * 2 * 2048)
 
 
 def test_the_survey_runs_on_processes_too():
@@ -208,7 +208,7 @@ def test_the_survey_does_not_change_its_input():
 
 
 def test_moments_are_those_of_all_used_spectra_not_of_the_sample(monkeypatch):
-    monkeypatch.setattr(module, "_sample_size", lambda stream: 3)
+    monkeypatch.setattr(module, "sample_size", lambda stream: 3)
     data = spectra()
 
     expected = dataclasses.asdict(moments_of(data.reshape(-1, 11)))

@@ -1,0 +1,248 @@
+"""Denoise the spectra of a map: study, fit candidates, let held-out counts choose, apply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperspy_specml.estimators._decompose import Candidate, Clock, encode_all
+from hyperspy_specml.estimators._denoise_candidates import Entry, Setting, fit_candidates
+from hyperspy_specml.estimators._denoisers import Denoiser, denoise_map
+from hyperspy_specml.estimators._judge import Judge
+from hyperspy_specml.estimators._models import LinearModel
+from hyperspy_specml.estimators._smooth import smooth_study
+from hyperspy_specml.estimators._study import Study, study_spectra
+from hyperspy_specml.estimators._tiles import Tiles, plan_sample, tiles_of
+from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, USED, PrincipalAxes, paired, sample_size
+from hyperspy_specml.train._device import choose_device
+
+if TYPE_CHECKING:
+    from hyperspy_specml.estimators._dense import Track
+    from hyperspy_specml.streaming import SpectrumStream
+    from hyperspy_specml.train._loop import History
+    from hyperspy_specml.train.config import TrainConfig
+
+CONTEXTS = ("auto", "spectral", "spatial")
+_HALVES = ((0, 1), (2, 3))  # of the parts of the training fold
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What denoising gains and what it costs, measured on the training fold and counts it has not seen.
+
+    Attributes
+    ----------
+    noise_reduction
+        Standard deviation of the noise in the data over that in the denoised data.
+    error, standard_error
+        Squared error that is left in a spectrum on average, in units of the noise variance, summed over the
+        channels: from the product of the residuals of two folds, so noise does not add to it.
+    variance
+        The part of `error` that is noise: the denoised halves differ by it. The rest is bias.
+    signal
+        Mean square of the denoised spectra about their mean, in the same unit.
+    """
+
+    noise_reduction: float
+    error: float
+    standard_error: float
+    variance: float
+    signal: float
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """A denoised map, as arrays.
+
+    Attributes
+    ----------
+    denoiser
+        The chosen one, fitted on all counts.
+    scores
+        (n_pixels, P) denoised scores along its axes; NaN for spectra not used, 0 for empty ones.
+    study
+        What was learnt before.
+    candidates
+        Scores on held-out counts, plain PCA last: differences are to it.
+    chosen
+        Name of the candidate with the best score on the choosing fold.
+    quality
+        Of the chosen candidate.
+    history
+        Of its training; None for filters.
+    width
+        Channels over which the axes were smoothed.
+    n_tiles
+        Boxes of the map that everything was learnt from; 1 is the whole map.
+    seconds
+        Time of each stage.
+    """
+
+    denoiser: Denoiser
+    scores: np.ndarray = field(repr=False)
+    study: Study
+    candidates: tuple[Candidate, ...]
+    chosen: str
+    quality: Quality
+    history: History | None
+    width: float
+    n_tiles: int
+    seconds: dict[str, float]
+
+
+def denoise(
+    stream: SpectrumStream,
+    *,
+    context: str = "auto",
+    noise: str = "auto",
+    masks: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    config: TrainConfig,
+    seed: int = 0,
+    device: str = "auto",
+    track: Track = lambda steps: steps,
+) -> Denoising:
+    """Denoise the spectra of a stream.
+
+    Parameters
+    ----------
+    stream
+        The spectra; read twice.
+    context
+        "spectral": candidates that see one spectrum at a time; "spatial": those that see its neighbours;
+        "auto": all.
+    noise
+        See `statistics.estimate_noise`.
+    masks
+        Navigation and signal mask, True = masked.
+    config, seed, device, track
+        Settings, seed, torch device name, and the progress bar around training steps.
+
+    Raises
+    ------
+    OptionError
+        Unknown context, noise or device.
+    TooFewSpectraError, NegativeCountsError, NotCountsError
+        See `study_spectra`.
+    """
+    if context not in CONTEXTS:
+        raise OptionError.unknown("context", context, CONTEXTS)
+    if noise not in NOISE_NAMES:
+        raise OptionError.unknown("noise", noise, NOISE_NAMES)
+    place = choose_device(device)
+    clock = Clock()
+    plain, tiles = _study(stream, noise, masks, config, seed)
+    judge = Judge(plain)
+    study = smooth_study(plain, 1, centre=config.centre, score=_errors_along)
+    clock.stop("study")
+    entries = fit_candidates(Setting(plain, study, tiles, config, seed, place, track), context)
+    clock.stop("training")
+    candidates = _score(judge, entries)
+    chosen = _choose(plain, candidates, entries)
+    quality = _quality(tiles, judge, chosen)
+    clock.stop("scoring")
+    denoiser = chosen.on_all_counts()
+    survey = plain.survey
+    scores = apply_denoiser(
+        stream, denoiser, survey.pixel_state, survey.channels, memory_budget=config.memory_budget
+    )
+    clock.stop("application")
+    return Denoising(
+        denoiser, scores, plain, candidates, chosen.name, quality, chosen.history, study.width,
+        len(tiles.rows), clock.seconds,
+    )  # fmt: skip
+
+
+def apply_denoiser(
+    stream: SpectrumStream, denoiser: Denoiser, pixel_state: np.ndarray, channels: np.ndarray, *,
+    share: float = 1.0, memory_budget: int,
+) -> np.ndarray:  # fmt: skip
+    """Return the (n_pixels, P) denoised scores of all spectra; the file is read once.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    denoiser
+        Fitted.
+    pixel_state, channels
+        (n_pixels,) state of every spectrum and (E,) bool channels in use.
+    share
+        Dose of this map over that of the training map.
+    memory_budget
+        Bytes that filters and networks may use on the way.
+    """
+    (scores,) = encode_all(stream, (LinearModel(denoiser.axes),), pixel_state, channels)
+    valid = (pixel_state == USED).reshape(stream.navigation_shape)
+    maps = np.where(valid[..., None], scores.reshape(*valid.shape, -1), np.float32(0)) / np.float32(share)
+    clean = denoise_map(denoiser, maps, valid, share=share, memory_budget=memory_budget)
+    scores[valid.reshape(-1)] = clean[valid] * np.float32(share)
+    return scores
+
+
+def _study(
+    stream: SpectrumStream, noise: str, masks: tuple[np.ndarray | None, np.ndarray | None],
+    config: TrainConfig, seed: int,
+) -> tuple[Study, Tiles]:  # fmt: skip
+    shape = stream.navigation_shape
+    masked = None if masks[0] is None else masks[0].reshape(-1)
+    regions = plan_sample(shape, sample_size(stream), masked=masked, seed=seed)
+    wanted = np.zeros(shape, bool)
+    for region in regions:
+        wanted[region] = True
+    study = study_spectra(
+        stream, n_needed=1, noise=noise, navigation_mask=masks[0], signal_mask=masks[1], config=config,
+        seed=seed, sample=wanted.reshape(-1),
+    )  # fmt: skip
+    return study, tiles_of(study.survey.sample_pixels, shape, regions)
+
+
+def _errors_along(study: Study, axes: PrincipalAxes) -> np.ndarray:
+    scores = axes.project(np.concatenate([study.folds.train(rows) for rows in study.folds.slabs()]) / TRAIN)
+    return Judge(study).score("choose", axes, scores)
+
+
+def _score(judge: Judge, entries: list[Entry]) -> tuple[Candidate, ...]:
+    """Score candidates on the choosing and the reporting fold, the last one being the rival."""
+    choose, report = {}, {}
+    for entry in entries:
+        scores = entry.scores()
+        choose[entry.name] = float(judge.score("choose", entry.fold.axes, scores).mean())
+        report[entry.name] = judge.score("report", entry.fold.axes, scores)
+    pairs = {name: paired(errors, report[entries[-1].name]) for name, errors in report.items()}
+    return tuple(
+        Candidate(name, pair.mean, pair.difference, pair.standard_error, choose[name])
+        for name, pair in pairs.items()
+    )
+
+
+def _choose(study: Study, candidates: tuple[Candidate, ...], entries: list[Entry]) -> Entry:
+    if (
+        study.hold_out == "none"
+    ):  # scores favour what keeps the noise; the rank of PCA does not come from them
+        return entries[-1]
+    best = min(candidates, key=lambda candidate: candidate.choose_score)
+    return next(entry for entry in entries if entry.name == best.name)
+
+
+def _quality(tiles: Tiles, judge: Judge, chosen: Entry) -> Quality:
+    fold, n = chosen.fold, chosen.fold.axes.n_axes
+    half = np.float32(TRAIN / 2)
+    halves = [chosen.study.fold_parts[:, list(parts), :n].sum(axis=1) / half for parts in _HALVES]
+    first, second = (
+        tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, float(half))) for scores in halves
+    )
+    noise = 0.5 * float(np.square(first - second).sum(axis=1, dtype=np.float64).mean())
+    clean = chosen.scores()
+    residuals = [judge.scores_of(name, fold.axes) - clean for name in ("choose", "report")]
+    errors = np.einsum("np,np->n", *residuals, dtype=np.float64)
+    n_channels = len(fold.axes.weights)
+    return Quality(
+        noise_reduction=float(np.sqrt(n_channels / half / max(noise, 1e-12 * n_channels))),
+        error=float(errors.mean()),
+        standard_error=float(errors.std() / np.sqrt(len(errors))),
+        variance=noise * float(half) / TRAIN,
+        signal=float(clean.var(axis=0, dtype=np.float64).sum()),
+    )

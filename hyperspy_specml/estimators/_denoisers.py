@@ -1,0 +1,220 @@
+r"""Fitted denoisers: from score maps to score maps, on arrays. No fitting here.
+
+T tiles, P components, S filters. Maps are (T, \*tile, P) on the scale of the whole data; `share` is the part
+of the training map's dose that they were made of: their noise variance is ``noise**2 / share``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from hyperspy_specml.estimators._filters import HALO, Filter, filter_stack, filters
+from hyperspy_specml.estimators._tiles import MOST_SCAN_AXES, plan_halos
+
+if TYPE_CHECKING:
+    from hyperspy_specml.estimators._models import DenseModel
+    from hyperspy_specml.nn import FilterMixture
+    from hyperspy_specml.statistics import NoiseModel, PrincipalAxes
+
+_COPIES = 8  # of the filtered maps that a network makes on the way
+
+
+class Denoiser(Protocol):
+    """What a fitted denoiser can do."""
+
+    @property
+    def axes(self) -> PrincipalAxes:
+        """The P axes of the scores."""
+        ...
+
+    def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
+        r"""Return denoised score maps, float32.
+
+        Parameters
+        ----------
+        maps, valid
+            (T, \*tile, P) score maps, 0 where not valid, and (T, \*tile) bool.
+        share
+            Dose of the maps over that of the training map.
+        """
+        ...
+
+    def bytes_per_pixel(self) -> int:
+        """Return the memory that `denoise` needs for each pixel."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilteredScores:
+    """PCA with filtered score maps.
+
+    Attributes
+    ----------
+    axes
+        The P axes.
+    noise
+        (P,) standard deviation of the noise along the axes.
+    centre, spread
+        (P,) mean and standard deviation of the scores.
+    weights
+        (S, P) of the filters of `filters`, summing to one over them.
+    n_strong
+        Components that stand out of the noise without any filter.
+    network
+        Mixes the filters, or None: `weights` do, everywhere the same.
+    n_scan_axes
+        Of a tile: one to three.
+    """
+
+    axes: PrincipalAxes
+    noise: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+    weights: np.ndarray
+    n_strong: int
+    n_scan_axes: int
+    network: FilterMixture | None = None
+
+    def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
+        """Return denoised score maps; see `Denoiser`."""
+        bank = self._bank()
+        stack = self.stack(maps, valid, share, bank)
+        if self.network is None:
+            needed = self.weights[self.weights.any(axis=1)]
+            clean = np.einsum("s...p,sp->...p", stack, needed.astype(np.float32))
+        else:
+            clean = self.mixed(stack, valid, share)
+        return (clean * self._unit(share)).astype(np.float32)
+
+    def stack(
+        self, maps: np.ndarray, valid: np.ndarray, share: float, bank: tuple[Filter, ...]
+    ) -> np.ndarray:
+        r"""Return (S, T, \*tile, P) filtered maps with noise of variance 1."""
+        unit = self._unit(share)
+        return filter_stack(maps / unit, valid, bank, centre=self.centre / unit, n_strong=self.n_strong)
+
+    def mixed(self, stack: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
+        """Return what the network makes of filtered maps, in their unit."""
+        assert self.network is not None
+        device = next(self.network.parameters()).device
+        unit = self._unit(share)
+        out = np.empty(stack.shape[1:], np.float32)
+        centre, spread = (
+            torch.as_tensor(v[None] / unit, dtype=torch.float32, device=device)
+            for v in (self.centre, self.spread)
+        )
+        for t in range(len(out)):
+            seen = torch.as_tensor(np.moveaxis(stack[:, t], -1, 1)[None].copy(), device=device)
+            there = torch.as_tensor(valid[t][None, None], dtype=torch.float32, device=device)
+            with torch.inference_mode():
+                out[t] = np.moveaxis(self.network(seen, there, centre, spread)[0].cpu().numpy(), 0, -1)
+        return out
+
+    def bytes_per_pixel(self) -> int:
+        """Return the memory that `denoise` needs for each pixel."""
+        return 4 * len(self.noise) * (len(self._bank()) * (1 if self.network is None else _COPIES) + 4)
+
+    def _bank(self) -> tuple[Filter, ...]:
+        bank = filters(self.n_scan_axes)
+        if self.network is not None:
+            return bank
+        return tuple(f for f, used in zip(bank, np.any(self.weights, axis=1).tolist(), strict=True) if used)
+
+    def _unit(self, share: float) -> np.ndarray:
+        return (self.noise / np.sqrt(share)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DenoisedSpectra:
+    """A dense network that sees one spectrum at a time.
+
+    Attributes
+    ----------
+    model
+        The trained autoencoder.
+    """
+
+    model: DenseModel
+
+    @property
+    def axes(self) -> PrincipalAxes:
+        """The P axes of the scores."""
+        return self.model.axes
+
+    def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
+        """Return denoised score maps; see `Denoiser`."""
+        out = np.zeros(maps.shape, np.float32)
+        out[valid] = self.denoise_rows(maps[valid])
+        return out
+
+    def denoise_rows(self, scores: np.ndarray) -> np.ndarray:
+        """Return (n, P) denoised scores."""
+        return self.model.decode_scores(self.model.encode_scores(scores))
+
+    def bytes_per_pixel(self) -> int:
+        """Return the memory that `denoise` needs for each pixel."""
+        return 4 * (4 * self.axes.n_axes + 512)
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """Plain PCA: its scores are kept as they are.
+
+    Attributes
+    ----------
+    axes
+        The P axes.
+    """
+
+    axes: PrincipalAxes
+
+    def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
+        """Return the maps."""
+        return maps
+
+    def bytes_per_pixel(self) -> int:
+        """Return the memory that `denoise` needs for each pixel."""
+        return 8 * self.axes.n_axes
+
+
+def noise_along(axes: PrincipalAxes, noise: NoiseModel, mean: np.ndarray) -> np.ndarray:
+    """Return the (P,) standard deviations of the noise along axes, for spectra of this (E,) mean.
+
+    1 for independent noise; where neighbouring channels share noise, smooth axes hold more of it.
+    """
+    loading = axes.vectors * (axes.weights * np.sqrt(noise.variance(mean)))[:, None]  # (E, P)
+    variance = np.sum(loading**2, axis=0)
+    for lag, correlation in enumerate(noise.correlation[1 : len(loading)], start=1):
+        variance += 2 * correlation * np.sum(loading[lag:] * loading[:-lag], axis=0)
+    return np.sqrt(np.maximum(variance, 0.05))
+
+
+def denoise_map(
+    denoiser: Denoiser, scores: np.ndarray, valid: np.ndarray, *, share: float = 1.0, memory_budget: int
+) -> np.ndarray:
+    r"""Denoise the scores of a whole map, box by box, each seen with its surroundings.
+
+    Parameters
+    ----------
+    denoiser
+        Fitted.
+    scores, valid
+        (\*navigation, P), 0 where not valid, and (\*navigation,) bool.
+    share
+        Dose of this map over that of the training map.
+    memory_budget
+        Bytes that filters and networks may use on the way.
+    """
+    shape = valid.shape[-MOST_SCAN_AXES:]  # slower scan axes make one map each
+    maps, there = scores.reshape(-1, *shape, scores.shape[-1]), valid.reshape(-1, *shape)
+    out = np.empty(maps.shape, np.float32)
+    n_pixels = max(4096, memory_budget // denoiser.bytes_per_pixel())
+    for t in range(len(maps)):
+        for region, seen, inner in plan_halos(shape, n_pixels, HALO):
+            clean = denoiser.denoise(maps[t][seen][None], there[t][seen][None], share)
+            out[t][region] = clean[0][inner]
+    return out.reshape(scores.shape)

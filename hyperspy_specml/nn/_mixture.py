@@ -1,0 +1,71 @@
+"""Spatial denoiser that mixes simple filters. B tiles, S filters, P components, up to three scan axes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class FilterMixture(nn.Module):
+    """Decides for each pixel and component which filters to trust, and adds a small correction.
+
+    It sees all components under all filters, and where filters differ: that tells edges from plains. Both
+    decision and correction start the same everywhere: an untrained network *is* a fixed mixture of the
+    filters, the best simple one, and training is only kept where it is better.
+
+    Parameters
+    ----------
+    n_scan_axes
+        One to three.
+    n_filters, n_components
+        S and P.
+    n_hidden
+        Channels of the hidden layers.
+    """
+
+    def __init__(self, n_scan_axes: int, n_filters: int, n_components: int, n_hidden: int) -> None:
+        super().__init__()
+        convolution = _CONVOLUTIONS[n_scan_axes]
+        self.n_filters, self.n_components = n_filters, n_components
+        n_seen = n_filters * n_components
+        self.see = convolution(n_seen, n_hidden, 1)
+        self.near = convolution(n_hidden, n_hidden, 3, padding=1)
+        self.far = convolution(n_hidden, n_hidden, 3, padding=1)
+        self.decide = convolution(n_hidden, n_seen, 1)
+        self.correct = convolution(n_hidden, n_components, 1)
+        for layer in (self.decide, self.correct):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # it has one
+        self.start = nn.Parameter(torch.zeros(n_filters, n_components))
+
+    @torch.no_grad()
+    def start_as(self, weights: Tensor) -> None:
+        """Start as a mixture of filters: weights (S, P), not negative, that sum to one over the filters."""
+        self.start.copy_(torch.log(torch.clamp(weights, min=1e-3)))
+
+    def forward(self, stack: Tensor, valid: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
+        """Map filtered scores with noise of variance 1 to denoised ones.
+
+        Parameters
+        ----------
+        stack
+            (B, S, P, *tile), 0 where not valid.
+        valid
+            (B, 1, *tile), 1 where there is a spectrum, else 0.
+        centre, spread
+            (B, P): mean and standard deviation of the components, in the same unit.
+        """
+        n_batch, n_filters, n_components, *tile = stack.shape
+        there = (...,) + (None,) * len(tile)  # (..., P) -> (..., P, 1, 1)
+        simple = (stack * self.start.softmax(dim=0)[there]).sum(dim=1)  # (B, P, *tile)
+        differences = torch.asinh(stack[:, 1:] - stack[:, :1])  # (B, S - 1, P, *tile)
+        place = ((simple - centre[there]) / spread[there])[:, None]
+        seen = torch.cat([place, differences], dim=1).reshape(n_batch, -1, *tile)  # (B, S P, *tile)
+        hidden = nn.functional.gelu(self.see(seen)) * valid
+        hidden = (hidden + nn.functional.gelu(self.near(hidden))) * valid
+        hidden = hidden + nn.functional.gelu(self.far(hidden))
+        logits = self.decide(hidden).reshape(n_batch, n_filters, n_components, *tile)
+        weights = (logits + self.start[there]).softmax(dim=1)
+        return ((weights * stack).sum(dim=1) + self.correct(hidden)) * valid
