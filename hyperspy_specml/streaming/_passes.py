@@ -99,8 +99,7 @@ class SpectrumStream:
                 task(self._read(block), block.pixels(self.navigation_shape), function) for block in blocks
             ]
             chains.append(functools.reduce(add, states))
-        states = self._compute(chains, label)
-        return functools.reduce(combine, states)
+        return functools.reduce(combine, self._compute(chains, label))
 
     def map_rows(self, function: Callable[..., np.ndarray], *, n_columns: int, label: str) -> np.ndarray:
         """Map every spectrum to `n_columns` numbers, held in memory.
