@@ -55,7 +55,8 @@ def smooth_study(
     """
     if study.hold_out == "none":
         return study
-    noise, n_axes, moments = study.estimate.model, study.axes.n_axes, train_moments(study.folds)
+    wide = study.survey.moments.rows is not None
+    noise, n_axes, moments = study.estimate.model, study.axes.n_axes, train_moments(study.folds, wide=wide)
     n_scored = max(n_components, study.rank.chosen)
     score = score or _deviances
 

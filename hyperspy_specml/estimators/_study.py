@@ -37,7 +37,9 @@ from hyperspy_specml.statistics import (
     noise_edge,
     principal_axes,
     rank_curve,
+    refine_axes,
     survey_spectra,
+    wide_moments,
 )
 from hyperspy_specml.streaming import side_by_side
 
@@ -134,7 +136,7 @@ class Study:
         """Return what is known, without the sample and its folds: they are as large as memory allows."""
         survey, folds = self.survey, self.folds
         nothing = np.empty((0, folds.choose.shape[1]), folds.choose.dtype)
-        moments = Moments(survey.moments.n, survey.moments.sums, np.empty((0, 0)))
+        moments = Moments(survey.moments.n, survey.moments.sums, np.empty(0))
         return replace(
             self,
             survey=replace(survey, moments=moments, sample=nothing),
@@ -187,11 +189,13 @@ def study_spectra(
     estimate = estimate_noise(survey.sample, noise=noise, minimum=survey.minimum)
     _logger.info("noise model: %s", estimate.model.to_dict())
     n_sample, n_channels = survey.sample.shape
-    model = estimate.model
+    model, wide = estimate.model, survey.moments.rows is not None
 
     def split() -> tuple[Folds, PrincipalAxes]:
         folds = make_folds(survey.sample, survey.sample_pixels, model, seed=seed, mean=estimate.mean)
-        return folds, principal_axes(train_moments(folds), model, n_axes=_MOST_AXES, centre=config.centre)
+        return folds, principal_axes(
+            train_moments(folds, wide=wide), model, n_axes=_MOST_AXES, centre=config.centre
+        )
 
     (folds, fold_axes), axes, edge = side_by_side(
         split,
@@ -200,10 +204,12 @@ def study_spectra(
         ),
         lambda: noise_edge(
             survey.sample, survey.sample_pixels, model, channel_weights(survey.moments.mean, model),
-            n_spectra=survey.moments.n, seed=seed, mean=estimate.mean,
+            n_spectra=survey.moments.n_second, seed=seed, mean=estimate.mean,
         ),
     )  # fmt: skip
-    ratio = (1 + np.sqrt(n_channels / n_sample)) / (1 + np.sqrt(n_channels / survey.moments.n))
+    if wide:
+        axes = refine_axes(stream, survey, axes)
+    ratio = (1 + np.sqrt(n_channels / n_sample)) / (1 + np.sqrt(n_channels / survey.moments.n_second))
     n_axes = n_compressed(fold_axes.eigenvalues, edge * ratio**2 / TRAIN)
     n_axes = min(max(n_axes, n_needed), n_sample, n_channels)
     fold_axes = fold_axes.first(n_axes)
@@ -258,10 +264,11 @@ def _check_enough(survey: Survey, n_needed: int) -> None:
         )
 
 
-def train_moments(folds: Folds) -> Moments:
-    """Moments of the training fold, on the scale of the whole data."""
-    total = moments_of(folds.train(slice(None)))
-    return Moments(total.n, total.sums / TRAIN, total.products / TRAIN**2)
+def train_moments(folds: Folds, *, wide: bool) -> Moments:
+    """Moments of the training fold, on the scale of the whole data; of wide spectra represented by them."""
+    rows = folds.train(slice(None))
+    moments = replace(wide_moments(rows), rows=rows) if wide else moments_of(rows)
+    return moments.scaled(1 / TRAIN)
 
 
 def project_parts(parts: tuple[np.ndarray, ...], fractions: np.ndarray, axes: PrincipalAxes) -> np.ndarray:

@@ -20,7 +20,7 @@ from hyperspy_specml.statistics._heldout import (
     make_folds,
     paired,
 )
-from hyperspy_specml.statistics._moments import Moments, moments_of
+from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
 from hyperspy_specml.statistics._noise import (
     NoiseModel,
     PoissonGaussianNoise,
@@ -37,6 +37,7 @@ from hyperspy_specml.statistics._rank import (
     noise_edge,
     rank_curve,
 )
+from hyperspy_specml.statistics._refine import refine_axes
 from hyperspy_specml.statistics._resample import Resampling, plan_resampling
 from hyperspy_specml.statistics._survey import (
     EMPTY,
@@ -59,6 +60,6 @@ __all__ = [
     "bi_cross_validation", "canonical_signs", "channel_weights", "choose_pixels", "choose_rank",
     "correlation_kernel", "estimate_noise", "expand_channels", "fold_correlation", "gaussian_noise",
     "holds_out", "make_folds", "moments_of", "n_compressed", "noise_edge", "noise_from_dict", "normal",
-    "paired", "plan_resampling", "principal_axes", "project_along", "rank_curve", "sample_size",
-    "split_gaussian", "survey_spectra", "thin_counts", "uniform",
+    "paired", "plan_resampling", "principal_axes", "project_along", "rank_curve", "refine_axes",
+    "sample_size", "split_gaussian", "survey_spectra", "thin_counts", "uniform", "wide_moments",
 ]  # fmt: skip

@@ -168,13 +168,15 @@ def principal_axes(
     centre
         Subtract the mean spectrum (the textbook's PCA) or not (HyperSpy's default).
     scree
-        Return all E eigenvalues, not only P.
+        Return all E eigenvalues, not only P. Of wide spectra there are P in any case.
     width
         Standard deviation, in channels, of a Gaussian along energy that the axes are made smooth with, before
         the leading ones are picked: the principal axes of smooth functions (B. W. Silverman, Ann. Stat. 24
         (1996) 1). The eigenvalues are those of the smoothed spectra.
     """
     weights = channel_weights(moments.mean, noise)
+    if moments.rows is not None:
+        return _axes_of_rows(moments, weights, n_axes=n_axes, centre=centre, width=width)
     matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
     for axis in (0, 1) if width else ():
         matrix = gaussian_filter1d(matrix, width, axis=axis)
@@ -184,6 +186,21 @@ def principal_axes(
     vectors = canonical_signs(vectors.T, weights).T
     offset = moments.mean if centre else np.zeros(n_channels)
     return PrincipalAxes(weights, offset, vectors, values)
+
+
+def _axes_of_rows(
+    moments: Moments, weights: np.ndarray, *, n_axes: int, centre: bool, width: float
+) -> PrincipalAxes:
+    """Return the axes of the spectra that stand for wide ones, from the (m, m) products of these."""
+    assert moments.rows is not None
+    offset = moments.mean if centre else np.zeros(len(weights))
+    white = (moments.rows - offset.astype(np.float32)) * weights.astype(np.float32)
+    if width:
+        white = gaussian_filter1d(white, width, axis=1)
+    n = len(white)
+    values, left = leading_axes((white @ white.T).astype(np.float64) / n, min(n_axes, *white.shape))
+    vectors = np.linalg.qr(white.T @ left)[0]  # they are orthogonal already, but for rounding
+    return PrincipalAxes(weights, offset, canonical_signs(vectors.T, weights).T, values)
 
 
 def leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:

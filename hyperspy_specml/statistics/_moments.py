@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _FLOAT32_EXACT = 1 << 24  # integers up to here, and so sums below it, are exact in float32
 _PANELS = 8  # of a symmetric integer product: 9/16 of the work of the whole
 _WORTH_TORCH = 1e11  # multiply-adds below which importing torch costs more than it saves
+_NARROW = 4096  # channels: the products of so many are worth more than a smaller budget
+_STATES = 4  # products held at a time: the sum and the newest block of each of two workers
 _SLAB = 1 << 22  # elements that are converted to float at a time
 
 
@@ -30,15 +32,18 @@ class Moments:
     sums
         (E,) float64, sum of the spectra.
     products
-        (E, E) float64, sum of their outer products.
+        (E, E) float64, sum of their outer products; of wide spectra only its (E,) diagonal.
+    rows
+        (m, E) spectra that stand for all of them in the second moments of wide ones; None for others.
     """
 
     n: int
     sums: np.ndarray
     products: np.ndarray
+    rows: np.ndarray | None = None
 
     def __add__(self, other: Moments) -> Moments:
-        """Merge the moments of two disjoint sets of spectra."""
+        """Merge the moments of two disjoint sets of spectra, which no rows stand for."""
         return Moments(self.n + other.n, self.sums + other.sums, self.products + other.products)
 
     def absorb(self, other: Moments) -> Moments:
@@ -51,6 +56,21 @@ class Moments:
         """(E,) mean spectrum."""
         return self.sums / max(1, self.n)
 
+    @property
+    def squares(self) -> np.ndarray:
+        """(E,) sums of squares."""
+        return self.products if self.products.ndim == 1 else np.diag(self.products)
+
+    @property
+    def n_second(self) -> int:
+        """Number of spectra in the second moments."""
+        return self.n if self.rows is None else len(self.rows)
+
+    def scaled(self, factor: float) -> Moments:
+        """Return the moments of the spectra times a factor."""
+        rows = None if self.rows is None else self.rows * np.float32(factor)
+        return Moments(self.n, self.sums * factor, self.products * factor**2, rows)
+
     def covariance(self, *, centre: bool) -> np.ndarray:
         """Return the (E, E) mean outer product, about the mean spectrum if `centre`."""
         mean_product = self.products / max(1, self.n)
@@ -58,7 +78,32 @@ class Moments:
 
     def select(self, channels: np.ndarray) -> Moments:
         """Return the moments of some of the channels (bool or index array)."""
-        return Moments(self.n, self.sums[channels], self.products[np.ix_(channels, channels)])
+        products = self.products
+        products = products[channels] if products.ndim == 1 else products[np.ix_(channels, channels)]
+        return Moments(
+            self.n, self.sums[channels], products, None if self.rows is None else self.rows[:, channels]
+        )
+
+
+def are_wide(n_channels: int, memory_budget: int) -> bool:
+    """Return whether the (E, E) products of several blocks would take more than the budget."""
+    return n_channels > _NARROW and _STATES * 8 * n_channels**2 > memory_budget
+
+
+def wide_moments(rows: np.ndarray) -> Moments:
+    """Return the moments of (N, E) spectra without their products.
+
+    Parameters
+    ----------
+    rows
+        Finite real values of any dtype.
+    """
+    squares = np.zeros(rows.shape[1])
+    step = max(1, _SLAB // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        slab = rows[start : start + step].astype(np.float64)
+        squares += np.einsum("ij,ij->j", slab, slab)
+    return Moments(len(rows), sum_exactly(rows, axis=0), squares)
 
 
 def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.statistics._moments import Moments, moments_of, sum_exactly
+from hyperspy_specml.statistics._moments import Moments, are_wide, moments_of, sum_exactly, wide_moments
 from hyperspy_specml.statistics._random import choose_pixels
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Survey:
     Attributes
     ----------
     moments
-        Of the used spectra, over the used channels only.
+        Of the used spectra, over the used channels only. Where the products of wide spectra would exceed the
+        memory budget, the sample stands for them.
     pixel_state, channel_state
         (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
         dead) or SATURATED (channels only).
@@ -99,7 +100,9 @@ def survey_spectra(
         inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
         wanted[inside[choose_pixels(seed, len(inside), sample_size(stream))]] = True
     while True:
-        block = _SurveyBlock(masked, channel_state == USED, wanted, kernel)
+        seen = channel_state == USED
+        wide = are_wide(int(seen.sum()), stream.memory_budget)
+        block = _SurveyBlock(masked, seen, wanted, kernel, wide)
         found = stream.fold(block, _merge, label="Survey")
         # A spectrum with one bad value is left out; a channel that spoils most spectra is left out
         # itself, and then the others are looked at again.
@@ -133,6 +136,7 @@ class _SurveyBlock:
     channels: np.ndarray
     wanted: np.ndarray
     kernel: str
+    wide: bool
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> _Found:
         state = np.zeros(len(rows), np.uint8)
@@ -151,7 +155,7 @@ class _SurveyBlock:
         state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
         used = state[seen] == USED
         chosen = used & self.wanted[pixels[seen]]
-        moments = moments_of(rows, kernel=self.kernel)
+        moments = wide_moments(rows) if self.wide else moments_of(rows, kernel=self.kernel)
         return _Found(
             Moments(int(used.sum()), moments.sums, moments.products),  # empty spectra change no sum
             n_seen, not_finite, _clipped(rows), float(rows.min()) if rows.size else np.inf,
@@ -200,7 +204,7 @@ def _merge(a: _Found, b: _Found) -> _Found:
 
 def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> Survey:
     inside = np.flatnonzero(channel_state == USED)
-    channel_state[inside[np.diag(found.moments.products) == 0]] = EMPTY
+    channel_state[inside[found.moments.squares == 0]] = EMPTY
     channel_state[inside[found.saturated > _SATURATED_SHARE * max(1, found.moments.n)]] = SATURATED
     keep = channel_state[inside] == USED
     pixels = np.concatenate(found.pixels)
@@ -212,11 +216,13 @@ def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> Survey:
     order = np.argsort(sample_pixels)  # blocks come in any order, the sample must not
     sample = np.concatenate(found.sample)
     whole = keep.all()
+    sample = sample[order] if whole else sample[np.ix_(order, keep)]
+    moments = found.moments if whole else found.moments.select(keep)
+    if moments.products.ndim == 1:
+        moments = replace(moments, rows=sample)
     return Survey(
-        found.moments if whole else found.moments.select(keep),
-        pixel_state, channel_state, pixel_sums,
-        sample[order] if whole else sample[np.ix_(order, keep)], sample_pixels[order], found.minimum,
-    )  # fmt: skip
+        moments, pixel_state, channel_state, pixel_sums, sample, sample_pixels[order], found.minimum
+    )
 
 
 def sample_size(stream: SpectrumStream) -> int:
