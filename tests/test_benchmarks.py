@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -100,7 +102,19 @@ def test_fe_l_measures_every_dose_and_seed(tmp_path):
     assert "dense / best PCA" in printed
     results = json.loads(path.read_text())["results"]
     assert {dose: len(runs) for dose, runs in results.items()} == {"5": 2, "50": 2}
-    assert all(0 < run["best_pca"] <= run["pca"] * 1.2 for runs in results.values() for run in runs)
+    measured = [run for runs in results.values() for run in runs]
+    assert all(0 < run["best_pca"] <= run["pca"] * 1.2 for run in measured)
+    assert all(run["stop_over_best"] >= 1 for run in measured)
+
+
+def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
+    fe_l = importlib.import_module("benchmarks.fe_l")
+    simulated = specml.datasets.fe_l_map((14, 12), n_channels=64, dose=50.0, random_state=1)
+
+    path = fe_l.errors_on_the_way(simulated, 1)
+
+    dec = simulated.signal.decomposition_ae(fe_l.LATENTS, random_state=1, show_progressbar=False)
+    assert len(path) == len(dec.report.steps)
 
 
 def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):

@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_limits
 from hyperspy_specml.estimators._dense import DenseFit, Track, brief, centred_pca
 from hyperspy_specml.estimators._models import LinearModel, SpectrumModel, n_columns
 from hyperspy_specml.estimators._networks import choose_latents, fit_network
-from hyperspy_specml.estimators._simplex import SimplexFit
 from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hyperspy_specml.estimators._restarts import Attempt
+    from hyperspy_specml.estimators._simplex import SimplexFit
     from hyperspy_specml.streaming import SpectrumStream
     from hyperspy_specml.train.config import TrainConfig
 
@@ -193,7 +193,7 @@ def decompose(
         steps=tuple(history.steps) if history else (), step_scores=tuple(history.scores) if history else (),
         best_step=history.best_step if history else 0,
         interrupted=stopped or bool(history and history.interrupted), width=seen.width,
-        attempts=fit.attempts if isinstance(fit, SimplexFit) else (),
+        attempts=fit.attempts if fit else (),
         seconds=clock.seconds,
     )  # fmt: skip
 

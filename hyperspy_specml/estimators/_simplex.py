@@ -4,8 +4,7 @@ Which endmembers a mixture has is not decided by its fit alone: larger simplices
 smallest one is meant, and a pull of the endmembers towards their mean finds it: so many times the information
 that one count holds about the endmember it comes from, per spectrum. That is about what as many further
 counts of the mean spectrum in each spectrum would do. The pull is the strongest of `_PULLS` that the held-out
-counts allow: a weaker one is taken where it makes the score better by more than the standard error of its
-difference to PCA.
+counts allow: the next weaker one is taken where it makes the score better by more than two standard errors.
 
 References
 ----------
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.train.config import TrainConfig
 
 _PULLS = (20.0, 5.0, 1.25)  # counts per spectrum
+_CLEARLY = 2  # standard errors
 _SCORED_ELEMENTS = 1 << 21  # deviances per evaluation
 _SCORED_TO_CHOOSE = 1 << 23  # deviances per number of endmembers: these decide, so they are more
 _BATCH_ELEMENTS = 1 << 18  # values in a batch at most: the steps on many channels stay short
@@ -196,20 +196,24 @@ class _Training:
         )
         return history.scores[history.steps.index(history.best_step)], collapse(own, without, smaller)
 
-    def descend(self, network: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
-        """Train under weaker and weaker pulls while that matters to the held-out counts."""
-        history, chosen = self.fit(network, self.config, _PULLS[0]), _PULLS[0]
-        folds, scores = self._some(_SCORED_TO_CHOOSE)
-        axes = self.study.fold_axes.first(self.n_components)
-        pca = folds.score("choose", lambda rows: axes.spectra(scores[rows, : axes.n_axes]))
-        for pull in _PULLS[1:] if self.n_components > 1 else ():
-            freer = copy.deepcopy(network)
-            later = self.fit(freer, self.config, pull) if not history.interrupted else history
-            own = self.scores(network, _SCORED_TO_CHOOSE)
-            gain = (own - self.scores(freer, _SCORED_TO_CHOOSE)).mean()
-            if later.interrupted or gain <= paired(own, pca).standard_error:
+    def descend(self, start: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
+        """Train under weaker and weaker pulls while that clearly matters to the held-out counts.
+
+        Each training begins at the same start: one that went on from the small simplex of a strong pull would
+        hardly leave it.
+        """
+        network, chosen, history, scores = start, _PULLS[0], History(), np.empty(0)
+        for pull in _PULLS if self.n_components > 1 else _PULLS[:1]:
+            freer = copy.deepcopy(start)
+            later = self.fit(freer, self.config, pull)
+            own = self.scores(freer, _SCORED_TO_CHOOSE)
+            if len(scores):
+                pair = paired(own, scores)
+                if later.interrupted or pair.difference >= -_CLEARLY * pair.standard_error:
+                    break
+            network, chosen, history, scores = freer, pull, later, own
+            if history.interrupted:
                 break
-            network, history, chosen = freer, later, pull
         return network, history, chosen
 
     def fit(self, network: SimplexNetwork, config: TrainConfig, pull: float) -> History:
