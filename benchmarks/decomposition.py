@@ -16,12 +16,12 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._harness import Contender, Run, median, megabytes, number, run_all, table
-from benchmarks._maps import DOSES, FIELDS, SHIFTED, KnownMap, known_map, missing
+from benchmarks._maps import DOSES, SHIFTED, KnownMap, known_map, missing
 from benchmarks.fe_l import best_pca, error_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
@@ -38,12 +38,11 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "simplex": ("ours", {"architecture": "simplex"}),
     "simplex, shift": ("ours", {"architecture": "simplex", "energy_shift": True}),
 }  # fmt: skip
-ARCHITECTURES = ("pca", "simplex", "dense")
 # scikit-learn's defaults stop the KL solver far from its minimum.
 _NMF: dict[str, Any] = {"max_iter": 1000, "tol": 1e-6}
 _FIGURES = ("angle", "moved", "abundances", "error")
 _MOVES = [0.25 * step for step in range(-40, 41)]  # channels
-_QUICK = {"size": 32, "channels": 256, "seeds": 1}
+QUICK = {"size": 32, "channels": 256, "seeds": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,32 +53,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS], help="which (all)")
     parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels, one seed")
-    parser.add_argument("--rank", action="store_true", help="only the number of components that is chosen")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print, map by map."""
     if options.quick:
-        vars(options).update(_QUICK)
+        vars(options).update(QUICK)
     results: dict[str, Any] = {}
-    rank_rows = []
+    for key, where in places(options):
+        results[key] = _compare(where, options.seeds, options.methods)
+        print(f"{key}\n\n{_table(results[key])}\n", flush=True)
+    return results
+
+
+def places(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return title and arguments of each map that was asked for; say which are not here."""
     for name in options.maps:
         if reason := missing(name):
             print(f"{reason}\n")
-            results[name] = reason
             continue
         for dose in DOSES[name]:
             key = name if dose is None else f"{name}, {dose:g} counts"
-            where = {"name": name, "dose": dose, "size": options.size, "channels": options.channels}
-            if options.rank:
-                results[key] = _ranks(where, options.seeds)
-                rank_rows += _rank_rows(key, FIELDS[name], results[key])
-            else:
-                results[key] = _compare(where, options.seeds, options.methods)
-                print(f"{key}\n\n{_table(results[key])}\n", flush=True)
-    if options.rank:
-        print(table(["map", "architecture", "expected", "chosen"], rank_rows))
-    return results
+            yield key, {"name": name, "dose": dose, "size": options.size, "channels": options.channels}
 
 
 def hyperspy(where: dict[str, Any], algorithm: str) -> Callable[[], Callable[[], dict[str, Any]]]:
@@ -125,7 +120,7 @@ def ours(where: dict[str, Any], **options: Any) -> Callable[[], Callable[[], dic
     known = known_map(**where)
 
     def call() -> Callable[[], dict[str, Any]]:
-        found = _decompose(known, known.n_components, where["seed"], **options)
+        found = decompose(known, known.n_components, where["seed"], **options)
         model = found.reconstruction.data.reshape(known.clean.shape)
         scores = spectra = None
         if options["architecture"] == "simplex":
@@ -141,17 +136,8 @@ def ours(where: dict[str, Any], **options: Any) -> Callable[[], Callable[[], dic
     return call
 
 
-def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, Any]]:
-    """Prepare decomposition_ae without a number of components."""
-    known = known_map(**where)
-
-    def call() -> dict[str, Any]:
-        return {"chosen": _decompose(known, None, where["seed"], architecture).report.n_components}
-
-    return call
-
-
-def _decompose(known: KnownMap, k: int | None, seed: int, architecture: str, **options: Any) -> Any:
+def decompose(known: KnownMap, k: int | None, seed: int, architecture: str, **options: Any) -> Any:
+    """Call decomposition_ae with K components, or None, without warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that PCA is better is in the table
         return known.signal.decomposition_ae(
@@ -234,35 +220,6 @@ def _plain(result: Run) -> dict[str, Any]:
     return {
         **result.facts, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "peak": result.peak,
     }  # fmt: skip
-
-
-def _ranks(where: dict[str, Any], seeds: int) -> dict[str, Any]:
-    found: dict[str, Any] = {name: [] for name in ("oracle", "endmembers", *ARCHITECTURES)}
-    for seed in range(seeds):
-        here = {**where, "seed": seed}
-        known = known_map(**here)
-        found["oracle"].append(best_pca(known.counts, known.clean)[1])
-        found["endmembers"].append(None if known.endmembers is None else len(known.endmembers))
-        contenders = [
-            Contender(name, "benchmarks.decomposition:chosen", {"where": here, "architecture": name})
-            for name in ARCHITECTURES
-        ]
-        for name, runs in run_all(contenders, repeats=1).items():
-            found[name].append(runs[0].facts["chosen"])
-    return found
-
-
-def _rank_rows(key: str, fields: str, found: dict[str, Any]) -> list[list[str]]:
-    expected = {
-        "pca": f"{_listed(found['oracle'])} (smallest error)",
-        "simplex": f"{_listed(found['endmembers'])} (endmembers)",
-        "dense": f"{fields} (free fields)",
-    }
-    return [[key, name, expected[name], _listed(found[name])] for name in ARCHITECTURES]
-
-
-def _listed(values: list[int | None]) -> str:
-    return ", ".join("-" if value is None else str(value) for value in dict.fromkeys(values))
 
 
 def _table(figures: dict[str, list[dict[str, Any]]]) -> str:

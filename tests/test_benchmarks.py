@@ -208,6 +208,19 @@ def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
     assert found["pca"]["angle"] is None  # principal components are no spectra of phases
 
 
+def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
+    path = tmp_path / "record.json"
+    size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
+
+    printed = benchmark("rank", *size, "--json", str(path))
+
+    assert "within one" in printed
+    (found,) = json.loads(path.read_text())["results"].values()
+    assert found["simplex"][0]["expected"] == [3, 3]
+    assert all(1 <= run["chosen"] <= 4 for runs in found.values() for run in runs)
+    assert found["dense"][0]["best"] >= 1
+
+
 def test_maps_that_are_not_here_are_left_out_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("SPECML_DATA", str(tmp_path))
 

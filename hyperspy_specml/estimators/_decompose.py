@@ -258,10 +258,11 @@ def _check_options(architecture: str, n_components: int | None, noise: str) -> N
 
 def _check_combination(architecture: str, energy_shift: bool, config: TrainConfig) -> None:
     if energy_shift and architecture not in SHIFTING:
+        dense = " 'dense' needs no such option: ask for one component more, and a latent is the shift."
         raise OptionError(
             f"energy_shift=True is not known to architecture={architecture!r}, only to "
             f"{' and '.join(map(repr, SHIFTING))}: decomposition_ae(architecture={SHIFTING[0]!r}, "
-            "energy_shift=True)."
+            f"energy_shift=True).{dense if architecture == 'dense' else ''}"
         )
     if architecture == "simplex" and config.centre:
         raise OptionError(

@@ -207,12 +207,13 @@ class _Training:
             freer = copy.deepcopy(start)
             later = self.fit(freer, self.config, pull)
             own = self.scores(freer, _SCORED_TO_CHOOSE)
-            if len(scores):
-                pair = paired(own, scores)
-                if later.interrupted or pair.difference >= -_CLEARLY * pair.standard_error:
-                    break
-            network, chosen, history, scores = freer, pull, later, own
-            if history.interrupted:
+            pair = paired(own, scores) if len(scores) else None
+            if pair is None or pair.difference < -_CLEARLY * pair.standard_error:
+                network, chosen, history, scores = freer, pull, later, own
+            elif not later.interrupted:
+                break
+            if later.interrupted:
+                history.interrupted = True
                 break
         return network, history, chosen
 
