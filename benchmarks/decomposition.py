@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=int, default=512, help="energy channels of simulated maps (512)")
     parser.add_argument("--seeds", type=int, default=3, help="runs, with seeds of their own (3)")
     parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
+    parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS], help="which (all)")
     parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels, one seed")
 
@@ -72,7 +73,7 @@ def places(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         if reason := missing(name):
             print(f"{reason}\n")
             continue
-        for dose in DOSES[name]:
+        for dose in options.doses or DOSES[name]:
             key = name if dose is None else f"{name}, {dose:g} counts"
             yield key, {"name": name, "dose": dose, "size": options.size, "channels": options.channels}
 

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=int, default=512, help="energy channels of simulated maps (512)")
     parser.add_argument("--seeds", type=int, default=3, help="runs, with seeds of their own (3)")
     parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
+    parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
     parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels")
 
 

@@ -87,10 +87,8 @@ def best_of(
     if not order:
         raise TrainingDivergedError(f"all {len(attempts)} trainings diverged ({attempts[-1].collapsed})")
     if attempts[order[0]].collapsed:
-        _logger.warning(
-            "All %d trainings collapsed (%s): ask for fewer components.", len(attempts),
-            attempts[order[0]].collapsed,
-        )  # fmt: skip
+        which = f"All {len(attempts)} trainings" if len(attempts) > 1 else "The training"
+        _logger.warning("%s collapsed (%s): ask for fewer components.", which, attempts[order[0]].collapsed)
     best = trained[order[0]]
     assert best is not None
     return best, tuple(attempts)

@@ -199,21 +199,24 @@ class _Training:
     def descend(self, start: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
         """Train under weaker and weaker pulls while that clearly matters to the held-out counts.
 
-        Each training begins at the same start: one that went on from the small simplex of a strong pull would
-        hardly leave it.
+        From the simplex that a stronger pull has made small, which a training hardly leaves any more, and
+        from the start, which knows nothing of it.
         """
-        network, chosen, history, scores = start, _PULLS[0], History(), np.empty(0)
-        for pull in _PULLS if self.n_components > 1 else _PULLS[:1]:
-            freer = copy.deepcopy(start)
-            later = self.fit(freer, self.config, pull)
-            own = self.scores(freer, _SCORED_TO_CHOOSE)
-            pair = paired(own, scores) if len(scores) else None
-            if pair is None or pair.difference < -_CLEARLY * pair.standard_error:
-                network, chosen, history, scores = freer, pull, later, own
-            elif not later.interrupted:
-                break
-            if later.interrupted:
-                history.interrupted = True
+        network = copy.deepcopy(start)
+        history, chosen = self.fit(network, self.config, _PULLS[0]), _PULLS[0]
+        scores = self.scores(network, _SCORED_TO_CHOOSE)
+        for pull in _PULLS[1:] if self.n_components > 1 else ():
+            for begin in (network, start):
+                if history.interrupted:
+                    return network, history, chosen
+                freer = copy.deepcopy(begin)
+                later = self.fit(freer, self.config, pull)
+                own = self.scores(freer, _SCORED_TO_CHOOSE)
+                pair = paired(own, scores)
+                if pair.difference < -_CLEARLY * pair.standard_error:
+                    network, history, scores, chosen = freer, later, own, pull
+                history.interrupted = later.interrupted
+            if chosen != pull:
                 break
         return network, history, chosen
 
