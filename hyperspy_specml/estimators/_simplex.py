@@ -250,9 +250,8 @@ class _Training:
         final.eval()
         model = SimplexModel(study.aligned, final)
         if final.shifts:
-            scores = study.parts.sum(axis=1)
-            final.shift_mean += float(model.encode_scores(scores)[:, -1].mean())
-            final.set_origin(self._tensor(scores[: max(_LEAST_FIRST, len(scores) // _FIRST)]))
+            first = study.parts.sum(axis=1)[: max(_LEAST_FIRST, len(study.parts) // _FIRST)]
+            final.set_origin(self._tensor(first))
         return model
 
     def sort(self, network: SimplexNetwork) -> None:
