@@ -7,13 +7,12 @@ from hyperspy_specml.estimators._decompose import (
     ARCHITECTURES,
     Candidate,
     Decomposition,
-    EncodeRows,
     decompose,
-    encode_all,
 )
 from hyperspy_specml.estimators._denoise import CONTEXTS, Denoising, Quality, denoise
 from hyperspy_specml.estimators._denoisers import Denoiser
 from hyperspy_specml.estimators._dense import DenseFit, fit_dense
+from hyperspy_specml.estimators._encode import EncodeRows, encode_all
 from hyperspy_specml.estimators._models import DenseModel, LinearModel, SpectrumModel, n_columns
 from hyperspy_specml.estimators._normal import Normal, learn_normal
 from hyperspy_specml.estimators._protect import Protected, erased_by, put_back

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators._decompose import EncodeRows
+from hyperspy_specml.estimators._encode import EncodeRows
 from hyperspy_specml.estimators._models import n_columns
 from hyperspy_specml.statistics import EMPTY, NOT_FINITE, SATURATED, USED
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hyperspy_specml.estimators._dense import DenseFit, Track, brief, centred_pca
-from hyperspy_specml.estimators._models import LinearModel, SpectrumModel, n_columns
+from hyperspy_specml.estimators._dense import Track, brief, centred_pca
+from hyperspy_specml.estimators._encode import encode_all
+from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
 from hyperspy_specml.estimators._networks import choose_latents, fit_network
 from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import EMPTY, NOISE_NAMES, USED, RankCurve, paired, project_along
+from hyperspy_specml.statistics import NOISE_NAMES, RankCurve, paired
 from hyperspy_specml.train._device import choose_device
+from hyperspy_specml.train._loop import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    import torch
+
     from hyperspy_specml.estimators._restarts import Attempt
-    from hyperspy_specml.estimators._simplex import SimplexFit
     from hyperspy_specml.streaming import SpectrumStream
     from hyperspy_specml.train.config import TrainConfig
-
-_logger = logging.getLogger(__name__)
 
 ARCHITECTURES = ("dense", "simplex", "pca")
 SHIFTING = ("simplex",)  # architectures that know shifts along energy
@@ -157,91 +157,82 @@ def decompose(
         config=config, seed=seed,
     )  # fmt: skip
     clock.stop("study")
-    seen = smooth_study(study, n_components or 1, centre=config.centre) if architecture == "dense" else study
-    rank, stopped = study.rank, False
-    if n_components is None and place is not None:
-        rank, stopped = choose_latents(seen, architecture, config, seed=seed, device=place, track=track)
-        config = brief(config) if stopped else config  # who stops a search does not want to wait
-    k = n_components or rank.chosen
-    baseline = LinearModel(study.axes.first(k))
-    fold_baseline = LinearModel(study.fold_axes.first(k))
-    fit: DenseFit | SimplexFit | None = None
-    if place is not None:
-        fit = fit_network(
-            seen, architecture, k, config, seed=seed, device=place, track=track, energy_shift=energy_shift
-        )
-    clock.stop("training")
-    model = fit.model if fit else baseline
-    models: dict[str, tuple[SpectrumModel, Study]] = {}
-    if fit:
-        models[f"{architecture} ({k})"] = fit.fold_model, seen
-        strongest = study.rank.chosen
-        if strongest != k:  # the strongest PCA, not only the one of the same size
-            models[f"pca ({strongest})"] = LinearModel(study.fold_axes.first(strongest)), study
-        if isinstance(fit, DenseFit) and not config.centre:
-            models[f"centred pca ({k})"] = centred_pca(study, k, config), study
-    candidates = _score({**models, f"pca ({k})": (fold_baseline, study)}, k)
-    clock.stop("scoring")
-    scores, baseline_scores = encode_all(
-        stream, (model, baseline), study.survey.pixel_state, study.survey.channels
-    )
+    task = _Task(architecture, n_components, config, seed, place, energy_shift, track)
+    learnt = _learn(study, task, clock)
+    pixel_state, channels, study = study.survey.pixel_state, study.survey.channels, study.without_counts()
+    # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
+    scores, baseline_scores = encode_all(stream, (learnt.model, learnt.baseline), pixel_state, channels)
     clock.stop("projection")
-    history = fit.history if fit else None
+    history = learnt.history or History()
     return Decomposition(
-        model, baseline, scores, baseline_scores, study.survey.pixel_state, study.survey.channels, study,
-        candidates, rank,
-        steps=tuple(history.steps) if history else (), step_scores=tuple(history.scores) if history else (),
-        best_step=history.best_step if history else 0,
-        interrupted=stopped or bool(history and history.interrupted), width=seen.width,
-        attempts=fit.attempts if fit else (),
+        learnt.model, learnt.baseline, scores, baseline_scores, pixel_state, channels, study,
+        learnt.candidates, learnt.rank,
+        steps=tuple(history.steps), step_scores=tuple(history.scores), best_step=history.best_step,
+        interrupted=learnt.stopped or history.interrupted, width=learnt.width, attempts=learnt.attempts,
         seconds=clock.seconds,
     )  # fmt: skip
 
 
-def encode_all(
-    stream: SpectrumStream, models: tuple[SpectrumModel, ...], pixel_state: np.ndarray, channels: np.ndarray
-) -> list[np.ndarray]:
-    """Score every spectrum under each model, in one pass over the file.
+@dataclass(frozen=True)
+class _Task:
+    """What is to be learnt; see `decompose`."""
 
-    Parameters
-    ----------
-    stream
-        The spectra.
-    models
-        Fitted models; the same one twice is computed once.
-    pixel_state, channels
-        (n_pixels,) state of every spectrum and (E,) bool channels in use.
-
-    Returns
-    -------
-    one (n_pixels, K + extras) float32 array per model; NaN for spectra not used, 0 for empty ones
-    """
-    different = list({id(m): m for m in models}.values())
-    table = stream.map_rows(
-        EncodeRows(tuple(different), channels),
-        n_columns=sum(n_columns(m) for m in different),
-        label="Project",
-    )
-    table[pixel_state != USED] = np.nan
-    table[pixel_state == EMPTY] = 0
-    ends = np.cumsum([n_columns(m) for m in different])
-    parts = dict(zip(map(id, different), np.split(table, ends[:-1], axis=1), strict=True))
-    return [parts[id(m)] for m in models]
+    architecture: str
+    n_components: int | None
+    config: TrainConfig
+    seed: int
+    device: torch.device | None
+    energy_shift: bool
+    track: Track
 
 
 @dataclass(frozen=True)
-class EncodeRows:
-    """The block function of the projection: an object, so that it travels to other processes."""
+class _Learnt:
+    """A model, without the counts that it was learnt from."""
 
-    models: tuple[SpectrumModel, ...]
-    channels: np.ndarray
+    model: SpectrumModel
+    baseline: LinearModel
+    candidates: tuple[Candidate, ...]
+    rank: RankCurve
+    history: History | None = None
+    stopped: bool = False
+    width: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
 
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        rows = np.asarray(rows, dtype=rows.dtype.newbyteorder("="))
-        with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
-            along = project_along(rows, [model.axes for model in self.models], self.channels)
-            scores = [model.encode_scores(own) for model, own in zip(self.models, along, strict=True)]
-        return np.concatenate(scores, axis=1)
+
+def _learn(study: Study, task: _Task, clock: Clock) -> _Learnt:
+    """Fit the model, and score it beside PCA."""
+    if task.device is None:
+        k = task.n_components or study.rank.chosen
+        clock.stop("training")
+        candidates = _score({f"pca ({k})": (LinearModel(study.fold_axes.first(k)), study)}, k)
+        clock.stop("scoring")
+        baseline = LinearModel(study.axes.first(k))
+        return _Learnt(baseline, baseline, candidates, study.rank)
+    dense, config, rank, stopped = task.architecture == "dense", task.config, study.rank, False
+    seen = smooth_study(study, task.n_components or 1, centre=config.centre) if dense else study
+    if task.n_components is None:
+        rank, stopped = choose_latents(
+            seen, task.architecture, config, seed=task.seed, device=task.device, track=task.track
+        )
+        config = brief(config) if stopped else config  # who stops a search does not want to wait
+    k = task.n_components or rank.chosen
+    fit = fit_network(
+        seen, task.architecture, k, config, seed=task.seed, device=task.device, track=task.track,
+        energy_shift=task.energy_shift,
+    )  # fmt: skip
+    clock.stop("training")
+    models: dict[str, tuple[SpectrumModel, Study]] = {f"{task.architecture} ({k})": (fit.fold_model, seen)}
+    strongest = study.rank.chosen
+    if strongest != k:  # the strongest PCA, not only the one of the same size
+        models[f"pca ({strongest})"] = LinearModel(study.fold_axes.first(strongest)), study
+    if dense and not config.centre:
+        models[f"centred pca ({k})"] = centred_pca(study, k, config), study
+    models[f"pca ({k})"] = LinearModel(study.fold_axes.first(k)), study
+    candidates = _score(models, k)
+    clock.stop("scoring")
+    baseline = LinearModel(study.axes.first(k))
+    return _Learnt(fit.model, baseline, candidates, rank, fit.history, stopped, seen.width, fit.attempts)
 
 
 def _check_options(architecture: str, n_components: int | None, noise: str) -> None:

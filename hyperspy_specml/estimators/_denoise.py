@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators._decompose import Candidate, Clock, encode_all
+from hyperspy_specml.estimators._decompose import Candidate, Clock
 from hyperspy_specml.estimators._denoise_candidates import Entry, Setting, fit_candidates
 from hyperspy_specml.estimators._denoisers import Denoiser, denoise_map
+from hyperspy_specml.estimators._encode import encode_all
 from hyperspy_specml.estimators._judge import Judge
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.estimators._smooth import smooth_study

@@ -130,6 +130,18 @@ class Study:
         spread = np.array([np.mean(noise.variance(level * mean) / at_mean) for level in levels])
         return (1 / np.interp(dose, levels, spread)).astype(np.float32)
 
+    def without_counts(self) -> Study:
+        """Return what is known, without the sample and its folds: they are as large as memory allows."""
+        survey, folds = self.survey, self.folds
+        nothing = np.empty((0, folds.choose.shape[1]), folds.choose.dtype)
+        moments = Moments(survey.moments.n, survey.moments.sums, np.empty((0, 0)))
+        return replace(
+            self,
+            survey=replace(survey, moments=moments, sample=nothing),
+            folds=replace(folds, parts=(), choose=nothing, report=nothing, variance=None),
+            fold_parts=np.empty((0, N_PARTS, self.fold_axes.n_axes), np.float32),
+        )
+
 
 def study_spectra(
     stream: SpectrumStream,

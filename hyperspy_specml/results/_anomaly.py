@@ -177,7 +177,8 @@ class AnomalyResult:
         for i, region in enumerate(self.regions[:_MOST_ROWS]):
             rows.append((
                 str(i), ", ".join(f"{x:.4g}" for x in region.position), str(region.n_pixels),
-                f"{region.area:.3g} {region.area_units}".strip(), f"{region.p:.1e}",
+                f"{region.area:.3g} {region.area_units}".strip(),
+                f"{region.p:.1e}" if region.p else "< 1e-300",
                 f"{region.energy:.4g} {region.energy_units}".strip(), region.direction,
                 f"{region.excess:+.0f}",
                 ", ".join(str(candidate) for candidate in region.candidates[:3]),

@@ -78,7 +78,7 @@ def report_figure(report: Report) -> Figure:
         axes[2].axvline(report.best_step, color="C1", label=f"kept: step {report.best_step}")
         axes[2].set(xlabel="training step", ylabel="held-out score", title="training")
     for panel in axes:
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))  # ten labels of four digits touch
         panel.legend()
     return figure
 

@@ -115,7 +115,7 @@ class Report:
             scree=study.axes.eigenvalues,
             noise_edge=study.edge,
             used=study.survey.counts(),
-            n_sampled=len(study.folds.choose),
+            n_sampled=len(study.survey.sample_pixels),
             random_state=study.seed,
             steps=found.steps,
             step_scores=found.step_scores,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -87,21 +88,18 @@ class SpectrumStream:
         import dask
 
         task = dask.delayed(_run_block, pure=False)
-        add = dask.delayed(_fold_block, pure=False)
+        add = dask.delayed(combine, pure=False)
         function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
         chains: list[Delayed] = []
         # As many chains as workers: each holds one state, whatever the number of blocks.
         for blocks in _contiguous_groups(self.blocks, _n_workers(None if self._where() else _client())):
-            state = task(self._read(blocks[0]), blocks[0].pixels(self.navigation_shape), function)
-            for block in blocks[1:]:
-                pixels = block.pixels(self.navigation_shape)
-                state = add(state, self._read(block), pixels, function, combine)
-            chains.append(state)
-        states = self._compute(chains, label)
-        result = states[0]
-        for state in states[1:]:
-            result = combine(result, state)
-        return result
+            # A block is folded apart from being added: a step that needed the state before it would leave the
+            # other workers nothing to do but to read blocks ahead, as many as the file has.
+            states = [
+                task(self._read(block), block.pixels(self.navigation_shape), function) for block in blocks
+            ]
+            chains.append(functools.reduce(add, states))
+        return functools.reduce(combine, self._compute(chains, label))
 
     def map_rows(self, function: Callable[..., np.ndarray], *, n_columns: int, label: str) -> np.ndarray:
         """Map every spectrum to `n_columns` numbers, held in memory.
@@ -121,14 +119,17 @@ class SpectrumStream:
         """
         import dask
 
-        task = dask.delayed(_run_block, pure=False)
-        function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
-        parts = [
-            task(self._read(block), block.pixels(self.navigation_shape), function) for block in self.blocks
-        ]
         result = np.empty((self.n_pixels, n_columns), dtype=np.float32)
+        task = dask.delayed(_fill_rows, pure=False)
+        function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
+        table = dask.delayed(_Table(result), pure=False, traverse=False)
+        parts = [
+            task(self._read(block), block.pixels(self.navigation_shape), function, table)
+            for block in self.blocks
+        ]
         for block, part in zip(self.blocks, self._compute(parts, label), strict=True):
-            result[block.pixels(self.navigation_shape)] = part
+            if part is not None:
+                result[block.pixels(self.navigation_shape)] = part
         return result
 
     def _read(self, block: Block) -> Delayed:
@@ -202,6 +203,30 @@ class _Rows:
     array: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Table:
+    """The array that threads of this process fill; a copy in another process has none."""
+
+    array: np.ndarray | None
+
+    def __reduce__(self) -> tuple[type[_Table], tuple[None]]:
+        return _Table, (None,)
+
+
+def _fill_rows(
+    part: Any, pixels: np.ndarray, function: Callable[..., np.ndarray], table: _Table
+) -> np.ndarray | None:
+    """Write the numbers of a block where they belong, or return them where that is out of reach.
+
+    Parts that wait for the last block would be as large as the table itself.
+    """
+    values = _run_block(part, pixels, function)
+    if table.array is None:
+        return values
+    table.array[pixels] = values
+    return None
+
+
 def _run_block(part: Any, pixels: np.ndarray, function: Callable[..., Any]) -> Any:
     part = part.array if isinstance(part, _Rows) else part
     with _openmp().limit(limits=1, user_api="openmp"):
@@ -218,16 +243,6 @@ def _openmp() -> ThreadpoolController:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-def _fold_block(
-    state: Any,
-    part: Any,
-    pixels: np.ndarray,
-    function: Callable[..., Any],
-    combine: Callable[[Any, Any], Any],
-) -> Any:
-    return combine(state, _run_block(part, pixels, function))
 
 
 def _contiguous_groups(blocks: tuple[Block, ...], n_groups: int) -> list[tuple[Block, ...]]:

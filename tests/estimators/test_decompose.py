@@ -169,11 +169,20 @@ def test_a_sample_smaller_than_the_map_finds_nearly_the_same():
     )
     whole = decompose(SpectrumStream(counts), architecture="pca", n_components=3, config=SHORT)
 
-    assert 256 <= len(found.study.folds.choose) < 3000
+    assert 256 <= len(found.study.survey.sample_pixels) < 3000
     assert found.rank.chosen == 3
     np.testing.assert_allclose(
         found.scores, whole.scores, rtol=1e-4, atol=1e-3
     )  # axes are those of all spectra
+
+
+def test_a_result_holds_no_counts():
+    counts, _ = planted_counts(shape=(30, 20), dose=8.0)
+
+    study = decompose(SpectrumStream(counts), architecture="pca", n_components=3, config=SHORT).study
+
+    held = [study.survey.sample, *study.folds.parts, study.folds.choose, study.folds.report, study.fold_parts]
+    assert not any(array.size or array.base is not None for array in held)  # a view would hold all of it
 
 
 def test_spectra_with_more_counts_weigh_less_in_proportion(study):

@@ -90,7 +90,7 @@ def test_all_starts_are_remembered_and_none_collapsed(found):
 
 
 def test_components_come_in_the_order_of_their_use(found):
-    usage = found.model.encode_scores(found.study.parts.sum(axis=1))[:, :3].mean(axis=0)
+    usage = found.scores[:, :3].mean(axis=0)
 
     assert (np.diff(usage) < 0.02).all()
 

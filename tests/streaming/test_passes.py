@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
 import threading
+import time
 from collections import Counter
 
+import cloudpickle
 import dask
 import dask.array as da
 import numpy as np
@@ -107,6 +111,40 @@ def test_a_pass_reads_everything_once(kind, run):
 
     assert file.n_elements == 16 * 12 * 11
     assert set(file.touched.values()) == {1}
+
+
+@pytest.mark.parametrize("run", ["fold", "map_rows"])
+def test_blocks_are_not_read_ahead_of_the_work(run):
+    file = CountingFile(np.ones((160, 4096, 1), np.uint8), (1, 4096, 1))
+    stream, waiting, started = SpectrumStream(file.lazy()), [], itertools.count(1)
+
+    def slow(rows, pixels):
+        waiting.append(sum(file.touched.values()) / 4 - next(started))
+        time.sleep(0.01)
+        return rows
+
+    with dask.config.set(num_workers=2):
+        if run == "fold":
+            stream.fold(slow, np.add, label="test")
+        else:
+            stream.map_rows(slow, n_columns=1, label="test")
+
+    assert len(waiting) == 40
+    assert max(waiting) <= 4  # one that each worker reads, and one that it has just read
+
+
+def in_another_process(dsk, keys, **_):
+    return dask.threaded.get(pickle.loads(cloudpickle.dumps(dsk)), keys)
+
+
+def test_a_table_that_workers_cannot_reach_is_filled_all_the_same():
+    values = numbers((9, 2048, 3))
+    lazy = da.from_array(values, chunks=(1, 2048, 3))
+
+    with dask.config.set(scheduler=in_another_process):
+        table = SpectrumStream(lazy).map_rows(lambda rows, pixels: rows, n_columns=3, label="test")
+
+    np.testing.assert_array_equal(table, values.reshape(-1, 3))
 
 
 @pytest.mark.parametrize("kind", ["lazy", "computed"])
