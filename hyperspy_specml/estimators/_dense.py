@@ -113,7 +113,7 @@ def score_latents(
     """
     short = dataclasses.replace(brief(config), restarts=1)
     with one_thread(device):
-        trained, _ = _Restarts(study, n_components, short, seed, device, track).best()
+        trained, _ = _Restarts(study, n_components, short, seed, device, track, comparing=True).best()
     few, few_scores = _some(study, _SCORED_TO_CHOOSE)
     model = trained.fold.plain_model(trained.network)
     return few.score("choose", lambda rows: model.predict(few_scores[rows])), trained.history.interrupted
@@ -171,6 +171,7 @@ class _Restarts:
     device: torch.device
     track: Track
     watch: Watch | None = None
+    comparing: bool = False  # with other numbers of latents, of which some are too many
 
     def best(self) -> tuple[_Trained, tuple[Attempt, ...]]:
         """Train from one seed, or briefly from several, of which the best goes on."""
@@ -220,6 +221,8 @@ class _Restarts:
 
     def _judge(self, trained: _Trained) -> tuple[float, str]:
         """Return the score of the best step, and whether a latent could as well be constant."""
+        if self.comparing:
+            return min(trained.history.scores), ""
         k, (folds, scores) = self.n_components, _some(self.study, _SCORED_ELEMENTS)
         model = trained.fold.model(trained.network)
         latents = model.encode_scores(scores)

@@ -10,6 +10,7 @@ import torch
 
 from hyperspy_specml.datasets import fe_l_map
 from hyperspy_specml.estimators import decompose, fit_dense, study_spectra
+from hyperspy_specml.estimators._dense import score_latents
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import principal_axes
 from hyperspy_specml.streaming import SpectrumStream
@@ -229,6 +230,14 @@ def test_a_latent_that_the_counts_do_not_carry_is_told_and_costs_no_other_seed(s
 
     (attempt,) = fit.attempts
     assert "explains nothing" in attempt.collapsed or "worse than PCA" in attempt.collapsed
+
+
+def test_a_search_for_the_number_of_latents_calls_nothing_a_collapse(study, caplog):
+    scores, interrupted = score_latents(study, 6, SHORT, seed=0, device=CPU, track=everything)
+
+    assert scores.shape == study.folds.choose.shape[:1]
+    assert not interrupted
+    assert "collapsed" not in caplog.text
 
 
 def test_a_collapse_on_counts_that_carry_more_is_mended_by_another_seed(study, monkeypatch):
