@@ -25,7 +25,7 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 bench: $(INSTALLED)  ## NAME=lazy SIZE=512
 	$(BIN)/python -m benchmarks $(NAME) $(if $(SIZE),--size $(SIZE))

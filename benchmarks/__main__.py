@@ -18,6 +18,7 @@ BENCHMARKS = {
     "lazy": "benchmarks.lazy",
     "fe-l": "benchmarks.fe_l",
     "decomposition": "benchmarks.decomposition",
+    "rank": "benchmarks.rank",
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
 }

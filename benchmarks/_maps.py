@@ -32,7 +32,7 @@ DOSES: dict[str, tuple[float | None, ...]] = {
 }
 # The free numbers behind each spectrum: what a curved model needs. A grain is one of four kinds, which a
 # model with continuous latents can place in one to three dimensions, beside the thickness.
-FIELDS = {"Fe-L": "4", "alloy": "3", "grains": "2-4", "eels-unmix": "3", "espm": "2"}
+FIELDS = {"Fe-L": (4, 4), "alloy": (3, 3), "grains": (2, 4), "eels-unmix": (3, 3), "espm": (2, 2)}  # from, to
 SHIFTED = ("Fe-L", "eels-unmix")
 # Of the random numbers: decompositions split the counts with streams 0, 1, ... of the same seed, and counts
 # that were thinned by the same numbers would all fall into one fold.

@@ -1,8 +1,9 @@
 """Unmixing and denoising of maps with known truth, beside HyperSpy's SVD and NMF and scikit-learn's NMF.
 
 Every contender runs in a process of its own on the same counts. Angle: between the true spectra and those
-found, in degrees, matched as well as possible, mean; "moved" compares with the true spectra moved by the
-mean drift of the map, because no data tell where zero drift is. Abundances are shares of a pixel's counts.
+found, in degrees, matched as well as possible, mean; "moved" compares with the true spectra after the common
+shift along energy that brings them nearest, because no data tell where zero drift is. Abundances are shares
+of a pixel's counts. A run collapsed where all its starts did; the best of the others is kept.
 The error is RMSE over the standard deviation of the noise-free map. The linear floor knows the true
 abundances and finds the spectra by least squares; the best PCA knows the true rank.
 """
@@ -15,12 +16,12 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._harness import Contender, Run, median, megabytes, number, run_all, table
-from benchmarks._maps import DOSES, FIELDS, SHIFTED, KnownMap, known_map, missing
+from benchmarks._maps import DOSES, SHIFTED, KnownMap, known_map, missing
 from benchmarks.fe_l import best_pca, error_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
@@ -37,11 +38,11 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "simplex": ("ours", {"architecture": "simplex"}),
     "simplex, shift": ("ours", {"architecture": "simplex", "energy_shift": True}),
 }  # fmt: skip
-ARCHITECTURES = ("pca", "simplex", "dense")
 # scikit-learn's defaults stop the KL solver far from its minimum.
 _NMF: dict[str, Any] = {"max_iter": 1000, "tol": 1e-6}
 _FIGURES = ("angle", "moved", "abundances", "error")
-_QUICK = {"size": 32, "channels": 256, "seeds": 1}
+_MOVES = [0.25 * step for step in range(-40, 41)]  # channels
+QUICK = {"size": 32, "channels": 256, "seeds": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,33 +51,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=int, default=512, help="energy channels of simulated maps (512)")
     parser.add_argument("--seeds", type=int, default=3, help="runs, with seeds of their own (3)")
     parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
+    parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS], help="which (all)")
     parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels, one seed")
-    parser.add_argument("--rank", action="store_true", help="only the number of components that is chosen")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print, map by map."""
     if options.quick:
-        vars(options).update(_QUICK)
+        vars(options).update(QUICK)
     results: dict[str, Any] = {}
-    rank_rows = []
+    for key, where in places(options):
+        results[key] = _compare(where, options.seeds, options.methods)
+        print(f"{key}\n\n{_table(results[key])}\n", flush=True)
+    return results
+
+
+def places(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return title and arguments of each map that was asked for; say which are not here."""
     for name in options.maps:
         if reason := missing(name):
             print(f"{reason}\n")
-            results[name] = reason
             continue
-        for dose in DOSES[name]:
+        for dose in options.doses or DOSES[name]:
             key = name if dose is None else f"{name}, {dose:g} counts"
-            where = {"name": name, "dose": dose, "size": options.size, "channels": options.channels}
-            if options.rank:
-                results[key] = _ranks(where, options.seeds)
-                rank_rows += _rank_rows(key, FIELDS[name], results[key])
-            else:
-                results[key] = _compare(where, options.seeds)
-                print(f"{key}\n\n{_table(results[key])}\n", flush=True)
-    if options.rank:
-        print(table(["map", "architecture", "expected", "chosen"], rank_rows))
-    return results
+            yield key, {"name": name, "dose": dose, "size": options.size, "channels": options.channels}
 
 
 def hyperspy(where: dict[str, Any], algorithm: str) -> Callable[[], Callable[[], dict[str, Any]]]:
@@ -122,27 +121,24 @@ def ours(where: dict[str, Any], **options: Any) -> Callable[[], Callable[[], dic
     known = known_map(**where)
 
     def call() -> Callable[[], dict[str, Any]]:
-        found = _decompose(known, known.n_components, where["seed"], **options)
+        found = decompose(known, known.n_components, where["seed"], **options)
         model = found.reconstruction.data.reshape(known.clean.shape)
         scores = spectra = None
         if options["architecture"] == "simplex":
             scores, spectra = found.scores.data.reshape(known.n_components, -1).T, found.components.data
-        return partial(_judge, known, model, scores, spectra)
+        dropped = [bool(attempt.collapsed) for attempt in found.report.attempts]
+        starts = {
+            "starts": len(dropped),
+            "dropped": sum(dropped),
+            "collapsed": bool(dropped) and all(dropped),
+        }
+        return lambda: _judge(known, model, scores, spectra) | starts
 
     return call
 
 
-def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, Any]]:
-    """Prepare decomposition_ae without a number of components."""
-    known = known_map(**where)
-
-    def call() -> dict[str, Any]:
-        return {"chosen": _decompose(known, None, where["seed"], architecture).report.n_components}
-
-    return call
-
-
-def _decompose(known: KnownMap, k: int | None, seed: int, architecture: str, **options: Any) -> Any:
+def decompose(known: KnownMap, k: int | None, seed: int, architecture: str, **options: Any) -> Any:
+    """Call decomposition_ae with K components, or None, without warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that PCA is better is in the table
         return known.signal.decomposition_ae(
@@ -159,11 +155,13 @@ def _judge(
     figures: dict[str, Any] = dict.fromkeys(_FIGURES) | {"error": error_of(model, known.clean)}
     if known.endmembers is None or known.amounts is None or scores is None or spectra is None:
         return figures
-    channels = np.arange(known.endmembers.shape[1])
-    moved = np.array([np.interp(channels - known.drift, channels, e) for e in known.endmembers])
     order, figures["angle"] = matched(spectra, known.endmembers)
     if known.drift:
-        figures["moved"] = matched(spectra, moved)[1]
+        channels = np.arange(known.endmembers.shape[1])
+        figures["moved"] = min(
+            matched(spectra, np.array([np.interp(channels - d, channels, e) for e in known.endmembers]))[1]
+            for d in _MOVES
+        )
     found = shares(scores[:, order] * spectra[order].sum(axis=1))
     figures["abundances"] = float(np.sqrt(np.mean((found - shares(known.amounts)) ** 2)))
     return figures
@@ -188,7 +186,7 @@ def shares(amounts: np.ndarray) -> np.ndarray:
     return np.where(total > 0, amounts / np.where(total > 0, total, 1), 1 / amounts.shape[1])
 
 
-def _compare(where: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]]]:
+def _compare(where: dict[str, Any], seeds: int, methods: list[str]) -> dict[str, list[dict[str, Any]]]:
     figures: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         here = {**where, "seed": seed}
@@ -198,6 +196,7 @@ def _compare(where: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]
         contenders = [
             Contender(name, f"benchmarks.decomposition:{function}", {"where": here, **arguments})
             for name, (function, arguments) in METHODS.items()
+            if name in methods
             if "energy_shift" not in arguments or where["name"] in SHIFTED
         ]
         for name, runs in run_all(contenders, repeats=1).items():
@@ -224,46 +223,28 @@ def _plain(result: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ranks(where: dict[str, Any], seeds: int) -> dict[str, Any]:
-    found: dict[str, Any] = {name: [] for name in ("oracle", "endmembers", *ARCHITECTURES)}
-    for seed in range(seeds):
-        here = {**where, "seed": seed}
-        known = known_map(**here)
-        found["oracle"].append(best_pca(known.counts, known.clean)[1])
-        found["endmembers"].append(None if known.endmembers is None else len(known.endmembers))
-        contenders = [
-            Contender(name, "benchmarks.decomposition:chosen", {"where": here, "architecture": name})
-            for name in ARCHITECTURES
-        ]
-        for name, runs in run_all(contenders, repeats=1).items():
-            found[name].append(runs[0].facts["chosen"])
-    return found
-
-
-def _rank_rows(key: str, fields: str, found: dict[str, Any]) -> list[list[str]]:
-    expected = {
-        "pca": f"{_listed(found['oracle'])} (smallest error)",
-        "simplex": f"{_listed(found['endmembers'])} (endmembers)",
-        "dense": f"{fields} (free fields)",
-    }
-    return [[key, name, expected[name], _listed(found[name])] for name in ARCHITECTURES]
-
-
-def _listed(values: list[int | None]) -> str:
-    return ", ".join("-" if value is None else str(value) for value in dict.fromkeys(values))
-
-
 def _table(figures: dict[str, list[dict[str, Any]]]) -> str:
-    forms = {
-        "angle": ".2f", "moved": ".2f", "abundances": ".4f", "error": ".4f", "cpu_seconds": ".1f",
-        "seconds": ".1f",
-    }  # fmt: skip
-    rows = [
-        [
-            name,
-            *(number(median(run.get(key) for run in runs), form) for key, form in forms.items()),
-            megabytes(median(run.get("peak") for run in runs)),
-        ]
-        for name, runs in figures.items()
-    ]
-    return table(["", "angle", "moved", "abundances", "error", "CPU s", "s", "peak"], rows)
+    """Return means over the seeds, the range of the angle, and medians of time and memory."""
+    head = ["", "angle", "range", "moved", "abundances", "error", "collapsed", "CPU s", "s", "peak"]
+    return table(head, [[name, *_cells(runs)] for name, runs in figures.items()])
+
+
+def _cells(runs: list[dict[str, Any]]) -> list[str]:
+    angles = [run["angle"] for run in runs if run["angle"] is not None]
+    starts = sum(run.get("starts", 0) for run in runs)
+    return [
+        number(_mean(runs, "angle")),
+        f"{min(angles):.2f}-{max(angles):.2f}" if len(angles) > 1 else "-",
+        number(_mean(runs, "moved")), number(_mean(runs, "abundances"), ".4f"),
+        number(_mean(runs, "error"), ".4f"),
+        f"{sum(run['collapsed'] for run in runs)} of {len(runs)} ({sum(run['dropped'] for run in runs)} of "
+        f"{starts} starts)" if starts else "-",
+        number(median(run.get("cpu_seconds") for run in runs), ".1f"),
+        number(median(run.get("seconds") for run in runs), ".1f"),
+        megabytes(median(run.get("peak") for run in runs)),
+    ]  # fmt: skip
+
+
+def _mean(runs: list[dict[str, Any]], key: str) -> float | None:
+    values = [run[key] for run in runs]
+    return None if None in values else sum(values) / len(values)

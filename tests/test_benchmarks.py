@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -100,7 +102,19 @@ def test_fe_l_measures_every_dose_and_seed(tmp_path):
     assert "dense / best PCA" in printed
     results = json.loads(path.read_text())["results"]
     assert {dose: len(runs) for dose, runs in results.items()} == {"5": 2, "50": 2}
-    assert all(0 < run["best_pca"] <= run["pca"] * 1.2 for runs in results.values() for run in runs)
+    measured = [run for runs in results.values() for run in runs]
+    assert all(0 < run["best_pca"] <= run["pca"] * 1.2 for run in measured)
+    assert all(run["stop_over_best"] >= 1 for run in measured)
+
+
+def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
+    fe_l = importlib.import_module("benchmarks.fe_l")
+    simulated = specml.datasets.fe_l_map((14, 12), n_channels=64, dose=50.0, random_state=1)
+
+    path = fe_l.errors_on_the_way(simulated, 1)
+
+    dec = simulated.signal.decomposition_ae(fe_l.LATENTS, random_state=1, show_progressbar=False)
+    assert len(path) == len(dec.report.steps)
 
 
 def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
@@ -192,6 +206,19 @@ def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
     assert all(one["error"] > 0 for one in found.values())
     assert all(0 <= found[name]["angle"] <= 90 for name in ("linear floor", "HyperSpy NMF", "simplex"))
     assert found["pca"]["angle"] is None  # principal components are no spectra of phases
+
+
+def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
+    path = tmp_path / "record.json"
+    size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
+
+    printed = benchmark("rank", *size, "--json", str(path))
+
+    assert "within one" in printed
+    (found,) = json.loads(path.read_text())["results"].values()
+    assert found["simplex"][0]["expected"] == [3, 3]
+    assert all(1 <= run["chosen"] <= 4 for runs in found.values() for run in runs)
+    assert found["dense"][0]["best"] >= 1
 
 
 def test_maps_that_are_not_here_are_left_out_with_the_reason(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from hyperspy_specml.estimators._regions import RegionSums, sum_regions
 from hyperspy_specml.estimators._restarts import Attempt
 from hyperspy_specml.estimators._simplex import SimplexFit, fit_simplex
 from hyperspy_specml.estimators._simplex_model import SimplexModel
+from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._stored import model_from_arrays, model_to_arrays
 from hyperspy_specml.estimators._study import Study, study_spectra
 
@@ -29,5 +30,5 @@ __all__ = [
     "NoiseWeightedPCA", "Normal", "Protected", "Quality", "RegionSums", "SimplexFit", "SimplexModel",
     "SpectrumModel", "Study", "apply_models", "decompose", "denoise", "encode_all", "erased_by",
     "find_anomalies", "fit_dense", "fit_simplex", "learn_normal", "model_from_arrays", "model_to_arrays",
-    "n_columns", "put_back", "study_spectra", "sum_regions",
+    "n_columns", "put_back", "smooth_study", "study_spectra", "sum_regions",
 ]  # fmt: skip

@@ -12,7 +12,6 @@ from hyperspy_specml.estimators._dense import Track, brief, centred_pca
 from hyperspy_specml.estimators._encode import encode_all
 from hyperspy_specml.estimators._models import LinearModel, SpectrumModel
 from hyperspy_specml.estimators._networks import choose_latents, fit_network
-from hyperspy_specml.estimators._simplex import SimplexFit
 from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.exceptions import OptionError
@@ -232,9 +231,8 @@ def _learn(study: Study, task: _Task, clock: Clock) -> _Learnt:
     models[f"pca ({k})"] = LinearModel(study.fold_axes.first(k)), study
     candidates = _score(models, k)
     clock.stop("scoring")
-    attempts = fit.attempts if isinstance(fit, SimplexFit) else ()
     baseline = LinearModel(study.axes.first(k))
-    return _Learnt(fit.model, baseline, candidates, rank, fit.history, stopped, seen.width, attempts)
+    return _Learnt(fit.model, baseline, candidates, rank, fit.history, stopped, seen.width, fit.attempts)
 
 
 def _check_options(architecture: str, n_components: int | None, noise: str) -> None:
@@ -251,10 +249,11 @@ def _check_options(architecture: str, n_components: int | None, noise: str) -> N
 
 def _check_combination(architecture: str, energy_shift: bool, config: TrainConfig) -> None:
     if energy_shift and architecture not in SHIFTING:
+        dense = " 'dense' needs no such option: ask for one component more, and a latent is the shift."
         raise OptionError(
             f"energy_shift=True is not known to architecture={architecture!r}, only to "
             f"{' and '.join(map(repr, SHIFTING))}: decomposition_ae(architecture={SHIFTING[0]!r}, "
-            "energy_shift=True)."
+            f"energy_shift=True).{dense if architecture == 'dense' else ''}"
         )
     if architecture == "simplex" and config.centre:
         raise OptionError(

@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from hyperspy_specml.estimators._dense_training import DenseTraining, normalisation
 from hyperspy_specml.estimators._models import DenseModel
+from hyperspy_specml.estimators._restarts import Attempt, best_of, collapse
 from hyperspy_specml.estimators._study import FRACTIONS, Study
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.nn import DenseNetwork
-from hyperspy_specml.statistics import N_PARTS, Folds, PrincipalAxes, canonical_signs
+from hyperspy_specml.statistics import N_PARTS, Folds
 from hyperspy_specml.train._device import one_thread
 from hyperspy_specml.train._loop import History, fit, refit
-from hyperspy_specml.train._pairs import SplitPairs
 
 if TYPE_CHECKING:
+    from hyperspy_specml.nn import DenseNetwork
     from hyperspy_specml.train.config import TrainConfig
-
-_logger = logging.getLogger(__name__)
 
 _SCORED_ELEMENTS = 1 << 21  # deviances per evaluation: a small part of the time of its steps
 _SCORED_TO_CHOOSE = 1 << 23  # deviances per number of latents: these decide, so they are more
 _REFIT_SHARE = (
     1 / 3
 )  # of the chosen steps: the fold's network goes on with all counts, it does not start anew
-_BRIEF = 5  # times fewer steps tell which number of latents is best
-_TRIES = 3  # seeds before a divergence is final
+_BRIEF = 5  # times fewer steps tell which number of latents, or which seed, is best
+_MORE = 2  # seeds beyond those asked for, where trainings diverge or collapse
 
-T = TypeVar("T")
 Track = Callable[[range], Iterable[int]]
+Watch = Callable[[DenseModel], object]
 
 
 @dataclass(frozen=True)
@@ -51,15 +50,25 @@ class DenseFit:
         Fitted on the training fold: the one that held-out scores belong to.
     history
         Of the training on the fold.
+    attempts
+        The seeds that were tried.
     """
 
     model: DenseModel
     fold_model: DenseModel
     history: History
+    attempts: tuple[Attempt, ...]
 
 
 def fit_dense(
-    study: Study, n_components: int, config: TrainConfig, *, seed: int, device: torch.device, track: Track
+    study: Study,
+    n_components: int,
+    config: TrainConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    track: Track,
+    watch: Watch | None = None,
 ) -> DenseFit:
     """Train a dense autoencoder with K latents.
 
@@ -71,15 +80,21 @@ def fit_dense(
         Latents K.
     config, seed, device, track
         Settings, seed of weights and batches, torch device, and the progress bar around ranges of steps.
+    watch
+        Called with the model of the training fold at every step that is scored.
 
     Raises
     ------
     TrainingDivergedError
         The loss diverged with every seed tried.
     """
-    return _with_other_seeds(
-        lambda other: _fit_once(study, n_components, config, other, device, track), config, seed, device
-    )
+    with one_thread(device):
+        trained, attempts = _Restarts(study, n_components, config, seed, device, track, watch).best()
+        fold_model = trained.fold.model(trained.network)
+        if trained.history.interrupted:  # what was learnt is kept; the rest is what Ctrl-C asks to skip
+            return DenseFit(fold_model, fold_model, trained.history, attempts)
+        model = _on_all_counts(study, trained, config, device, track)
+    return DenseFit(model, fold_model, trained.history, attempts)
 
 
 def score_latents(
@@ -96,13 +111,12 @@ def score_latents(
     TrainingDivergedError
         The loss diverged with every seed tried.
     """
-    fold, network, history = _with_other_seeds(
-        lambda other: _train_on_fold(study, n_components, brief(config), other, device, track),
-        config, seed, device,
-    )  # fmt: skip
+    short = dataclasses.replace(brief(config), restarts=1)
+    with one_thread(device):
+        trained, _ = _Restarts(study, n_components, short, seed, device, track, comparing=True).best()
     few, few_scores = _some(study, _SCORED_TO_CHOOSE)
-    model = fold.plain_model(network)
-    return few.score("choose", lambda rows: model.predict(few_scores[rows])), history.interrupted
+    model = trained.fold.plain_model(trained.network)
+    return few.score("choose", lambda rows: model.predict(few_scores[rows])), trained.history.interrupted
 
 
 def centred_pca(study: Study, n_components: int, config: TrainConfig) -> DenseModel:
@@ -132,68 +146,125 @@ def brief(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, max_steps=max(1, config.max_steps // _BRIEF))
 
 
-def _with_other_seeds(train: Callable[[int], T], config: TrainConfig, seed: int, device: torch.device) -> T:
-    """Train, with other seeds where it diverges."""
-    for attempt in range(_TRIES):
+@dataclass(frozen=True)
+class _Trained:
+    """A network and how it came about on the training fold."""
+
+    fold: DenseTraining
+    network: DenseNetwork
+    history: History
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Restarts:
+    """Trainings on the fold that differ in their seed.
+
+    All start as the same PCA and end close to each other, so one is enough if it is sound. Another one is
+    tried where it diverged, and where it collapsed on counts that carry so many components.
+    """
+
+    study: Study
+    n_components: int
+    config: TrainConfig
+    seed: int
+    device: torch.device
+    track: Track
+    watch: Watch | None = None
+    comparing: bool = False  # with other numbers of latents, of which some are too many
+
+    def best(self) -> tuple[_Trained, tuple[Attempt, ...]]:
+        """Train from one seed, or briefly from several, of which the best goes on."""
         try:
-            with one_thread(device):
-                return train(seed + 7919 * attempt)
+            trained, attempts = best_of(self._starts(), self._judge, enough=self._enough)
         except TrainingDivergedError as error:
-            _logger.warning("Training diverged (%s); trying another seed.", error)
-            reason = error
-    raise TrainingDivergedError(
-        f"decomposition_ae(architecture='dense') diverged with {_TRIES} seeds ({reason}). Train more gently, "
-        f"config=specml.TrainConfig(learning_rate={config.learning_rate / 10:g}); the baseline does not "
-        "train: decomposition_ae(architecture='pca')."
-    )
+            raise TrainingDivergedError(
+                f"decomposition_ae(architecture='dense'): {error}. Train more gently, config="
+                f"specml.TrainConfig(learning_rate={self.config.learning_rate / 10:g}); the baseline does "
+                "not train: decomposition_ae(architecture='pca')."
+            ) from error
+        in_full = self.config.restarts == 1 and trained.seed == self.seed
+        if not (in_full or trained.history.interrupted):
+            later = self._fit(trained.fold, trained.network, self.config, trained.seed)
+            trained = dataclasses.replace(trained, history=trained.history.then(later))
+        return trained, attempts
+
+    def _starts(self) -> Iterator[tuple[str, Callable[[], _Trained]]]:
+        for i in range(self.config.restarts + _MORE):
+            config = self.config if i == 0 and self.config.restarts == 1 else brief(self.config)
+            seed = self.seed + 7919 * i
+            yield f"seed {seed}", partial(self._train, config, seed)
+
+    def _train(self, config: TrainConfig, seed: int) -> _Trained:
+        fold = _fold(self.study, self.n_components)
+        network = fold.network(config, seed, self.device)
+        if not config.centre:
+            other = dataclasses.replace(fold, about_mean=False)
+            rival = other.network(config, seed, self.device)
+            if self._score(other.plain_model(rival)) < self._score(fold.plain_model(network)):
+                fold, network = other, rival
+        return _Trained(fold, network, self._fit(fold, network, config, seed), seed)
+
+    def _fit(self, fold: DenseTraining, network: DenseNetwork, config: TrainConfig, seed: int) -> History:
+        model = fold.plain_model(network)
+
+        def score(_: torch.nn.Module) -> float:
+            if self.watch:
+                self.watch(model)
+            return self._score(model)
+
+        return fit(network, fold.loss(config, seed, self.device), config, score=score, track=self.track)
+
+    def _score(self, model: DenseModel) -> float:
+        few, scores = _some(self.study, _SCORED_ELEMENTS)
+        return float(few.score("choose", lambda rows: model.predict(scores[rows])).mean())
+
+    def _judge(self, trained: _Trained) -> tuple[float, str]:
+        """Return the score of the best step, and whether a latent could as well be constant."""
+        if self.comparing:
+            return min(trained.history.scores), ""
+        k, (folds, scores) = self.n_components, _some(self.study, _SCORED_ELEMENTS)
+        model = trained.fold.model(trained.network)
+        latents = model.encode_scores(scores)
+        own = folds.score("choose", lambda rows: model.decode(latents[rows]))
+        without = {}
+        for i in range(k if k > 1 else 0):
+            constant = latents.copy()
+            constant[:, i] = latents[:, i].mean()
+            without[f"component {i}"] = folds.score("choose", lambda rows, z=constant: model.decode(z[rows]))  # type: ignore[misc]
+        axes = self.study.fold_axes.first(max(1, k - 1))
+        smaller = (
+            folds.score("choose", lambda rows: axes.spectra(scores[rows, : axes.n_axes])) if k > 1 else None
+        )
+        return float(own.mean()), collapse(own, without, smaller)
+
+    def _enough(self, trained: _Trained, attempts: list[Attempt]) -> bool:
+        too_many = self.n_components > self.study.rank.chosen  # a collapse is no accident: no seed mends it
+        fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
+        return trained.history.interrupted or len(fine) >= self.config.restarts
 
 
-def _fit_once(
-    study: Study, n_components: int, config: TrainConfig, seed: int, device: torch.device, track: Track
-) -> DenseFit:
-    fold, network, history = _train_on_fold(study, n_components, config, seed, device, track)
-    fold_model = fold.model(network)
-    if history.interrupted:  # what was learnt is kept; the second training is what Ctrl-C asks to skip
-        return DenseFit(fold_model, fold_model, history)
+def _on_all_counts(
+    study: Study, trained: _Trained, config: TrainConfig, device: torch.device, track: Track
+) -> DenseModel:
+    fold, history = trained.fold, trained.history
     if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
         scores = study.axes.project(study.survey.sample)
         whole = dataclasses.replace(
-            fold, axes=study.axes, parts=scores[:, None], fractions=np.ones(1), **_normalisation(scores)
+            fold, axes=study.axes, parts=scores[:, None], fractions=np.ones(1), **normalisation(scores)
         )
-        return DenseFit(whole.model(whole.network(config, seed, device)), fold_model, history)
+        return whole.model(whole.network(config, trained.seed, device))
     whole = dataclasses.replace(fold, axes=study.aligned, parts=study.parts, fractions=FRACTIONS)
-    final = copy.deepcopy(network)
+    final = copy.deepcopy(trained.network)
     path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
-    refit(final, whole.loss(config, seed, device), path, track=track)
-    return DenseFit(whole.model(final), fold_model, history)
+    refit(final, whole.loss(config, trained.seed, device), path, track=track)
+    return whole.model(final)
 
 
-def _train_on_fold(
-    study: Study, n_components: int, config: TrainConfig, seed: int, device: torch.device, track: Track
-) -> tuple[_Training, DenseNetwork, History]:
-    fold = _fold(study, n_components)
-    few, few_scores = _some(study, _SCORED_ELEMENTS)
-    network = fold.network(config, seed, device)
-    if not config.centre:
-        other = dataclasses.replace(fold, about_mean=False)
-        start, rival = (
-            few.score("choose", lambda rows, m=m: m.predict(few_scores[rows])).mean()  # type: ignore[misc]
-            for m in (fold.plain_model(network), other.plain_model(other.network(config, seed, device)))
-        )
-        if rival < start:
-            fold, network = other, other.network(config, seed, device)
-    model = fold.plain_model(network)
-
-    def score(_: torch.nn.Module) -> float:
-        return float(few.score("choose", lambda rows: model.predict(few_scores[rows])).mean())
-
-    return fold, network, fit(network, fold.loss(config, seed, device), config, score=score, track=track)
-
-
-def _fold(study: Study, n_components: int) -> _Training:
-    return _Training(
+def _fold(study: Study, n_components: int) -> DenseTraining:
+    return DenseTraining(
         study.fold_axes, study.fold_parts, FRACTIONS[:N_PARTS], study.spectrum_weights, n_components,
-        **_normalisation(study.fold_scores),
+        **normalisation(study.fold_scores),
     )  # fmt: skip
 
 
@@ -201,109 +272,3 @@ def _some(study: Study, n_elements: int) -> tuple[Folds, np.ndarray]:
     """Return folds and training-fold scores of about as many spectra as make up `n_elements` values."""
     step = max(1, study.folds.choose.size // n_elements)
     return study.folds.every(step), study.fold_scores[::step]
-
-
-def _normalisation(scores: np.ndarray) -> dict[str, Any]:
-    """Return the mean scores and the largest standard deviation: one number keeps their noise equal."""
-    centre = scores.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return {"centre": centre, "scale": float(max(scores.std(axis=0).max(), 1e-30))}
-
-
-@dataclass(frozen=True)
-class _Training:
-    """Scores of parts along some axes, as a network sees them: centred and of unit size.
-
-    Attributes
-    ----------
-    axes
-        Compressing axes.
-    parts, fractions
-        (n, F, P) scores of parts of the counts and the share of each.
-    weights
-        (n,) inverse noise variance of the spectra.
-    n_components
-        Latents K.
-    centre, scale
-        (P,) and a number: what scores are normalised with.
-    about_mean
-        Whether the network starts as PCA about the mean spectrum, or as that of the axes.
-    """
-
-    axes: PrincipalAxes
-    parts: np.ndarray
-    fractions: np.ndarray
-    weights: np.ndarray
-    n_components: int
-    centre: np.ndarray
-    scale: float
-    about_mean: bool = True
-
-    @property
-    def scores(self) -> np.ndarray:
-        """(n, P) scores on the scale of the whole data."""
-        return self.parts.sum(axis=1) / np.float32(self.fractions.sum())
-
-    def network(self, config: TrainConfig, seed: int, device: torch.device) -> DenseNetwork:
-        """Return the untrained network; the global random state is left alone.
-
-        It is PCA either way. About the mean spectrum, no component is spent on the mean; where the dose
-        varies and nothing else is there in all spectra, the other way needs one component less.
-        """
-        k = self.n_components
-        if self.about_mean:
-            covariance = np.cov(self.scores, rowvar=False).reshape(self.axes.n_axes, -1)
-            vectors, rest = np.linalg.eigh(covariance)[1][:, : -k - 1 : -1], np.zeros(self.axes.n_axes)
-        else:  # the first axes as they are, and nothing along the others
-            vectors, rest = np.eye(self.axes.n_axes, k), -self.centre / self.scale
-            rest[:k] = 0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = DenseNetwork(self.axes.n_axes, self.n_components, config.n_hidden, config.n_layers)
-            network.start_as(torch.tensor(vectors.copy()), torch.tensor(rest))
-        return network.to(device)
-
-    def loss(self, config: TrainConfig, seed: int, device: torch.device) -> SplitPairs:
-        """Return the loss on fresh batches, in units of the noise."""
-        share = self.fractions.astype(np.float32)
-        parts = (self.parts - share[:, None] * self.centre) / self.scale
-        weights = self.weights * self.scale**2 / self.axes.n_axes
-        return SplitPairs(
-            torch.as_tensor(parts, device=device), torch.as_tensor(share, device=device),
-            torch.as_tensor(weights, dtype=torch.float32, device=device), batch_size=config.batch_size,
-            generator=torch.Generator().manual_seed(seed),
-        )  # fmt: skip
-
-    def plain_model(self, network: DenseNetwork) -> DenseModel:
-        """Return the network as a model whose latents are as they come."""
-        k = self.n_components
-        return DenseModel(
-            self.axes, network, self.centre, self.scale, np.eye(k, dtype=np.float32),
-            np.zeros(k, np.float32), np.ones(k, np.float32),
-        )  # fmt: skip
-
-    def model(self, network: DenseNetwork) -> DenseModel:
-        """Return the model with canonical latents.
-
-        The best linear map from latents to decoded scores is brought to its principal axes. That leaves
-        what the network computes as it is and makes order, scale and sign of the latents those of PCA.
-        """
-        network.eval()
-        plain = self.plain_model(network)
-        latents = plain.encode_scores(self.scores).astype(np.float64)
-        decoded = plain.decode_scores(latents).astype(np.float64)
-        origin = latents.mean(axis=0)
-        centred = latents - origin
-        response = np.linalg.lstsq(centred, decoded - decoded.mean(axis=0), rcond=1e-9)[0]  # (K, P)
-        covariance = centred.T @ centred / len(centred)
-        values, vectors = np.linalg.eigh(covariance)
-        values = np.maximum(values, 1e-12 * max(values.max(), 1e-30))  # a collapsed latent stays invertible
-        whiten = (vectors / np.sqrt(values)).T  # (K, K): unit covariance
-        _, spread, turn = np.linalg.svd(response.T @ np.linalg.inv(whiten), full_matrices=False)
-        spread = np.maximum(spread, 1e-9 * max(spread.max(), 1e-30))
-        rotation = spread[:, None] * turn @ whiten
-        model = dataclasses.replace(
-            plain, rotation=rotation.astype(np.float64), origin=origin, spread=spread.astype(np.float64)
-        )
-        spectra = model.components()
-        signs = np.where(np.sum(canonical_signs(spectra) * spectra, axis=1) < 0, -1.0, 1.0)
-        return dataclasses.replace(model, rotation=signs[:, None] * rotation)

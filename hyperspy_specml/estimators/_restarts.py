@@ -44,7 +44,7 @@ def best_of(
     starts: Iterable[tuple[str, Callable[[], T]]],
     judge: Callable[[T], tuple[float, str]],
     *,
-    enough: int | None = None,
+    enough: Callable[[T, list[Attempt]], bool] = lambda *_: False,
 ) -> tuple[T, tuple[Attempt, ...]]:
     """Train from several starts and keep the best that did not collapse.
 
@@ -55,7 +55,7 @@ def best_of(
     judge
         Returns the score of what was trained, and why it collapsed or "".
     enough
-        Sound attempts after which no more are tried; None tries all.
+        Asked after each training with what was trained and all attempts so far: whether no more are tried.
 
     Returns
     -------
@@ -70,12 +70,15 @@ def best_of(
     attempts: list[Attempt] = []
     for name, train in starts:
         try:
-            trained.append(train())
-            attempts.append(Attempt(name, *judge(trained[-1])))  # type: ignore[arg-type]
+            result = train()
         except TrainingDivergedError as error:
+            _logger.warning("Training from %s diverged (%s); trying another start.", name, error)
             trained.append(None)
             attempts.append(Attempt(name, float("nan"), f"diverged: {error}"))
-        if enough is not None and sum(not attempt.collapsed for attempt in attempts) >= enough:
+            continue
+        trained.append(result)
+        attempts.append(Attempt(name, *judge(result)))
+        if enough(result, attempts):
             break
     order = sorted(
         (i for i, result in enumerate(trained) if result is not None),
@@ -84,11 +87,8 @@ def best_of(
     if not order:
         raise TrainingDivergedError(f"all {len(attempts)} trainings diverged ({attempts[-1].collapsed})")
     if attempts[order[0]].collapsed:
-        _logger.warning(
-            "All %d trainings collapsed (%s): ask for fewer components.",
-            len(attempts),
-            attempts[order[0]].collapsed,
-        )
+        which = f"All {len(attempts)} trainings" if len(attempts) > 1 else "The training"
+        _logger.warning("%s collapsed (%s): ask for fewer components.", which, attempts[order[0]].collapsed)
     best = trained[order[0]]
     assert best is not None
     return best, tuple(attempts)

@@ -4,8 +4,7 @@ Which endmembers a mixture has is not decided by its fit alone: larger simplices
 smallest one is meant, and a pull of the endmembers towards their mean finds it: so many times the information
 that one count holds about the endmember it comes from, per spectrum. That is about what as many further
 counts of the mean spectrum in each spectrum would do. The pull is the strongest of `_PULLS` that the held-out
-counts allow: a weaker one is taken where it makes the score better by more than the standard error of its
-difference to PCA.
+counts allow: the next weaker one is taken where it makes the score better by more than two standard errors.
 
 References
 ----------
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.train.config import TrainConfig
 
 _PULLS = (20.0, 5.0, 1.25)  # counts per spectrum
+_CLEARLY = 2  # standard errors
 _SCORED_ELEMENTS = 1 << 21  # deviances per evaluation
 _SCORED_TO_CHOOSE = 1 << 23  # deviances per number of endmembers: these decide, so they are more
 _BATCH_ELEMENTS = 1 << 18  # values in a batch at most: the steps on many channels stay short
@@ -196,20 +196,28 @@ class _Training:
         )
         return history.scores[history.steps.index(history.best_step)], collapse(own, without, smaller)
 
-    def descend(self, network: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
-        """Train under weaker and weaker pulls while that matters to the held-out counts."""
+    def descend(self, start: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
+        """Train under weaker and weaker pulls while that clearly matters to the held-out counts.
+
+        From the simplex that a stronger pull has made small, which a training hardly leaves any more, and
+        from the start, which knows nothing of it.
+        """
+        network = copy.deepcopy(start)
         history, chosen = self.fit(network, self.config, _PULLS[0]), _PULLS[0]
-        folds, scores = self._some(_SCORED_TO_CHOOSE)
-        axes = self.study.fold_axes.first(self.n_components)
-        pca = folds.score("choose", lambda rows: axes.spectra(scores[rows, : axes.n_axes]))
+        scores = self.scores(network, _SCORED_TO_CHOOSE)
         for pull in _PULLS[1:] if self.n_components > 1 else ():
-            freer = copy.deepcopy(network)
-            later = self.fit(freer, self.config, pull) if not history.interrupted else history
-            own = self.scores(network, _SCORED_TO_CHOOSE)
-            gain = (own - self.scores(freer, _SCORED_TO_CHOOSE)).mean()
-            if later.interrupted or gain <= paired(own, pca).standard_error:
+            for begin in (network, start):
+                if history.interrupted:
+                    return network, history, chosen
+                freer = copy.deepcopy(begin)
+                later = self.fit(freer, self.config, pull)
+                own = self.scores(freer, _SCORED_TO_CHOOSE)
+                pair = paired(own, scores)
+                if pair.difference < -_CLEARLY * pair.standard_error:
+                    network, history, scores, chosen = freer, later, own, pull
+                history.interrupted = later.interrupted
+            if chosen != pull:
                 break
-            network, history, chosen = freer, later, pull
         return network, history, chosen
 
     def fit(self, network: SimplexNetwork, config: TrainConfig, pull: float) -> History:
@@ -242,9 +250,8 @@ class _Training:
         final.eval()
         model = SimplexModel(study.aligned, final)
         if final.shifts:
-            scores = study.parts.sum(axis=1)
-            final.shift_mean += float(model.encode_scores(scores)[:, -1].mean())
-            final.set_origin(self._tensor(scores[: max(_LEAST_FIRST, len(scores) // _FIRST)]))
+            first = study.parts.sum(axis=1)[: max(_LEAST_FIRST, len(study.parts) // _FIRST)]
+            final.set_origin(self._tensor(first))
         return model
 
     def sort(self, network: SimplexNetwork) -> None:

@@ -159,17 +159,17 @@ class SimplexNetwork(nn.Module):
     def set_origin(self, x: Tensor) -> None:
         """Count shifts from where some spectra (B, P) lie on average, so that theirs are about 0.
 
-        Their mean is that of shifts without the prior, which makes each one smaller than it is, by one step
-        of Newton from those with it. Endmembers move by it, so that spectra stay where they are.
+        Each shift found is the one that its counts tell, shrunk by the prior in the proportion of their
+        informations; the mean of the former is meant. Endmembers move by it, so that spectra stay where they
+        are.
         """
+        self.shift_mean.zero_()
         abundances, _, shift = self.encode(x)
         mixture, dose = abundances @ self.endmembers(), self._rough_dose(x)[:, None]
-        residual = x - dose * (self.move(mixture, shift) @ self.to_scores)  # (B, P)
-        change = dose * (self.move(_slope(mixture), shift) @ self.to_scores)
-        precision = 1 / (self.shot * dose[:, 0] + 1 - self.shot)
-        curvature = precision * change.square().sum(dim=1)
-        pull = precision * (residual * change).sum(dim=1)
-        origin = (curvature * shift + pull).sum() / curvature.sum().clamp_min(1e-30)
+        change = dose * (self.move(_slope(mixture), shift) @ self.to_scores)  # (B, P)
+        information = change.square().sum(dim=1) / (self.shot * dose[:, 0] + 1 - self.shot)
+        kept = information / (information + 1 / self.shift_variance)
+        origin = self.shift_prior + (shift - self.shift_prior).sum() / kept.sum().clamp_min(1e-30)
         moved = self.move(self.endmembers(), origin.expand(len(self.log_ratio)))
         moved = moved / moved.sum(dim=1, keepdim=True)
         self.log_ratio.copy_((moved.log() - self.prior) / _FASTER)

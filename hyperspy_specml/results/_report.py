@@ -55,8 +55,8 @@ class Report:
     seconds
         Time of the stages.
     attempts
-        Starts of the training, where it had several: name, score on the choosing fold (for the simplex
-        architecture with the pull on its endmembers), and why it was dropped as collapsed, or "".
+        Starts of the training: name, score on the choosing fold (for the simplex architecture with the pull
+        on its endmembers), and why it counts as collapsed, or "".
     trained_on
         Title of the map that everything but ``used`` and ``seconds`` belongs to, where a model was applied to
         another one; else None.
@@ -236,7 +236,7 @@ class Report:
             *((kind, ", ".join(f"{n} {name}" for name, n in of.items())) for kind, of in self.used.items()),
             ("scored on", f"{self.n_sampled} spectra"),
         ]
-        if self.attempts:
+        if len(self.attempts) > 1 or any(attempt.collapsed for attempt in self.attempts):
             facts.append(("restarts", self._restarts()))
         if self.steps:
             stop = "interrupted: the best until then" if self.interrupted else "best held-out score"

@@ -65,6 +65,15 @@ class History:
             self.best_step = step
         return best
 
+    def then(self, later: History) -> History:
+        """Return the history of this training up to its best step and of one that went on from there."""
+        kept = self.steps.index(self.best_step) + 1
+        return History(
+            self.steps[:kept] + [self.best_step + step for step in later.steps[1:]],
+            self.losses[:kept] + later.losses[1:], self.scores[:kept] + later.scores[1:],
+            self.best_step + later.best_step, (*self.path, *later.path), later.interrupted,
+        )  # fmt: skip
+
 
 def fit(
     network: nn.Module,

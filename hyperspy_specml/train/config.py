@@ -23,6 +23,9 @@ class TrainConfig:
         Steps between two scores on the choosing fold.
     patience
         Scores in a row without a better one that make a plateau; the fourth plateau ends the training.
+    restarts
+        Seeds of the dense autoencoder that are trained for a fifth of the steps, of which the one with the
+        best score goes on; with 1 the training starts once. The simplex architecture has starts of its own.
     n_hidden, n_layers
         Width and number of the hidden layers of encoder and decoder.
     centre
@@ -44,6 +47,7 @@ class TrainConfig:
     max_steps: int = 3000
     evaluate_every: int = 100
     patience: int = 4
+    restarts: int = 1
     n_hidden: int = 64
     n_layers: int = 2
     centre: bool = False
@@ -53,8 +57,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse settings that would fail later, with a message that says which."""
         for name in (
-            "learning_rate", "batch_size", "max_steps", "evaluate_every", "patience", "n_hidden", "n_layers",
-            "memory_budget",
+            "learning_rate", "batch_size", "max_steps", "evaluate_every", "patience", "restarts", "n_hidden",
+            "n_layers", "memory_budget",
         ):  # fmt: skip
             value = getattr(self, name)
             if not value > 0:

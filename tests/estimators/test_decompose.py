@@ -10,6 +10,7 @@ import torch
 
 from hyperspy_specml.datasets import fe_l_map
 from hyperspy_specml.estimators import decompose, fit_dense, study_spectra
+from hyperspy_specml.estimators._dense import score_latents
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import principal_axes
 from hyperspy_specml.streaming import SpectrumStream
@@ -209,3 +210,53 @@ def test_a_number_of_components_that_is_none_is_refused(k):
     counts, _ = planted_counts(shape=(5,))
     with pytest.raises(OptionError, match="whole number"):
         decompose(SpectrumStream(counts), n_components=k, config=SHORT)
+
+
+def test_several_seeds_are_tried_briefly_and_the_best_goes_on(study):
+    several = dataclasses.replace(SHORT, max_steps=200, restarts=3)
+    fit = fit_dense(study, 2, several, seed=5, device=CPU, track=everything)
+
+    names = [attempt.name for attempt in fit.attempts]
+    assert names == ["seed 5", "seed 7924", "seed 15843"]
+    assert len({attempt.score for attempt in fit.attempts}) == 3
+    best = min(fit.attempts, key=lambda attempt: attempt.score)
+    assert min(fit.history.scores) <= best.score + 1e-9  # it went on from there
+    assert fit.history.steps == sorted(set(fit.history.steps))
+    assert fit.history.best_step in fit.history.steps
+
+
+def test_a_latent_that_the_counts_do_not_carry_is_told_and_costs_no_other_seed(study):
+    fit = fit_dense(study, 6, SHORT, seed=0, device=CPU, track=everything)
+
+    (attempt,) = fit.attempts
+    assert "explains nothing" in attempt.collapsed or "worse than PCA" in attempt.collapsed
+
+
+def test_a_search_for_the_number_of_latents_calls_nothing_a_collapse(study, caplog):
+    scores, interrupted = score_latents(study, 6, SHORT, seed=0, device=CPU, track=everything)
+
+    assert scores.shape == study.folds.choose.shape[:1]
+    assert not interrupted
+    assert "collapsed" not in caplog.text
+
+
+def test_a_collapse_on_counts_that_carry_more_is_mended_by_another_seed(study, monkeypatch):
+    found = iter(["component 1 explains nothing", "", ""])
+    monkeypatch.setattr("hyperspy_specml.estimators._dense.collapse", lambda *_: next(found))
+
+    fit = fit_dense(study, 2, SHORT, seed=0, device=CPU, track=everything)
+
+    assert [bool(attempt.collapsed) for attempt in fit.attempts] == [True, False]
+    assert np.isfinite(fit.model.components()).all()
+
+
+def test_the_fold_model_can_be_watched_at_every_scored_step(study):
+    seen = []
+    fit = fit_dense(
+        study, 2, SHORT, seed=0, device=CPU, track=everything,
+        watch=lambda model: seen.append(model.predict(study.fold_scores[:9])),
+    )  # fmt: skip
+
+    assert len(seen) == len(fit.history.steps)
+    best = seen[fit.history.steps.index(fit.history.best_step)]
+    np.testing.assert_allclose(best, fit.fold_model.predict(study.fold_scores[:9]), rtol=1e-3, atol=1e-3)

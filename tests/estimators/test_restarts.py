@@ -44,10 +44,15 @@ def test_where_all_collapsed_the_best_of_them_is_kept_and_the_log_says_so(caplog
     assert "All 2 trainings collapsed (b): ask for fewer components" in caplog.text
 
 
-def test_one_sound_attempt_can_be_enough():
-    _, attempts = best_of(starts(None, (3.0, "a"), (2.0, ""), (1.0, "")), judge, enough=1)
+def test_one_sound_attempt_can_be_enough(caplog):
+    def sound(value, attempts):
+        assert value[0] == attempts[-1].score
+        return not attempts[-1].collapsed
+
+    _, attempts = best_of(starts(None, (3.0, "a"), (2.0, ""), (1.0, "")), judge, enough=sound)
 
     assert len(attempts) == 3
+    assert caplog.text.count("trying another start") == 1
 
 
 def test_an_error_says_that_all_diverged():

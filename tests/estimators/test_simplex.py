@@ -110,7 +110,7 @@ def test_a_planted_shift_is_found():
     assert np.corrcoef(found, shift.flat)[0, 1] > 0.9
     assert np.polyfit(found, shift.reshape(-1), 1)[0] == pytest.approx(1, abs=0.2)  # shrunken, not biased
     assert abs(shift.mean()) > 0.4  # so that shifts about their mean would not do
-    assert found.mean() == pytest.approx(shift.mean(), abs=0.2)
+    assert found.mean() == pytest.approx(shift.mean(), abs=0.1)
     assert fits[0].candidates[0].score < fits[1].candidates[0].score
     aware, blind = (angles(fit.model.components(), endmembers)[0].mean() for fit in fits)
     assert aware < min(blind, 5)

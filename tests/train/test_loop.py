@@ -10,7 +10,7 @@ from torch import nn
 
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.train._device import choose_device, one_thread
-from hyperspy_specml.train._loop import fit, refit
+from hyperspy_specml.train._loop import History, fit, refit
 from hyperspy_specml.train.config import TrainConfig
 
 CONFIG = TrainConfig(learning_rate=0.1, max_steps=120, evaluate_every=5, patience=2)
@@ -66,6 +66,18 @@ def test_the_path_tells_the_rates_and_steps_that_led_to_the_best_network():
 
     assert history.path == ((0.1, 5), (pytest.approx(0.03), 5), (pytest.approx(0.03), 5))
     assert history.best_step == 25  # with the ten steps that were taken back
+
+
+def test_a_training_that_goes_on_from_the_best_step_is_one_history():
+    first = History([0, 5, 10], [math.nan, 3.0, 2.0], [9.0, 8.0, 8.5], 5, ((0.1, 5),))
+    later = History([0, 5], [math.nan, 1.0], [8.0, 7.0], 5, ((0.1, 5),), interrupted=True)
+
+    both = first.then(later)
+
+    assert both.steps == [0, 5, 10]
+    assert both.scores == [9.0, 8.0, 7.0]
+    assert both.losses[1:] == [3.0, 1.0]
+    assert (both.best_step, both.path, both.interrupted) == (10, ((0.1, 5), (0.1, 5)), True)
 
 
 def test_an_interrupt_keeps_the_best_network_and_says_so():

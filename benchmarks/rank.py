@@ -1,0 +1,106 @@
+"""The number of components that held-out counts choose, beside what is expected, for each architecture.
+
+Expected are, for PCA, the rank with the smallest noise-free error; for simplex, the endmembers; for the dense
+autoencoder, the free numbers behind a spectrum. "Least error" is the number whose noise-free error is the
+smallest, for the dense autoencoder that of the trained ones; only the truth tells it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks._harness import Contender, run_all, table
+from benchmarks._maps import DOSES, FIELDS, known_map
+from benchmarks.decomposition import QUICK, decompose, places
+from benchmarks.fe_l import best_pca, error_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+ARCHITECTURES = ("pca", "simplex", "dense")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--size", type=int, default=64, help="pixels along each scan axis, at most (64)")
+    parser.add_argument("--channels", type=int, default=512, help="energy channels of simulated maps (512)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs, with seeds of their own (3)")
+    parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
+    parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
+    parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure and print."""
+    if options.quick:
+        vars(options).update({**QUICK, "seeds": options.seeds})
+    results = {key: _choices(where, options.seeds) for key, where in places(options)}
+    head = ["map", "architecture", "expected", "least error", "chosen", "within one"]
+    print(table(head, [row for key, found in results.items() for row in _rows(key, found)]))
+    return results
+
+
+def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, Any]]:
+    """Prepare decomposition_ae without a number of components."""
+    known = known_map(**where)
+
+    def call() -> dict[str, Any]:
+        return {"chosen": decompose(known, None, where["seed"], architecture).report.n_components}
+
+    return call
+
+
+def best_latents(where: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Prepare the search of the number of latents whose noise-free error is the smallest."""
+    known = known_map(**where)
+
+    def call() -> dict[str, Any]:
+        errors: list[float] = []
+        while len(errors) - 2 < (best := errors.index(min(errors)) + 1 if errors else 1):
+            found = decompose(known, len(errors) + 1, where["seed"], "dense")
+            errors.append(error_of(found.reconstruction.data.reshape(known.clean.shape), known.clean))
+        return {"best": best}
+
+    return call
+
+
+def _choices(where: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]]]:
+    """Return, by architecture and seed, the number chosen, those expected and the one of the least error."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ARCHITECTURES}
+    call = "benchmarks.rank:"
+    for seed in range(seeds):
+        here = {**where, "seed": seed}
+        known = known_map(**here)
+        oracle = best_pca(known.counts, known.clean)[1]
+        phases = None if known.endmembers is None else [len(known.endmembers)] * 2
+        contenders = [
+            Contender(name, f"{call}chosen", {"where": here, "architecture": name}) for name in ARCHITECTURES
+        ]
+        runs = run_all([*contenders, Contender("oracle", f"{call}best_latents", {"where": here})], repeats=1)
+        expected = {"pca": [oracle] * 2, "simplex": phases, "dense": list(FIELDS[where["name"]])}
+        best = {"pca": oracle, "simplex": None, "dense": runs["oracle"][0].facts["best"]}
+        for name in ARCHITECTURES:
+            facts = {"chosen": runs[name][0].facts["chosen"], "expected": expected[name], "best": best[name]}
+            found[name].append(facts)
+    return found
+
+
+def _rows(key: str, found: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
+    rows = []
+    for name, runs in found.items():
+        bounds = [run["expected"] for run in runs]
+        near = sum(
+            low - 1 <= run["chosen"] <= high + 1
+            for run, (low, high) in zip(runs, filter(None, bounds), strict=False)
+        )
+        texts = [" to ".join(map(str, dict.fromkeys(pair))) if pair else "-" for pair in bounds]
+        rows.append([
+            key, name, ", ".join(dict.fromkeys(texts)), _listed([run["best"] for run in runs]),
+            _listed([run["chosen"] for run in runs]), f"{near} of {len(runs)}" if all(bounds) else "-",
+        ])  # fmt: skip
+    return rows
+
+
+def _listed(values: list[int | None]) -> str:
+    return ", ".join("-" if value is None else str(value) for value in values)
