@@ -24,6 +24,7 @@ from benchmarks._anomaly_cases import (
     rival_table,
     score_case,
     score_contaminated,
+    smallest,
     smallest_table,
 )
 from benchmarks._anomaly_measured import measure
@@ -31,7 +32,7 @@ from benchmarks._anomaly_measured import measure
 if TYPE_CHECKING:
     import argparse
 
-PARTS = ("rivals", "contamination", "calibration", "measured")
+PARTS = ("rivals", "smallest", "contamination", "calibration", "measured")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,8 +64,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if getattr(options, name) is None:
             setattr(options, name, brief if quick else full)
     parts = {
-        "rivals": _rivals, "contamination": _contamination, "calibration": _calibration,
-        "measured": lambda _: measure(),
+        "rivals": _rivals, "smallest": _smallest, "contamination": _contamination,
+        "calibration": _calibration, "measured": lambda _: measure(),
     }  # fmt: skip
     return {name: parts[name](options) for name in options.parts}
 
@@ -81,9 +82,18 @@ def _rivals(options: argparse.Namespace) -> list[dict[str, Any]]:
         ]
         cases.append({"kind": kind, "dose": dose, "pixels": n_pixels, "fraction": fraction, "runs": runs})
         print(case_table(cases[-1]), "\n", flush=True)
-    print(rival_table(cases), "\n")
-    print(smallest_table(cases), "\n", flush=True)
+    print(rival_table(cases), "\n", flush=True)
     return cases
+
+
+def _smallest(options: argparse.Namespace) -> list[dict[str, Any]]:
+    size = Size(min(64, options.size), min(512, options.channels))
+    found = [
+        smallest(kind, dose, size, fraction=fraction, pixels=options.pixels, seeds=options.seeds)
+        for kind, dose, fraction in product(options.kinds, options.doses, options.fractions)
+    ]
+    print(smallest_table(found), "\n", flush=True)
+    return found
 
 
 def _contamination(options: argparse.Namespace) -> list[dict[str, Any]]:
