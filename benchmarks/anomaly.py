@@ -1,4 +1,4 @@
-"""Anomaly maps: average precision beside rivals and an oracle, calibration without anomalies, measured maps.
+"""Anomaly maps: average precision beside rivals and an oracle, contamination, calibration, measured maps.
 
 The rivals get the rank of the truth, which no user knows; ours gets nothing. The oracle knows each pixel's
 spectrum with and without the anomaly, but not that anomalous pixels lie together, which the scan uses.
@@ -6,229 +6,120 @@ spectrum with and without the anomaly, but not that anomalous pixels lie togethe
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import ROOT, number, table
+from benchmarks._anomaly_calibration import (
+    Size,
+    null_table,
+    planted_table,
+    with_anomalies,
+    without_anomalies,
+)
+from benchmarks._anomaly_cases import (
+    CONTAMINANTS,
+    KINDS,
+    case_table,
+    contamination_table,
+    rival_table,
+    score_case,
+    score_contaminated,
+    smallest,
+    smallest_table,
+)
+from benchmarks._anomaly_measured import measure
 
 if TYPE_CHECKING:
     import argparse
 
-    from hyperspy_specml.datasets import SimulatedMap
-
-KINDS = {"alloy": 4, "grains": 4, "fe-l": 8}  # and the rank that the rivals get
-MEASURED = {
-    "88_ES-LP": "espm/88_ES-LP_G8_selection2_cropped2.hspy",
-    "tilt 0": "openncem/tilt_0.bcf",
-    "tilt 10": "openncem/tilt_10.bcf",
-}
-LEVELS = (0.1, 0.01, 0.001)
-FDR = 0.05
-POWER = 0.8
+PARTS = ("rivals", "smallest", "contamination", "calibration", "measured")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--quick", action="store_true", help="fewer cases and maps: under 15 minutes")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--size", type=int, default=128, help="pixels along each scan axis (128)")
     parser.add_argument("--channels", type=int, help="energy channels (2048; quick: 1024)")
     parser.add_argument(
         "--doses", type=float, nargs="+", help="counts per pixel; of Fe-L a tenth per channel"
     )
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--pixels", type=int, nargs="+", help="of the planted phase (1 4 9 24 30; quick: 24)")
+    parser.add_argument("--fractions", type=float, nargs="+", help="of it (0.1 0.4 1; quick: 0.4)")
     parser.add_argument("--seeds", type=int, help="maps of each case (5; quick: 1)")
     parser.add_argument("--null-maps", type=int, help="maps without anomalies of each case (22; quick: 3)")
+    parser.add_argument("--planted-maps", type=int, help="maps with six phases of each case (10; quick: 1)")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print."""
-    options.channels = options.channels or (1024 if options.quick else 2048)
-    options.doses = options.doses or ([200.0] if options.quick else [20.0, 200.0, 1000.0])
-    options.seeds = options.seeds or (1 if options.quick else 5)
-    options.null_maps = options.null_maps or (3 if options.quick else 22)
-    sizes = [24] if options.quick else [1, 4, 9, 24, 30]
-    fractions = [0.4] if options.quick else [0.1, 0.4, 1.0]
-    cases = []
-    for kind in options.kinds:
-        for dose in options.doses:
-            for n_pixels in sizes:
-                for fraction in fractions:
-                    runs = [
-                        _case(options, kind, dose, n_pixels, fraction, seed) for seed in range(options.seeds)
-                    ]
-                    cases.append({
-                        "kind": kind, "dose": dose, "pixels": n_pixels, "fraction": fraction, "runs": runs,
-                    })  # fmt: skip
-                    print(_case_table(cases[-1]), "\n", flush=True)
-    print(_smallest_table(cases), "\n")
-    null = [_null(options, kind, dose) for kind in options.kinds for dose in options.doses]
-    print(_null_table(null), "\n")
-    return {"cases": cases, "null": null, "measured": _measured()}
-
-
-def _simulate(
-    options: argparse.Namespace, kind: str, dose: float, seed: int, rare: tuple[int, float] | None,
-    size: int, channels: int,
-) -> SimulatedMap:  # fmt: skip
-    from hyperspy_specml import datasets
-
-    shape = (size, size)
-    if kind == "fe-l":
-        edge = rare and datasets.ShiftedEdge(rare[0], 2 * rare[1])
-        return datasets.fe_l_map(
-            shape, n_channels=channels // 2, dose=dose / 10, rare_phase=edge, random_state=seed
-        )
-    phase = rare and datasets.RarePhase(*rare)
-    texture = "grains" if kind == "grains" else "smooth"
-    return datasets.fe_cr_ni_map(
-        shape, n_channels=channels, dose=dose, n_phases=4, texture=texture, rare_phase=phase,
-        random_state=seed,
-    )  # fmt: skip
-
-
-def _case(
-    options: argparse.Namespace, kind: str, dose: float, n_pixels: int, fraction: float, seed: int
-) -> dict[str, Any]:
-    """Score one map with everything."""
-    from benchmarks._anomaly_rivals import (
-        autoencoder_error,
-        average_precision,
-        oracle,
-        rivals,
-        true_positives,
-    )
-
-    size, channels = options.size, options.channels
-    simulated = _simulate(options, kind, dose, seed, (n_pixels, fraction), size, channels)
-    signal, truth = simulated.signal, simulated.rare_mask.data
-    start = time.perf_counter()
-    found = signal.anomaly_map(fdr=FDR, show_progressbar=False)
-    seconds = {"anomaly_map": time.perf_counter() - start}
-    scores = {"anomaly_map": found.score.data}
-    methods = rivals() | ({} if options.quick else {"autoencoder squared_error": autoencoder_error})
-    for name, method in methods.items():
-        start = time.perf_counter()
-        scores[name] = method(signal, KINDS[kind])
-        seconds[name] = time.perf_counter() - start
-    normal = _simulate(options, kind, dose, seed, None, size, channels).clean.data.astype("float64")
-    scores["oracle, pixel by pixel"] = oracle(
-        signal.data, normal, _everywhere(simulated, normal, fraction, kind)
-    )
-    true_regions = [region for region in found.regions if _touches(region, truth)]
-    return {
-        "average_precision": {name: average_precision(score, truth) for name, score in scores.items()},
-        "true_positives": {name: true_positives(score, truth) for name, score in scores.items()},
-        "seconds": seconds,
-        "found": bool(true_regions),
-        "regions": len(found.regions),
-        "false_regions": len(found.regions) - len(true_regions),
-        "named": kind == "fe-l"
-        or any("Nb" in [c.element for c in region.candidates[:3]] for region in true_regions),
-    }
-
-
-def _everywhere(simulated: SimulatedMap, normal: Any, fraction: float, kind: str) -> Any:
-    """Return what every pixel would be if it were anomalous."""
-    import numpy as np
-
-    if kind == "fe-l":
-        axis = simulated.signal.axes_manager.signal_axes[0].axis
-        shifted = axis - 2 * fraction
-        return np.apply_along_axis(lambda spectrum: np.interp(shifted, axis, spectrum), -1, normal)
-    rare = simulated.endmembers.data[-1]
-    return (1 - fraction) * normal + fraction * normal.sum(axis=-1, keepdims=True) * rare
-
-
-def _touches(region: Any, truth: Any) -> bool:
-    """Return whether a region touches the planted phase widened by the largest window."""
-    import scipy.ndimage
-
-    wide = scipy.ndimage.binary_dilation(truth, iterations=2)
-    return any(wide[y, x] for x, y in region.pixels)
-
-
-def _null(options: argparse.Namespace, kind: str, dose: float) -> dict[str, Any]:
-    """Measure p-values where nothing is anomalous, on maps of 64 x 64 x 512."""
-    import numpy as np
-
-    size, channels = (64, 512) if options.size >= 64 else (options.size, options.channels)
-    channels = 2 * channels if kind == "fe-l" else channels
-    p, any_region = [], 0
-    for seed in range(options.null_maps):
-        signal = _simulate(options, kind, dose, 1000 + seed, None, size, channels).signal
-        found = signal.anomaly_map(fdr=0.01, random_state=seed, show_progressbar=False)
-        p.append(found.p_value.data.ravel())
-        any_region += bool(found.regions)
-    pooled = np.concatenate(p)
-    return {
-        "kind": kind, "dose": dose, "maps": options.null_maps, "maps_with_regions": any_region,
-        "share_below": {str(level): float((pooled < level).mean()) for level in LEVELS},
+    quick = options.quick
+    usual = {
+        "channels": (2048, 1024), "doses": ([20.0, 200.0, 1000.0], [200.0]), "seeds": (5, 1),
+        "pixels": ([1, 4, 9, 24, 30], [24]), "fractions": ([0.1, 0.4, 1.0], [0.4]), "null_maps": (22, 3),
+        "planted_maps": (10, 1),
     }  # fmt: skip
+    for name, (full, brief) in usual.items():
+        if getattr(options, name) is None:
+            setattr(options, name, brief if quick else full)
+    parts = {
+        "rivals": _rivals, "smallest": _smallest, "contamination": _contamination,
+        "calibration": _calibration, "measured": lambda _: measure(),
+    }  # fmt: skip
+    return {name: parts[name](options) for name in options.parts}
 
 
-def _measured() -> dict[str, Any]:
-    """Print what is found on measured maps, where there are any."""
-    import hyperspy.api as hs
-
-    folder = Path(os.environ.get("SPECML_DATA", ROOT.parent / "shared" / "data"))
-    results = {}
-    for name, file in MEASURED.items():
-        if not (folder / file).exists():
-            continue
-        loaded = hs.load(folder / file, lazy=True)
-        signals = loaded if isinstance(loaded, list) else [loaded]
-        signal = next(s for s in signals if s.axes_manager.signal_dimension == 1)
-        start = time.perf_counter()
-        found = signal.anomaly_map(fdr=FDR, show_progressbar=False)
-        print(f"{name}, {time.perf_counter() - start:.1f} s\n{found}\n", flush=True)
-        results[name] = [region.to_dict() | {"pixels": None} for region in found.regions]
-    return results
+def _rivals(options: argparse.Namespace) -> list[dict[str, Any]]:
+    cases = []
+    size = Size(options.size, options.channels)
+    for kind, dose, n_pixels, fraction in product(
+        options.kinds, options.doses, options.pixels, options.fractions
+    ):
+        runs = [
+            score_case(kind, dose, seed, size, rare=(n_pixels, fraction), quick=options.quick)
+            for seed in range(options.seeds)
+        ]
+        cases.append({"kind": kind, "dose": dose, "pixels": n_pixels, "fraction": fraction, "runs": runs})
+        print(case_table(cases[-1]), "\n", flush=True)
+    print(rival_table(cases), "\n", flush=True)
+    return cases
 
 
-def _case_table(case: dict[str, Any]) -> str:
-    runs = case["runs"]
-    head = f"{case['kind']}, dose {case['dose']:g}, {case['pixels']} pixels, fraction {case['fraction']:g}"
-
-    def mean(key: str, name: str) -> float:
-        return sum(run[key][name] for run in runs) / len(runs)
-
-    names = list(runs[0]["average_precision"])
-    rows = [
-        [name, number(mean("average_precision", name), ".3f"), number(mean("true_positives", name), ".3f"),
-         number(mean("seconds", name) if name in runs[0]["seconds"] else None, ".1f")]
-        for name in names
-    ]  # fmt: skip
-    regions = sum(run["regions"] for run in runs)
-    false = sum(run["false_regions"] for run in runs)
-    found = sum(run["found"] for run in runs)
-    named = sum(run["named"] and run["found"] for run in runs)
-    facts = f"found in {found} of {len(runs)} maps, named in {named}; {false} of {regions} regions false"
-    return table([head, "average precision", "TPR at 1 % FPR", "s"], rows) + f"\n{facts}"
-
-
-def _smallest_table(cases: list[dict[str, Any]]) -> str:
-    smallest: dict[tuple[str, float, float], int | None] = {}
-    for case in cases:
-        key = case["kind"], case["fraction"], case["dose"]
-        power = sum(run["found"] for run in case["runs"]) / len(case["runs"])
-        known = smallest.setdefault(key, None)
-        if power >= POWER and (known is None or case["pixels"] < known):
-            smallest[key] = case["pixels"]
-    rows = [
-        [kind, f"{fraction:g}", f"{dose:g}", "-" if pixels is None else str(pixels)]
-        for (kind, fraction, dose), pixels in smallest.items()
+def _smallest(options: argparse.Namespace) -> list[dict[str, Any]]:
+    size = Size(min(64, options.size), min(512, options.channels))
+    found = [
+        smallest(kind, dose, size, fraction=fraction, pixels=options.pixels, seeds=options.seeds)
+        for kind, dose, fraction in product(options.kinds, options.doses, options.fractions)
     ]
-    return table(["smallest phase found", "fraction", "dose", f"pixels at power {POWER:g}"], rows)
+    print(smallest_table(found), "\n", flush=True)
+    return found
 
 
-def _null_table(null: list[dict[str, Any]]) -> str:
-    rows = [
-        [f"{case['kind']}, dose {case['dose']:g}",
-         *(number(case["share_below"][str(level)] / level) for level in LEVELS),
-         f"{case['maps_with_regions']} of {case['maps']}"]
-        for case in null
-    ]  # fmt: skip
-    head = [f"share of p < {level:g}, over it" for level in LEVELS]
-    return table(["without anomalies", *head, "maps with regions at fdr 0.01"], rows)
+def _contamination(options: argparse.Namespace) -> list[dict[str, Any]]:
+    cases = []
+    size = (
+        Size(min(64, options.size), min(1024, options.channels))
+        if options.quick
+        else Size(options.size, options.channels)
+    )
+    for kind, dose, fraction in product(options.kinds, options.doses, CONTAMINANTS):
+        if kind == "fe-l":  # what is rare there has no lines of its own
+            continue
+        runs = [
+            score_contaminated(kind, dose, seed, size, fraction=fraction) for seed in range(options.seeds)
+        ]
+        cases.append({"kind": kind, "dose": dose, "fraction": fraction, "runs": runs})
+    print(contamination_table(cases), "\n", flush=True)
+    return cases
+
+
+def _calibration(options: argparse.Namespace) -> dict[str, Any]:
+    cases = list(product(options.kinds, options.doses))
+    size = Size(min(64, options.size), min(512, options.channels))
+    null = [without_anomalies(kind, dose, options.null_maps, size) for kind, dose in cases]
+    print(null_table(null), "\n", flush=True)
+    size = Size(size.pixels, min(1024, options.channels))  # cosmic rays need lines wider than a channel
+    planted = [with_anomalies(kind, dose, options.planted_maps, size) for kind, dose in cases]
+    print(planted_table(planted), "\n", flush=True)
+    return {"null": null, "planted": planted}

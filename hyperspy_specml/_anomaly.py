@@ -12,15 +12,17 @@ import numpy as np
 
 from hyperspy_specml.analysis import equivalent_z, label_regions, significant
 from hyperspy_specml.estimators import STATISTICS, Anomalies, Normal, RegionSums, find_anomalies, sum_regions
-from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
 from hyperspy_specml.results import AnomalyResult, Spike, TrainedModel, load_model, on_axis
 from hyperspy_specml.results._regions import make_regions
 from hyperspy_specml.signals import (
     axis_spec,
     component_spectra,
     energy_axis,
+    in_words,
     line_width,
     navigation_map,
+    same_channels,
     spectral_lines,
     stamp,
 )
@@ -28,6 +30,7 @@ from hyperspy_specml.statistics import USED, noise_from_dict
 
 if TYPE_CHECKING:
     from hyperspy.axes import BaseDataAxis
+    from hyperspy.signal import BaseSignal
 
     from hyperspy_specml._call import Call
 
@@ -53,21 +56,27 @@ class Wanted:
 
 def find(
     call: Call, wanted: Wanted, *, output_dimension: int | None, noise: str, random_state: int,
-    model: TrainedModel | str | os.PathLike[str] | None,
+    model: TrainedModel | str | os.PathLike[str] | None, known: BaseSignal | None,
 ) -> AnomalyResult:  # fmt: skip
     """Scan a map and wrap what was found."""
     _check_options(wanted)
     spectra = call.source.spectra
+    phases = None if known is None else _known_spectra(call, known)
     masks, given = (spectra.navigation_mask, spectra.signal_mask), None
     if model is not None:
         trained = _trained(call, model)
+        if known is not None and trained.spectrum_model.architecture != "pca":
+            raise OptionError(
+                "anomaly_map(known=..., model=...): known spectra can be added to a linear model, not to a "
+                "network. Train one with decomposition_ae(architecture='pca')."
+            )
         n_spectra = int(trained.report.used["pixels"].get("used", 1))
         given = Normal(trained.spectrum_model, noise_from_dict(trained.report.noise_model), n_spectra)
         masks = masks[0], trained.channel_state != USED
     stream = call.stream()
     found = find_anomalies(
         stream, line_width(call.signal), normal=given, n_components=output_dimension, noise=noise,
-        masks=masks, config=call.config, seed=random_state, statistic=wanted.statistic,
+        masks=masks, config=call.config, seed=random_state, statistic=wanted.statistic, known=phases,
     )  # fmt: skip
     shape = stream.navigation_shape
     threshold, words = _threshold(found, wanted, shape)
@@ -109,6 +118,25 @@ def _trained(call: Call, model: TrainedModel | str | os.PathLike[str]) -> Traine
             "trained. Leave signal_mask out, or leave model out to learn what is normal anew."
         )
     return on_axis(trained, axis_spec(energy_axis(call.signal)), method="anomaly_map")
+
+
+def _known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
+    """Return (N, E) spectra; channels that were not in use when they were made are 0."""
+    from hyperspy.signal import BaseSignal
+
+    if not isinstance(known, BaseSignal) or known.axes_manager.signal_dimension != 1:
+        raise OptionError(
+            "anomaly_map(known=...) needs spectra as a signal, e.g. known=found.spectra.inav[0], not "
+            f"{known!r}."
+        )
+    own, theirs = axis_spec(energy_axis(call.signal)), axis_spec(energy_axis(known))
+    if not same_channels(own, theirs):
+        raise EnergyAxisMismatchError(
+            f"anomaly_map(known=...): the spectra have {in_words(theirs)}, but the signal has "
+            f"{in_words(own)}. Bring them to that axis, known.interpolate_on_axis(...)."
+        )
+    rows = np.asarray(known.data, np.float64).reshape(-1, known.data.shape[-1])
+    return np.nan_to_num(rows)
 
 
 def _threshold(found: Anomalies, wanted: Wanted, shape: tuple[int, ...]) -> tuple[float, str]:

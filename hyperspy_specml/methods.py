@@ -173,6 +173,7 @@ def anomaly_map(
     threshold: float | None = None,
     statistic: str = "scan",
     output_dimension: int | None = None,
+    known: BaseSignal | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
@@ -200,6 +201,9 @@ def anomaly_map(
         between spectrum and model) or "rx" (Mahalanobis distance of the model's coefficients).
     output_dimension
         Components of the model of the normal. By default held-out counts choose them.
+    known
+        Spectra of phases that count as normal although they are rare, such as ``found.spectra.inav[0]`` of an
+        earlier search, of this map or another. Navigation axes are free.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
@@ -235,10 +239,10 @@ def anomaly_map(
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown statistic or noise model, an impossible number, or an argument that a `model` would have to
-        ignore.
+        An unknown statistic or noise model, an impossible number, `known` spectra that are none, or an
+        argument that a `model` would have to ignore.
     EnergyAxisMismatchError
-        `model` was trained on another energy axis, and cannot be resampled soundly.
+        `model` was trained on another energy axis, and cannot be resampled soundly; `known` has another one.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
 
@@ -284,6 +288,7 @@ def anomaly_map(
         noise=noise,
         random_state=whole_number("random_state", random_state, least=0),
         model=model,
+        known=known,
     )
 
 

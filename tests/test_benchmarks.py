@@ -122,16 +122,23 @@ def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
 
     printed = benchmark(
         "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
-        "--doses", "400", "--json", str(path),
+        "--planted-maps", "1", "--doses", "400", "--parts", "rivals", "contamination", "calibration",
+        "--json", str(path),
     )  # fmt: skip
 
     assert "isolation forest" in printed
     assert "over it" in printed
+    assert "cosmic rays listed" in printed
     results = json.loads(path.read_text())["results"]
-    scores = results["cases"][0]["runs"][0]["average_precision"]
+    scores = results["rivals"][0]["runs"][0]["average_precision"]
     assert scores["anomaly_map"] > scores["PCA squared_error"]
     assert scores["anomaly_map"] >= scores["PCA rx"]
-    assert results["null"][0]["maps"] == 1
+    assert set(results["contamination"][0]["runs"][0]) == {"None", "5", "8"}
+    assert results["calibration"]["null"][0]["maps"] == 1
+    (planted,) = results["calibration"]["planted"]
+    assert planted["phases"] == 6
+    assert planted["found"] <= planted["phases"]
+    assert planted["false"] <= planted["regions"]
 
 
 def test_the_best_pca_finds_the_rank_of_the_truth(harness):

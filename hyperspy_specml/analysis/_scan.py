@@ -162,7 +162,9 @@ class Scan:
         gain = self._gain[group]
         expected = design @ self._sums[:, group]
         extra = design @ self._variances[:, group]  # variance beyond that of counts with this mean
-        # A mean is not negative, though its prediction may be: the smaller, the more precise it is.
+        # A mean is not negative, though its prediction may be: the smaller, the more precise it is. And
+        # a negative one is wrong by its own size at least.
+        extra += np.square(np.minimum(expected, 0))
         spread = np.maximum(extra, 0)
         positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
         np.maximum(positive, _TINY * gain, out=positive)

@@ -18,7 +18,9 @@ from hyperspy_specml.analysis import (
     estimate_line_width,
 )
 from hyperspy_specml.estimators._calibrate import calibrate, scan_rows
-from hyperspy_specml.estimators._normal import Normal, learn_normal, patch_side
+from hyperspy_specml.estimators._models import LinearModel
+from hyperspy_specml.estimators._normal import Normal, learn_normal, patch_side, with_known
+from hyperspy_specml.estimators._pixel_scores import PixelBlock
 from hyperspy_specml.estimators._study import _check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import (
@@ -93,6 +95,7 @@ def find_anomalies(
     statistic: str = "scan",
     normal: Normal | None = None,
     n_components: int | None = None,
+    known: np.ndarray | None = None,
     noise: str = "auto",
     masks: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     config: TrainConfig,
@@ -112,6 +115,8 @@ def find_anomalies(
         Learnt elsewhere, on the channels that the signal mask leaves; by default learnt from the map.
     n_components
         Of the model of the normal; None chooses by held-out score.
+    known
+        (N, whole axis) spectra that count as normal.
     noise, masks, config, seed
         As in `decompose`.
 
@@ -145,13 +150,18 @@ def find_anomalies(
     if normal is None:
         side = patch_side(stream.navigation_shape, int(channels.sum()))
         sums, counts = patch_sums(stream, used, channels, side=side, label="Sum patches")
-        normal = learn_normal(sums, counts, model, windows, side=side, n_components=n_components, seed=seed)
+        normal = learn_normal(
+            sums, counts, model, windows, side=side, n_components=n_components, seed=seed,
+            known=None if known is None else known[:, channels],
+        )  # fmt: skip
         del sums
+    elif known is not None:
+        normal = replace(normal, model=LinearModel(with_known(normal.model.axes, known[:, channels])))
     begun = {"normal": time.perf_counter() - start}
-    known = _Known(stream, survey, used, channels, line_width, windows, normal)
+    given = _Known(stream, survey, used, channels, line_width, windows, normal)
     if statistic != "scan":
-        return _score_pixels(known, statistic, begun)
-    return _scan_map(known, begun, seed=seed)
+        return _score_pixels(given, statistic, begun)
+    return _scan_map(given, begun, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -218,7 +228,7 @@ def _score_pixels(known: _Known, statistic: str, seconds: dict[str, float]) -> A
     """Score every pixel by itself, as the literature does."""
     start = time.perf_counter()
     normal = known.normal
-    block = _PixelBlock(normal, known.channels, known.survey.moments.mean.mean(), statistic)
+    block = PixelBlock(normal, known.channels, known.survey.moments.mean.mean(), statistic)
     n_columns = 1 + normal.model.axes.n_axes
     table = known.stream.map_rows(block, n_columns=n_columns, label="Score")
     table[~known.used] = np.nan
@@ -229,29 +239,6 @@ def _score_pixels(known: _Known, statistic: str, seconds: dict[str, float]) -> A
         score = np.einsum("ij,jk,ik->i", centred, inverse, centred)
     seconds = seconds | {"score": time.perf_counter() - start}
     return known.anomalies(score=score, coefficients=coefficients, statistic=statistic, seconds=seconds)
-
-
-@dataclass(frozen=True)
-class _PixelBlock:
-    """The block function of the literature's statistics: the value, then the coefficients."""
-
-    normal: Normal
-    channels: np.ndarray
-    level: float
-    statistic: str
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        rows = rows[:, self.channels].astype(np.float32)
-        with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may not be finite
-            coefficients = self.normal.coefficients(rows)
-            expected = self.normal.model.axes.spectra(coefficients)
-            noise = self.normal.noise
-            if self.statistic == "deviance":
-                expected = np.maximum(expected, np.float32(1e-3 * max(self.level, 1e-30)))
-                value = noise.deviance(rows, expected, np.maximum(noise.variance(expected), 1e-30))
-            else:
-                value = ((rows - expected) ** 2).sum(axis=1, dtype=np.float64)
-        return np.column_stack([value, coefficients])
 
 
 def _check(survey: Survey, channels: np.ndarray, n_needed: int) -> None:

@@ -15,10 +15,12 @@ from scipy.stats import chi2
 from hyperspy_specml.analysis import Scan, ScanModel, robust_distance
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import (
+    CHOOSE,
     TRAIN,
     Moments,
     NoiseModel,
     PoissonGaussianNoise,
+    PrincipalAxes,
     RankCurve,
     make_folds,
     moments_of,
@@ -27,6 +29,8 @@ from hyperspy_specml.statistics import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy_specml.analysis import Windows
     from hyperspy_specml.estimators._models import SpectrumModel
 
@@ -34,11 +38,17 @@ _SIDE = 3
 _LEAST_PATCHES = 100  # fewer tell no rank
 _MOST_VALUES = 1 << 25  # of all patches
 _MOST_AXES = 32
+_SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # channels: noise of the axes themselves would be found everywhere
+_SMOOTHEST = 1 / 16  # of the narrowest window: a blurred line would be found too
 _ROUNDS = 2
 _SCATTER = 0.99  # of the patches: their residuals tell the model's error; beyond may be what is looked for
 _CHANCE = 5.3  # two standard errors of that quantile's square, relative, times the root of their number
 _TOLD = 2.0  # standard errors
 _FAR = 3.0  # times the square that one patch in twenty exceeds: the ends of what is normal stay in
+_NOT_LEARNT = 2.0  # the same, of patches that were left out
+_SPARE = 2  # components
+_SAME = 1e-6  # part of a known spectrum that is not described: none
+_CHEAP = 3 * CHOOSE / TRAIN  # deviance per patch: three times what a fixed direction of noise costs
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Normal:
     n_spectra
         Pixels that it was learnt from.
     rank
-        Held-out score against rank; None where the model was given or the rank fixed.
+        Held-out score against rank; None where nothing was to be chosen.
     trimmed
         Patches left out because they may hold something rare.
     side
@@ -103,7 +113,7 @@ def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
 
 def learn_normal(
     sums: np.ndarray, counts: np.ndarray, noise: NoiseModel, windows: Windows, *, side: int,
-    n_components: int | None = None, seed: int = 0,
+    n_components: int | None = None, known: np.ndarray | None = None, seed: int = 0,
 ) -> Normal:  # fmt: skip
     r"""Fit PCA to patches of a map without those that may be rare.
 
@@ -118,23 +128,46 @@ def learn_normal(
     side
         Of a patch in pixels.
     n_components
-        None chooses by held-out score, anew after each trimming.
+        None chooses by held-out score, anew after each trimming. How smooth the axes are along energy is
+        chosen once.
+    known
+        (N, E) spectra that count as normal, however rare they are.
     seed
         Of the split into folds.
     """
     noise_of_sum = _of_sum(noise, float(np.median(counts[counts > 0])))
     used = counts >= max(1, 0.5 * side**counts.ndim)
     keep = used.copy()
+    widths = tuple(w for w in _SMOOTHINGS if w <= _SMOOTHEST * windows.widths.min())
     for left in range(_ROUNDS, -1, -1):
-        curve = None if n_components else _held_out(sums[keep], noise_of_sum, seed=seed)
-        k = n_components or _best_rank(curve)
-        axes = principal_axes(moments_of(sums[keep]), noise_of_sum, n_axes=k)
-        normal = Normal(
-            LinearModel(axes), noise, int(counts[keep].sum()), curve, int((used & ~keep).sum()), side
-        )
+        chosen = _choose(sums[keep], noise_of_sum, widths, n_components, seed=seed)
+        widths = (chosen.width,)  # of the data, not of the patches that are left
+        axes = principal_axes(moments_of(sums[keep]), noise_of_sum, n_axes=chosen.rank, width=chosen.width)
+        model = LinearModel(axes if known is None else with_known(axes, known))
+        left_out = int((used & ~keep).sum())
+        normal = Normal(model, noise, int(counts[keep].sum()), chosen.curve, left_out, side)
         if left:
-            keep &= ~_suspicious(normal, sums, used, keep, noise_of_sum, windows)
+            keep = used & ~_suspicious(normal, sums, used, keep, noise_of_sum, windows)
     return replace(normal, misfit=_misfit(normal, sums[keep], noise_of_sum, windows))
+
+
+def with_known(axes: PrincipalAxes, known: np.ndarray) -> PrincipalAxes:
+    """Return axes that describe these spectra too, and all mixtures with them.
+
+    Parameters
+    ----------
+    axes
+        Of the normal.
+    known
+        (N, E) spectra of any scale.
+    """
+    rows = np.vstack([known, axes.offset]) * axes.weights  # a mixture has only a share of the offset
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows / np.maximum(length, 1e-300)
+    rest = rows - (rows @ axes.vectors) @ axes.vectors.T
+    added, size, _ = np.linalg.svd(rest.T, full_matrices=False)
+    vectors = np.concatenate([axes.vectors, added[:, size > _SAME]], axis=1)
+    return replace(axes, vectors=vectors)
 
 
 def _suspicious(
@@ -143,7 +176,8 @@ def _suspicious(
     """Return the patches that the model does not describe, or that alone it describes in their way.
 
     The first hold what the model lacks. The second are rare things that the model has learnt: along their own
-    axis they lie far from all others.
+    axis they lie far from all others. What a model describes that has not learnt it is an end of what is
+    normal, a scan line that drifted far say, and no rare thing.
     """
     rows = np.where(used[..., None], sums, 0)
     flat = normal.coefficients(rows.reshape(-1, rows.shape[-1]))
@@ -153,8 +187,11 @@ def _suspicious(
     dose = rows[used].sum(axis=1)
     shares = coefficients[used] / np.maximum(dose, 1e-3 * dose.mean())[:, None]
     distance = robust_distance(shares)
+    kept = keep[used]
     found = np.zeros(used.shape, bool)
-    found[used] = _far(strength**2, keep[used]) | _far(distance, keep[used])
+    found[used] = np.where(
+        kept, _far(strength**2, kept) | _far(distance, kept), _far(strength**2, kept, times=_NOT_LEARNT)
+    )
     return found
 
 
@@ -176,22 +213,37 @@ def _misfit(normal: Normal, rows: np.ndarray, noise: NoiseModel, windows: Window
     return misfit
 
 
-def _best_rank(curve: RankCurve | None) -> int:
-    """Return the largest rank that held-out counts cannot tell from the best one.
-
-    A component too many costs the scan little; what is missing would be found as an anomaly.
-    """
-    assert curve is not None
-    return int(curve.ranks[curve.scores - curve.scores.min() <= _TOLD * curve.standard_errors].max())
+def _far(squares: np.ndarray, keep: np.ndarray, *, times: float = _FAR) -> np.ndarray:
+    return squares > times * np.quantile(squares[keep], 0.95)
 
 
-def _far(squares: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    return squares > _FAR * np.quantile(squares[keep], 0.95)
+@dataclass(frozen=True)
+class _Chosen:
+    """Rank and smoothing that held-out counts choose; the curve says why."""
+
+    curve: RankCurve | None
+    rank: int
+    width: float
 
 
-def _held_out(rows: np.ndarray, noise: NoiseModel, *, seed: int) -> RankCurve:
-    """Score PCA of every rank on counts that it has not seen."""
-    n_axes = max(1, min(_MOST_AXES, len(rows) // 3, rows.shape[1] // 2))
+def _choose(
+    rows: np.ndarray, noise: NoiseModel, widths: Sequence[float], n_components: int | None, *, seed: int
+) -> _Chosen:
+    """Score PCA of every rank, or of the one wanted, with axes smoothed by each of the widths."""
+    if n_components and len(widths) == 1:
+        return _Chosen(None, n_components, widths[0])
+    most = n_components or min(_MOST_AXES, len(rows) // 3)
+    n_axes = max(1, min(most, rows.shape[1] // 2))
+    curves = dict(zip(widths, _curves(rows, noise, widths, n_axes, seed), strict=True))
+    wanted = slice(-1, None) if n_components else slice(None)
+    width = min(curves, key=lambda width: curves[width].scores[wanted].min())
+    return _Chosen(curves[width], n_components or _best_rank(curves[width]), width)
+
+
+def _curves(
+    rows: np.ndarray, noise: NoiseModel, widths: Sequence[float], n_axes: int, seed: int
+) -> list[RankCurve]:
+    """Score PCA of every rank on counts that it has not seen, for each smoothing of its axes."""
     mean = None
     if noise.name == "poisson-gaussian":
         axes = principal_axes(moments_of(rows), noise, n_axes=n_axes)
@@ -201,8 +253,23 @@ def _held_out(rows: np.ndarray, noise: NoiseModel, *, seed: int) -> RankCurve:
     train = folds.train(slice(None))
     moments = moments_of(train)
     moments = Moments(moments.n, moments.sums / TRAIN, moments.products / TRAIN**2)
-    axes = principal_axes(moments, noise, n_axes=n_axes)
-    return rank_curve(folds, axes, axes.project(train / np.float32(TRAIN)))
+    along = [principal_axes(moments, noise, n_axes=n_axes, width=width) for width in widths]
+    return [rank_curve(folds, axes, axes.project(train / np.float32(TRAIN))) for axes in along]
+
+
+def _best_rank(curve: RankCurve) -> int:
+    """Return a little more than the largest rank that held-out counts cannot tell from the best one.
+
+    What is missing would be found as an anomaly, and what only one scan line shows, that drifted far, all
+    patches together do not tell. A component too many costs the scan little where it is smooth. Where the
+    noise of few patches with many channels makes it, it would take single counts for what is normal.
+    """
+    good = curve.scores - curve.scores.min() <= _TOLD * curve.standard_errors
+    rank = int(curve.ranks[good].max())
+    for _ in range(_SPARE):
+        if rank < len(curve.ranks) and curve.scores[rank] - curve.scores[rank - 1] <= _CHEAP:
+            rank += 1
+    return rank
 
 
 def _of_sum(noise: NoiseModel, n: float) -> NoiseModel:

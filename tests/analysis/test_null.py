@@ -130,5 +130,13 @@ def test_the_line_width_is_read_from_a_spectrum(width):
     assert estimate_line_width(mean, np.full(501, 1e-4)) == pytest.approx(width, rel=0.35)
 
 
+def test_noise_is_not_taken_for_a_line_width():
+    channel = np.arange(501)
+    lines = sum(np.exp(-((channel - c) ** 2) / (2 * (20 / 2.355) ** 2)) for c in (120, 300, 385))
+    mean = 20 * lines + 3 + np.random.default_rng(0).normal(0, 1, 501)
+
+    assert estimate_line_width(mean, np.ones(501)) == pytest.approx(20, rel=0.35)
+
+
 def test_equivalent_z_is_the_normal_deviate():
     np.testing.assert_allclose(equivalent_z(np.log([0.5, 1e-3])), norm.isf([0.5, 1e-3]), atol=1e-9)

@@ -132,6 +132,46 @@ def test_a_model_of_a_map_without_the_phase_finds_it(rare):
     assert any(rare.rare_mask.data[y, x] for region in found.regions for x, y in region.pixels)
 
 
+def test_a_known_phase_is_normal_on_this_map_and_the_next(rare, found):
+    other = simulated(random_state=3).signal
+
+    assert search(rare.signal, known=found.spectra).regions == ()
+    assert search(other).regions
+    assert search(other, known=found.spectra).regions == ()
+
+
+def test_what_is_not_known_is_found_beside_what_is(rare, found):
+    signal = rare.signal.deepcopy()
+    signal.data[3:6, 30:33, 100:106] += 15
+
+    (region,) = search(signal, known=found.spectra).regions
+
+    assert all(y < 8 and x > 26 for x, y in region.pixels)
+
+
+def test_known_spectra_are_added_to_a_model(rare, found):
+    normal = simulated(rare_phase=None, random_state=5).signal
+    model = normal.decomposition_ae(3, architecture="pca", show_progressbar=False).model
+
+    assert search(rare.signal, model=model, known=found.spectra).regions == ()
+
+
+def test_known_spectra_on_another_axis_or_none_are_refused(rare, found):
+    with pytest.raises(EnergyAxisMismatchError, match=r"anomaly_map\(known=...\)"):
+        search(rare.signal, known=found.spectra.isig[1:])
+    with pytest.raises(OptionError, match=r"found.spectra.inav\[0\]"):
+        search(rare.signal, known=found.spectra.data)
+
+
+def test_the_scan_line_that_drifted_farthest_is_normal():
+    signal = fe_l_map((64, 64), n_channels=512, dose=100, random_state=1000).signal
+
+    found = search(signal)
+
+    assert found.regions == ()
+    assert (found.p_value.data < 0.001).mean() < 0.003
+
+
 def test_a_model_of_another_axis_is_refused(rare):
     cropped = simulated().signal.isig[40:]  # the map has channels that the model knows nothing of
     model = cropped.decomposition_ae(3, architecture="pca", show_progressbar=False).model

@@ -1,0 +1,78 @@
+"""Measured EDS maps: what is found in them as they are, and when counts of a foreign element are added."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks._anomaly_calibration import FDR
+from benchmarks._harness import ROOT
+
+if TYPE_CHECKING:
+    from hyperspy.signals import BaseSignal
+
+MEASURED = {
+    "88_ES-LP": "espm/88_ES-LP_G8_selection2_cropped2.hspy",
+    "tilt 0": "openncem/tilt_0.bcf",
+    "tilt 10": "openncem/tilt_10.bcf",
+}
+FOREIGN, SIDE, SHARE = "Nb", 5, 0.5  # element, pixels along a side, counts added as a share of the mean
+_SHOWN = 12
+
+
+def measure() -> dict[str, Any]:
+    """Print what is found on measured maps, where there are any."""
+    import hyperspy.api as hs
+
+    folder = Path(os.environ.get("SPECML_DATA", ROOT.parent / "shared" / "data"))
+    results = {}
+    for name, file in MEASURED.items():
+        if not (folder / file).exists():
+            print(f"{name} is left out: set SPECML_DATA to a folder with {file}")
+            continue
+        loaded = hs.load(folder / file, lazy=True)
+        signals = loaded if isinstance(loaded, list) else [loaded]
+        signal = next(s for s in signals if s.axes_manager.signal_dimension == 1)
+        results[name] = _as_it_is(name, signal) | _with_foreign(name, signal)
+    return results
+
+
+def _as_it_is(name: str, signal: BaseSignal) -> dict[str, Any]:
+    start = time.perf_counter()
+    found = signal.anomaly_map(fdr=FDR, show_progressbar=False)
+    seconds = time.perf_counter() - start
+    lines = str(found).splitlines()
+    print(f"{name}, {seconds:.1f} s")
+    print("\n".join(lines[: _SHOWN + 2] + ["..."] * (len(lines) > _SHOWN + 2)), "\n", flush=True)
+    regions = [region.to_dict() | {"pixels": None} for region in found.regions]
+    return {"seconds": seconds, "regions": regions, "spikes": len(found.spikes)}
+
+
+def _with_foreign(name: str, signal: BaseSignal) -> dict[str, Any]:
+    """Add counts of a foreign element to a square of the brightest pixels, and look whether it is found."""
+    import numpy as np
+    import scipy.ndimage
+
+    from hyperspy_specml.datasets._xray import characteristic
+
+    energy = signal.axes_manager.signal_axes[0].axis
+    data = np.asarray(signal.data)
+    total = data.sum(axis=-1, dtype=np.float64)
+    y, x = np.unravel_index(scipy.ndimage.uniform_filter(total, SIDE, mode="constant").argmax(), total.shape)
+    place = tuple(slice(max(0, k - SIDE // 2), k + SIDE // 2 + 1) for k in (y, x))
+    lines = SHARE * total.mean() * characteristic(FOREIGN, np.maximum(energy, 0.01))
+    added = np.random.default_rng(0).poisson(lines, (*total[place].shape, len(energy)))
+    mixed = data.astype(np.uint16)
+    mixed[place] += added.astype(np.uint16)
+    found = signal._deepcopy_with_new_data(mixed).anomaly_map(fdr=FDR, show_progressbar=False)
+    rows, columns = (set(range(s.start, s.stop)) for s in place)
+    hits = [r for r in found.regions if any(j in columns and i in rows for j, i in r.pixels)]
+    named = any(FOREIGN in [c.element for c in region.candidates[:3]] for region in hits)
+    said = ["found" if hits else "not found", "named" if named else "not named"]
+    print(
+        f"{name} with {added.sum()} counts of {FOREIGN} in {SIDE} x {SIDE} pixels: {', '.join(said)}; "
+        f"{len(found.regions)} regions\n", flush=True,
+    )  # fmt: skip
+    return {"foreign_found": bool(hits), "foreign_named": named, "regions_then": len(found.regions)}
