@@ -20,9 +20,10 @@ from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.statistics import N_PARTS, Folds, PrincipalAxes, canonical_signs
 from hyperspy_specml.train._device import one_thread
 from hyperspy_specml.train._loop import History, fit, refit
-from hyperspy_specml.train._pairs import SplitPairs
+from hyperspy_specml.train._pairs import DrawnPairs, SplitPairs
 
 if TYPE_CHECKING:
+    from hyperspy_specml.estimators._corruptions import Draws
     from hyperspy_specml.train.config import TrainConfig
 
 _logger = logging.getLogger(__name__)
@@ -153,7 +154,8 @@ def _fit_once(
 ) -> DenseFit:
     fold, network, history = _train_on_fold(study, n_components, config, seed, device, track)
     fold_model = fold.model(network)
-    if history.interrupted:  # what was learnt is kept; the second training is what Ctrl-C asks to skip
+    # What was learnt is kept; the second training is what Ctrl-C asks to skip, and draws are not made for it.
+    if history.interrupted or (study.draws and history.best_step):
         return DenseFit(fold_model, fold_model, history)
     if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
         scores = study.axes.project(study.survey.sample)
@@ -193,7 +195,7 @@ def _train_on_fold(
 def _fold(study: Study, n_components: int) -> _Training:
     return _Training(
         study.fold_axes, study.fold_parts, FRACTIONS[:N_PARTS], study.spectrum_weights, n_components,
-        **_normalisation(study.fold_scores),
+        **_normalisation(study.fold_scores), draws=study.draws,
     )  # fmt: skip
 
 
@@ -227,6 +229,8 @@ class _Training:
         (P,) and a number: what scores are normalised with.
     about_mean
         Whether the network starts as PCA about the mean spectrum, or as that of the axes.
+    draws
+        Inputs and target, where they are no splits of the parts.
     """
 
     axes: PrincipalAxes
@@ -237,6 +241,7 @@ class _Training:
     centre: np.ndarray
     scale: float
     about_mean: bool = True
+    draws: Draws | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -262,11 +267,18 @@ class _Training:
             network.start_as(torch.tensor(vectors.copy()), torch.tensor(rest))
         return network.to(device)
 
-    def loss(self, config: TrainConfig, seed: int, device: torch.device) -> SplitPairs:
+    def loss(self, config: TrainConfig, seed: int, device: torch.device) -> SplitPairs | DrawnPairs:
         """Return the loss on fresh batches, in units of the noise."""
         share = self.fractions.astype(np.float32)
         parts = (self.parts - share[:, None] * self.centre) / self.scale
         weights = self.weights * self.scale**2 / self.axes.n_axes
+        if self.draws:
+            inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
+            return DrawnPairs(
+                *(torch.as_tensor(v, dtype=torch.float32, device=device) for v in (
+                    inputs, target, self.draws.target_share * weights)),
+                batch_size=config.batch_size, generator=torch.Generator().manual_seed(seed),
+            )  # fmt: skip
         return SplitPairs(
             torch.as_tensor(parts, device=device), torch.as_tensor(share, device=device),
             torch.as_tensor(weights, dtype=torch.float32, device=device), batch_size=config.batch_size,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _METHOD = "denoise_dae"
 _HEAD = ("candidate", "held-out error", "difference to PCA", "")
 _COLUMNS = ("name", "score", "difference", "standard_error", "choose_score")
+ERASED = ("energy", "position", "pixels", "z", "excess")  # columns
 _NAMED = 3  # erased features in a sentence
 _STAGES = ("study", "training", "scoring", "application", "check")  # files forget the order
 
@@ -75,6 +76,14 @@ class DenoiseReport:
         Seed: the same one repeats the result.
     seconds
         Time of the stages.
+    trained_on, dose
+        Title of the map or library that all but ``erased``, ``shape``, ``used`` and ``seconds`` belongs
+        to, where a model was applied to another map, and the dose of this map over that of the training;
+        else "" and 1.
+    resampled_from
+        The energy axis of the training in words, where the model was brought to the channels of another one.
+    corruption
+        How inputs for the networks were made from counts.
     """
 
     chosen: str
@@ -102,24 +111,21 @@ class DenoiseReport:
     interrupted: bool
     random_state: int
     seconds: dict[str, float] = field(compare=False)
+    trained_on: str = ""
+    dose: float = 1.0
+    resampled_from: str = ""
+    corruption: str = "split"
 
     @classmethod
-    def of(
-        cls, found: Denoising, *, context: str, erased: dict[str, list[Any]], erased_pixels: list[int],
-        protected: bool, shape: tuple[int, ...],
-    ) -> DenoiseReport:  # fmt: skip
-        """Collect the report of a denoising.
+    def of(cls, found: Denoising, *, context: str) -> DenoiseReport:
+        """Collect the report of a training; nothing of `erased` is known yet.
 
         Parameters
         ----------
         found
             The denoised map.
-        context, protected
+        context
             As asked for.
-        erased, erased_pixels
-            See the attributes.
-        shape
-            Of the map, in array order.
         """
         study, quality, history = found.study, found.quality, found.history
         return cls(
@@ -134,10 +140,10 @@ class DenoiseReport:
             noise_model=study.estimate.model.to_dict() | {"fano": study.estimate.fano},
             hold_out=study.hold_out,
             correlation=study.correlation,
-            erased=erased,
-            erased_pixels=erased_pixels,
-            protected=protected,
-            shape=shape,
+            erased={name: [] for name in ERASED},
+            erased_pixels=[],
+            protected=False,
+            shape=found.shape,
             used=study.survey.counts(),
             n_sampled=len(study.folds.choose),
             n_tiles=found.n_tiles,
@@ -148,6 +154,7 @@ class DenoiseReport:
             interrupted=bool(history and history.interrupted),
             random_state=study.seed,
             seconds=found.seconds,
+            corruption=found.corruption,
         )
 
     @classmethod
@@ -263,12 +270,18 @@ class DenoiseReport:
             *((kind, _falling(self.used[kind])) for kind in ("pixels", "channels")),
         ]
         where = "" if self.n_tiles == 1 else f" in {self.n_tiles} boxes of the map"
+        if self.trained_on:
+            where += f" of {self.trained_on!r}, to which the scores belong"
+            facts.append(("dose", f"{self.dose:.4g} times that of the training"))
         facts.append(("learnt from", f"{self.n_sampled} spectra{where}"))
+        if self.resampled_from:
+            facts.append(("resampled", f"from {self.resampled_from}"))
         if self.smoothing:
             facts.append(("axes", f"smooth over {self.smoothing:g} channels, by held-out score"))
         if self.n_steps:
             stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
-            facts.append(("training", f"step {self.best_step} of {self.n_steps} ({stop})"))
+            how = "" if self.corruption == "split" else f", inputs by {self.corruption}"
+            facts.append(("training", f"step {self.best_step} of {self.n_steps} ({stop}){how}"))
         times = ", ".join(
             f"{stage} {self.seconds[stage]:.1f} s" for stage in _STAGES if stage in self.seconds
         )
