@@ -78,7 +78,7 @@ class LibraryDenoiser:
         share
             Dose of the spectra over what `noise` belongs to.
         """
-        total = np.maximum(scores @ self.axes.components().sum(axis=1), _LEAST_TOTAL)[:, None]  # (n, 1)
+        total = self.totals(scores)
         level = np.sqrt(np.mean(self.noise**2) / (share * total))
         level = np.clip(level, *self.levels)
         device = next(self.network.parameters()).device
@@ -89,6 +89,10 @@ class LibraryDenoiser:
         with torch.inference_mode():
             clean = self.network(*values).cpu().numpy()
         return ((clean + self.centre) * total).astype(np.float32)
+
+    def totals(self, scores: np.ndarray) -> np.ndarray:
+        """Return the (n, 1) totals of spectra with (n, P) scores."""
+        return np.maximum(scores @ self.axes.components().sum(axis=1), _LEAST_TOTAL)[:, None]
 
     def bytes_per_pixel(self) -> int:
         """Return the memory that `denoise` needs for each pixel."""
@@ -207,8 +211,9 @@ def _errors(denoiser: LibraryDenoiser, shapes: np.ndarray, total: float, seed: i
     plain = [error(np.where(np.arange(axes.n_axes) < k, noisy, 0)) for k in ranks]
     best = int(np.argmin([e.mean() for e in plain]))
     own = denoiser.with_noise(np.full(axes.n_axes, 1 / np.sqrt(total)))
+    totals = denoiser.totals(noisy)
     return {
         "library network": error(own.denoise_rows(noisy)),
-        "Wiener filter": error(share * (noisy - denoiser.centre) + denoiser.centre),
+        "Wiener filter": error(totals * (share * (noisy / totals - denoiser.centre) + denoiser.centre)),
         f"pca ({best + 1})": plain[best],
     }
