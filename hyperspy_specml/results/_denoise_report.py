@@ -21,6 +21,7 @@ _METHOD = "denoise_dae"
 _HEAD = ("candidate", "held-out error", "difference to PCA", "")
 _COLUMNS = ("name", "score", "difference", "standard_error", "choose_score")
 ERASED = ("energy", "position", "pixels", "z", "excess")  # columns
+_SIMULATED = "simulated"  # hold-out of libraries
 _NAMED = 3  # erased features in a sentence
 _STAGES = ("study", "training", "scoring", "application", "check")  # files forget the order
 
@@ -50,7 +51,7 @@ class DenoiseReport:
     signal_variance
         Variance of the denoised spectra over the map, in the same unit.
     noise_model, hold_out, correlation
-        See `Report`. With hold_out "none" no score is valid, and plain PCA is returned.
+        See `Report`; also "pairs" (real repeats) and "simulated" (library spectra). With hold_out "none" no score is valid, and plain PCA is returned.
     erased
         What was taken away that noise cannot explain, strongest first, as columns: ``energy`` where it is
         strongest, ``position`` of its middle as text, number of ``pixels``, ``z`` in standard deviations and
@@ -78,8 +79,8 @@ class DenoiseReport:
         Time of the stages.
     trained_on, dose
         Title of the map or library that all but ``erased``, ``shape``, ``used`` and ``seconds`` belongs
-        to, where a model was applied to another map, and the dose of this map over that of the training;
-        else "" and 1.
+        to, where a model was applied to another map, and the dose of this map over that of the training (over
+        one count in a spectrum for libraries); else "" and 1.
     resampled_from
         The energy axis of the training in words, where the model was brought to the channels of another one.
     corruption
@@ -272,7 +273,8 @@ class DenoiseReport:
         where = "" if self.n_tiles == 1 else f" in {self.n_tiles} boxes of the map"
         if self.trained_on:
             where += f" of {self.trained_on!r}, to which the scores belong"
-            facts.append(("dose", f"{self.dose:.4g} times that of the training"))
+            counts = "counts in a spectrum" if self.hold_out == _SIMULATED else "times that of the training"
+            facts.append(("dose", f"{self.dose:.4g} {counts}"))
         facts.append(("learnt from", f"{self.n_sampled} spectra{where}"))
         if self.resampled_from:
             facts.append(("resampled", f"from {self.resampled_from}"))
