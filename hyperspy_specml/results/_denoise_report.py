@@ -51,7 +51,8 @@ class DenoiseReport:
     signal_variance
         Variance of the denoised spectra over the map, in the same unit.
     noise_model, hold_out, correlation
-        See `Report`; also "pairs" (real repeats) and "simulated" (library spectra). With hold_out "none" no score is valid, and plain PCA is returned.
+        See `Report`; hold_out is also "pairs" (real repeats) or "simulated" (library spectra). With "none" no
+        score is valid, and plain PCA is returned.
     erased
         What was taken away that noise cannot explain, strongest first, as columns: ``energy`` where it is
         strongest, ``position`` of its middle as text, number of ``pixels``, ``z`` in standard deviations and
