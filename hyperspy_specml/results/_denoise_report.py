@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.estimators import Candidate, Denoising
 
 _METHOD = "denoise_dae"
-_HEAD = ("candidate", "held-out error", "difference to PCA", "")
 _COLUMNS = ("name", "score", "difference", "standard_error", "choose_score")
 ERASED = ("energy", "position", "pixels", "z", "excess")  # columns
-_SIMULATED = "simulated"  # hold-out of libraries
 _NAMED = 3  # erased features in a sentence
-_STAGES = ("study", "training", "scoring", "application", "check")  # files forget the order
 
 
 @dataclass(frozen=True)
@@ -184,28 +180,15 @@ class DenoiseReport:
 
     def __str__(self) -> str:
         """Return the table as text."""
-        facts, rows = self._facts(), [_HEAD, *self._rows()]
-        width = max(len(name) for name, _ in facts)
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-        lines = [f"{name:<{width}}  {value}" for name, value in facts]
-        lines += [
-            "",
-            *("  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows),
-        ]
-        return "\n".join([*lines, "", self.verdict(), self.erased_in_words()])
+        from hyperspy_specml.results import _denoise_table
+
+        return _denoise_table.as_text(self)
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
-        facts = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self._facts()
-        )
-        rows = "".join(
-            "<tr>" + "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in row) + "</tr>"
-            for cell, row in [("th", _HEAD), *(("td", row) for row in self._rows())]
-        )
-        words = html.escape(f"{self.verdict()} {self.erased_in_words()}")
-        return f"<table>{facts}</table><table>{rows}</table><p>{words}</p>"
+        from hyperspy_specml.results import _denoise_table
+
+        return _denoise_table.as_html(self)
 
     def verdict(self) -> str:
         """Say in one sentence how the denoised data compare with PCA."""
@@ -256,53 +239,6 @@ class DenoiseReport:
         from hyperspy_specml.results import _figures
 
         return _figures.candidates_figure(self)
-
-    def _facts(self) -> list[tuple[str, str]]:
-        name = self.noise_model["name"]
-        bias = max(0.0, 1 - self.error_variance / self.error) if self.error > 0 else 0.0
-        facts = [
-            ("chosen", f"{self.chosen}, of the candidates with context={self.context!r}"),
-            ("noise", f"{self.noise_reduction:.3g} times less; {name} noise"),
-            (
-                "error left",
-                f"{self.error:.3g} ± {self.error_standard_error:.2g} in units of the noise, {bias:.0%} of it "
-                f"bias; the signal varies by {self.signal_variance:.3g}",
-            ),
-            ("hold-out", f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"),
-            *((kind, _falling(self.used[kind])) for kind in ("pixels", "channels")),
-        ]
-        where = "" if self.n_tiles == 1 else f" in {self.n_tiles} boxes of the map"
-        if self.trained_on:
-            where += f" of {self.trained_on!r}, to which the scores belong"
-            counts = "counts in a spectrum" if self.hold_out == _SIMULATED else "times that of the training"
-            facts.append(("dose", f"{self.dose:.4g} {counts}"))
-        facts.append(("learnt from", f"{self.n_sampled} spectra{where}"))
-        if self.resampled_from:
-            facts.append(("resampled", f"from {self.resampled_from}"))
-        if self.smoothing:
-            facts.append(("axes", f"smooth over {self.smoothing:g} channels, by held-out score"))
-        if self.n_steps:
-            stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
-            how = "" if self.corruption == "split" else f", inputs by {self.corruption}"
-            facts.append(("training", f"step {self.best_step} of {self.n_steps} ({stop}){how}"))
-        times = ", ".join(
-            f"{stage} {self.seconds[stage]:.1f} s" for stage in _STAGES if stage in self.seconds
-        )
-        return [*facts, ("time", times)]
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        ordered = sorted(self.candidates, key=lambda candidate: candidate.choose_score)
-        return [
-            (
-                c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}",
-                "chosen" if c.name == self.chosen else "",
-            )
-            for c in ordered
-        ]  # fmt: skip
-
-
-def _falling(numbers: dict[str, int]) -> str:
-    return ", ".join(f"{n} {state}" for state, n in sorted(numbers.items(), key=lambda item: -item[1]))
 
 
 def denoise_report(signal: BaseSignal) -> DenoiseReport:
