@@ -77,12 +77,12 @@ def _facts(report: DenoiseReport) -> list[tuple[str, str]]:
 def _rows(report: DenoiseReport) -> list[tuple[str, ...]]:
     ordered = sorted(report.candidates, key=lambda candidate: candidate.choose_score)
     return [
-            (
-                c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}",
-                "chosen" if c.name == report.chosen else "",
-            )
-            for c in ordered
-        ]  # fmt: skip
+        (
+            c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}",
+            "chosen" if c.name == report.chosen else "",
+        )
+        for c in ordered
+    ]  # fmt: skip
 
 
 def _falling(numbers: dict[str, int]) -> str:
