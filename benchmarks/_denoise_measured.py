@@ -97,8 +97,11 @@ def _deviances(seen: Any, rest: np.ndarray) -> dict[str, Any]:
     # A filter of score maps is one of the spectra. Its best width is chosen knowing the other counts.
     smooth = min(deviance(gaussian_filter(np.nan_to_num(pca), (width, width, 0))) for width in _WIDTHS)
     found: dict[str, Any] = {
-        "raw": deviance(seen.data), "pca": deviance(pca), "pca, gaussian": smooth, "auto": deviance(clean.data),
-    }  # fmt: skip
+        "raw": deviance(seen.data),
+        "pca": deviance(pca),
+        "pca, gaussian": smooth,
+        "auto": deviance(clean.data),
+    }
     return found | {"chosen": specml.denoise_report(clean).chosen}
 
 
