@@ -86,10 +86,12 @@ def erased_by(
     residual = np.where(valid[:, None], sums - clean, 0)
     variance = np.where(valid[:, None], variance, 0)
     shape = stream.navigation_shape
-    gain = 1.0 if isinstance(noise, PoissonNoise) else float(getattr(noise, "gain", 0.0))
+    counts = isinstance(noise, PoissonNoise)
+    gain = 1.0 if counts else float(getattr(noise, "gain", 0.0))
     found = find_erased(
-        residual.reshape(*shape, -1), variance.reshape(*shape, -1), valid.reshape(shape), windows, gain=gain
-    )
+        residual.reshape(*shape, -1), variance.reshape(*shape, -1), valid.reshape(shape), windows, gain=gain,
+        clean=np.where(valid[:, None], clean, 0).reshape(*shape, -1) if counts else None,
+    )  # fmt: skip
     return found, windows
 
 
