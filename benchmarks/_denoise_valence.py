@@ -111,7 +111,9 @@ class _Fit:
         import numpy as np
 
         shifts = np.linspace(*_SHIFTS) if free else np.zeros(1)
-        self.references = [self._references(t, shift) for t in np.linspace(*_THICKNESSES) for shift in shifts]
+        self.references = np.stack(
+            [self._references(t, shift) for t in np.linspace(*_THICKNESSES) for shift in shifts]
+        )  # (R, E, 3)
 
     @staticmethod
     def _references(thickness: float, shift: float) -> np.ndarray:
@@ -127,16 +129,11 @@ class _Fit:
         import numpy as np
 
         weights = 1 / np.sqrt(np.maximum(spectra.mean(axis=0), 1e-3 * spectra.mean()))
-        white = spectra * weights
-        best = np.full(len(white), -np.inf)
-        share = np.zeros(len(white))
-        for references in self.references:
-            basis, triangle = np.linalg.qr(references * weights[:, None])
-            along = white @ basis
-            explained = np.sum(along**2, axis=1)
-            better = explained > best
-            amounts = np.linalg.solve(triangle, along[better].T)
-            iron = amounts[0] + amounts[1]
-            share[better] = amounts[1] / np.where(np.abs(iron) > 1e-9, iron, 1e-9)
-            best[better] = explained[better]
-        return np.clip(share, -0.5, 1.5)
+        bases, triangles = np.linalg.qr(self.references * weights[:, None])
+        along = (spectra * weights) @ np.concatenate(bases, axis=1)  # (n, 3 R)
+        along = along.reshape(len(spectra), len(bases), -1)
+        best = np.argmax(np.square(along).sum(axis=2), axis=1)
+        along = np.take_along_axis(along, best[:, None, None], axis=1)[:, 0]
+        amounts = np.linalg.solve(triangles[best], along[..., None])[..., 0]
+        iron = amounts[:, 0] + amounts[:, 1]
+        return np.clip(amounts[:, 1] / np.where(np.abs(iron) > 1e-9, iron, 1e-9), -0.5, 1.5)
