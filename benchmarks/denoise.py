@@ -5,6 +5,9 @@ HyperSpy's Poisson-normalised SVD) of ranks up to 12, as it is and with its scor
 total variation, joint non-local means, and BM3D where the package is installed. Each gets its best rank and
 strength once knowing the truth, which no user can, and once by squared error on the counts of a held-out
 fold, as ours. Ours knows no truth.
+
+Further parts: the valence of iron by a fit of references, what remains of a rare phase, repeats of measured
+maps, time and memory.
 """
 
 from __future__ import annotations
@@ -13,26 +16,22 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import _denoise_cost, _denoise_measured, _denoise_rare, _denoise_valence
+from benchmarks._denoise_rivals import error_of, rivals
 from benchmarks._harness import median, number, table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
-
-    import numpy as np
 
 MAPS = ("smooth", "grains", "fe_l")
-RANKS = (1, 2, 3, 4, 5, 6, 8, 10, 12)
-WIDTHS = (0.5, 0.65, 0.8, 1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0)
-VARIATIONS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-NON_LOCAL = tuple((patch, h) for patch in (3, 5) for h in (0.3, 0.45, 0.6, 0.8, 1.0))
-_HELD = 0.15  # of the counts choose for the rivals
+PARTS = ("errors", "valence", "rare", "repeats", "cost")
 _DOSES = (20.0, 50.0, 200.0, 1000.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--quick", action="store_true", help="one seed, smaller maps: minutes")
+    parser.add_argument("--quick", action="store_true", help="one seed, smaller maps, no cost: minutes")
+    parser.add_argument("--parts", nargs="+", default=None, choices=PARTS, help="only these")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
     parser.add_argument(
         "--doses", type=float, nargs="+", default=list(_DOSES),
@@ -45,17 +44,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print."""
+    parts = options.parts or (PARTS[:-1] if options.quick else PARTS)
+    results: dict[str, Any] = {}
+    if "errors" in parts:
+        results["errors"] = _errors(options)
+    if "valence" in parts:
+        results["valence"] = _denoise_valence.measure(options.size, options.quick)
+    if "rare" in parts:
+        results["rare"] = _denoise_rare.measure(options.size, options.channels, options.quick, options.seeds)
+    if "repeats" in parts:
+        results["repeats"] = _denoise_measured.measure()
+    if "cost" in parts:
+        results["cost"] = _denoise_cost.measure(options.size, options.channels)
+    return results
+
+
+def _errors(options: argparse.Namespace) -> dict[str, Any]:
     seeds = 1 if options.quick else options.seeds
-    size, channels = (64, 1024) if options.quick else (options.size, options.channels)
+    size, channels = options.size, options.channels
+    if options.quick:
+        size, channels = min(size, 96), min(channels, 1024)
     results = {
         f"{name} {dose:g}": [_measure(name, dose, size, channels, seed) for seed in range(seeds)]
         for name in options.maps
         for dose in options.doses
     }
     head = [
-        "map, counts", "ours", "best PCA", "best rival", "which", "ours / best rival", "ours / tuned rival",
-        "chosen", "seconds",
+        "map, counts", "ours", "best PCA", "best rival", "which", "ours / it", "ours / tuned rival",
+        "spectral / best PCA", "auto / best context", "chosen", "seconds",
     ]  # fmt: skip
+    print(f"{size} x {size} pixels, {seeds} seeds")
     print(table(head, [_row(name, runs) for name, runs in results.items()]))
     return results
 
@@ -70,16 +88,24 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     simulated = make((size, size), dose=dose, random_state=seed, **own)
     clean = simulated.clean.data.astype(np.float32)
     counts = simulated.signal.data
+
+    def denoised(context: str) -> tuple[float, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = simulated.signal.denoise_dae(context=context, random_state=seed, show_progressbar=False)
+        return error_of(found.data, clean), specml.denoise_report(found)
+
     start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        denoised = simulated.signal.denoise_dae(random_state=seed, show_progressbar=False)
+    ours, report = denoised("auto")
     seconds = time.perf_counter() - start
-    report = specml.denoise_report(denoised)
-    known, tuned = _rivals(counts, clean, seed)
+    others = {
+        context: denoised(context)[0] for context in (("spectral", "spatial") if name == "fe_l" else ())
+    }
+    known, tuned = rivals(counts, clean, seed)
     best = min(known, key=lambda rival: known[rival])
     return {
-        "ours": error_of(denoised.data, clean),
+        "ours": ours,
+        "contexts": others,
         "chosen": report.chosen,
         "candidates": {candidate.name: candidate.choose_score for candidate in report.candidates},
         "noise_reduction": report.noise_reduction,
@@ -90,129 +116,20 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     }
 
 
-def error_of(estimate: np.ndarray, clean: np.ndarray) -> float:
-    """Return RMSE over the standard deviation of the truth."""
-    import numpy as np
-
-    return float(np.sqrt(np.mean((estimate - clean) ** 2, dtype=np.float64)) / clean.std())
-
-
-def _rivals(counts: np.ndarray, clean: np.ndarray, seed: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return the error of each family at its best, and that of the rival that held-out counts choose."""
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    held = rng.binomial(counts, _HELD).astype(np.float32)
-    whole, rest = _pca(counts.astype(np.float32)), _pca((counts - held) / np.float32(1 - _HELD))
-    known: dict[str, float] = {}
-    scored: list[tuple[float, str, float]] = []
-    goal = rest.project(held / np.float32(_HELD))
-    truth = whole.project(clean)
-    outside = float(np.sum(clean.astype(np.float64) ** 2))
-    for (family, label, a), (_, _, b) in zip(
-        _filtered(whole.scores, whole.noise),
-        _filtered(rest.scores, rest.noise / np.sqrt(1 - _HELD)),
-        strict=True,
-    ):
-        error = whole.error(a, truth, clean, outside)
-        k = b.shape[-1]
-        held_out = float(np.mean(np.sum(b * (b - 2 * goal[..., :k]), axis=-1)))
-        known[family] = min(error, known.get(family, np.inf))
-        scored.append((held_out, label, error))
-    _, label, error = min(scored)
-    return known, {"which": label, "error": error}
-
-
-class _Pca:
-    """Noise-weighted, uncentred PCA of a map."""
-
-    def __init__(self, counts: np.ndarray) -> None:
-        import numpy as np
-
-        rows = counts.reshape(-1, counts.shape[-1])
-        mean = rows.mean(axis=0, dtype=np.float64)
-        self.weights = (1 / np.sqrt(np.maximum(mean, 1e-3 * mean.mean()))).astype(np.float32)
-        white = rows * self.weights
-        _, vectors = np.linalg.eigh((white.T @ white).astype(np.float64))
-        self.vectors = vectors[:, : -max(RANKS) - 1 : -1].astype(np.float32)
-        self.shape = counts.shape[:-1]
-        self.scores = self.project(counts)
-        self.noise = 1.0
-        self.spectra = (self.vectors / self.weights[:, None]).T  # (P, E)
-        self.gram = (self.spectra @ self.spectra.T).astype(np.float64)
-
-    def project(self, values: np.ndarray) -> np.ndarray:
-        rows = values.reshape(-1, values.shape[-1])
-        return ((rows * self.weights) @ self.vectors).reshape(*self.shape, -1)
-
-    def error(self, scores: np.ndarray, truth: np.ndarray, clean: np.ndarray, power: float) -> float:
-        """Return the relative error of spectra of (*navigation, k) scores, without making the spectra."""
-        import numpy as np
-
-        k = scores.shape[-1]
-        if not hasattr(self, "_along"):
-            self._along = clean.reshape(-1, clean.shape[-1]) @ self.spectra.T  # (n, P)
-        flat = scores.reshape(-1, k).astype(np.float64)
-        square = np.sum((flat @ self.gram[:k, :k]) * flat) - 2 * np.sum(flat * self._along[:, :k]) + power
-        return float(np.sqrt(max(square, 0) / clean.size) / clean.std())
-
-
-def _pca(counts: np.ndarray) -> _Pca:
-    return _Pca(counts)
-
-
-def _filtered(scores: np.ndarray, noise: float) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield family, name and filtered scores, of every rank and strength."""
-    import numpy as np
-    from scipy.ndimage import gaussian_filter
-    from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
-
-    def each(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return np.stack([function(scores[..., k]) for k in range(scores.shape[-1])], axis=-1)
-
-    for k in RANKS:
-        yield "pca", f"pca ({k})", scores[..., :k]
-    for width in WIDTHS:
-        blurred = gaussian_filter(scores, (width, width, 0))
-        for k in RANKS:
-            yield "gaussian", f"pca ({k}), gaussian {width:g}", blurred[..., :k]
-    for weight in VARIATIONS:
-        smooth = each(lambda m, w=weight: denoise_tv_chambolle(m, w * noise, eps=1e-3, max_num_iter=100))
-        for k in RANKS:
-            yield "total variation", f"pca ({k}), total variation {weight:g}", smooth[..., :k]
-    for k in RANKS:
-        for patch, h in NON_LOCAL:
-            alike = denoise_nl_means(
-                scores[..., :k], patch_size=patch, patch_distance=9, h=h * noise, sigma=noise, fast_mode=True,
-                channel_axis=-1,
-            )  # fmt: skip
-            yield (
-                "non-local means",
-                f"pca ({k}), non-local means {patch}, {h:g}",
-                alike.reshape(*scores.shape[:2], k),
-            )
-    try:
-        import bm3d
-    except ImportError:
-        return
-    for strength in (0.7, 1.0, 1.4):
-        blocks = each(lambda m, s=strength: bm3d.bm3d(m, s * noise))
-        for k in RANKS:
-            yield "BM3D", f"pca ({k}), BM3D {strength:g}", blocks[..., :k]
-
-
 def _row(name: str, runs: list[dict[str, Any]]) -> list[str]:
     best = [min(run["known"].values()) for run in runs]
 
-    def middle(values: list[float], form: str = ".4f") -> str:
-        return number(median(values), form)
+    def middle(values: list[float], form: str = ".3f") -> str:
+        return number(median(values) if values else None, form)
 
     ours = [run["ours"] for run in runs]
     return [
-        name, middle(ours), middle([run["known"]["pca"] for run in runs]), middle(best),
+        name, middle(ours, ".4f"), middle([run["known"]["pca"] for run in runs], ".4f"), middle(best, ".4f"),
         runs[0]["best_rival"],
-        middle([a / b for a, b in zip(ours, best, strict=True)], ".3f"),
-        middle([run["ours"] / run["tuned"]["error"] for run in runs], ".3f"),
+        middle([a / b for a, b in zip(ours, best, strict=True)]),
+        middle([run["ours"] / run["tuned"]["error"] for run in runs]),
+        middle([run["contexts"]["spectral"] / run["known"]["pca"] for run in runs if run["contexts"]]),
+        middle([run["ours"] / min(run["contexts"].values()) for run in runs if run["contexts"]]),
         runs[0]["chosen"],
         middle([run["seconds"] for run in runs], ".1f"),
     ]  # fmt: skip

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml.results import denoise_report, load_model
+    from hyperspy_specml._library import train_denoiser
+    from hyperspy_specml.results import denoise_model, denoise_report, load_model
     from hyperspy_specml.train.config import TrainConfig
 
 __version__ = "0.1.0.dev0"
@@ -19,16 +20,20 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "datasets",
+    "denoise_model",
     "denoise_report",
     "estimators",
     "exceptions",
     "load_model",
+    "train_denoiser",
 ]
 
 _HOMES = {  # the other public names are modules
     "TrainConfig": "hyperspy_specml.train.config",
+    "denoise_model": "hyperspy_specml.results",
     "denoise_report": "hyperspy_specml.results",
     "load_model": "hyperspy_specml.results",
+    "train_denoiser": "hyperspy_specml._library",
 }
 
 

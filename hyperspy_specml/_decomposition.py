@@ -103,6 +103,7 @@ def apply(
         call, trained, output_dimension=output_dimension, architecture=architecture, noise=noise,
         energy_shift=energy_shift,
     )  # fmt: skip
+    assert isinstance(trained, TrainedModel)
     trained = on_axis(trained, axis_spec(energy_axis(call.signal)), method="decomposition_ae")
     start = time.perf_counter()
     models = [m.spectrum_model for m in (trained, trained.baseline) if m]
@@ -119,7 +120,7 @@ def apply(
 
 
 def _check_model(
-    call: Call, trained: TrainedModel, *, output_dimension: int | None, architecture: str, noise: str,
+    call: Call, trained: object, *, output_dimension: int | None, architecture: str, noise: str,
     energy_shift: bool,
 ) -> None:  # fmt: skip
     """Refuse what is no model for this map, and arguments that would be ignored."""

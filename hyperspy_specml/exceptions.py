@@ -12,6 +12,7 @@ Each error is also the builtin or HyperSpy class that users already catch::
     ├── NotCountsError           + ValueError
     │   └── NegativeCountsError
     ├── OptionError              + ValueError
+    ├── PairsError               + ValueError
     ├── EnergyAxisMismatchError  + ValueError
     ├── ModelFileError           + ValueError
     │   └── ModelFileExistsError + FileExistsError
@@ -107,6 +108,10 @@ class OptionError(SpecMLError, ValueError):
         close = difflib.get_close_matches(str(value), map(str, options), n=1)
         guess = f" Did you mean {close[0]!r}?" if close else ""
         return cls(f"{argument}={value!r} is unknown; use one of {', '.join(map(repr, options))}.{guess}")
+
+
+class PairsError(SpecMLError, ValueError):
+    """Two signals that are said to show the same area do not have its shape or its energy axis."""
 
 
 class EnergyAxisMismatchError(SpecMLError, ValueError):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.results import AnomalyResult, DecompositionResult, TrainedModel
+    from hyperspy_specml.results import AnomalyResult, DecompositionResult, TrainedDenoiser, TrainedModel
     from hyperspy_specml.train.config import TrainConfig
 
 
@@ -296,6 +296,8 @@ def denoise_dae(
     self: BaseSignal,
     *,
     context: str = "auto",
+    corruption: str = "split",
+    pairs: tuple[BaseSignal, BaseSignal] | None = None,
     protect: bool = False,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
@@ -303,6 +305,7 @@ def denoise_dae(
     random_state: int = 0,
     device: str = "auto",
     show_progressbar: bool | None = None,
+    model: TrainedDenoiser | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> BaseSignal:
     """Denoise spectra with what predicts counts best that no candidate has seen.
@@ -321,6 +324,15 @@ def denoise_dae(
     context
         What a denoiser may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
         "spatial": neighbouring pixels too. "auto": the choosing counts decide.
+    corruption
+        What networks are trained on. "split": one part of the counts is input, the others are target. The
+        classical corruptions make the training counts worse and have them as target: "poisson" draws counts
+        with these as means, "gaussian" adds noise of the variance of the noise, "mask" sets a quarter of the
+        channels to zero. They teach a network to keep noise of its target, and the held-out scores show it.
+    pairs
+        Two signals of the same area, recorded independently, e.g. the sums of the odd and of the even frames,
+        or two detectors; this signal may be their sum. What is learnt of the first is scored on the second:
+        so the choice does not rely on a noise model. Their axes are those of this signal.
     protect
         Put back what noise cannot explain and the denoiser took away, e.g. the lines of a rare phase: each
         pixel gets its own counts there, noise included.
@@ -335,13 +347,20 @@ def denoise_dae(
         "auto", "cpu", "cuda", "mps": where networks are trained.
     show_progressbar
         By default HyperSpy's preference.
+    model
+        ``specml.denoise_model(clean)`` of another denoised map, ``specml.train_denoiser(library)``, or the
+        path of the file that their ``save(path)`` made. It is applied in one pass, and one more looks for
+        what was erased; nothing is fitted. Noise model and signal mask are the model's own. A map with more
+        or fewer counts is brought to the dose of the training; where the energy channels differ the model is
+        resampled to those of the signal.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
 
     Returns
     -------
     The denoised signal: class, axes and laziness of this one, float32. ``specml.denoise_report(clean)``
-    returns its report, which is under ``metadata.Specml``. The signal itself is not changed
+    returns its report, which is under ``metadata.Specml``, and ``specml.denoise_model(clean)`` what denoised
+    it. The signal itself is not changed
 
     Raises
     ------
@@ -351,12 +370,19 @@ def denoise_dae(
         Complex, structured or object data.
     MaskError
         A mask of the wrong dtype or shape, or one that masks everything.
+    PairsError
+        `pairs` are not two signals of the shape and the energy axis of this one.
     TooFewSpectraError
-        Fewer than four usable spectra, or fewer than two channels.
+        Fewer than four usable spectra, or fewer than two channels; with a `model`, no usable spectrum.
     NegativeCountsError, NotCountsError
-        noise="poisson" for values that are negative or not whole.
+        noise="poisson" or corruption="poisson" for values that are negative or not whole.
     OptionError
-        An unknown context, noise model or device, or an impossible number.
+        An unknown context, corruption, noise model or device, an impossible number, or an argument that a
+        `model` would have to ignore.
+    EnergyAxisMismatchError
+        `model` was trained on another energy axis, and cannot be resampled soundly.
+    ModelFileError
+        `model` is the path of a file that is no model or a damaged one.
 
     Warns
     -----
@@ -392,11 +418,8 @@ def denoise_dae(
         config=config,
         show_progressbar=show_progressbar,
     )
-    return _denoising.fit(
-        call,
-        context=context,
-        protect=bool(protect),
-        noise=noise,
-        random_state=whole_number("random_state", random_state, least=0),
-        device=device,
-    )
+    random_state = whole_number("random_state", random_state, least=0)
+    wanted = _denoising.Wanted(context, corruption, pairs, bool(protect), noise)
+    if model is not None:
+        return _denoising.apply(call, model, wanted)
+    return _denoising.fit(call, wanted, random_state=random_state, device=device)

@@ -259,3 +259,58 @@ def test_thinned_maps_keep_their_truth(data_folder, harness, monkeypatch):
     assert np.allclose(known.amounts.sum(axis=1).mean(), 200, rtol=0.01)
     dec = known.signal.decomposition_ae(2, architecture="pca", random_state=0, show_progressbar=False)
     assert dec.report.hold_out == "exact"  # thinned by other random numbers than those of the folds
+
+
+def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path):
+    path = tmp_path / "record.json"
+
+    printed = benchmark(
+        "denoise", "--quick", "--parts", "errors", "rare", "--size", "20", "--channels", "64",
+        "--maps", "grains", "--doses", "300", "--json", str(path),
+    )  # fmt: skip
+
+    assert "ours / tuned rival" in printed
+    results = json.loads(path.read_text())["results"]
+    ((run,),) = results["errors"].values()
+    assert run["ours"] < run["known"]["pca"]
+    assert run["tuned"]["error"] >= min(run["known"].values())  # who knows the truth cannot be beaten
+    assert {found["pixels"] for runs in results["rare"].values() for found in runs} == {24}
+
+
+def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch, capsys):
+    valence = importlib.import_module("benchmarks._denoise_valence")
+    monkeypatch.setattr(valence, "DOSES", (30.0, 300.0))
+    monkeypatch.setattr(valence, "METHODS", ("raw", "pca"))
+    monkeypatch.setattr(valence, "_THICKNESSES", (0.2, 1.4, 4))
+    monkeypatch.setattr(valence, "_SHIFTS", (-2.0, 2.0, 41))
+    monkeypatch.setattr(valence, "_library", lambda quick: None)
+
+    still, drifting = valence.measure(7, True).values()
+
+    assert "reaches raw 300 at" in capsys.readouterr().out
+    for rows in (still, drifting):
+        assert rows["noise-free"][0]["rmse"] < 0.03
+        assert rows["raw"][1]["rmse"] < 0.6 * rows["raw"][0]["rmse"]
+        for one in rows["raw"]:
+            assert one["rmse"] ** 2 == pytest.approx(one["bias"] ** 2 + one["spread"] ** 2, rel=0.6)
+
+
+def test_the_dose_that_reaches_an_accuracy_is_found_between_doses(harness):
+    valence = importlib.import_module("benchmarks._denoise_valence")
+
+    assert valence.dose_for([1.0, 0.1, 0.01, 0.001, 0.0001], 0.1) == pytest.approx(10)
+    assert valence.dose_for([1.0, 0.5, 0.25, 0.1, 0.05], 0.07) == pytest.approx(180, rel=0.05)
+    assert valence.dose_for([1.0, 0.5, 0.25, 0.1, 0.08], 0.07) is None
+
+
+def test_measured_maps_are_scored_on_counts_that_were_not_denoised(data_folder, harness, monkeypatch):
+    measured = importlib.import_module("benchmarks._denoise_measured")
+    path = data_folder / measured.FILES["velox"]
+
+    (_, odd, even), (_, again, _) = measured._velox(path)
+
+    assert odd.data.shape == even.shape == (50, 10, 3856)
+    assert (again.data == even).all()
+    one, other = float(odd.data.sum()), float(even.sum())
+    assert abs(one - other) < 5 * np.sqrt(one + other)
+    assert not np.array_equal(odd.data, even)

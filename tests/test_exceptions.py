@@ -36,6 +36,7 @@ def test_every_error_survives_pickling_with_its_message(error):
         ("NotCountsError", ValueError),
         ("NegativeCountsError", ValueError),
         ("OptionError", ValueError),
+        ("PairsError", ValueError),
         ("EnergyAxisMismatchError", ValueError),
         ("ModelFileError", ValueError),
         ("ModelFileExistsError", FileExistsError),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,21 @@ import pytest
 import hyperspy_specml as specml
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hyperspy_specml.datasets import SimulatedMap
 
 SCRIPTS = sorted((Path(__file__).resolve().parents[1] / "docs" / "gallery").glob("*.py"))
 
 
+def _small(full: Callable[..., SimulatedMap], shape: tuple[int, ...], **options: Any) -> SimulatedMap:
+    return full(tuple(size // 3 for size in shape), **{**options, "n_channels": 128})
+
+
 @pytest.fixture
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    full = specml.datasets.fe_cr_ni_map
-
-    def small(shape: tuple[int, ...], **options: Any) -> SimulatedMap:
-        return full(tuple(size // 3 for size in shape), **{**options, "n_channels": 128})
-
-    monkeypatch.setattr(specml.datasets, "fe_cr_ni_map", small)
+    for name in ("fe_cr_ni_map", "fe_l_map"):
+        monkeypatch.setattr(specml.datasets, name, partial(_small, getattr(specml.datasets, name)))
     for name, value in {"max_steps": 60, "evaluate_every": 30}.items():
         monkeypatch.setitem(specml.TrainConfig.__init__.__kwdefaults__, name, value)
 
@@ -39,6 +42,11 @@ def test_the_script_runs(script: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_there_are_scripts() -> None:
-    assert {"alloy_triangle", "anomaly_couple", "eds_unmixing", "measured_map"} <= {
-        script.stem for script in SCRIPTS
-    }
+    assert {
+        "alloy_triangle",
+        "anomaly_couple",
+        "eds_unmixing",
+        "iron_valence",
+        "measured_map",
+        "rare_phase_doses",
+    } <= {script.stem for script in SCRIPTS}

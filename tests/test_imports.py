@@ -19,7 +19,7 @@ STOREYS = (  # a room may import from its own room and from the storeys below it
     {"__main__", "registration"},
     {"_demo"},
     {"methods", "datasets"},
-    {"_anomaly", "_decomposition", "_denoising"},
+    {"_anomaly", "_decomposition", "_denoising", "_library"},
     {"_call"},
     {"results"},
     {"model_file"},

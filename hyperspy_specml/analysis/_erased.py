@@ -106,8 +106,9 @@ def channel_windows(line_width: float, channels: np.ndarray) -> WindowSums:
 
 
 def find_erased(
-    residual: np.ndarray, variance: np.ndarray, valid: np.ndarray, windows: WindowSums, *, gain: float
-) -> Erased:
+    residual: np.ndarray, variance: np.ndarray, valid: np.ndarray, windows: WindowSums, *, gain: float,
+    clean: np.ndarray | None = None,
+) -> Erased:  # fmt: skip
     r"""Find what noise cannot explain.
 
     Parameters
@@ -120,6 +121,9 @@ def find_erased(
         The windows.
     gain
         Signal units per count; 0 for noise that is not from counting.
+    clean
+        (\*navigation, J) sums of the denoised data where these cannot be negative but for errors of the
+        denoiser: what is below zero is no counts that were erased.
     """
     n_tests = max(1, int(valid.sum())) * residual.shape[-1] * len(_SIDES)
     threshold = float(scipy.stats.norm.isf(_FALSE / 2 / n_tests))
@@ -127,7 +131,10 @@ def find_erased(
     at = np.zeros(valid.shape, np.int32)
     for j in range(residual.shape[-1]):
         for side in _SIDES:
-            z = _deviate(_square_sum(residual[..., j], side), _square_sum(variance[..., j], side), gain)
+            excess = _square_sum(residual[..., j], side)
+            if clean is not None:
+                excess += np.minimum(_square_sum(clean[..., j], side), 0)
+            z = _deviate(excess, _square_sum(variance[..., j], side), gain)
             better = valid & (np.abs(z) > np.abs(strongest))
             strongest[better], at[better] = z[better], j
     labels, _ = scipy.ndimage.label(np.abs(strongest) > threshold, np.ones((3,) * valid.ndim))
@@ -140,6 +147,8 @@ def find_erased(
         places = np.argwhere(inside).T + np.array(corner)[:, None]
         pixels = np.ravel_multi_index(tuple(places), valid.shape)
         sums, noise = (values[box][inside].sum(axis=0) for values in (residual, variance))
+        if clean is not None:
+            sums = sums + np.minimum(clean[box][inside].sum(axis=0), 0)
         regions.append(
             ErasedRegion(
                 pixels, int(windows.starts[j]), int(windows.stops[j]),

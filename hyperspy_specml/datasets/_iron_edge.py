@@ -19,6 +19,7 @@ from hyperspy_specml.datasets._simulated import (
     scan_map,
     spectrum_signal,
 )
+from hyperspy_specml.exceptions import OptionError
 
 if TYPE_CHECKING:
     from dask.array import Array
@@ -119,6 +120,61 @@ def fe_l_map(
         rare_mask=None if spot is None else scan_map(spot, title="rare_mask", scale=_PIXEL),
         random_state=random_state,
     )
+
+
+def fe_l_library(
+    n_spectra: int = 4000,
+    *,
+    n_channels: int = 512,
+    thickness: tuple[float, float] = (0.2, 1.4),
+    iron: tuple[float, float] = (0.5, 1.5),
+    shift: tuple[float, float] = (-2.0, 2.0),
+    background: bool = True,
+    random_state: int = 0,
+) -> BaseSignal:
+    """Compute noise-free iron L2,3 spectra of every valence, to train a denoiser on.
+
+    Parameters
+    ----------
+    n_spectra
+        Number of spectra; each has parameters of its own, evenly distributed.
+    n_channels
+        Energy channels from 690 eV, 51.2 eV in all.
+    thickness, iron, shift
+        Smallest and largest value, as in `fe_l_spectra`; all shares of Fe3+ occur.
+    background
+        Put the edges on a power-law background.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    EELSSpectrum (n | E), of mean 1
+
+    Raises
+    ------
+    OptionError
+        The size makes no library, or a range ends before it begins.
+
+    Examples
+    --------
+    >>> from hyperspy_specml.datasets import fe_l_library
+    >>> fe_l_library(100)
+    <EELSSpectrum, title: Library of Fe-L2,3 spectra, dimensions: (100|512)>
+    """
+    check_map((n_spectra,), n_channels=n_channels, dose=1.0, rare_phase=None)
+    rng = np.random.default_rng(random_state)
+    columns = [rng.uniform(0, 1, n_spectra)]
+    for name, (low, high) in {"thickness": thickness, "iron": iron, "shift": shift}.items():
+        if not low <= high:
+            raise OptionError(
+                f"fe_l_library({name}=({low!r}, {high!r})) ends before it begins: swap the two."
+            )
+        columns.append(rng.uniform(low, high, n_spectra))
+    spectra = mapped_spectra(
+        np.stack(columns, axis=-1), energy=energy_axis(n_channels), background=background
+    )
+    return _eels_signal((spectra / spectra.mean()).astype(np.float32), "Library of Fe-L2,3 spectra")
 
 
 def _eels_signal(data: NDArray[np.float32] | Array, title: str) -> BaseSignal:

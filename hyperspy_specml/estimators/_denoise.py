@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hyperspy_specml.estimators._corruptions import CORRUPTIONS, corrupt, repeated
 from hyperspy_specml.estimators._decompose import Candidate, Clock
 from hyperspy_specml.estimators._denoise_candidates import Entry, Setting, fit_candidates
 from hyperspy_specml.estimators._denoisers import Denoiser, denoise_map
 from hyperspy_specml.estimators._encode import encode_all
 from hyperspy_specml.estimators._judge import Judge
 from hyperspy_specml.estimators._models import LinearModel
+from hyperspy_specml.estimators._protect import line_width
+from hyperspy_specml.estimators._repeats import Repeats
 from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._study import Study, study_spectra
 from hyperspy_specml.estimators._tiles import Tiles, plan_sample, tiles_of
@@ -22,12 +25,16 @@ from hyperspy_specml.train._device import choose_device
 
 if TYPE_CHECKING:
     from hyperspy_specml.estimators._dense import Track
+    from hyperspy_specml.statistics import Survey
     from hyperspy_specml.streaming import SpectrumStream
     from hyperspy_specml.train._loop import History
     from hyperspy_specml.train.config import TrainConfig
 
 CONTEXTS = ("auto", "spectral", "spatial")
 _HALVES = ((0, 1), (2, 3))  # of the parts of the training fold
+# Of the width of the sharpest line: held-out counts like axes that are smoother, because most channels are
+# between lines, but lines must not get wider than anybody would notice.
+_WIDEST = 0.15
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ class Denoising:
         Boxes of the map that everything was learnt from; 1 is the whole map.
     seconds
         Time of each stage.
+    shape
+        Of the map, in array order.
+    corruption
+        How inputs for the networks were made.
     """
 
     denoiser: Denoiser
@@ -92,12 +103,16 @@ class Denoising:
     width: float
     n_tiles: int
     seconds: dict[str, float]
+    shape: tuple[int, ...]
+    corruption: str = "split"
 
 
 def denoise(
     stream: SpectrumStream,
     *,
     context: str = "auto",
+    corruption: str = "split",
+    pairs: tuple[SpectrumStream, SpectrumStream] | None = None,
     noise: str = "auto",
     masks: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     config: TrainConfig,
@@ -114,6 +129,10 @@ def denoise(
     context
         "spectral": candidates that see one spectrum at a time; "spatial": those that see its neighbours;
         "auto": all.
+    corruption
+        How inputs for the networks are made: see `CORRUPTIONS`.
+    pairs
+        Two independent records of the same area, each read once; None splits the spectra's own counts.
     noise
         See `statistics.estimate_noise`.
     masks
@@ -130,13 +149,21 @@ def denoise(
     """
     if context not in CONTEXTS:
         raise OptionError.unknown("context", context, CONTEXTS)
+    if corruption not in CORRUPTIONS:
+        raise OptionError.unknown("corruption", corruption, CORRUPTIONS)
     if noise not in NOISE_NAMES:
         raise OptionError.unknown("noise", noise, NOISE_NAMES)
     place = choose_device(device)
     clock = Clock()
-    plain, tiles = _study(stream, noise, masks, config, seed)
+    repeats = Repeats(pairs) if pairs else None
+    plain, tiles = _study(stream, noise, masks, config, seed, repeats)
     judge = Judge(plain)
-    study = smooth_study(plain, 1, centre=config.centre, score=_errors_along)
+    sharpest = line_width(plain.survey.moments.mean, plain.estimate.model)
+    study = smooth_study(plain, 1, centre=config.centre, score=_errors_along, widest=_WIDEST * sharpest)
+    if repeats and repeats.target is not None:
+        study = replace(study, draws=repeated(study, repeats.target, repeats.target_share))
+    elif corruption != "split":
+        study = replace(study, draws=corrupt(study, corruption))
     clock.stop("study")
     entries = fit_candidates(Setting(plain, study, tiles, config, seed, place, track), context)
     clock.stop("training")
@@ -145,47 +172,26 @@ def denoise(
     quality = _quality(tiles, judge, chosen)
     clock.stop("scoring")
     denoiser = chosen.on_all_counts()
-    survey = plain.survey
-    scores = apply_denoiser(
-        stream, denoiser, survey.pixel_state, survey.channels, memory_budget=config.memory_budget
-    )
+    scores = _apply(stream, denoiser, plain.survey, config.memory_budget)
     clock.stop("application")
     return Denoising(
         denoiser, scores, plain, candidates, chosen.name, quality, chosen.history, study.width,
-        len(tiles.rows), clock.seconds,
+        len(tiles.rows), clock.seconds, stream.navigation_shape, corruption,
     )  # fmt: skip
 
 
-def apply_denoiser(
-    stream: SpectrumStream, denoiser: Denoiser, pixel_state: np.ndarray, channels: np.ndarray, *,
-    share: float = 1.0, memory_budget: int,
-) -> np.ndarray:  # fmt: skip
-    """Return the (n_pixels, P) denoised scores of all spectra; the file is read once.
-
-    Parameters
-    ----------
-    stream
-        The spectra.
-    denoiser
-        Fitted.
-    pixel_state, channels
-        (n_pixels,) state of every spectrum and (E,) bool channels in use.
-    share
-        Dose of this map over that of the training map.
-    memory_budget
-        Bytes that filters and networks may use on the way.
-    """
-    (scores,) = encode_all(stream, (LinearModel(denoiser.axes),), pixel_state, channels)
-    valid = (pixel_state == USED).reshape(stream.navigation_shape)
-    maps = np.where(valid[..., None], scores.reshape(*valid.shape, -1), np.float32(0)) / np.float32(share)
-    clean = denoise_map(denoiser, maps, valid, share=share, memory_budget=memory_budget)
-    scores[valid.reshape(-1)] = clean[valid] * np.float32(share)
+def _apply(stream: SpectrumStream, denoiser: Denoiser, survey: Survey, memory_budget: int) -> np.ndarray:
+    """Return the (n_pixels, P) denoised scores of all spectra; the file is read once."""
+    (scores,) = encode_all(stream, (LinearModel(denoiser.axes),), survey.pixel_state, survey.channels)
+    valid = (survey.pixel_state == USED).reshape(stream.navigation_shape)
+    maps = np.where(valid[..., None], scores.reshape(*valid.shape, -1), np.float32(0))
+    scores[valid.reshape(-1)] = denoise_map(denoiser, maps, valid, memory_budget=memory_budget)[valid]
     return scores
 
 
 def _study(
     stream: SpectrumStream, noise: str, masks: tuple[np.ndarray | None, np.ndarray | None],
-    config: TrainConfig, seed: int,
+    config: TrainConfig, seed: int, repeats: Repeats | None,
 ) -> tuple[Study, Tiles]:  # fmt: skip
     shape = stream.navigation_shape
     masked = None if masks[0] is None else masks[0].reshape(-1)
@@ -195,7 +201,7 @@ def _study(
         wanted[region] = True
     study = study_spectra(
         stream, n_needed=1, noise=noise, navigation_mask=masks[0], signal_mask=masks[1], config=config,
-        seed=seed, sample=wanted.reshape(-1),
+        seed=seed, sample=wanted.reshape(-1), repeats=repeats,
     )  # fmt: skip
     return study, tiles_of(study.survey.sample_pixels, shape, regions)
 
@@ -229,11 +235,11 @@ def _choose(study: Study, candidates: tuple[Candidate, ...], entries: list[Entry
 
 
 def _quality(tiles: Tiles, judge: Judge, chosen: Entry) -> Quality:
-    fold, n = chosen.fold, chosen.fold.axes.n_axes
+    fold, n, share = chosen.fold, chosen.fold.axes.n_axes, chosen.study.share
     half = np.float32(TRAIN / 2)
     halves = [chosen.study.fold_parts[:, list(parts), :n].sum(axis=1) / half for parts in _HALVES]
     first, second = (
-        tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, float(half))) for scores in halves
+        tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, share / 2)) for scores in halves
     )
     noise = 0.5 * float(np.square(first - second).sum(axis=1, dtype=np.float64).mean())
     clean = chosen.scores()
@@ -241,9 +247,9 @@ def _quality(tiles: Tiles, judge: Judge, chosen: Entry) -> Quality:
     errors = np.einsum("np,np->n", *residuals, dtype=np.float64)
     n_channels = len(fold.axes.weights)
     return Quality(
-        noise_reduction=float(np.sqrt(n_channels / half / max(noise, 1e-12 * n_channels))),
+        noise_reduction=float(np.sqrt(2 * n_channels / share / max(noise, 1e-12 * n_channels))),
         error=float(errors.mean()),
         standard_error=float(errors.std() / np.sqrt(len(errors))),
-        variance=noise * float(half) / TRAIN,
+        variance=noise / 2,  # of the whole fold
         signal=float(clean.var(axis=0, dtype=np.float64).sum()),
     )

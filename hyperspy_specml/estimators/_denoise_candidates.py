@@ -14,7 +14,6 @@ from hyperspy_specml.estimators._judge import Judge
 from hyperspy_specml.estimators._networks import choose_latents
 from hyperspy_specml.estimators._spatial import SpatialFit, fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.statistics import TRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +134,7 @@ def _spatial(setting: Setting) -> list[Entry]:
     if found is None:
         return entries
     network, history = found
-    clean = network.mixed(spatial.stack, tiles.valid, TRAIN)
+    clean = network.mixed(spatial.stack, tiles.valid, study.share)
     return [_filtered(setting, f"spatial network ({n})", spatial, network, clean, history), *entries]
 
 

@@ -6,7 +6,7 @@ of the training map's dose that they were made of: their noise variance is ``noi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -16,6 +16,9 @@ from hyperspy_specml.estimators._filters import HALO, Filter, filter_stack, filt
 from hyperspy_specml.estimators._tiles import MOST_SCAN_AXES, plan_halos
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
     from hyperspy_specml.estimators._models import DenseModel
     from hyperspy_specml.nn import FilterMixture
     from hyperspy_specml.statistics import NoiseModel, PrincipalAxes
@@ -27,8 +30,18 @@ class Denoiser(Protocol):
     """What a fitted denoiser can do."""
 
     @property
+    def kind(self) -> str:
+        """Name, for model files."""
+        ...
+
+    @property
     def axes(self) -> PrincipalAxes:
         """The P axes of the scores."""
+        ...
+
+    @property
+    def n_scan_axes(self) -> int:
+        """Scan axes that it sees at once; 0 for one spectrum at a time."""
         ...
 
     def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
@@ -45,6 +58,20 @@ class Denoiser(Protocol):
 
     def bytes_per_pixel(self) -> int:
         """Return the memory that `denoise` needs for each pixel."""
+        ...
+
+    def with_noise(self, noise: np.ndarray) -> Self:
+        """Return the denoiser for maps whose noise along the axes has these (P,) standard deviations."""
+        ...
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the denoiser of the same spectra recorded in other channels.
+
+        Parameters
+        ----------
+        resample
+            From (n, E) to (n, E of the other channels), counts conserved.
+        """
         ...
 
 
@@ -78,6 +105,7 @@ class FilteredScores:
     n_strong: int
     n_scan_axes: int
     network: FilterMixture | None = None
+    kind = "filtered"
 
     def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
         """Return denoised score maps; see `Denoiser`."""
@@ -118,6 +146,14 @@ class FilteredScores:
         """Return the memory that `denoise` needs for each pixel."""
         return 4 * len(self.noise) * (len(self._bank()) * (1 if self.network is None else _COPIES) + 4)
 
+    def with_noise(self, noise: np.ndarray) -> Self:
+        """Return the denoiser for maps with this noise along the axes; see `Denoiser`."""
+        return replace(self, noise=noise)
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the denoiser of spectra in other channels; see `Denoiser`."""
+        return replace(self, axes=self.axes.resampled(resample))
+
     def _bank(self) -> tuple[Filter, ...]:
         bank = filters(self.n_scan_axes)
         if self.network is not None:
@@ -139,6 +175,8 @@ class DenoisedSpectra:
     """
 
     model: DenseModel
+    kind = "spectral"
+    n_scan_axes = 0
 
     @property
     def axes(self) -> PrincipalAxes:
@@ -159,6 +197,14 @@ class DenoisedSpectra:
         """Return the memory that `denoise` needs for each pixel."""
         return 4 * (4 * self.axes.n_axes + 512)
 
+    def with_noise(self, noise: np.ndarray) -> Self:
+        """Return itself: the network has learnt its noise."""
+        return self
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the denoiser of spectra in other channels; see `Denoiser`."""
+        return replace(self, model=self.model.resampled(resample))
+
 
 @dataclass(frozen=True)
 class Unchanged:
@@ -171,6 +217,8 @@ class Unchanged:
     """
 
     axes: PrincipalAxes
+    kind = "pca"
+    n_scan_axes = 0
 
     def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
         """Return the maps."""
@@ -179,6 +227,14 @@ class Unchanged:
     def bytes_per_pixel(self) -> int:
         """Return the memory that `denoise` needs for each pixel."""
         return 8 * self.axes.n_axes
+
+    def with_noise(self, noise: np.ndarray) -> Self:
+        """Return itself."""
+        return self
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
+        """Return the denoiser of spectra in other channels; see `Denoiser`."""
+        return replace(self, axes=self.axes.resampled(resample))
 
 
 def noise_along(axes: PrincipalAxes, noise: NoiseModel, mean: np.ndarray) -> np.ndarray:
@@ -194,7 +250,7 @@ def noise_along(axes: PrincipalAxes, noise: NoiseModel, mean: np.ndarray) -> np.
 
 
 def denoise_map(
-    denoiser: Denoiser, scores: np.ndarray, valid: np.ndarray, *, share: float = 1.0, memory_budget: int
+    denoiser: Denoiser, scores: np.ndarray, valid: np.ndarray, *, memory_budget: int
 ) -> np.ndarray:
     r"""Denoise the scores of a whole map, box by box, each seen with its surroundings.
 
@@ -204,17 +260,17 @@ def denoise_map(
         Fitted.
     scores, valid
         (\*navigation, P), 0 where not valid, and (\*navigation,) bool.
-    share
-        Dose of this map over that of the training map.
     memory_budget
         Bytes that filters and networks may use on the way.
     """
-    shape = valid.shape[-MOST_SCAN_AXES:]  # slower scan axes make one map each
+    n_axes = denoiser.n_scan_axes or min(valid.ndim, MOST_SCAN_AXES)
+    # Slower scan axes make one map each; a line is an image of one row to what has learnt from images.
+    shape = (1,) * max(0, n_axes - valid.ndim) + valid.shape[-n_axes:]
     maps, there = scores.reshape(-1, *shape, scores.shape[-1]), valid.reshape(-1, *shape)
     out = np.empty(maps.shape, np.float32)
     n_pixels = max(4096, memory_budget // denoiser.bytes_per_pixel())
     for t in range(len(maps)):
         for region, seen, inner in plan_halos(shape, n_pixels, HALO):
-            clean = denoiser.denoise(maps[t][seen][None], there[t][seen][None], share)
+            clean = denoiser.denoise(maps[t][seen][None], there[t][seen][None], 1.0)
             out[t][region] = clean[0][inner]
     return out.reshape(scores.shape)

@@ -91,7 +91,8 @@ def fit_dense(
     with one_thread(device):
         trained, attempts = _Restarts(study, n_components, config, seed, device, track, watch).best()
         fold_model = trained.fold.model(trained.network)
-        if trained.history.interrupted:  # what was learnt is kept; the rest is what Ctrl-C asks to skip
+        # What was learnt is kept; the rest is what Ctrl-C asks to skip, and draws are not made for it.
+        if trained.history.interrupted or (study.draws and trained.history.best_step):
             return DenseFit(fold_model, fold_model, trained.history, attempts)
         model = _on_all_counts(study, trained, config, device, track)
     return DenseFit(model, fold_model, trained.history, attempts)
@@ -264,7 +265,7 @@ def _on_all_counts(
 def _fold(study: Study, n_components: int) -> DenseTraining:
     return DenseTraining(
         study.fold_axes, study.fold_parts, FRACTIONS[:N_PARTS], study.spectrum_weights, n_components,
-        **normalisation(study.fold_scores),
+        **normalisation(study.fold_scores), draws=study.draws,
     )  # fmt: skip
 
 

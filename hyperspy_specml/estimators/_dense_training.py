@@ -12,9 +12,10 @@ import torch
 from hyperspy_specml.estimators._models import DenseModel
 from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.statistics import PrincipalAxes, canonical_signs
-from hyperspy_specml.train._pairs import SplitPairs
+from hyperspy_specml.train._pairs import DrawnPairs, SplitPairs
 
 if TYPE_CHECKING:
+    from hyperspy_specml.estimators._corruptions import Draws
     from hyperspy_specml.train.config import TrainConfig
 
 
@@ -42,6 +43,8 @@ class DenseTraining:
         (P,) and a number: what scores are normalised with.
     about_mean
         Whether the network starts as PCA about the mean spectrum, or as that of the axes.
+    draws
+        Inputs and target, where they are no splits of the parts.
     """
 
     axes: PrincipalAxes
@@ -52,6 +55,7 @@ class DenseTraining:
     centre: np.ndarray
     scale: float
     about_mean: bool = True
+    draws: Draws | None = None
 
     @property
     def scores(self) -> np.ndarray:
@@ -77,11 +81,18 @@ class DenseTraining:
             network.start_as(torch.tensor(vectors.copy()), torch.tensor(rest))
         return network.to(device)
 
-    def loss(self, config: TrainConfig, seed: int, device: torch.device) -> SplitPairs:
+    def loss(self, config: TrainConfig, seed: int, device: torch.device) -> SplitPairs | DrawnPairs:
         """Return the loss on fresh batches, in units of the noise."""
         share = self.fractions.astype(np.float32)
         parts = (self.parts - share[:, None] * self.centre) / self.scale
         weights = self.weights * self.scale**2 / self.axes.n_axes
+        if self.draws:
+            inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
+            return DrawnPairs(
+                *(torch.as_tensor(v, dtype=torch.float32, device=device) for v in (
+                    inputs, target, self.draws.target_share * weights)),
+                batch_size=config.batch_size, generator=torch.Generator().manual_seed(seed),
+            )  # fmt: skip
         return SplitPairs(
             torch.as_tensor(parts, device=device), torch.as_tensor(share, device=device),
             torch.as_tensor(weights, dtype=torch.float32, device=device), batch_size=config.batch_size,

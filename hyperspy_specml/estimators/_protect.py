@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.analysis import Erased, WindowSums, channel_windows, find_erased
-from hyperspy_specml.statistics import PoissonNoise, Survey
+from hyperspy_specml.statistics import PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy_specml.statistics import NoiseModel, PrincipalAxes
@@ -56,8 +56,9 @@ class Protected:
 
 
 def erased_by(
-    stream: SpectrumStream, axes: PrincipalAxes, scores: np.ndarray, survey: Survey, noise: NoiseModel
-) -> tuple[Erased, WindowSums]:
+    stream: SpectrumStream, axes: PrincipalAxes, scores: np.ndarray, *, valid: np.ndarray,
+    channels: np.ndarray, mean: np.ndarray, noise: NoiseModel,
+) -> tuple[Erased, WindowSums]:  # fmt: skip
     """Look through data minus denoised data for what noise cannot explain; the file is read once.
 
     Parameters
@@ -66,12 +67,16 @@ def erased_by(
         The spectra.
     axes, scores
         Of the denoised spectra: P axes and (n_pixels, P).
-    survey, noise
-        What is known of the map.
+    valid, channels
+        (n_pixels,) bool, spectra that were denoised, and (E,) bool, channels in use.
+    mean
+        (E in use,) mean spectrum.
+    noise
+        Noise model.
     """
-    windows = channel_windows(line_width(survey, noise), survey.channels)
+    windows = channel_windows(line_width(mean, noise), channels)
     sums = stream.map_rows(windows, n_columns=len(windows.starts), label="Check")
-    valid = np.isfinite(scores).all(axis=1) & (survey.pixel_state == 0)
+    valid = np.isfinite(scores).all(axis=1) & valid
     clean = _clean_sums(axes, scores, windows)
     widths = windows.stops - windows.starts
     per_channel = np.maximum(clean / widths, 0)
@@ -81,10 +86,12 @@ def erased_by(
     residual = np.where(valid[:, None], sums - clean, 0)
     variance = np.where(valid[:, None], variance, 0)
     shape = stream.navigation_shape
-    gain = 1.0 if isinstance(noise, PoissonNoise) else float(getattr(noise, "gain", 0.0))
+    counts = isinstance(noise, PoissonNoise)
+    gain = 1.0 if counts else float(getattr(noise, "gain", 0.0))
     found = find_erased(
-        residual.reshape(*shape, -1), variance.reshape(*shape, -1), valid.reshape(shape), windows, gain=gain
-    )
+        residual.reshape(*shape, -1), variance.reshape(*shape, -1), valid.reshape(shape), windows, gain=gain,
+        clean=np.where(valid[:, None], clean, 0).reshape(*shape, -1) if counts else None,
+    )  # fmt: skip
     return found, windows
 
 
@@ -143,9 +150,8 @@ def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int,
     return joined
 
 
-def line_width(survey: Survey, noise: NoiseModel) -> float:
-    """Return the width of the sharpest structure of the mean spectrum, in channels."""
-    mean = survey.moments.mean
+def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
+    """Return the width of the sharpest structure of a mean spectrum, in channels."""
     variance = np.maximum(noise.variance(mean), 1e-6 * max(float(noise.variance(mean).mean()), 1e-300))
     slope = np.gradient(mean / np.sqrt(variance))
     slope -= np.median(slope)

@@ -34,6 +34,7 @@ def smooth_study(
     *,
     centre: bool,
     score: Callable[[Study, PrincipalAxes], np.ndarray] | None = None,
+    widest: float = np.inf,
 ) -> Study:
     """Return the study along the smoothest axes that the choosing fold likes.
 
@@ -47,6 +48,8 @@ def smooth_study(
         As in `principal_axes`.
     score
         From axes to the choosing-fold scores of PCA along them, one per spectrum; by default deviances.
+    widest
+        Largest width in channels.
 
     Returns
     -------
@@ -64,9 +67,10 @@ def smooth_study(
         axes = principal_axes(moments, noise, n_axes=n_axes, centre=centre, width=width)
         return axes, score(study, axes.first(n_scored))
 
-    spaces = side_by_side(*(partial(along, width) for width in _WIDTHS))
+    widths = [width for width in _WIDTHS if width <= widest]
+    spaces = side_by_side(*(partial(along, width) for width in widths))
     scores = np.array([scores for _, scores in spaces])
-    chosen = choose_rank(np.arange(len(_WIDTHS)), scores, "held-out counts").chosen
+    chosen = choose_rank(np.arange(len(widths)), scores, "held-out counts").chosen
     if chosen == 0:
         return study
     fold_axes = spaces[chosen][0]
@@ -74,8 +78,8 @@ def smooth_study(
         study,
         fold_axes=fold_axes,
         fold_parts=project_parts(study.folds.parts, FRACTIONS[:N_PARTS], fold_axes),
-        axes=principal_axes(study.survey.moments, noise, n_axes=n_axes, centre=centre, width=_WIDTHS[chosen]),
-        width=_WIDTHS[chosen],
+        axes=principal_axes(study.survey.moments, noise, n_axes=n_axes, centre=centre, width=widths[chosen]),
+        width=widths[chosen],
     )
 
 

@@ -21,7 +21,7 @@ from hyperspy_specml.train._loop import History, fit
 from hyperspy_specml.train._tile_pairs import TilePair, TilePairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from hyperspy_specml.estimators._judge import Judge
     from hyperspy_specml.estimators._study import Study
@@ -88,14 +88,17 @@ def fit_filters(study: Study, tiles: Tiles, judge: Judge) -> SpatialFit:
     whole = _template(study, study.fold_axes.first(min(study.fold_axes.n_axes, _MOST_COMPONENTS)), tiles)
     target = judge.scores_of("choose", whole.axes)
     cheap = filters(whole.n_scan_axes, cheap=True)
-    n_components = _n_useful(
-        whole.stack(maps[..., : len(whole.noise)], valid, TRAIN, cheap), target, tiles, whole
+    n_found = _n_useful(
+        whole.stack(maps[..., : len(whole.noise)], valid, study.share, cheap),
+        target / (whole.noise / np.sqrt(study.share)).astype(np.float32),
+        tiles,
     )
+    n_components = max(n_found, min(study.rank.chosen, len(whole.noise)))  # PCA itself has these
     bank = filters(whole.n_scan_axes)
     template = _template(study, study.fold_axes.first(n_components), tiles)
     target = target[:, :n_components]
-    stack = template.stack(maps[..., :n_components], valid, TRAIN, bank)
-    unit = (template.noise / np.sqrt(TRAIN)).astype(np.float32)
+    stack = template.stack(maps[..., :n_components], valid, study.share, bank)
+    unit = (template.noise / np.sqrt(study.share)).astype(np.float32)
     goal = target / unit
     weights = np.stack(
         [_mixture(np.stack([m[valid] for m in stack[..., p]], axis=1), tiles.maps(goal[:, p])[valid])
@@ -145,7 +148,7 @@ def fit_mixture(
     goal = tiles.maps(spatial.target / spatial.unit)
 
     def score(_: torch.nn.Module) -> float:
-        error = denoiser.mixed(spatial.stack, tiles.valid, TRAIN) - goal
+        error = denoiser.mixed(spatial.stack, tiles.valid, study.share) - goal
         return float(np.square(error).sum() / tiles.valid.sum())
 
     with one_thread(device):
@@ -192,9 +195,9 @@ def _moments(scores: np.ndarray) -> dict[str, Any]:
     return {"centre": scores.mean(axis=0, dtype=np.float64), "spread": np.maximum(spread, 1e-6)}
 
 
-def _n_useful(stack: np.ndarray, target: np.ndarray, tiles: Tiles, whole: FilteredScores) -> int:
-    """Return up to which component some filter predicts the choosing fold better than the mean does."""
-    goal = tiles.maps(target * np.float32(np.sqrt(TRAIN)) / whole.noise.astype(np.float32))
+def _n_useful(stack: np.ndarray, goal: np.ndarray, tiles: Tiles) -> int:
+    """Return up to which component some filter predicts the (n, P) goal better than the mean does."""
+    goal = tiles.maps(goal)
     errors = np.square(stack - goal)[:, tiles.valid]  # (S, n, P)
     means = errors.mean(axis=1)
     best = means.argmin(axis=0)
@@ -230,24 +233,34 @@ def _mixture(filtered: np.ndarray, goal: np.ndarray) -> np.ndarray:
 def _pairs(
     study: Study, tiles: Tiles, start: FilteredScores, bank: tuple[Filter, ...], device: torch.device
 ) -> list[TilePair]:
-    part = np.float32(TRAIN / N_PARTS)
-    parts = study.fold_parts[..., : len(start.noise)]
-    pairs = []
-    for inputs in _INPUTS:
-        others = [k for k in range(N_PARTS) if k not in inputs]
-        share, rest = len(inputs) * part, len(others) * part
+    n, pairs = len(start.noise), []
+    for seen, share, target, rest in _inputs_and_targets(study, n):
         unit = (start.noise / np.sqrt(share)).astype(np.float32)
-        seen = tiles.maps(parts[:, list(inputs)].sum(axis=1) / share)
-        goal = tiles.maps(parts[:, others].sum(axis=1) / rest / unit)
-        stack = start.stack(seen, tiles.valid, float(share), bank)
+        stack = start.stack(tiles.maps(seen), tiles.valid, share, bank)
         pairs.append(
             TilePair(
                 _tensor(np.moveaxis(np.moveaxis(stack, 0, 1), -1, 2), device),
-                _tensor(np.moveaxis(goal, -1, 1), device), float(rest / share),
+                _tensor(np.moveaxis(tiles.maps(target / unit), -1, 1), device), rest / share,
                 _tensor(start.centre / unit, device), _tensor(start.spread / unit, device),
             )
         )  # fmt: skip
     return pairs
+
+
+def _inputs_and_targets(study: Study, n: int) -> Iterator[tuple[np.ndarray, float, np.ndarray, float]]:
+    """Yield input and target, (n spectra, n) scores on the scale of the whole data, each with its share."""
+    if study.draws:
+        draws = study.draws
+        for draw, share in enumerate(draws.shares.tolist()):
+            yield draws.inputs[:, draw, :n], share, draws.target[:, :n], draws.target_share
+        return
+    part = TRAIN / N_PARTS
+    for inputs in _INPUTS:
+        others = [k for k in range(N_PARTS) if k not in inputs]
+        share, rest = len(inputs) * part, len(others) * part
+        sums = (study.fold_parts[:, list(of), :n].sum(axis=1) for of in (inputs, others))
+        seen, target = (total / np.float32(s) for total, s in zip(sums, (share, rest), strict=True))
+        yield seen, share, target, rest
 
 
 def _tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:

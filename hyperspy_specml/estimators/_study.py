@@ -44,6 +44,8 @@ from hyperspy_specml.statistics import (
 from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:
+    from hyperspy_specml.estimators._corruptions import Draws
+    from hyperspy_specml.estimators._repeats import Repeats
     from hyperspy_specml.streaming import SpectrumStream
     from hyperspy_specml.train.config import TrainConfig
 
@@ -76,13 +78,17 @@ class Study:
     correlation
         Of the residuals of two halves; beyond 0.05 the folds are not independent.
     hold_out
-        "exact", "approximate" (first two moments only) or "none" (no valid split).
+        "exact", "approximate" (first two moments only), "none" (no valid split) or "pairs" (real repeats).
     rank
         Score of PCA against rank; its choice.
     seed
         Seed of the sample and of the splits.
     width
         Of the Gaussian that the axes were made smooth with, in channels; 0 for principal axes.
+    share
+        Of the counts, that the noise of the training fold is that of.
+    draws
+        What networks are trained on instead of splits of the training fold; None for these.
     """
 
     survey: Survey
@@ -97,6 +103,8 @@ class Study:
     rank: RankCurve
     seed: int
     width: float = 0.0
+    share: float = TRAIN
+    draws: Draws | None = field(default=None, repr=False)
 
     @cached_property
     def aligned(self) -> PrincipalAxes:
@@ -155,6 +163,7 @@ def study_spectra(
     config: TrainConfig,
     seed: int = 0,
     sample: np.ndarray | None = None,
+    repeats: Repeats | None = None,
 ) -> Study:
     """Look at a map: one pass over the file, then everything in memory.
 
@@ -168,6 +177,8 @@ def study_spectra(
         As in ``Signal1D.decomposition_ae``.
     sample
         See `survey_spectra`.
+    repeats
+        Two independent records of the map, which make the folds; None splits the map's own counts.
 
     Raises
     ------
@@ -192,10 +203,13 @@ def study_spectra(
     model, wide = estimate.model, survey.moments.rows is not None
 
     def split() -> tuple[Folds, PrincipalAxes]:
-        folds = make_folds(survey.sample, survey.sample_pixels, model, seed=seed, mean=estimate.mean)
-        return folds, principal_axes(
-            train_moments(folds, wide=wide), model, n_axes=_MOST_AXES, centre=config.centre
+        folds = (
+            repeats.folds(survey, estimate, noise, seed)
+            if repeats
+            else make_folds(survey.sample, survey.sample_pixels, model, seed=seed, mean=estimate.mean)
         )
+        moments = train_moments(folds, wide=wide)
+        return folds, principal_axes(moments, model, n_axes=_MOST_AXES, centre=config.centre)
 
     (folds, fold_axes), axes, edge = side_by_side(
         split,
@@ -218,7 +232,7 @@ def study_spectra(
         survey, estimate, folds, fold_axes, fold_parts, axes.first(n_axes), edge, 0.0, "exact",
         rank_curve(folds, fold_axes, fold_parts.sum(axis=1) / np.float32(TRAIN)), seed,
     )  # fmt: skip
-    return _judge_hold_out(study)
+    return replace(study, hold_out="pairs", share=repeats.share) if repeats else _judge_hold_out(study)
 
 
 def _judge_hold_out(study: Study) -> Study:

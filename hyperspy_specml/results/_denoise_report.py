@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.estimators import Candidate, Denoising
 
 _METHOD = "denoise_dae"
-_HEAD = ("candidate", "held-out error", "difference to PCA", "")
 _COLUMNS = ("name", "score", "difference", "standard_error", "choose_score")
+ERASED = ("energy", "position", "pixels", "z", "excess")  # columns
 _NAMED = 3  # erased features in a sentence
-_STAGES = ("study", "training", "scoring", "application", "check")  # files forget the order
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ class DenoiseReport:
     signal_variance
         Variance of the denoised spectra over the map, in the same unit.
     noise_model, hold_out, correlation
-        See `Report`. With hold_out "none" no score is valid, and plain PCA is returned.
+        See `Report`; hold_out is also "pairs" (real repeats) or "simulated" (library spectra). With "none" no
+        score is valid, and plain PCA is returned.
     erased
         What was taken away that noise cannot explain, strongest first, as columns: ``energy`` where it is
         strongest, ``position`` of its middle as text, number of ``pixels``, ``z`` in standard deviations and
@@ -75,6 +74,14 @@ class DenoiseReport:
         Seed: the same one repeats the result.
     seconds
         Time of the stages.
+    trained_on, dose
+        Title of the map or library that all but ``erased``, ``shape``, ``used`` and ``seconds`` belongs
+        to, where a model was applied to another map, and the dose of this map over that of the training (over
+        one count in a spectrum for libraries); else "" and 1.
+    resampled_from
+        The energy axis of the training in words, where the model was brought to the channels of another one.
+    corruption
+        How inputs for the networks were made from counts.
     """
 
     chosen: str
@@ -102,24 +109,21 @@ class DenoiseReport:
     interrupted: bool
     random_state: int
     seconds: dict[str, float] = field(compare=False)
+    trained_on: str = ""
+    dose: float = 1.0
+    resampled_from: str = ""
+    corruption: str = "split"
 
     @classmethod
-    def of(
-        cls, found: Denoising, *, context: str, erased: dict[str, list[Any]], erased_pixels: list[int],
-        protected: bool, shape: tuple[int, ...],
-    ) -> DenoiseReport:  # fmt: skip
-        """Collect the report of a denoising.
+    def of(cls, found: Denoising, *, context: str) -> DenoiseReport:
+        """Collect the report of a training; nothing of `erased` is known yet.
 
         Parameters
         ----------
         found
             The denoised map.
-        context, protected
+        context
             As asked for.
-        erased, erased_pixels
-            See the attributes.
-        shape
-            Of the map, in array order.
         """
         study, quality, history = found.study, found.quality, found.history
         return cls(
@@ -134,10 +138,10 @@ class DenoiseReport:
             noise_model=study.estimate.model.to_dict() | {"fano": study.estimate.fano},
             hold_out=study.hold_out,
             correlation=study.correlation,
-            erased=erased,
-            erased_pixels=erased_pixels,
-            protected=protected,
-            shape=shape,
+            erased={name: [] for name in ERASED},
+            erased_pixels=[],
+            protected=False,
+            shape=found.shape,
             used=study.survey.counts(),
             n_sampled=len(study.folds.choose),
             n_tiles=found.n_tiles,
@@ -148,6 +152,7 @@ class DenoiseReport:
             interrupted=bool(history and history.interrupted),
             random_state=study.seed,
             seconds=found.seconds,
+            corruption=found.corruption,
         )
 
     @classmethod
@@ -175,28 +180,15 @@ class DenoiseReport:
 
     def __str__(self) -> str:
         """Return the table as text."""
-        facts, rows = self._facts(), [_HEAD, *self._rows()]
-        width = max(len(name) for name, _ in facts)
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-        lines = [f"{name:<{width}}  {value}" for name, value in facts]
-        lines += [
-            "",
-            *("  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows),
-        ]
-        return "\n".join([*lines, "", self.verdict(), self.erased_in_words()])
+        from hyperspy_specml.results import _denoise_table
+
+        return _denoise_table.as_text(self)
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
-        facts = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in self._facts()
-        )
-        rows = "".join(
-            "<tr>" + "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in row) + "</tr>"
-            for cell, row in [("th", _HEAD), *(("td", row) for row in self._rows())]
-        )
-        words = html.escape(f"{self.verdict()} {self.erased_in_words()}")
-        return f"<table>{facts}</table><table>{rows}</table><p>{words}</p>"
+        from hyperspy_specml.results import _denoise_table
+
+        return _denoise_table.as_html(self)
 
     def verdict(self) -> str:
         """Say in one sentence how the denoised data compare with PCA."""
@@ -247,46 +239,6 @@ class DenoiseReport:
         from hyperspy_specml.results import _figures
 
         return _figures.candidates_figure(self)
-
-    def _facts(self) -> list[tuple[str, str]]:
-        name = self.noise_model["name"]
-        bias = max(0.0, 1 - self.error_variance / self.error) if self.error > 0 else 0.0
-        facts = [
-            ("chosen", f"{self.chosen}, of the candidates with context={self.context!r}"),
-            ("noise", f"{self.noise_reduction:.3g} times less; {name} noise"),
-            (
-                "error left",
-                f"{self.error:.3g} ± {self.error_standard_error:.2g} in units of the noise, {bias:.0%} of it "
-                f"bias; the signal varies by {self.signal_variance:.3g}",
-            ),
-            ("hold-out", f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"),
-            *((kind, _falling(self.used[kind])) for kind in ("pixels", "channels")),
-        ]
-        where = "" if self.n_tiles == 1 else f" in {self.n_tiles} boxes of the map"
-        facts.append(("learnt from", f"{self.n_sampled} spectra{where}"))
-        if self.smoothing:
-            facts.append(("axes", f"smooth over {self.smoothing:g} channels, by held-out score"))
-        if self.n_steps:
-            stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
-            facts.append(("training", f"step {self.best_step} of {self.n_steps} ({stop})"))
-        times = ", ".join(
-            f"{stage} {self.seconds[stage]:.1f} s" for stage in _STAGES if stage in self.seconds
-        )
-        return [*facts, ("time", times)]
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        ordered = sorted(self.candidates, key=lambda candidate: candidate.choose_score)
-        return [
-            (
-                c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}",
-                "chosen" if c.name == self.chosen else "",
-            )
-            for c in ordered
-        ]  # fmt: skip
-
-
-def _falling(numbers: dict[str, int]) -> str:
-    return ", ".join(f"{n} {state}" for state, n in sorted(numbers.items(), key=lambda item: -item[1]))
 
 
 def denoise_report(signal: BaseSignal) -> DenoiseReport:

@@ -61,6 +61,8 @@ def from_plain(kind: Any, plain: Any, *, names: Mapping[str, Any], where: str) -
         return _dataclass_from_plain(kind, _of(dict, plain, where), names=names, where=where)
     if origin is tuple:
         return tuple(inner(arguments[0], item, f"[{i}]") for i, item in enumerate(_of(list, plain, where)))
+    if origin is list:
+        return [inner(arguments[0], item, f"[{i}]") for i, item in enumerate(_of(list, plain, where))]
     if origin is dict:
         return {key: inner(arguments[1], item, f".{key}") for key, item in _of(dict, plain, where).items()}
     if kind is np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 
 from hyperspy_specml.exceptions import ModelFileError
 from hyperspy_specml.model_file import read_model_file, write_model_file
+from hyperspy_specml.results._denoise_report import DenoiseReport  # noqa: TC001  (read back, as below)
+from hyperspy_specml.results._denoiser import TrainedDenoiser
 from hyperspy_specml.results._plain import from_plain, to_plain
 from hyperspy_specml.results._report import Report  # noqa: TC001  (read back by its annotations)
 from hyperspy_specml.results._trained import Fingerprint, TrainedModel
@@ -39,17 +41,34 @@ class _Description:
     baseline: _Description | None
 
 
-def save(trained: TrainedModel, path: str | os.PathLike[str], *, overwrite: bool | None) -> Path:
-    """Write a model and its baseline to one file; see `TrainedModel.save`."""
-    description = {
-        "model": to_plain(_describe(trained)),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
-    }
-    return write_model_file(path, description, _arrays(trained), overwrite=overwrite)
+@dataclass(frozen=True)
+class _DenoiserDescription:
+    """What a file says of a denoiser beside its arrays."""
+
+    kind: str
+    filters: tuple[str, ...]
+    energy_axis: dict[str, Any]
+    title: str
+    config: TrainConfig
+    fingerprint: Fingerprint
+    report: DenoiseReport
 
 
-def load_model(path: str | os.PathLike[str]) -> TrainedModel:
-    """Load a model that ``result.model.save(path)`` saved; no code of the file is run.
+def save(
+    trained: TrainedModel | TrainedDenoiser, path: str | os.PathLike[str], *, overwrite: bool | None
+) -> Path:
+    """Write a model and its baseline, or a denoiser, to one file; see `TrainedModel.save`."""
+    if isinstance(trained, TrainedDenoiser):
+        content: dict[str, Any] = {"denoiser": to_plain(_describe_denoiser(trained))}
+        arrays = _denoiser_arrays(trained)
+    else:
+        content, arrays = {"model": to_plain(_describe(trained))}, _arrays(trained)
+    versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    return write_model_file(path, content | {"versions": versions}, arrays, overwrite=overwrite)
+
+
+def load_model(path: str | os.PathLike[str]) -> TrainedModel | TrainedDenoiser:
+    """Load a model that ``result.model.save(path)`` or a denoiser's ``save`` saved; no code of it is run.
 
     Parameters
     ----------
@@ -83,6 +102,11 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
         "TrainConfig": TrainConfig,
     }
     try:
+        if "denoiser" in plain:
+            plain_denoiser = from_plain(
+                _DenoiserDescription, plain["denoiser"], names=names, where="denoiser"
+            )
+            return _assemble_denoiser(plain_denoiser, arrays)
         described = from_plain(_Description, plain.get("model"), names=names, where="model")
         return _assemble(described, arrays)
     except ValueError as error:
@@ -110,15 +134,7 @@ def _arrays(trained: TrainedModel) -> dict[str, np.ndarray]:
 def _assemble(described: _Description, arrays: Mapping[str, np.ndarray]) -> TrainedModel:
     from hyperspy_specml.estimators import model_from_arrays
 
-    state = arrays.get("channel_state")
-    if (
-        state is None
-        or state.dtype != np.uint8
-        or state.ndim != 1
-        or state.max(initial=0) >= len(STATE_NAMES)
-    ):
-        raise ValueError("array 'channel_state' is missing or holds no states of channels")
-    check_axis_spec(described.energy_axis, size=len(state))
+    state = _channel_state(arrays, described.energy_axis)
     below = {n.removeprefix("baseline."): a for n, a in arrays.items() if n.startswith("baseline.")}
     model = model_from_arrays(described.architecture, arrays)
     report, n_used = described.report, model.components().shape[1]
@@ -130,3 +146,48 @@ def _assemble(described: _Description, arrays: Mapping[str, np.ndarray]) -> Trai
         model, state, described.energy_axis, described.title, described.config, described.fingerprint, report,
         _assemble(described.baseline, below) if described.baseline else None,
     )  # fmt: skip
+
+
+def _describe_denoiser(trained: TrainedDenoiser) -> _DenoiserDescription:
+    from hyperspy_specml.estimators import filter_names
+
+    denoiser = trained.denoiser
+    return _DenoiserDescription(
+        denoiser.kind, filter_names(denoiser), trained.energy_axis, trained.title, trained.config,
+        trained.fingerprint, trained.report,
+    )  # fmt: skip
+
+
+def _denoiser_arrays(trained: TrainedDenoiser) -> dict[str, np.ndarray]:
+    from hyperspy_specml.estimators import denoiser_to_arrays
+
+    return denoiser_to_arrays(trained.denoiser) | {"channel_state": trained.channel_state}
+
+
+def _assemble_denoiser(described: _DenoiserDescription, arrays: Mapping[str, np.ndarray]) -> TrainedDenoiser:
+    from hyperspy_specml.estimators import denoiser_from_arrays, filter_names
+
+    state = _channel_state(arrays, described.energy_axis)
+    denoiser = denoiser_from_arrays(described.kind, arrays)
+    n_used, known = len(denoiser.axes.weights), filter_names(denoiser)
+    if not n_used == (state == USED).sum() == len(described.fingerprint.channel_sums):
+        raise ValueError(f"the denoiser has {n_used} channels, but {(state == USED).sum()} are in use")
+    if described.filters != known:
+        raise ValueError(f"it mixes the filters {described.filters}, but here are {known}")
+    return TrainedDenoiser(
+        denoiser, state, described.energy_axis, described.title, described.config, described.fingerprint,
+        described.report,
+    )  # fmt: skip
+
+
+def _channel_state(arrays: Mapping[str, np.ndarray], axis: dict[str, Any]) -> np.ndarray:
+    state = arrays.get("channel_state")
+    if (
+        state is None
+        or state.dtype != np.uint8
+        or state.ndim != 1
+        or state.max(initial=0) >= len(STATE_NAMES)
+    ):
+        raise ValueError("array 'channel_state' is missing or holds no states of channels")
+    check_axis_spec(axis, size=len(state))
+    return state

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml.signals import in_words
+from hyperspy_specml.statistics import STATE_NAMES
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
-
-    import numpy as np
+    from typing import Self
 
     from hyperspy_specml.estimators import SpectrumModel
     from hyperspy_specml.results._report import Report
+    from hyperspy_specml.statistics import Resampling
     from hyperspy_specml.train.config import TrainConfig
 
 
@@ -92,7 +97,39 @@ class TrainedModel:
 
         return _stored.save(self, path, overwrite=overwrite)
 
+    def resampled(self, axis: dict[str, Any], resampling: Resampling) -> Self:
+        """Return the model of the same spectra recorded in other channels; see `on_axis`.
+
+        Parameters
+        ----------
+        axis
+            Of the other channels, as `signals.axis_spec` describes it.
+        resampling
+            To them.
+        """
+        report = replace(
+            self.report,
+            used=self.report.used | {"channels": count_states(resampling.channel_state)},
+            resampled_from=self.report.resampled_from or in_words(self.energy_axis),
+        )
+        return replace(
+            self, spectrum_model=self.spectrum_model.resampled(resampling),
+            channel_state=resampling.channel_state, energy_axis=axis, report=report,
+            baseline=self.baseline and self.baseline.resampled(axis, resampling),
+        )  # fmt: skip
+
     def __repr__(self) -> str:
         """Return architecture, size and origin."""
         name, n = self.spectrum_model.architecture, self.spectrum_model.n_components
         return f"<TrainedModel {name}, K = {n}, {len(self.channel_state)} channels, of {self.title!r}>"
+
+
+def count_states(state: np.ndarray) -> dict[str, int]:
+    """Return how many pixels or channels are in which state, states that do not occur left out.
+
+    Parameters
+    ----------
+    state
+        (n,) uint8.
+    """
+    return {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}

@@ -63,6 +63,44 @@ class SplitPairs:
         return (error * self.weights[rows] * target_share).mean()
 
 
+class DrawnPairs:
+    """Draws batches from inputs and targets that were made before: another input of each spectrum every time.
+
+    Parameters
+    ----------
+    inputs
+        (n, D, P) normalised scores, D draws of each spectrum.
+    target
+        (n, P) normalised scores.
+    weights
+        (n,) inverse noise variance of each target, about 1.
+    batch_size
+        Spectra per batch.
+    generator
+        Source of randomness, on the CPU.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        target: Tensor,
+        weights: Tensor,
+        *,
+        batch_size: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.inputs, self.target, self.weights, self.generator = inputs, target, weights, generator
+        self.batches = Batches(len(inputs), batch_size, generator)
+
+    def __call__(self, network: nn.Module) -> Tensor:
+        """Return the loss of the network on the next batch."""
+        rows = self.batches.next_rows()
+        draw = torch.randint(self.inputs.shape[1], (len(rows),), generator=self.generator)
+        rows, draw = rows.to(self.inputs.device), draw.to(self.inputs.device)
+        error = (network(self.inputs[rows, draw]) - self.target[rows]).square().sum(dim=1)  # (B, P) -> (B,)
+        return (error * self.weights[rows]).mean()
+
+
 class Batches:
     """Rows of one batch after another, in a new random order after all were drawn.
 

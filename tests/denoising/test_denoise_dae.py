@@ -214,3 +214,19 @@ def test_a_rare_line_that_was_erased_is_named_and_put_back(make_map: Callable[..
 def test_noise_alone_shows_no_erased_feature(make_map: Callable[..., BaseSignal]) -> None:
     flat = np.random.default_rng(3).poisson(0.3, (31, 29, 23)).astype(np.uint8)
     assert specml.denoise_report(denoise(make_map(data=flat))).erased["z"] == []
+
+
+def test_a_denoiser_that_falls_below_zero_erases_no_counts() -> None:
+    """Seen on maps of few counts: nothing was counted, nothing is expected, and the denoised map has -0.4."""
+    from hyperspy_specml.analysis import channel_windows, find_erased
+
+    windows = channel_windows(3.0, np.ones(20, bool))
+    n = len(windows.starts)
+    clean = np.full((9, 11, n), 0.2)
+    clean[3:6, 4:8] = -0.9
+    options = {"valid": np.ones((9, 11), bool), "windows": windows, "gain": 1.0}
+    nothing = find_erased(0 - clean, np.maximum(clean, 0), **options, clean=clean)
+    assert nothing.regions == ()
+    found = find_erased(np.where(clean < 0, 12.0, 0) - clean, np.maximum(clean, 0), **options, clean=clean)
+    assert len(found.regions) == 1
+    assert set(np.unravel_index(found.regions[0].pixels, (9, 11))[0]) >= {3, 4, 5}

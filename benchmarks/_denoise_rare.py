@@ -1,0 +1,62 @@
+"""What remains of the lines of a rare phase: 24 pixels, 200 counts each, 40 % of them of niobium."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from benchmarks._harness import median, number, table
+
+DOSE = 200.0
+METHODS = ("pca", "spectral", "spectral, protect=True", "auto", "auto, protect=True")
+
+
+def measure(size: int, channels: int, quick: bool, seeds: int) -> dict[str, Any]:
+    """Measure and print."""
+    size, channels, seeds = (min(size, 64), min(channels, 1024), 1) if quick else (size, channels, seeds)
+    results = {
+        texture: [_measure(texture, size, channels, seed) for seed in range(seeds)]
+        for texture in ("smooth", "grains")
+    }
+    rows = [
+        [f"{texture}, {method}", number(median(run[method]["kept"] for run in runs), ".3f"),
+         f"{sum(run[method]['named'] for run in runs)} of {len(runs)}"]
+        for texture, runs in results.items() for method in METHODS
+    ]  # fmt: skip
+    print(table(["24 pixels of Nb, 200 counts", "excess kept", "erased, says the report"], rows), end="\n\n")
+    return results
+
+
+def _measure(texture: str, size: int, channels: int, seed: int) -> dict[str, Any]:
+    import numpy as np
+
+    import hyperspy_specml as specml
+
+    options = {"n_channels": channels, "dose": DOSE, "texture": texture, "random_state": seed}
+    rare = specml.datasets.RarePhase(n_pixels=24, fraction=0.4, elements=("Nb",))
+    simulated = specml.datasets.fe_cr_ni_map((size, size), rare_phase=rare, **options)
+    mask = simulated.rare_mask.data
+    lines = simulated.endmembers.data[-1]  # of the rare phase
+    window = lines > 0.1 * lines.max()
+    # Outside the lines the excess is negative: the rare phase replaces others.
+    base = simulated.clean.data[mask] - simulated.truth["abundances"].data[-1][mask][:, None] * (
+        DOSE * simulated.truth["thickness"].data[mask][:, None] * lines
+    )
+    excess = float((simulated.clean.data[mask] - base)[:, window].sum())
+    found: dict[str, Any] = {"pixels": int(mask.sum())}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for method in METHODS:
+            if method == "pca":
+                clean = simulated.signal.decomposition_ae(architecture="pca", show_progressbar=False)
+                clean, named = clean.reconstruction, False
+            else:
+                context, _, protect = method.partition(", ")
+                clean = simulated.signal.denoise_dae(
+                    context=context, protect=bool(protect), random_state=seed, show_progressbar=False
+                )
+                named = bool((specml.denoise_report(clean).erased_map()[mask] > 0).mean() >= 0.5)
+            kept = float((clean.data[mask] - base)[:, window].sum())
+            found[method] = {"kept": kept / excess, "named": named}
+    found["chance"] = float(np.mean(mask))
+    return found
