@@ -1,7 +1,7 @@
 """Whether error rates of anomaly maps are what they promise: without anomalies, and with several planted.
 
 EDS phases are lines of an element; in EELS maps the edge is shifted. Every map with phases also gets cosmic
-rays: counts in a single channel, twenty deviations strong.
+rays: twenty counts and twenty deviations in a single channel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NULL_FDR, FDR = 0.01, 0.05
 PLANTED = 6  # phases in a map
 SPIKES = 5
 ELEMENTS = ("Nb", "Mo", "Ti", "Cu", "Al", "Zr", "Mn", "Si", "Ag", "W")
-_DEVIATIONS = 20.0  # of the counts of a cosmic ray
+_RAY = 20  # counts and deviations of a cosmic ray
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _planted_map(kind: str, dose: float, seed: int, size: Size) -> dict[str, int
     counts = rng.poisson(expected)
     rays = _rays(expected, labels, rng)
     for place in rays:
-        counts[place] += int(10 + _DEVIATIONS * np.sqrt(expected[place]))
+        counts[place] += int(_RAY * (1 + np.sqrt(expected[place])))
     signal = clean._deepcopy_with_new_data(counts.astype(np.uint16))
     found = signal.anomaly_map(fdr=FDR, random_state=seed, show_progressbar=False)
     wide = scipy.ndimage.maximum_filter(labels, 5)

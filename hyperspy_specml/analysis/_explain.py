@@ -39,6 +39,8 @@ def line_evidence(
 ) -> dict[str, float]:  # fmt: skip
     """Return by how much each element's lines, fitted with positive amplitudes, lower the chi-squared.
 
+    Less two for each family, whose amplitude is free: Akaike's way to compare few lines with many.
+
     Parameters
     ----------
     residual, variance
@@ -61,5 +63,5 @@ def line_evidence(
                 shape += weight / sigma * np.exp(-0.5 * ((channels - channel) / sigma) ** 2)
             shapes.append(shape * weights)
         _, distance = scipy.optimize.nnls(np.stack(shapes, axis=1), target)
-        evidence[element] = float(target @ target - distance**2)
+        evidence[element] = float(target @ target - distance**2) - 2 * len(groups)
     return evidence

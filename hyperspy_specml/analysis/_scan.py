@@ -40,6 +40,8 @@ class ScanModel:
     projector
         (E, D) linear map from spectra to coefficients: how far noise reaches the prediction. None where the
         coefficients are without noise.
+    doubt
+        (D, E) variances of `spectra`, where they are not well known; None for none.
     """
 
     spectra: np.ndarray
@@ -47,6 +49,7 @@ class ScanModel:
     noise: NoiseModel
     n_spectra: int
     projector: np.ndarray | None = None
+    doubt: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Scan:
     _sums: np.ndarray = field(init=False, repr=False)
     _variances: np.ndarray = field(init=False, repr=False)
     _gain: np.ndarray = field(init=False, repr=False)
+    _doubt: np.ndarray | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Sum what does not depend on the pixel over the windows once."""
@@ -96,6 +100,10 @@ class Scan:
         object.__setattr__(self, "_sums", sums.astype(np.float32))
         object.__setattr__(self, "_variances", variances.astype(np.float32))
         object.__setattr__(self, "_gain", gain.astype(np.float32))
+        doubt = self.model.doubt
+        if doubt is not None:
+            doubt = self.windows.sums(doubt, slice(0, len(self.windows))).astype(np.float32)
+        object.__setattr__(self, "_doubt", doubt)
 
     @property
     def halo(self) -> int:
@@ -162,6 +170,8 @@ class Scan:
         gain = self._gain[group]
         expected = design @ self._sums[:, group]
         extra = design @ self._variances[:, group]  # variance beyond that of counts with this mean
+        if self._doubt is not None:
+            extra += np.square(design[..., :-1]) @ self._doubt[:, group]
         # A mean is not negative, though its prediction may be: the smaller, the more precise it is. And
         # a negative one is wrong by its own size at least.
         extra += np.square(np.minimum(expected, 0))

@@ -18,8 +18,7 @@ from hyperspy_specml.analysis import (
     estimate_line_width,
 )
 from hyperspy_specml.estimators._calibrate import calibrate, scan_rows
-from hyperspy_specml.estimators._models import LinearModel
-from hyperspy_specml.estimators._normal import Normal, learn_normal, patch_side, with_known
+from hyperspy_specml.estimators._normal import Normal, learn_normal, patch_side
 from hyperspy_specml.estimators._pixel_scores import PixelBlock
 from hyperspy_specml.estimators._study import _check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
@@ -156,7 +155,7 @@ def find_anomalies(
         )  # fmt: skip
         del sums
     elif known is not None:
-        normal = replace(normal, model=LinearModel(with_known(normal.model.axes, known[:, channels])))
+        normal = normal.knowing(known[:, channels])
     begun = {"normal": time.perf_counter() - start}
     given = _Known(stream, survey, used, channels, line_width, windows, normal)
     if statistic != "scan":

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from hyperspy_specml.analysis import Scan, ScanModel, robust_distance
+from hyperspy_specml.estimators._known import with_known
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import (
     CHOOSE,
@@ -20,7 +21,6 @@ from hyperspy_specml.statistics import (
     Moments,
     NoiseModel,
     PoissonGaussianNoise,
-    PrincipalAxes,
     RankCurve,
     make_folds,
     moments_of,
@@ -47,7 +47,6 @@ _TOLD = 2.0  # standard errors
 _FAR = 3.0  # times the square that one patch in twenty exceeds: the ends of what is normal stay in
 _NOT_LEARNT = 2.0  # the same, of patches that were left out
 _SPARE = 2  # components
-_SAME = 1e-6  # part of a known spectrum that is not described: none
 _CHEAP = 3 * CHOOSE / TRAIN  # deviance per patch: three times what a fixed direction of noise costs
 
 
@@ -71,6 +70,8 @@ class Normal:
         Pixels along the side of a patch.
     misfit
         (J,) relative error of the model in each window of the scan.
+    doubt
+        (D, E) variances of the spectra that the coefficients stand for; None for none.
     """
 
     model: SpectrumModel
@@ -80,6 +81,18 @@ class Normal:
     trimmed: int = 0
     side: int = 1
     misfit: np.ndarray | None = field(repr=False, default=None)
+    doubt: np.ndarray | None = field(repr=False, default=None)
+
+    def knowing(self, known: np.ndarray) -> Normal:
+        """Return a model that describes (N, E) known spectra too.
+
+        Parameters
+        ----------
+        known
+            (N, E) spectra, and mixtures with them are normal.
+        """
+        axes, doubt = with_known(self.model.axes, known, self.noise)
+        return replace(self, model=LinearModel(axes), doubt=doubt)
 
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, D) coefficients of (n, E) spectra, float32.
@@ -98,7 +111,7 @@ class Normal:
         axes = self.model.axes
         projector = axes.vectors * axes.weights[:, None]
         projector[:, self.model.n_components :] = 0  # a nonlinear encoder follows so many directions of noise
-        return ScanModel(axes.components(), axes.offset, self.noise, self.n_spectra, projector)
+        return ScanModel(axes.components(), axes.offset, self.noise, self.n_spectra, projector, self.doubt)
 
 
 def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
@@ -143,31 +156,12 @@ def learn_normal(
         chosen = _choose(sums[keep], noise_of_sum, widths, n_components, seed=seed)
         widths = (chosen.width,)  # of the data, not of the patches that are left
         axes = principal_axes(moments_of(sums[keep]), noise_of_sum, n_axes=chosen.rank, width=chosen.width)
-        model = LinearModel(axes if known is None else with_known(axes, known))
         left_out = int((used & ~keep).sum())
-        normal = Normal(model, noise, int(counts[keep].sum()), chosen.curve, left_out, side)
+        normal = Normal(LinearModel(axes), noise, int(counts[keep].sum()), chosen.curve, left_out, side)
+        normal = normal if known is None else normal.knowing(known)
         if left:
             keep = used & ~_suspicious(normal, sums, used, keep, noise_of_sum, windows)
     return replace(normal, misfit=_misfit(normal, sums[keep], noise_of_sum, windows))
-
-
-def with_known(axes: PrincipalAxes, known: np.ndarray) -> PrincipalAxes:
-    """Return axes that describe these spectra too, and all mixtures with them.
-
-    Parameters
-    ----------
-    axes
-        Of the normal.
-    known
-        (N, E) spectra of any scale.
-    """
-    rows = np.vstack([known, axes.offset]) * axes.weights  # a mixture has only a share of the offset
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows / np.maximum(length, 1e-300)
-    rest = rows - (rows @ axes.vectors) @ axes.vectors.T
-    added, size, _ = np.linalg.svd(rest.T, full_matrices=False)
-    vectors = np.concatenate([axes.vectors, added[:, size > _SAME]], axis=1)
-    return replace(axes, vectors=vectors)
 
 
 def _suspicious(

@@ -26,7 +26,8 @@ class Candidate:
     energy, distance
         Of the line, and from the region's energy to it, in units of the energy axis.
     evidence
-        By how much the element's lines together lower the chi-squared of the residual; NaN for edges.
+        By how much the element's lines together lower the chi-squared of the residual, less two for each
+        family of lines; NaN for edges.
     """
 
     element: str
@@ -55,7 +56,7 @@ class Region:
     p
         Smallest p-value of its pixels, corrected for the windows searched there.
     energy, energy_units
-        Where the difference is strongest.
+        Where the difference is strongest; rather at an excess of half the strength than at a deficit.
     direction
         "excess" or "deficit" of counts.
     excess

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MOST_CANDIDATES = 8
 _NEAR = 1.0  # line widths from the region's energy to a candidate
 _EDGE_BEFORE = 8.0  # line widths: the strongest part of an edge lies beyond its onset
+_TELLING = 0.5  # of the strongest deficit: such an excess tells more
 _WEAKEST = 0.1  # weight of a line that alone may be seen
 
 
@@ -51,15 +52,14 @@ def _region(
     indices = np.stack(np.unravel_index(pixels, shape)[::-1], axis=1)  # x, y ...
     strongest = int(np.argmax(found.score[pixels]))
     peak = pixels[strongest]
-    inside = slice(0, sums.residuals.shape[1])
+    inside, deficit = slice(0, sums.residuals.shape[1]), None
     if found.statistic == "scan":
-        window = found.window[peak]
-        inside = slice(int(found.windows.starts[window]), int(found.windows.stops[window]))
+        inside, deficit = _strongest(found, sums, i, peak)
     channel = peak_channel(sums.residuals[i], sums.variances[i], found.line_width[found.channels], inside)
     energy = float(axis.axis[np.flatnonzero(found.channels)[channel]])
     area, area_units = _area(len(pixels), scan_axes)
     excess = float(sums.residuals[i, inside].sum())
-    deficit = found.z[peak] < 0 if found.statistic == "scan" else sums.residuals[i, channel] < 0
+    deficit = sums.residuals[i, channel] < 0 if deficit is None else deficit
     return Region(
         position=tuple(float(a.axis[k]) for a, k in zip(scan_axes, indices[strongest], strict=True)),
         pixels=tuple(map(tuple, indices.tolist())),
@@ -72,6 +72,24 @@ def _region(
         excess=excess,
         candidates=_candidates(found, sums, i, axis, energy, lines, sign=-1 if deficit else 1),
     )
+
+
+def _strongest(found: Anomalies, sums: RegionSums, i: int, peak: int) -> tuple[slice, bool]:
+    """Return the channels of a region's strongest window, and whether counts are missing there.
+
+    A phase that takes the place of others has less of their lines, and that may be what is strongest. Its own
+    lines tell more.
+    """
+    windows, window = found.windows, int(found.window[peak])
+    deficit = bool(found.z[peak] < 0)
+    if deficit:
+        everything = slice(0, len(windows))
+        difference, variance = (windows.sums(a[i], everything) for a in (sums.residuals, sums.variances))
+        z = difference / np.sqrt(np.maximum(np.maximum(variance, difference), 1e-300))
+        best = int(np.argmax(z))
+        if z[best] >= _TELLING * -z[window]:
+            window, deficit = best, False
+    return slice(int(windows.starts[window]), int(windows.stops[window])), deficit
 
 
 def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
