@@ -117,7 +117,9 @@ def _contamination(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _calibration(options: argparse.Namespace) -> dict[str, Any]:
     cases = list(product(options.kinds, options.doses))
     size = Size(min(64, options.size), min(512, options.channels))
-    null = [without_anomalies(kind, dose, options.null_maps, size) for kind, dose in cases]
+    null = [
+        without_anomalies(kind, dose, options.null_maps, size) for kind, dose in cases if options.null_maps
+    ]
     print(null_table(null), "\n", flush=True)
     size = Size(size.pixels, min(1024, options.channels))  # cosmic rays need lines wider than a channel
     planted = [with_anomalies(kind, dose, options.planted_maps, size) for kind, dose in cases]

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
+from hyperspy_specml.analysis._null import equivalent_z
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hyperspy_specml.analysis._null import NullFit
 
 _STRONG = 0.01  # p below which peaks of maps without anomalies are counted
+_CERTAIN = -1e-12  # logarithm of the largest p-value that has a normal deviate
 _EXTENT = 0.6  # of the strongest neighbour: outside a region windows that reach into it are weaker
 
 
@@ -71,10 +74,24 @@ def significant(log_p: np.ndarray, *, fdr: float, per_pixel: float, reach: int) 
     reach
         Of a peak.
     """
-    at = np.sort(log_p[peaks(-log_p, reach)])
-    n_tests = np.isfinite(log_p).sum() * per_pixel  # so many peaks have p < x with probability x each
-    good = np.flatnonzero(at + np.log(max(n_tests, 1)) <= np.log(fdr * np.arange(1, len(at) + 1)))
-    return float(np.log(fdr * (good[-1] + 1) / max(n_tests, 1))) if len(good) else -np.inf
+    n_tests = max(
+        1.0, np.isfinite(log_p).sum() * per_pixel
+    )  # so many peaks have p < x with probability x each
+    limit = _benjamini_hochberg(log_p[peaks(-log_p, reach)], fdr, n_tests)
+    if np.isinf(limit):
+        return limit
+    # A large region has several peaks and is one discovery all the same.
+    strength = equivalent_z(np.minimum(log_p, _CERTAIN))
+    labels, n = label_regions(strength, float(equivalent_z(np.array(limit))), reach)
+    best = scipy.ndimage.minimum(np.nan_to_num(log_p), labels, np.arange(1, n + 1))
+    return _benjamini_hochberg(np.asarray(best), fdr, n_tests)
+
+
+def _benjamini_hochberg(log_p: np.ndarray, fdr: float, n_tests: float) -> float:
+    """Return the logarithm of the largest p-value that keeps the false discovery rate; -inf for none."""
+    limits = np.log(fdr * np.arange(1, len(log_p) + 1) / n_tests)
+    good = np.flatnonzero(np.sort(log_p) <= limits)
+    return float(limits[good[-1]]) if len(good) else -np.inf
 
 
 def label_regions(strength: np.ndarray, threshold: float, reach: int) -> tuple[np.ndarray, int]:

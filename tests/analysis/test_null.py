@@ -101,6 +101,19 @@ def test_without_anomalies_few_maps_have_any_region():
     assert found / 400 < 0.08
 
 
+def test_a_region_of_many_peaks_counts_once():
+    log_p = np.log(np.random.default_rng(0).uniform(0.1, 1.0, (40, 41)))
+    alone = log_p.copy()
+    alone[30, 30] = np.log(2e-6)
+    log_p[5:20, 5:20] = -60 + np.random.default_rng(1).random((15, 15))  # one region, several peaks
+
+    def limit(values):
+        return significant(values, fdr=0.05, per_pixel=0.5, reach=3)
+
+    assert peaks(-log_p[5:20, 5:20], 3).sum() > 10
+    assert limit(log_p) == pytest.approx(limit(alone), abs=1e-9)  # of one discovery
+
+
 def test_regions_do_not_grow_by_the_window_that_found_them():
     score = np.zeros((15, 17))
     score[3:9, 4:10] = 6.0  # where windows of three pixels reach
