@@ -18,7 +18,7 @@ from hyperspy_specml.analysis import (
     estimate_line_width,
 )
 from hyperspy_specml.estimators._calibrate import calibrate, scan_rows
-from hyperspy_specml.estimators._normal import Normal, learn_normal, patch_side
+from hyperspy_specml.estimators._normal import Normal, adapt_normal, learn_normal, patch_side
 from hyperspy_specml.estimators._pixel_scores import PixelBlock
 from hyperspy_specml.estimators._study import _check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
@@ -146,16 +146,21 @@ def find_anomalies(
         line_width = np.full(stream.n_channels, estimate_line_width(mean, model.variance(mean)))
     windows = energy_windows(line_width, channels, factors=WIDTHS)
     used = survey.pixel_state == USED
+    side = patch_side(stream.navigation_shape, int(channels.sum()))
     if normal is None:
-        side = patch_side(stream.navigation_shape, int(channels.sum()))
         sums, counts = patch_sums(stream, used, channels, side=side, label="Sum patches")
         normal = learn_normal(
             sums, counts, model, windows, side=side, n_components=n_components, seed=seed,
             known=None if known is None else known[:, channels],
         )  # fmt: skip
-        del sums
-    elif known is not None:
-        normal = normal.knowing(known[:, channels])
+    else:
+        normal = normal if known is None else normal.knowing(known[:, channels])
+        sums, counts = patch_sums(
+            stream, used, channels, side=side, label="Sum patches", beside=normal.coefficients,
+            n_beside=normal.model.axes.n_axes,
+        )  # fmt: skip
+        normal = adapt_normal(normal, sums, counts, windows, side=side)
+    del sums
     begun = {"normal": time.perf_counter() - start}
     given = _Known(stream, survey, used, channels, line_width, windows, normal)
     if statistic != "scan":

@@ -42,7 +42,7 @@ _SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # channels: noise of the axes themselves wou
 _SMOOTHEST = 1 / 16  # of the narrowest window: a blurred line would be found too
 _ROUNDS = 2
 _SCATTER = 0.99  # of the patches: their residuals tell the model's error; beyond may be what is looked for
-_CHANCE = 5.3  # two standard errors of that quantile's square, relative, times the root of their number
+_SCATTER_ELSEWHERE = 0.9  # the same of a model learnt elsewhere: more may be new to it than is rare
 _TOLD = 2.0  # standard errors
 _FAR = 3.0  # times the square that one patch in twenty exceeds: the ends of what is normal stay in
 _NOT_LEARNT = 2.0  # the same, of patches that were left out
@@ -161,7 +161,40 @@ def learn_normal(
         normal = normal if known is None else normal.knowing(known)
         if left:
             keep = used & ~_suspicious(normal, sums, used, keep, noise_of_sum, windows)
-    return replace(normal, misfit=_misfit(normal, sums[keep], noise_of_sum, windows))
+    design = _design(normal.coefficients(sums[keep]), np.ones(int(keep.sum())))
+    return replace(normal, misfit=_misfit(normal, sums[keep], design, noise_of_sum, windows, share=_SCATTER))
+
+
+def adapt_normal(
+    normal: Normal, sums: np.ndarray, counts: np.ndarray, windows: Windows, *, side: int
+) -> Normal:
+    r"""Find out how far a model that was learnt elsewhere describes this map.
+
+    Parameters
+    ----------
+    normal
+        The model.
+    sums, counts
+        (\*patches, E + D) sums of spectra and of their coefficients, and (\*patches,) the number of pixels.
+    windows
+        Of the scan.
+    side
+        Of a patch in pixels.
+    """
+    used = counts >= max(1, 0.5 * side**counts.ndim)
+    if not used.any():
+        return normal
+    n_channels = len(normal.model.axes.weights)
+    rows, coefficients = np.split(sums[used], [n_channels], axis=1)
+    noise = _of_sum(normal.noise, float(np.median(counts[used])))
+    design = _design(coefficients, counts[used])
+    misfit = _misfit(normal, rows, design, noise, windows, share=_SCATTER_ELSEWHERE)
+    return replace(normal, misfit=misfit, side=side)
+
+
+def _design(coefficients: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:
+    """Return what multiplies the spectra of the model and its offset."""
+    return np.column_stack([coefficients, n_pixels.astype(np.float32)])
 
 
 def _suspicious(
@@ -189,21 +222,23 @@ def _suspicious(
     return found
 
 
-def _misfit(normal: Normal, rows: np.ndarray, noise: NoiseModel, windows: Windows) -> np.ndarray:
+def _misfit(
+    normal: Normal, rows: np.ndarray, design: np.ndarray, noise: NoiseModel, windows: Windows, *, share: float
+) -> np.ndarray:
     """Return (J,) the model's relative error, where residuals scatter more than noise does.
 
     A curved family of spectra, peaks that shift say, is never described entirely by a few components, and
     what is left of it would be found everywhere.
     """
     scan = Scan(replace(normal.scan_model(), noise=noise), windows, halves=(0,))
-    design = np.column_stack([normal.coefficients(rows), np.ones(len(rows), np.float32)])
     misfit = np.zeros(len(windows), np.float32)
-    allowed = chi2.ppf(_SCATTER, 1) * (1 + _CHANCE / np.sqrt(len(rows)))
+    quantile = chi2.ppf(share, 1)
+    allowed = quantile + 2 * np.sqrt(share * (1 - share) / len(rows)) / chi2.pdf(quantile, 1)  # by chance
     for group in windows.groups(64):
         expected, variance = scan.moments(design, group)
         squares = (windows.sums(rows, group) - expected) ** 2
         needed = (squares / allowed - variance) / np.maximum(expected, 1e-6) ** 2
-        misfit[group] = np.sqrt(np.maximum(np.quantile(needed, _SCATTER, axis=0), 0))
+        misfit[group] = np.sqrt(np.maximum(np.quantile(needed, share, axis=0), 0))
     return misfit
 
 

@@ -86,8 +86,9 @@ def map_boxes(
 
 
 def patch_sums(
-    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, *, side: int, label: str
-) -> tuple[np.ndarray, np.ndarray]:
+    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, *, side: int, label: str,
+    beside: Callable[[np.ndarray], np.ndarray] | None = None, n_beside: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     r"""Sum the spectra of square patches of pixels, in one pass.
 
     Parameters
@@ -102,15 +103,17 @@ def patch_sums(
         Pixels along each side of a patch.
     label
         Text of the progress bar.
+    beside, n_beside
+        Gives that many numbers of each of (n, E kept) spectra, which are summed too.
 
     Returns
     -------
-    (\*patches, E kept) float32 sums, and the (\*patches,) number of pixels in each
+    (\*patches, E kept + n_beside) float32 sums, and the (\*patches,) number of pixels in each
     """
     shape = stream.navigation_shape
     grid = tuple(-(-n // side) for n in shape)
-    parts = stream.fold(_SumPatches(shape, grid, side, used, channels), _join, label=label)
-    sums = np.zeros((int(np.prod(grid)), int(channels.sum())), np.float32)
+    parts = stream.fold(_SumPatches(shape, grid, side, used, channels, beside), _join, label=label)
+    sums = np.zeros((int(np.prod(grid)), int(channels.sum()) + n_beside), np.float32)
     counts = np.zeros(len(sums), np.int64)
     for patches, part, n in parts:
         sums[patches] += part
@@ -139,11 +142,14 @@ class _SumPatches:
     side: int
     used: np.ndarray
     channels: np.ndarray
+    beside: Callable[[np.ndarray], np.ndarray] | None
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> list[tuple[np.ndarray, ...]]:
         use = self.used[pixels]
         rows = rows[:, self.channels] if not self.channels.all() else rows
         rows = (rows if use.all() else rows[use]).astype(np.float32)
+        if self.beside:
+            rows = np.concatenate([rows, self.beside(rows)], axis=1)
         place = tuple(index // self.side for index in np.unravel_index(pixels[use], self.shape))
         patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
         ones = np.ones(len(member), np.float32)
