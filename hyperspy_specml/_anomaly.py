@@ -143,9 +143,7 @@ def _threshold(found: Anomalies, wanted: Wanted, shape: tuple[int, ...]) -> tupl
     """Return the strength that makes a region, and how it came about."""
     if wanted.threshold is not None:
         return wanted.threshold, f"score of {wanted.threshold:g} or more"
-    log_p = significant(
-        found.log_p.reshape(shape), fdr=wanted.fdr, per_pixel=found.peaks_per_pixel, reach=_reach(found)
-    )
+    log_p = significant(found.log_p.reshape(shape), fdr=wanted.fdr, reach=_reach(found))
     return float(equivalent_z(np.array(log_p))), f"false discovery rate of regions {wanted.fdr:g}"
 
 

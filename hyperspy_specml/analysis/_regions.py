@@ -1,6 +1,6 @@
 """From p-values of pixels to regions with a controlled false discovery rate.
 
-A strong anomaly makes many pixels significant, and they are one discovery. So peaks are counted, not pixels.
+A strong anomaly makes many pixels significant, and they are one discovery: regions are counted, not pixels.
 
 References
 ----------
@@ -10,19 +10,11 @@ A. Schwartzman, Y. Gavrilov, R. J. Adler, Ann. Statist. 39 (2011) 3290 (testing 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import scipy.ndimage
 
 from hyperspy_specml.analysis._null import equivalent_z
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from hyperspy_specml.analysis._null import NullFit
-
-_STRONG = 0.01  # p below which peaks of maps without anomalies are counted
 _CERTAIN = -1e-12  # logarithm of the largest p-value that has a normal deviate
 _EXTENT = 0.6  # of the strongest neighbour: outside a region windows that reach into it are weaker
 
@@ -39,28 +31,7 @@ def peaks(strength: np.ndarray, reach: int) -> np.ndarray:
     return first.reshape(strength.shape)
 
 
-def peaks_per_pixel(null: NullFit, tables: Sequence[np.ndarray], reach: int) -> float:
-    """Return how many peaks each pixel with a strong maximum stands for, on maps without anomalies.
-
-    Parameters
-    ----------
-    null
-        Fitted to the same maps.
-    tables
-        (*box, 4 ...) scans of them: maximum in the first column, expected counts in the fourth.
-    reach
-        Of a peak, see `peaks`.
-    """
-    n_pixels = n_peaks = 0
-    for table in tables:
-        log_p = null.log_p(np.abs(np.nan_to_num(table[..., 0])), np.nan_to_num(table[..., 3]))
-        strong = log_p < np.log(_STRONG)
-        n_pixels += int(strong.sum())
-        n_peaks += int((strong & peaks(-log_p, reach)).sum())
-    return min(1.0, (n_peaks + 1) / (n_pixels + 1))
-
-
-def significant(log_p: np.ndarray, *, fdr: float, per_pixel: float, reach: int) -> float:
+def significant(log_p: np.ndarray, *, fdr: float, reach: int) -> float:
     """Return the logarithm of the largest p-value that keeps the false discovery rate; -inf for none.
 
     Parameters
@@ -69,14 +40,10 @@ def significant(log_p: np.ndarray, *, fdr: float, per_pixel: float, reach: int) 
         Map of p-values, NaN where a pixel is not used.
     fdr
         Wanted share of false regions among all.
-    per_pixel
-        Peaks per significant pixel without anomalies.
     reach
         Of a peak.
     """
-    n_tests = max(
-        1.0, np.isfinite(log_p).sum() * per_pixel
-    )  # so many peaks have p < x with probability x each
+    n_tests = max(1, int(np.isfinite(log_p).sum()))  # strong pixels without anomalies stand alone
     limit = _benjamini_hochberg(log_p[peaks(-log_p, reach)], fdr, n_tests)
     if np.isinf(limit):
         return limit
@@ -87,7 +54,7 @@ def significant(log_p: np.ndarray, *, fdr: float, per_pixel: float, reach: int) 
     return _benjamini_hochberg(np.asarray(best), fdr, n_tests)
 
 
-def _benjamini_hochberg(log_p: np.ndarray, fdr: float, n_tests: float) -> float:
+def _benjamini_hochberg(log_p: np.ndarray, fdr: float, n_tests: int) -> float:
     """Return the logarithm of the largest p-value that keeps the false discovery rate; -inf for none."""
     limits = np.log(fdr * np.arange(1, len(log_p) + 1) / n_tests)
     good = np.flatnonzero(np.sort(log_p) <= limits)

@@ -172,9 +172,7 @@ class Scan:
         extra = design @ self._variances[:, group]  # variance beyond that of counts with this mean
         if self._doubt is not None:
             extra += np.square(design[..., :-1]) @ self._doubt[:, group]
-        # A mean is not negative, though its prediction may be: the smaller, the more precise it is. And
-        # a negative one is wrong by its own size at least.
-        extra += np.square(np.minimum(expected, 0))
+        # A mean is not negative, though its prediction may be: the smaller, the more precise it is.
         spread = np.maximum(extra, 0)
         positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
         np.maximum(positive, _TINY * gain, out=positive)

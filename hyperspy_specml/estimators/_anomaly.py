@@ -63,8 +63,8 @@ class Anomalies:
         (whole axis,) bool channels in use, and the width of a line there in channels.
     windows, normal, survey, statistic
         What it was made with.
-    null, peaks_per_pixel
-        Distribution of maxima without anomalies, and how many separate peaks a strong pixel stands for.
+    null
+        Distribution of maxima without anomalies.
     seconds
         Time of each stage.
     """
@@ -83,7 +83,6 @@ class Anomalies:
     survey: Survey = field(repr=False)
     statistic: str
     null: NullFit | None
-    peaks_per_pixel: float
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -186,7 +185,7 @@ class _Known:
         zeros = np.zeros(self.stream.n_pixels, int)
         missing = {
             "z": nothing, "log_p": nothing, "window": zeros, "half": zeros, "spikes": np.empty((0, 4)),
-            "null": None, "peaks_per_pixel": 1.0,
+            "null": None,
         }  # fmt: skip
         return Anomalies(
             **missing | found, channels=self.channels, line_width=self.line_width, windows=self.windows,
@@ -209,7 +208,7 @@ def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomali
     scanned = time.perf_counter()
     z, window, size, dose = table[:, :4].T
     # What is drawn has no misfit.
-    null, peaks = calibrate(
+    null = calibrate(
         replace(scan, misfit=None), normal, table[:, 4:], used, stream.navigation_shape, seed=seed
     )
     maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
@@ -224,7 +223,7 @@ def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomali
         z=z, log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
         window=np.nan_to_num(window).astype(int), half=np.array(HALVES)[np.nan_to_num(size).astype(int)],
         coefficients=table[:, 4:], spikes=spikes[np.lexsort(spikes.T[1::-1])], statistic="scan",
-        null=null, peaks_per_pixel=peaks, seconds=seconds,
+        null=null, seconds=seconds,
     )  # fmt: skip
 
 

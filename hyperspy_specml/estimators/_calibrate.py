@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.analysis import NullFit, Scan, draw, fit_null, peaks_per_pixel
+from hyperspy_specml.analysis import NullFit, Scan, draw, fit_null
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -51,7 +51,7 @@ def calibrate(
     shape: tuple[int, ...],
     *,
     seed: int,
-) -> tuple[NullFit, float]:
+) -> NullFit:
     """Draw maps from the model of the normal, scan them, and fit their maxima.
 
     Parameters
@@ -65,7 +65,7 @@ def calibrate(
 
     Returns
     -------
-    the fit, and the number of separate peaks per pixel among strong maxima
+    the fit
     """
     import dask
     from threadpoolctl import threadpool_limits
@@ -88,8 +88,7 @@ def calibrate(
     with threadpool_limits(limits=1, user_api="blas"):
         tables = dask.compute(*tasks)
     everything = np.concatenate([table[~np.isnan(table[..., 0])] for table in tables])
-    null = fit_null(np.abs(everything[:, 0]), everything[:, 3])
-    return null, peaks_per_pixel(null, tables, reach=2 * scan.halo + 1)
+    return fit_null(np.abs(everything[:, 0]), everything[:, 3])
 
 
 @dataclass(frozen=True)

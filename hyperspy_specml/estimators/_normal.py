@@ -15,17 +15,13 @@ from scipy.stats import chi2
 from hyperspy_specml.analysis import Scan, ScanModel, robust_distance
 from hyperspy_specml.estimators._known import with_known
 from hyperspy_specml.estimators._models import LinearModel
+from hyperspy_specml.estimators._normal_rank import Chosen, choose
 from hyperspy_specml.statistics import (
-    CHOOSE,
-    TRAIN,
-    Moments,
     NoiseModel,
     PoissonGaussianNoise,
     RankCurve,
-    make_folds,
     moments_of,
     principal_axes,
-    rank_curve,
 )
 
 if TYPE_CHECKING:
@@ -37,17 +33,13 @@ if TYPE_CHECKING:
 _SIDE = 3
 _LEAST_PATCHES = 100  # fewer tell no rank
 _MOST_VALUES = 1 << 25  # of all patches
-_MOST_AXES = 32
 _SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # channels: noise of the axes themselves would be found everywhere
 _SMOOTHEST = 1 / 16  # of the narrowest window: a blurred line would be found too
 _ROUNDS = 2
 _SCATTER = 0.99  # of the patches: their residuals tell the model's error; beyond may be what is looked for
 _SCATTER_ELSEWHERE = 0.9  # the same of a model learnt elsewhere: more may be new to it than is rare
-_TOLD = 2.0  # standard errors
 _FAR = 3.0  # times the square that one patch in twenty exceeds: the ends of what is normal stay in
-_NOT_LEARNT = 2.0  # the same, of patches that were left out
-_SPARE = 2  # components
-_CHEAP = 3 * CHOOSE / TRAIN  # deviance per patch: three times what a fixed direction of noise costs
+_NOT_LEARNT, _END = 2.0, 12.0  # the same, of the windows and the distance of patches that come back
 
 
 @dataclass(frozen=True)
@@ -148,21 +140,25 @@ def learn_normal(
     seed
         Of the split into folds.
     """
-    noise_of_sum = _of_sum(noise, float(np.median(counts[counts > 0])))
-    used = counts >= max(1, 0.5 * side**counts.ndim)
-    keep = used.copy()
+    patches = _Patches(
+        sums, counts, counts >= max(1, 0.5 * side**counts.ndim), side, noise,
+        _of_sum(noise, float(np.median(counts[counts > 0]))), windows, known, seed,
+    )  # fmt: skip
+    keep = patches.used.copy()
     widths = tuple(w for w in _SMOOTHINGS if w <= _SMOOTHEST * windows.widths.min())
-    for left in range(_ROUNDS, -1, -1):
-        chosen = _choose(sums[keep], noise_of_sum, widths, n_components, seed=seed)
+    for _ in range(_ROUNDS):
+        normal, chosen = patches.fit(keep, widths, n_components)
         widths = (chosen.width,)  # of the data, not of the patches that are left
-        axes = principal_axes(moments_of(sums[keep]), noise_of_sum, n_axes=chosen.rank, width=chosen.width)
-        left_out = int((used & ~keep).sum())
-        normal = Normal(LinearModel(axes), noise, int(counts[keep].sum()), chosen.curve, left_out, side)
-        normal = normal if known is None else normal.knowing(known)
-        if left:
-            keep = used & ~_suspicious(normal, sums, used, keep, noise_of_sum, windows)
+        keep &= ~patches.suspicious(normal, keep)
+    normal, chosen = patches.fit(keep, widths, n_components)
+    back = patches.described(normal, keep)
+    rank = n_components or chosen.with_spare()
+    if back.any() or rank > chosen.rank:
+        keep |= back
+        normal, _ = patches.fit(keep, widths, rank)
     design = _design(normal.coefficients(sums[keep]), np.ones(int(keep.sum())))
-    return replace(normal, misfit=_misfit(normal, sums[keep], design, noise_of_sum, windows, share=_SCATTER))
+    misfit = _misfit(normal, sums[keep], design, patches.noise_of_sum, windows, share=_SCATTER)
+    return replace(normal, misfit=misfit, rank=chosen.curve)
 
 
 def adapt_normal(
@@ -184,8 +180,7 @@ def adapt_normal(
     used = counts >= max(1, 0.5 * side**counts.ndim)
     if not used.any():
         return normal
-    n_channels = len(normal.model.axes.weights)
-    rows, coefficients = np.split(sums[used], [n_channels], axis=1)
+    rows, coefficients = np.split(sums[used], [len(normal.model.axes.weights)], axis=1)
     noise = _of_sum(normal.noise, float(np.median(counts[used])))
     design = _design(coefficients, counts[used])
     misfit = _misfit(normal, rows, design, noise, windows, share=_SCATTER_ELSEWHERE)
@@ -197,29 +192,79 @@ def _design(coefficients: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:
     return np.column_stack([coefficients, n_pixels.astype(np.float32)])
 
 
-def _suspicious(
-    normal: Normal, sums: np.ndarray, used: np.ndarray, keep: np.ndarray, noise: NoiseModel, windows: Windows
-) -> np.ndarray:
-    """Return the patches that the model does not describe, or that alone it describes in their way.
+@dataclass(frozen=True)
+class _Patches:
+    """Sums over patches, and how a model of the normal is fitted to some of them.
 
-    The first hold what the model lacks. The second are rare things that the model has learnt: along their own
-    axis they lie far from all others. What a model describes that has not learnt it is an end of what is
-    normal, a scan line that drifted far say, and no rare thing.
+    Attributes
+    ----------
+    sums, counts, used
+        Spectra, number of pixels, and whether there are enough of these.
+    side
+        Pixels along a patch.
+    noise, noise_of_sum
+        Of a pixel and of a patch.
+    windows, known, seed
+        See `learn_normal`.
     """
-    rows = np.where(used[..., None], sums, 0)
-    flat = normal.coefficients(rows.reshape(-1, rows.shape[-1]))
-    coefficients = np.where(used[..., None], flat.reshape(*used.shape, -1), 0)
-    scan = Scan(replace(normal.scan_model(), noise=noise), windows, halves=(0,))
-    strength = np.abs(scan.strongest(rows, coefficients, used).z[used])
-    dose = rows[used].sum(axis=1)
-    shares = coefficients[used] / np.maximum(dose, 1e-3 * dose.mean())[:, None]
-    distance = robust_distance(shares)
-    kept = keep[used]
-    found = np.zeros(used.shape, bool)
-    found[used] = np.where(
-        kept, _far(strength**2, kept) | _far(distance, kept), _far(strength**2, kept, times=_NOT_LEARNT)
-    )
-    return found
+
+    sums: np.ndarray
+    counts: np.ndarray
+    used: np.ndarray
+    side: int
+    noise: NoiseModel
+    noise_of_sum: NoiseModel
+    windows: Windows
+    known: np.ndarray | None
+    seed: int
+
+    def fit(
+        self, keep: np.ndarray, widths: Sequence[float], n_components: int | None
+    ) -> tuple[Normal, Chosen]:
+        """Fit PCA to the patches that are kept."""
+        rows = self.sums[keep]
+        chosen = choose(rows, self.noise_of_sum, widths, n_components, seed=self.seed)
+        axes = principal_axes(moments_of(rows), self.noise_of_sum, n_axes=chosen.rank, width=chosen.width)
+        left_out = int((self.used & ~keep).sum())
+        n_spectra = int(self.counts[keep].sum())
+        normal = Normal(LinearModel(axes), self.noise, n_spectra, chosen.curve, left_out, self.side)
+        return normal if self.known is None else normal.knowing(self.known), chosen
+
+    def suspicious(self, normal: Normal, keep: np.ndarray) -> np.ndarray:
+        """Return the patches that the model does not describe, or that alone it describes in their way.
+
+        The first hold what the model lacks. The second are rare things that the model has learnt: along their
+        own axis they lie far from all others.
+        """
+        strength, distance = self._strangeness(normal)
+        return self.used & (
+            (strength > _FAR * _ordinary(strength, keep)) | (distance > _FAR * _ordinary(distance, keep))
+        )
+
+    def described(self, normal: Normal, keep: np.ndarray) -> np.ndarray:
+        """Return the patches left out that the model describes all the same, without having learnt them.
+
+        They are ends of what is normal, a scan line that drifted far say. If they lie very far the model may
+        have learnt something rare from a patch that was kept.
+        """
+        strength, distance = self._strangeness(normal)
+        near = (strength <= _NOT_LEARNT * _ordinary(strength, keep)) & (
+            distance <= _END * _ordinary(distance, keep)
+        )
+        return self.used & ~keep & near
+
+    def _strangeness(self, normal: Normal) -> tuple[np.ndarray, np.ndarray]:
+        """Return maps of the square of the strongest window, and of the robust distance of the shares."""
+        used, shape = self.used, self.used.shape
+        rows = np.where(used[..., None], self.sums, 0)
+        flat = normal.coefficients(rows.reshape(-1, rows.shape[-1]))
+        coefficients = np.where(used[..., None], flat.reshape(*shape, -1), 0)
+        scan = Scan(replace(normal.scan_model(), noise=self.noise_of_sum), self.windows, halves=(0,))
+        strength = np.square(scan.strongest(rows, coefficients, used).z)
+        dose = rows[used].sum(axis=1)
+        distance = np.zeros(shape)
+        distance[used] = robust_distance(coefficients[used] / np.maximum(dose, 1e-3 * dose.mean())[:, None])
+        return strength, distance
 
 
 def _misfit(
@@ -242,63 +287,8 @@ def _misfit(
     return misfit
 
 
-def _far(squares: np.ndarray, keep: np.ndarray, *, times: float = _FAR) -> np.ndarray:
-    return squares > times * np.quantile(squares[keep], 0.95)
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Rank and smoothing that held-out counts choose; the curve says why."""
-
-    curve: RankCurve | None
-    rank: int
-    width: float
-
-
-def _choose(
-    rows: np.ndarray, noise: NoiseModel, widths: Sequence[float], n_components: int | None, *, seed: int
-) -> _Chosen:
-    """Score PCA of every rank, or of the one wanted, with axes smoothed by each of the widths."""
-    if n_components and len(widths) == 1:
-        return _Chosen(None, n_components, widths[0])
-    most = n_components or min(_MOST_AXES, len(rows) // 3)
-    n_axes = max(1, min(most, rows.shape[1] // 2))
-    curves = dict(zip(widths, _curves(rows, noise, widths, n_axes, seed), strict=True))
-    wanted = slice(-1, None) if n_components else slice(None)
-    width = min(curves, key=lambda width: curves[width].scores[wanted].min())
-    return _Chosen(curves[width], n_components or _best_rank(curves[width]), width)
-
-
-def _curves(
-    rows: np.ndarray, noise: NoiseModel, widths: Sequence[float], n_axes: int, seed: int
-) -> list[RankCurve]:
-    """Score PCA of every rank on counts that it has not seen, for each smoothing of its axes."""
-    mean = None
-    if noise.name == "poisson-gaussian":
-        axes = principal_axes(moments_of(rows), noise, n_axes=n_axes)
-        mean = np.maximum(axes.spectra(axes.project(rows)), 0)
-    rows = rows.astype(np.int64) if noise.name == "poisson" else rows
-    folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean)
-    train = folds.train(slice(None))
-    moments = moments_of(train)
-    moments = Moments(moments.n, moments.sums / TRAIN, moments.products / TRAIN**2)
-    along = [principal_axes(moments, noise, n_axes=n_axes, width=width) for width in widths]
-    return [rank_curve(folds, axes, axes.project(train / np.float32(TRAIN))) for axes in along]
-
-
-def _best_rank(curve: RankCurve) -> int:
-    """Return a little more than the largest rank that held-out counts cannot tell from the best one.
-
-    What is missing would be found as an anomaly, and what only one scan line shows, that drifted far, all
-    patches together do not tell. A component too many costs the scan little where it is smooth. Where the
-    noise of few patches with many channels makes it, it would take single counts for what is normal.
-    """
-    good = curve.scores - curve.scores.min() <= _TOLD * curve.standard_errors
-    rank = int(curve.ranks[good].max())
-    for _ in range(_SPARE):
-        if rank < len(curve.ranks) and curve.scores[rank] - curve.scores[rank - 1] <= _CHEAP:
-            rank += 1
-    return rank
+def _ordinary(squares: np.ndarray, keep: np.ndarray) -> float:
+    return float(np.quantile(squares[keep], 0.95))
 
 
 def _of_sum(noise: NoiseModel, n: float) -> NoiseModel:

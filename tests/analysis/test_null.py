@@ -96,7 +96,7 @@ def test_without_anomalies_few_maps_have_any_region():
     found = 0
     for seed in range(400):
         log_p = np.log(np.random.default_rng(seed).random((17, 13)))
-        found += np.isfinite(significant(log_p, fdr=0.05, per_pixel=1.0, reach=3))
+        found += np.isfinite(significant(log_p, fdr=0.05, reach=3))
 
     assert found / 400 < 0.08
 
@@ -108,7 +108,7 @@ def test_a_region_of_many_peaks_counts_once():
     log_p[5:20, 5:20] = -60 + np.random.default_rng(1).random((15, 15))  # one region, several peaks
 
     def limit(values):
-        return significant(values, fdr=0.05, per_pixel=0.5, reach=3)
+        return significant(values, fdr=0.05, reach=3)
 
     assert peaks(-log_p[5:20, 5:20], 3).sum() > 10
     assert limit(log_p) == pytest.approx(limit(alone), abs=1e-9)  # of one discovery
