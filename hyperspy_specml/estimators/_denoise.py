@@ -207,7 +207,9 @@ def _study(
 
 
 def _errors_along(study: Study, axes: PrincipalAxes) -> np.ndarray:
-    scores = axes.project(np.concatenate([study.folds.train(rows) for rows in study.folds.slabs()]) / TRAIN)
+    train, share = study.folds.train, np.float32(TRAIN)
+    # In slabs: all spectra at once would be the largest array of the whole analysis.
+    scores = np.concatenate([axes.project(train(rows) / share) for rows in study.folds.slabs()])
     return Judge(study).score("choose", axes, scores)
 
 

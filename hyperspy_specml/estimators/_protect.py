@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,22 +77,20 @@ def erased_by(
     windows = channel_windows(line_width(mean, noise), channels)
     sums = stream.map_rows(windows, n_columns=len(windows.starts), label="Check")
     valid = np.isfinite(scores).all(axis=1) & valid
-    clean = _clean_sums(axes, scores, windows)
+    along, offset = windows.sums(axes.components()), windows.sums(axes.offset[None])
     widths = windows.stops - windows.starts
-    per_channel = np.maximum(clean / widths, 0)
     lags = np.arange(1, len(noise.correlation))
     shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
-    variance = noise.variance(per_channel) * widths * np.maximum(shared, 0.05)
-    residual = np.where(valid[:, None], sums - clean, 0)
-    variance = np.where(valid[:, None], variance, 0)
-    shape = stream.navigation_shape
+    spread = widths * np.maximum(shared, 0.05)
     counts = isinstance(noise, PoissonNoise)
+
+    def look(pixels: Any, some: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        clean = scores[pixels] @ along[:, some] + offset[:, some]
+        variance = noise.variance(np.maximum(clean / widths[some], 0)) * spread[some]
+        return sums[pixels, some] - clean, variance, clean if counts else None
+
     gain = 1.0 if counts else float(getattr(noise, "gain", 0.0))
-    found = find_erased(
-        residual.reshape(*shape, -1), variance.reshape(*shape, -1), valid.reshape(shape), windows, gain=gain,
-        clean=np.where(valid[:, None], clean, 0).reshape(*shape, -1) if counts else None,
-    )  # fmt: skip
-    return found, windows
+    return find_erased(look, valid.reshape(stream.navigation_shape), windows, gain=gain), windows
 
 
 def put_back(
@@ -159,11 +157,6 @@ def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
     below = np.flatnonzero(correlation[2:] <= 0)  # of a Gaussian line: at sqrt(2) standard deviations
     lag = below[0] + 2 if len(below) else 2
     return float(np.clip(_HALF_HEIGHT * lag / np.sqrt(2), 2.0, max(2.0, len(mean) / 8)))
-
-
-def _clean_sums(axes: PrincipalAxes, scores: np.ndarray, windows: WindowSums) -> np.ndarray:
-    components = windows.sums(axes.components())  # (P, J)
-    return scores @ components + windows.sums(axes.offset[None])
 
 
 @dataclass(frozen=True)

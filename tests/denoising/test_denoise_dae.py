@@ -216,6 +216,18 @@ def test_noise_alone_shows_no_erased_feature(make_map: Callable[..., BaseSignal]
     assert specml.denoise_report(denoise(make_map(data=flat))).erased["z"] == []
 
 
+def test_no_window_beyond_the_threshold_is_passed_over() -> None:
+    """The plain deviate sorts out what need not be looked at: it must never be too small for that."""
+    from hyperspy_specml.analysis import _erased
+
+    variance = np.geomspace(1e-3, 1e3, 61)[:, None]
+    residual = np.concatenate([-np.geomspace(1e-3, 1e3, 60), np.geomspace(1e-3, 1e3, 60)])
+    for gain in (0.0, 0.4, 1.0):
+        z = _erased._deviate(residual, variance, gain)
+        for threshold in (0.5, 3.0, 6.0):
+            assert _erased._may_exceed(residual, variance, threshold, gain)[np.abs(z) > threshold].all()
+
+
 def test_a_denoiser_that_falls_below_zero_erases_no_counts() -> None:
     """Seen on maps of few counts: nothing was counted, nothing is expected, and the denoised map has -0.4."""
     from hyperspy_specml.analysis import channel_windows, find_erased
@@ -224,9 +236,14 @@ def test_a_denoiser_that_falls_below_zero_erases_no_counts() -> None:
     n = len(windows.starts)
     clean = np.full((9, 11, n), 0.2)
     clean[3:6, 4:8] = -0.9
-    options = {"valid": np.ones((9, 11), bool), "windows": windows, "gain": 1.0}
-    nothing = find_erased(0 - clean, np.maximum(clean, 0), **options, clean=clean)
-    assert nothing.regions == ()
-    found = find_erased(np.where(clean < 0, 12.0, 0) - clean, np.maximum(clean, 0), **options, clean=clean)
+
+    def find(residual: np.ndarray) -> tuple:
+        def look(pixels, some):
+            return tuple(v.reshape(-1, n)[pixels, some] for v in (residual, np.maximum(clean, 0), clean))
+
+        return find_erased(look, np.ones((9, 11), bool), windows, gain=1.0)
+
+    assert find(0 - clean).regions == ()
+    found = find(np.where(clean < 0, 12.0, 0) - clean)
     assert len(found.regions) == 1
     assert set(np.unravel_index(found.regions[0].pixels, (9, 11))[0]) >= {3, 4, 5}
