@@ -6,8 +6,8 @@ total variation, joint non-local means, and BM3D where the package is installed.
 strength once knowing the truth, which no user can, and once by squared error on the counts of a held-out
 fold, as ours. Ours knows no truth.
 
-Further parts: the valence of iron by a fit of references, what remains of a rare phase, repeats of measured
-maps, time and memory.
+Further parts: what held-out counts choose beside the best candidate, the valence of iron by a fit of
+references, what remains of a rare phase, repeats of measured maps, time and memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _denoise_cost, _denoise_measured, _denoise_rare, _denoise_valence
+from benchmarks import _denoise_choice, _denoise_cost, _denoise_measured, _denoise_rare, _denoise_valence
 from benchmarks._denoise_rivals import error_of, rivals
 from benchmarks._harness import median, number, table
 
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     import argparse
 
 MAPS = ("smooth", "grains", "fe_l")
-PARTS = ("errors", "valence", "rare", "repeats", "cost")
+PARTS = ("errors", "choice", "valence", "rare", "repeats", "cost")
+LONG = ("choice", "cost")  # not part of --quick
 _DOSES = (20.0, 50.0, 200.0, 1000.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--quick", action="store_true", help="one seed, smaller maps, no cost: minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, smaller maps, neither choice nor cost: minutes"
+    )
     parser.add_argument("--parts", nargs="+", default=None, choices=PARTS, help="only these")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
     parser.add_argument(
@@ -44,10 +47,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print."""
-    parts = options.parts or (PARTS[:-1] if options.quick else PARTS)
+    parts = options.parts or [part for part in PARTS if not (options.quick and part in LONG)]
     results: dict[str, Any] = {}
     if "errors" in parts:
         results["errors"] = _errors(options)
+    if "choice" in parts:
+        sizes = (
+            (min(options.size, 96), min(options.channels, 1024))
+            if options.quick
+            else (options.size, options.channels)
+        )
+        seeds = 1 if options.quick else options.seeds
+        results["choice"] = _denoise_choice.measure(options.maps, options.doses, *sizes, seeds)
     if "valence" in parts:
         results["valence"] = _denoise_valence.measure(options.size, options.quick)
     if "rare" in parts:

@@ -270,7 +270,7 @@ def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path, harness, mon
     size = ["--size", "20", "--channels", "64", "--maps", "grains", "--doses", "300"]
 
     importlib.import_module("benchmarks.__main__").main(
-        ["denoise", "--quick", "--parts", "errors", "rare", *size, "--json", str(path)]
+        ["denoise", "--quick", "--parts", "errors", "choice", "rare", *size, "--json", str(path)]
     )
 
     assert "ours / tuned rival" in capsys.readouterr().out
@@ -278,6 +278,9 @@ def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path, harness, mon
     ((run,),) = results["errors"].values()
     assert run["ours"] < run["known"]["pca"]
     assert run["tuned"]["error"] >= min(run["known"].values())  # who knows the truth cannot be beaten
+    ((choice,),) = results["choice"].values()
+    assert choice["chosen"] in choice["errors"]
+    assert choice["errors"][choice["chosen"]] == pytest.approx(run["ours"], rel=1e-4)  # the same candidate
     assert {found["pixels"] for runs in results["rare"].values() for found in runs} == {24}
 
 
