@@ -144,27 +144,38 @@ def find_anomalies(
         mean = survey.moments.mean
         line_width = np.full(stream.n_channels, estimate_line_width(mean, model.variance(mean)))
     windows = energy_windows(line_width, channels, factors=WIDTHS)
-    used = survey.pixel_state == USED
-    side = patch_side(stream.navigation_shape, int(channels.sum()))
+    used, shape = survey.pixel_state == USED, stream.navigation_shape
+    phases, side = None if known is None else known[:, channels], patch_side(shape, int(channels.sum()))
     if normal is None:
         sums, counts = patch_sums(stream, used, channels, side=side, label="Sum patches")
         normal = learn_normal(
-            sums, counts, model, windows, side=side, n_components=n_components, seed=seed,
-            known=None if known is None else known[:, channels],
-        )  # fmt: skip
+            sums, counts, model, windows, side=side, n_components=n_components, known=phases, seed=seed
+        )
+        del sums
     else:
-        normal = normal if known is None else normal.knowing(known[:, channels])
-        sums, counts = patch_sums(
-            stream, used, channels, side=side, label="Sum patches", beside=normal.coefficients,
-            n_beside=normal.model.axes.n_axes,
-        )  # fmt: skip
-        normal = adapt_normal(normal, sums, counts, windows, side=side)
-    del sums
+        normal = normal if phases is None else normal.knowing(phases)
+        if statistic == "scan":  # no other statistic allows for errors of the model
+            normal = _adapted(stream, normal, used, channels, windows, side)
     begun = {"normal": time.perf_counter() - start}
     given = _Known(stream, survey, used, channels, line_width, windows, normal)
     if statistic != "scan":
         return _score_pixels(given, statistic, begun)
     return _scan_map(given, begun, seed=seed)
+
+
+def _adapted(
+    stream: SpectrumStream,
+    normal: Normal,
+    used: np.ndarray,
+    channels: np.ndarray,
+    windows: Windows,
+    side: int,
+) -> Normal:
+    sums, counts = patch_sums(
+        stream, used, channels, side=side, label="Sum patches", beside=normal.coefficients,
+        n_beside=normal.model.axes.n_axes,
+    )  # fmt: skip
+    return adapt_normal(normal, sums, counts, windows, side=side)
 
 
 @dataclass(frozen=True)

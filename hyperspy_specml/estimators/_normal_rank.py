@@ -10,7 +10,6 @@ import numpy as np
 from hyperspy_specml.statistics import (
     CHOOSE,
     TRAIN,
-    Moments,
     RankCurve,
     make_folds,
     moments_of,
@@ -76,8 +75,7 @@ def _curves(
     rows = rows.astype(np.int64) if noise.name == "poisson" else rows
     folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean)
     train = folds.train(slice(None))
-    moments = moments_of(train)
-    moments = Moments(moments.n, moments.sums / TRAIN, moments.products / TRAIN**2)
+    moments = moments_of(train).scaled(1 / TRAIN)
     along = [principal_axes(moments, noise, n_axes=n_axes, width=width) for width in widths]
     return [rank_curve(folds, axes, axes.project(train / np.float32(TRAIN))) for axes in along]
 
