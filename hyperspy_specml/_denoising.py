@@ -23,14 +23,13 @@ from hyperspy_specml.results import (
     DenoiseReport,
     Fingerprint,
     TrainedDenoiser,
-    count_states,
     keep_denoiser,
     load_model,
     on_axis,
 )
 from hyperspy_specml.results._source import Decoder
 from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels, spectra_of
-from hyperspy_specml.statistics import USED, noise_from_dict
+from hyperspy_specml.statistics import USED, count_states, noise_from_dict
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:

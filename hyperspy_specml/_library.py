@@ -10,10 +10,10 @@ import numpy as np
 from hyperspy_specml._call import Call, whole_number
 from hyperspy_specml.estimators import Candidate, LibraryFit, fit_library
 from hyperspy_specml.exceptions import NegativeCountsError, OptionError
-from hyperspy_specml.results import DenoiseReport, Fingerprint, TrainedDenoiser, count_states
+from hyperspy_specml.results import DenoiseReport, Fingerprint, TrainedDenoiser
 from hyperspy_specml.results._denoise_report import ERASED
 from hyperspy_specml.signals import axis_spec, energy_axis
-from hyperspy_specml.statistics import EMPTY, PoissonNoise, paired
+from hyperspy_specml.statistics import EMPTY, PoissonNoise, count_states, paired
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal

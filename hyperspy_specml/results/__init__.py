@@ -7,10 +7,10 @@ from hyperspy_specml.results._denoiser import TrainedDenoiser, denoise_model, ke
 from hyperspy_specml.results._report import Report
 from hyperspy_specml.results._resampled import on_axis
 from hyperspy_specml.results._stored import load_model
-from hyperspy_specml.results._trained import Fingerprint, TrainedModel, count_states
+from hyperspy_specml.results._trained import Fingerprint, TrainedModel
 
 __all__ = [
     "AnomalyResult", "Candidate", "DecompositionResult", "DenoiseReport", "Fingerprint", "Region", "Report",
-    "Spike", "TrainedDenoiser", "TrainedModel", "count_states", "denoise_model", "denoise_report",
+    "Spike", "TrainedDenoiser", "TrainedModel", "denoise_model", "denoise_report",
     "keep_denoiser", "load_model", "on_axis",
 ]  # fmt: skip

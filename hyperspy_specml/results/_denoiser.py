@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.results._trained import Fingerprint, count_states
+from hyperspy_specml.results._trained import Fingerprint  # noqa: TC001
 from hyperspy_specml.signals import in_words
+from hyperspy_specml.statistics import count_states
 
 if TYPE_CHECKING:
     import os

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hyperspy_specml.signals import in_words
-from hyperspy_specml.statistics import STATE_NAMES
+from hyperspy_specml.statistics import count_states
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
     from typing import Self
+
+    import numpy as np
 
     from hyperspy_specml.estimators import SpectrumModel
     from hyperspy_specml.results._report import Report
@@ -122,14 +122,3 @@ class TrainedModel:
         """Return architecture, size and origin."""
         name, n = self.spectrum_model.architecture, self.spectrum_model.n_components
         return f"<TrainedModel {name}, K = {n}, {len(self.channel_state)} channels, of {self.title!r}>"
-
-
-def count_states(state: np.ndarray) -> dict[str, int]:
-    """Return how many pixels or channels are in which state, states that do not occur left out.
-
-    Parameters
-    ----------
-    state
-        (n,) uint8.
-    """
-    return {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}

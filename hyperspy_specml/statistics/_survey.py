@@ -59,10 +59,18 @@ class Survey:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many pixels and channels are in which state, states that do not occur left out."""
-        return {
-            kind: {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}
-            for kind, state in (("pixels", self.pixel_state), ("channels", self.channel_state))
-        }
+        return {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
+
+
+def count_states(state: np.ndarray) -> dict[str, int]:
+    """Return how many pixels or channels are in which state, states that do not occur left out.
+
+    Parameters
+    ----------
+    state
+        (n,) uint8.
+    """
+    return {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}
 
 
 def survey_spectra(
