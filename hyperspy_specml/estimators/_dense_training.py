@@ -12,7 +12,7 @@ import torch
 from hyperspy_specml.estimators._models import DenseModel
 from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.statistics import PrincipalAxes, canonical_signs
-from hyperspy_specml.train._pairs import DrawnPairs, SplitPairs
+from hyperspy_specml.train._pairs import DrawnPairs, Pairs, SplitPairs
 
 if TYPE_CHECKING:
     from hyperspy_specml.estimators._corruptions import Draws
@@ -81,7 +81,7 @@ class DenseTraining:
             network.start_as(torch.tensor(vectors.copy()), torch.tensor(rest))
         return network.to(device)
 
-    def loss(self, config: TrainConfig, seed: int, device: torch.device) -> SplitPairs | DrawnPairs:
+    def loss(self, config: TrainConfig, seed: int, device: torch.device) -> Pairs:
         """Return the loss on fresh batches, in units of the noise."""
         share = self.fractions.astype(np.float32)
         parts = (self.parts - share[:, None] * self.centre) / self.scale

@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, np.ndarray]
 
-_ANY = -1  # in a shape: whatever it is
+ANY = -1  # in a shape: whatever it is
 _ENDS = "network.ends"
 
 
 class Stored(NamedTuple):
-    """How the models of one architecture are taken apart and put together again.
+    """How the models of one architecture, or the denoisers of one kind, are taken apart and put together.
 
     Attributes
     ----------
     to_arrays
-        From a model to its arrays by name.
+        To arrays by name.
     from_arrays
-        Back; raises ValueError where the arrays do not make up a model.
+        Back; raises ValueError where the arrays do not make up one.
     """
 
     to_arrays: Callable[[Any], dict[str, np.ndarray]]
-    from_arrays: Callable[[Arrays], SpectrumModel]
+    from_arrays: Callable[[Arrays], Any]
 
 
 def model_to_arrays(model: SpectrumModel) -> dict[str, np.ndarray]:
@@ -68,9 +68,20 @@ def model_from_arrays(architecture: str, arrays: Arrays) -> SpectrumModel:
     ValueError
         The architecture is unknown, or the arrays do not make up a model of it.
     """
-    if architecture not in STORED:
-        raise ValueError(f"architecture {architecture!r} is not one of {', '.join(map(repr, STORED))}")
-    return STORED[architecture].from_arrays(arrays)
+    return stored("architecture", architecture, STORED).from_arrays(arrays)
+
+
+def stored(what: str, name: str, table: Mapping[str, Stored]) -> Stored:
+    """Look up how something that a file names is put together.
+
+    Raises
+    ------
+    ValueError
+        It is unknown.
+    """
+    if name not in table:
+        raise ValueError(f"{what} {name!r} is not one of {', '.join(map(repr, table))}")
+    return table[name]
 
 
 def shaped(arrays: Arrays, name: str, *shape: int) -> np.ndarray:
@@ -84,7 +95,7 @@ def shaped(arrays: Arrays, name: str, *shape: int) -> np.ndarray:
     if name not in arrays:
         raise ValueError(f"array {name!r} is missing")
     array = arrays[name]
-    if array.ndim != len(shape) or any(n not in (_ANY, m) for n, m in zip(shape, array.shape, strict=True)):
+    if array.ndim != len(shape) or any(n not in (ANY, m) for n, m in zip(shape, array.shape, strict=True)):
         raise ValueError(f"array {name!r} has shape {array.shape}, not {shape} (-1: any)")
     if array.dtype not in (np.float32, np.float64):
         raise ValueError(f"array {name!r} has dtype {array.dtype}, not float32 or float64")
@@ -106,13 +117,13 @@ def axes_from_arrays(arrays: Arrays) -> PrincipalAxes:
     ValueError
         See `shaped`; weights that are not positive.
     """
-    vectors = shaped(arrays, "axes.vectors", _ANY, _ANY)
+    vectors = shaped(arrays, "axes.vectors", ANY, ANY)
     weights = shaped(arrays, "axes.weights", len(vectors))
     if not (weights > 0).all():
         raise ValueError("array 'axes.weights' holds values that are not positive")
     offset, eigenvalues = (
         shaped(arrays, "axes.offset", len(vectors)),
-        shaped(arrays, "axes.eigenvalues", _ANY),
+        shaped(arrays, "axes.eigenvalues", ANY),
     )
     return PrincipalAxes(weights, offset, vectors, eigenvalues)
 
@@ -174,8 +185,8 @@ def _dense_to_arrays(model: DenseModel) -> dict[str, np.ndarray]:
 
 def _dense_from_arrays(arrays: Arrays) -> DenseModel:
     axes = axes_from_arrays(arrays)
-    p, k = axes.n_axes, len(shaped(arrays, "origin", _ANY))
-    n_hidden = len(shaped(arrays, "network.encode_bend.0.weight", _ANY, p))
+    p, k = axes.n_axes, len(shaped(arrays, "origin", ANY))
+    n_hidden = len(shaped(arrays, "network.encode_bend.0.weight", ANY, p))
     n_layers = sum(n.startswith("network.encode_bend.") and n.endswith(".weight") for n in arrays) - 1
     network = load_network(lambda: DenseNetwork(p, k, n_hidden, n_layers), arrays)
     assert isinstance(network, DenseNetwork)
@@ -195,8 +206,8 @@ def _simplex_to_arrays(model: SimplexModel) -> dict[str, np.ndarray]:
 def _simplex_from_arrays(arrays: Arrays) -> SimplexModel:
     axes = axes_from_arrays(arrays)
     n_channels, p = axes.vectors.shape
-    k = len(shaped(arrays, "network.log_ratio", _ANY, n_channels))
-    n_hidden = len(shaped(arrays, "network.encode_bend.0.weight", _ANY, p))
+    k = len(shaped(arrays, "network.log_ratio", ANY, n_channels))
+    n_hidden = len(shaped(arrays, "network.encode_bend.0.weight", ANY, p))
     n_layers = sum(n.startswith("network.encode_bend.") and n.endswith(".weight") for n in arrays) - 1
     ends = shaped(arrays, _ENDS, 2, n_channels)
     if not ((ends[0] <= np.arange(n_channels)) & (np.arange(n_channels) <= ends[1]) & (ends[0] >= 0)).all():

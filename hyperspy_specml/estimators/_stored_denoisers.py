@@ -5,8 +5,6 @@ A new kind adds one line to `STORED`. P axes, S filters.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 import numpy as np
 
 from hyperspy_specml.estimators._denoisers import DenoisedSpectra, Denoiser, FilteredScores, Unchanged
@@ -14,6 +12,9 @@ from hyperspy_specml.estimators._filters import filters
 from hyperspy_specml.estimators._library import LibraryDenoiser
 from hyperspy_specml.estimators._models import DenseModel
 from hyperspy_specml.estimators._stored import (
+    ANY,
+    Arrays,
+    Stored,
     axes_from_arrays,
     axes_to_arrays,
     load_network,
@@ -21,23 +22,10 @@ from hyperspy_specml.estimators._stored import (
     model_to_arrays,
     network_to_arrays,
     shaped,
+    stored,
 )
 from hyperspy_specml.estimators._tiles import MOST_SCAN_AXES
 from hyperspy_specml.nn import FilterMixture, Shrinkage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    Arrays = Mapping[str, np.ndarray]
-
-_ANY = -1
-
-
-class _Stored(NamedTuple):
-    """How denoisers of one kind are taken apart and put together again."""
-
-    to_arrays: Callable[[Any], dict[str, np.ndarray]]
-    from_arrays: Callable[[Arrays], Denoiser]
 
 
 def denoiser_to_arrays(denoiser: Denoiser) -> dict[str, np.ndarray]:
@@ -66,9 +54,7 @@ def denoiser_from_arrays(kind: str, arrays: Arrays) -> Denoiser:
     ValueError
         The kind is unknown, or the arrays do not make up a denoiser of it.
     """
-    if kind not in STORED:
-        raise ValueError(f"kind {kind!r} of denoisers is not one of {', '.join(map(repr, STORED))}")
-    return STORED[kind].from_arrays(arrays)
+    return stored("kind of denoiser", kind, STORED).from_arrays(arrays)
 
 
 def filter_names(denoiser: Denoiser) -> tuple[str, ...]:
@@ -126,7 +112,7 @@ def _library_to_arrays(denoiser: LibraryDenoiser) -> dict[str, np.ndarray]:
 
 def _library_from_arrays(arrays: Arrays) -> LibraryDenoiser:
     axes = axes_from_arrays(arrays)
-    p, n_hidden = axes.n_axes, len(shaped(arrays, "network.bend.0.weight", _ANY, axes.n_axes + 1))
+    p, n_hidden = axes.n_axes, len(shaped(arrays, "network.bend.0.weight", ANY, axes.n_axes + 1))
     n_layers = sum(n.startswith("network.bend.") and n.endswith(".weight") for n in arrays) - 1
     network = load_network(lambda: Shrinkage(p, n_hidden, n_layers), arrays)
     assert isinstance(network, Shrinkage)
@@ -139,8 +125,8 @@ def _library_from_arrays(arrays: Arrays) -> LibraryDenoiser:
 
 
 STORED = {
-    "pca": _Stored(lambda d: axes_to_arrays(d.axes), lambda arrays: Unchanged(axes_from_arrays(arrays))),
-    "filtered": _Stored(_filtered_to_arrays, _filtered_from_arrays),
-    "spectral": _Stored(lambda d: model_to_arrays(d.model), _spectral_from_arrays),
-    "library": _Stored(_library_to_arrays, _library_from_arrays),
+    "pca": Stored(lambda d: axes_to_arrays(d.axes), lambda arrays: Unchanged(axes_from_arrays(arrays))),
+    "filtered": Stored(_filtered_to_arrays, _filtered_from_arrays),
+    "spectral": Stored(lambda d: model_to_arrays(d.model), _spectral_from_arrays),
+    "library": Stored(_library_to_arrays, _library_from_arrays),
 }

@@ -6,13 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.results._trained import Fingerprint  # noqa: TC001
-from hyperspy_specml.signals import in_words
-from hyperspy_specml.statistics import count_states
+from hyperspy_specml.results._trained import Fingerprint, Trained
 
 if TYPE_CHECKING:
-    import os
-    from pathlib import Path
     from typing import Self
 
     import numpy as np
@@ -27,7 +23,7 @@ _KEPT_AS = "_specml_denoiser"  # attribute of denoised signals: not in files, an
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedDenoiser:
+class TrainedDenoiser(Trained):
     """A fitted denoiser: ``s2.denoise_dae(model=trained)`` applies it to another map.
 
     `denoise_model` returns that of a denoised signal, `train_denoiser` trains one on simulated spectra.
@@ -63,30 +59,6 @@ class TrainedDenoiser:
         """(E in use,) mean spectrum of the training."""
         return self.fingerprint.channel_sums / self.fingerprint.n_spectra
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
-        """Save the denoiser with its report and settings in one file; `load_model` reads it.
-
-        Parameters
-        ----------
-        path
-            Without a suffix it gets ".specml".
-        overwrite
-            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
-            By default it is an error.
-
-        Returns
-        -------
-        where the file is
-
-        Raises
-        ------
-        ModelFileExistsError
-            There is a file, and `overwrite` was not said.
-        """
-        from hyperspy_specml.results import _stored
-
-        return _stored.save(self, path, overwrite=overwrite)
-
     def resampled(self, axis: dict[str, Any], resampling: Resampling) -> Self:
         """Return the denoiser of the same spectra recorded in other channels; see `on_axis`.
 
@@ -97,15 +69,11 @@ class TrainedDenoiser:
         resampling
             To them.
         """
-        used = self.report.used | {"channels": count_states(resampling.channel_state)}
         sums = resampling(self.fingerprint.channel_sums[None])[0]
         return replace(
             self, denoiser=self.denoiser.resampled(resampling), channel_state=resampling.channel_state,
             energy_axis=axis, fingerprint=replace(self.fingerprint, channel_sums=sums),
-            report=replace(
-                self.report, used=used,
-                resampled_from=self.report.resampled_from or in_words(self.energy_axis),
-            ),
+            report=self._report_in(resampling),
         )  # fmt: skip
 
     def __repr__(self) -> str:

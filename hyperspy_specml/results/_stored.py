@@ -16,7 +16,7 @@ from hyperspy_specml.results._denoise_report import DenoiseReport  # noqa: TC001
 from hyperspy_specml.results._denoiser import TrainedDenoiser
 from hyperspy_specml.results._plain import from_plain, to_plain
 from hyperspy_specml.results._report import Report  # noqa: TC001  (read back by its annotations)
-from hyperspy_specml.results._trained import Fingerprint, TrainedModel
+from hyperspy_specml.results._trained import Fingerprint, Trained, TrainedModel
 from hyperspy_specml.signals import check_axis_spec
 from hyperspy_specml.statistics import STATE_NAMES, USED, RankCurve
 from hyperspy_specml.train.config import TrainConfig
@@ -54,14 +54,13 @@ class _DenoiserDescription:
     report: DenoiseReport
 
 
-def save(
-    trained: TrainedModel | TrainedDenoiser, path: str | os.PathLike[str], *, overwrite: bool | None
-) -> Path:
-    """Write a model and its baseline, or a denoiser, to one file; see `TrainedModel.save`."""
+def save(trained: Trained, path: str | os.PathLike[str], *, overwrite: bool | None) -> Path:
+    """Write a model and its baseline, or a denoiser, to one file; see `Trained.save`."""
     if isinstance(trained, TrainedDenoiser):
         content: dict[str, Any] = {"denoiser": to_plain(_describe_denoiser(trained))}
         arrays = _denoiser_arrays(trained)
     else:
+        assert isinstance(trained, TrainedModel)
         content, arrays = {"model": to_plain(_describe(trained))}, _arrays(trained)
     versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
     return write_model_file(path, content | {"versions": versions}, arrays, overwrite=overwrite)

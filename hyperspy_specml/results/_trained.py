@@ -40,8 +40,47 @@ class Fingerprint:
     channel_sums: np.ndarray = field(repr=False)
 
 
+class Trained:
+    """What trained models and denoisers share: they are saved alike, and come to other channels alike."""
+
+    energy_axis: dict[str, Any]
+    report: Any
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
+        """Save it with its report and settings, and a baseline, in one file; `load_model` reads it.
+
+        Parameters
+        ----------
+        path
+            Without a suffix it gets ".specml".
+        overwrite
+            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
+            By default it is an error.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        """
+        from hyperspy_specml.results import _stored
+
+        return _stored.save(self, path, overwrite=overwrite)
+
+    def _report_in(self, resampling: Resampling) -> Any:
+        """Return the report, which tells from now on that the channels are not those of the training."""
+        return replace(
+            self.report,
+            used=self.report.used | {"channels": count_states(resampling.channel_state)},
+            resampled_from=self.report.resampled_from or in_words(self.energy_axis),
+        )
+
+
 @dataclass(frozen=True, eq=False)
-class TrainedModel:
+class TrainedModel(Trained):
     """A fitted decomposition: ``s2.decomposition_ae(model=result.model)`` applies it to another map.
 
     Attributes
@@ -73,30 +112,6 @@ class TrainedModel:
     report: Report = field(repr=False)
     baseline: TrainedModel | None = field(repr=False)
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
-        """Save the model with its baseline, report and settings in one file; `load_model` reads it.
-
-        Parameters
-        ----------
-        path
-            Without a suffix it gets ".specml".
-        overwrite
-            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
-            By default it is an error.
-
-        Returns
-        -------
-        where the file is
-
-        Raises
-        ------
-        ModelFileExistsError
-            There is a file, and `overwrite` was not said.
-        """
-        from hyperspy_specml.results import _stored
-
-        return _stored.save(self, path, overwrite=overwrite)
-
     def resampled(self, axis: dict[str, Any], resampling: Resampling) -> Self:
         """Return the model of the same spectra recorded in other channels; see `on_axis`.
 
@@ -107,14 +122,9 @@ class TrainedModel:
         resampling
             To them.
         """
-        report = replace(
-            self.report,
-            used=self.report.used | {"channels": count_states(resampling.channel_state)},
-            resampled_from=self.report.resampled_from or in_words(self.energy_axis),
-        )
         return replace(
             self, spectrum_model=self.spectrum_model.resampled(resampling),
-            channel_state=resampling.channel_state, energy_axis=axis, report=report,
+            channel_state=resampling.channel_state, energy_axis=axis, report=self._report_in(resampling),
             baseline=self.baseline and self.baseline.resampled(axis, resampling),
         )  # fmt: skip
 

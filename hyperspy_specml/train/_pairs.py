@@ -8,12 +8,38 @@ J. Batson, L. Royer, "Noise2Self: Blind denoising by self-supervision", ICML 201
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
 
-class SplitPairs:
-    """Draws batches from the parts of each spectrum's counts and returns the weighted squared error.
+class Pairs(ABC):
+    """Draws batches of input and target and returns the weighted squared error.
+
+    Parameters
+    ----------
+    n_spectra, batch_size
+        Spectra in all and per batch.
+    generator
+        Source of randomness, on the CPU.
+    """
+
+    def __init__(self, n_spectra: int, batch_size: int, generator: torch.Generator) -> None:
+        self.batches, self.generator = Batches(n_spectra, batch_size, generator), generator
+
+    def __call__(self, network: nn.Module) -> Tensor:
+        """Return the loss of the network on the next batch."""
+        input_, target, weights = self.draw(self.batches.next_rows())
+        return ((network(input_) - target).square().sum(dim=1) * weights).mean()  # (B, P) -> (B,) -> ()
+
+    @abstractmethod
+    def draw(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return input and target (B, P) of these spectra, and the weights (B,) of their errors."""
+
+
+class SplitPairs(Pairs):
+    """Makes pairs of the parts of each spectrum's counts.
 
     Every draw gives each spectrum another choice of parts as input and the rest as target, so the
     network never sees the noise that it is scored against, and cannot learn to repeat it.
@@ -26,45 +52,35 @@ class SplitPairs:
         (F,) share of the counts in each part.
     weights
         (n,) inverse noise variance of each spectrum, about 1.
-    batch_size
-        Spectra per batch.
-    generator
-        Source of randomness, on the CPU.
+    batch_size, generator
+        See `Pairs`.
     """
 
     def __init__(
-        self,
-        parts: Tensor,
-        fractions: Tensor,
-        weights: Tensor,
-        *,
-        batch_size: int,
+        self, parts: Tensor, fractions: Tensor, weights: Tensor, *, batch_size: int,
         generator: torch.Generator,
-    ) -> None:
+    ) -> None:  # fmt: skip
+        super().__init__(len(parts), batch_size, generator)
         self.parts, self.fractions, self.weights = parts, fractions, weights
-        self.batches = Batches(len(parts), batch_size, generator)
-        self.generator = generator
         # One quarter of the parts as target: fewer make the target, and so the gradient, noisier; more
         # make the input noisier than the data that the network will be used on.
         self.n_target = max(1, round(len(fractions) / 4))
 
-    def __call__(self, network: nn.Module) -> Tensor:
-        """Return the loss of the network on the next batch."""
-        rows = self.batches.next_rows().to(self.parts.device)
-        n_parts = len(self.fractions)
-        draw = torch.rand(len(rows), n_parts, generator=self.generator)
-        is_target = (draw.argsort(dim=1) < self.n_target).to(self.parts)  # (B, F)
+    def draw(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sums of some parts and of the others, each on the scale of the whole."""
+        random = torch.rand(len(rows), len(self.fractions), generator=self.generator)
+        is_target = (random.argsort(dim=1) < self.n_target).to(self.parts)  # (B, F)
+        rows = rows.to(self.parts.device)
         parts = self.parts[rows]  # (B, F, P)
         target_share = is_target @ self.fractions  # (B,)
         input_share = self.fractions.sum() - target_share
         target = (parts * is_target[..., None]).sum(dim=1) / target_share[:, None]  # (B, F, P) -> (B, P)
         input_ = (parts * (1 - is_target)[..., None]).sum(dim=1) / input_share[:, None]
-        error = (network(input_) - target).square().sum(dim=1)  # (B, P) -> (B,)
-        return (error * self.weights[rows] * target_share).mean()
+        return input_, target, self.weights[rows] * target_share
 
 
-class DrawnPairs:
-    """Draws batches from inputs and targets that were made before: another input of each spectrum every time.
+class DrawnPairs(Pairs):
+    """Pairs that were made before: another input of each spectrum every time.
 
     Parameters
     ----------
@@ -74,31 +90,21 @@ class DrawnPairs:
         (n, P) normalised scores.
     weights
         (n,) inverse noise variance of each target, about 1.
-    batch_size
-        Spectra per batch.
-    generator
-        Source of randomness, on the CPU.
+    batch_size, generator
+        See `Pairs`.
     """
 
     def __init__(
-        self,
-        inputs: Tensor,
-        target: Tensor,
-        weights: Tensor,
-        *,
-        batch_size: int,
-        generator: torch.Generator,
+        self, inputs: Tensor, target: Tensor, weights: Tensor, *, batch_size: int, generator: torch.Generator
     ) -> None:
-        self.inputs, self.target, self.weights, self.generator = inputs, target, weights, generator
-        self.batches = Batches(len(inputs), batch_size, generator)
+        super().__init__(len(inputs), batch_size, generator)
+        self.inputs, self.target, self.weights = inputs, target, weights
 
-    def __call__(self, network: nn.Module) -> Tensor:
-        """Return the loss of the network on the next batch."""
-        rows = self.batches.next_rows()
-        draw = torch.randint(self.inputs.shape[1], (len(rows),), generator=self.generator)
-        rows, draw = rows.to(self.inputs.device), draw.to(self.inputs.device)
-        error = (network(self.inputs[rows, draw]) - self.target[rows]).square().sum(dim=1)  # (B, P) -> (B,)
-        return (error * self.weights[rows]).mean()
+    def draw(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return one of the inputs of each spectrum, and its target."""
+        which = torch.randint(self.inputs.shape[1], (len(rows),), generator=self.generator)
+        rows, which = rows.to(self.inputs.device), which.to(self.inputs.device)
+        return self.inputs[rows, which], self.target[rows], self.weights[rows]
 
 
 class Batches:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hyperspy_specml.train._pairs import SplitPairs
+from hyperspy_specml.train._pairs import DrawnPairs, SplitPairs
 
 
 class Recorder(nn.Module):
@@ -74,3 +74,19 @@ def test_noise_is_not_learnt_because_the_target_has_other_noise():
             return self.factor * x
 
     assert pairs(Scale(0.0)) < pairs(Scale(0.2)) < pairs(Scale(1.0))
+
+
+def test_inputs_made_before_meet_the_target_and_the_weight_of_their_own_spectrum():
+    target = torch.arange(1.0, 8.0)[:, None]
+    inputs = target[:, None] + torch.tensor([0.0, 0.25, 0.5])[:, None]  # (7, 3, 1): the draw shows
+    weights = 1 / target[:, 0].square()
+    pairs = DrawnPairs(inputs, target, weights, batch_size=7, generator=torch.Generator().manual_seed(0))
+    network = Recorder()
+    draws = set()
+    for _ in range(5):
+        loss = pairs(network)
+        seen = network.seen[:, 0]
+        assert sorted(seen.floor().tolist()) == list(range(1, 8))
+        draws |= set((seen - seen.floor()).tolist())
+        torch.testing.assert_close(loss, torch.ones(()))  # each target squared, times its own weight
+    assert draws == {0.0, 0.25, 0.5}
