@@ -15,6 +15,7 @@ from hyperspy.signal import BaseSignal
 from hyperspy_specml.estimators import LinearModel, apply_denoiser, denoise, erased_by, put_back
 from hyperspy_specml.exceptions import (
     ErasedFeaturesWarning,
+    NegativeCountsError,
     OptionError,
     PairsError,
     TooFewSpectraError,
@@ -29,7 +30,7 @@ from hyperspy_specml.results import (
 )
 from hyperspy_specml.results._source import Decoder
 from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels, spectra_of
-from hyperspy_specml.statistics import USED, count_states, noise_from_dict
+from hyperspy_specml.statistics import USED, PoissonNoise, count_states, noise_from_dict
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def fit(call: Call, wanted: Wanted, *, random_state: int, device: str) -> BaseSi
     """Fit a denoiser, apply it and wrap the answer."""
     spectra = call.source.spectra
     found = denoise(
-        call.stream(), context=wanted.context, corruption=wanted.corruption, pairs=_pairs(call, wanted.pairs),
+        call.stream(), context=wanted.context, corruption=wanted.corruption, pairs=_pairs(call, wanted),
         noise=wanted.noise,
         masks=(spectra.navigation_mask, spectra.signal_mask), config=call.config, seed=random_state,
         device=device, track=call.track,
@@ -82,10 +83,16 @@ def fit(call: Call, wanted: Wanted, *, random_state: int, device: str) -> BaseSi
     )  # fmt: skip
 
 
-def _pairs(call: Call, pairs: object) -> tuple[SpectrumStream, SpectrumStream] | None:
+def _pairs(call: Call, wanted: Wanted) -> tuple[SpectrumStream, SpectrumStream] | None:
     """Check two signals of the same area and return their spectra."""
+    pairs = wanted.pairs
     if pairs is None:
         return None
+    if wanted.corruption != "split":
+        raise OptionError(
+            f"denoise_dae(corruption={wanted.corruption!r}, pairs=...): one signal is input, the "
+            "other the target, and nothing is corrupted. Leave one of the two out."
+        )
     if not (isinstance(pairs, tuple | list) and len(pairs) == 2):
         raise PairsError(
             "denoise_dae(pairs=...) needs two signals of the same area, recorded independently: "
@@ -96,7 +103,7 @@ def _pairs(call: Call, pairs: object) -> tuple[SpectrumStream, SpectrumStream] |
     for signal in pairs:
         if not isinstance(signal, BaseSignal):
             raise PairsError(f"denoise_dae(pairs=...) needs signals, not {type(signal).__name__}.")
-        spectra = spectra_of(signal, method="denoise_dae(pairs=...), denoise_dae")
+        spectra = spectra_of(signal, method="denoise_dae(pairs=...): denoise_dae")
         own = axis_spec(energy_axis(signal))
         if spectra.array.shape != here or not same_channels(own, axis):
             raise PairsError(
@@ -124,8 +131,15 @@ def apply(call: Call, model: TrainedDenoiser | str | os.PathLike[str], wanted: W
     pixels = count_states(found.pixel_state)
     if not found.used.any():
         raise TooFewSpectraError(
-            f"denoise_dae(model=...): no spectrum of {call.signal!r} can be used ({pixels}); a channel that "
-            "is not finite is enough. Train without such channels, signal_mask=..., or mend them."
+            f"denoise_dae(model=...): no spectrum of {call.signal!r} can be used ({pixels}). A "
+            "channel that is not finite is enough: train without it, signal_mask=..., or mend it."
+        )
+    noise = noise_from_dict(trained.report.noise_model)
+    if isinstance(noise, PoissonNoise) and not found.mean.sum() > 0:
+        raise NegativeCountsError(
+            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of "
+            f"{call.signal!r} has a sum of {found.mean.sum():.3g}. Undo the background or dark subtraction, "
+            "or train on such data."
         )
     report = replace(
         trained.report, used=trained.report.used | {"pixels": pixels}, shape=stream.navigation_shape,

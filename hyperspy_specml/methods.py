@@ -371,14 +371,15 @@ def denoise_dae(
     MaskError
         A mask of the wrong dtype or shape, or one that masks everything.
     PairsError
-        `pairs` are not two signals of the shape and the energy axis of this one.
+        `pairs` are not two signals of the shape and the energy axis of this one, or hold the same counts.
     TooFewSpectraError
         Fewer than four usable spectra, or fewer than two channels; with a `model`, no usable spectrum.
     NegativeCountsError, NotCountsError
-        noise="poisson" or corruption="poisson" for values that are negative or not whole.
+        noise="poisson" or corruption="poisson" for values that are negative or not whole; with a `model` of
+        counts, spectra whose mean is not positive.
     OptionError
-        An unknown context, corruption, noise model or device, an impossible number, or an argument that a
-        `model` would have to ignore.
+        An unknown context, corruption, noise model or device, an impossible number, or an argument that
+        `pairs` or a `model` would have to ignore.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly.
     ModelFileError

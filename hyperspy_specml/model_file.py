@@ -86,7 +86,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     Parameters
     ----------
     path
-        Where it is.
+        Where it is. Without a suffix it is, as in `write_model_file`, one with ".specml".
 
     Returns
     -------
@@ -95,11 +95,11 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
     Raises
     ------
     ModelFileError
-        It is something else, damaged, or newer than this version reads.
+        It is something else (a folder, say), damaged, or newer than this version reads.
     FileNotFoundError
         It is not there; any other OSError where it cannot be read.
     """
-    raw = _read(Path(path))
+    raw = _read(_found(Path(path)))
     header = raw[_LENGTH : _LENGTH + int.from_bytes(raw[:_LENGTH], "little")]
     found = _CHECKSUM.search(header)
     if not found:
@@ -116,6 +116,17 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         raise _error(path, f"is not what its checksum promises ({error!r:.200})") from error
     known = f"only {_VERSION} is known here: update hyperspy_specml"
     raise _error(path, f"has version {version!r:.20} of the format, but {known}")
+
+
+def _found(path: Path) -> Path:
+    """Return the path as it is, or with the suffix that `save` gave it."""
+    if path.is_dir():
+        inside = sorted(path.glob(f"*{SUFFIX}"))
+        example = inside[0] if inside else path / f"model{SUFFIX}"
+        raise ModelFileError(
+            f"load_model({str(path)!r}): this is a folder. Name a file in it, e.g. {str(example)!r}."
+        )
+    return path if path.suffix or path.exists() else path.with_suffix(SUFFIX)
 
 
 def _read(path: Path) -> bytes:

@@ -162,5 +162,25 @@ def test_a_header_as_large_as_a_map_is_not_read(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_pythons_own_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read_model_file(tmp_path / "nothing.specml")
+    for name in ("nothing.specml", "nothing"):
+        with pytest.raises(FileNotFoundError, match=r"nothing\.specml"):
+            read_model_file(tmp_path / name)
+
+
+def test_what_was_saved_without_a_suffix_is_read_without_one(tmp_path):
+    write_model_file(tmp_path / "steel", {"title": "steel"}, {})
+    assert read_model_file(tmp_path / "steel")[0] == {"title": "steel"}
+
+    (tmp_path / "plain").write_bytes((tmp_path / "steel.specml").read_bytes())
+    write_model_file(tmp_path / "plain.specml", {"title": "other"}, {})
+    assert read_model_file(tmp_path / "plain")[0] == {"title": "steel"}  # a file that has the very name
+
+
+def test_a_folder_is_answered_with_a_file_in_it(tmp_path):
+    with pytest.raises(
+        ModelFileError, match=r"this is a folder\. Name a file in it, e\.g\. '.*model\.specml'"
+    ):
+        read_model_file(tmp_path)
+    write_model_file(tmp_path / "steel", {}, {})
+    with pytest.raises(ModelFileError, match=r"e\.g\. '.*steel\.specml'"):
+        read_model_file(tmp_path)

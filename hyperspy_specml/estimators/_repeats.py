@@ -51,11 +51,16 @@ class Repeats:
         Raises
         ------
         PairsError
-            A record is empty, or not finite where the map is.
+            A record is empty, or not finite where the map is; both are the same.
         """
         pixels = survey.sample_pixels
         total = survey.sample.mean(axis=0, dtype=np.float64).sum()
         first, second = (self._read(stream, survey) for stream in self.streams)
+        if np.array_equal(first, second):
+            raise PairsError(
+                "denoise_dae(pairs=...): both signals hold the same counts, so one tells nothing of the "
+                "noise of the other. Record the area twice, sum odd and even frames, or leave pairs out."
+            )
         shares = [float(rows.mean(axis=0, dtype=np.float64).sum() / total) for rows in (first, second)]
         if not min(shares) > 0:
             raise PairsError(

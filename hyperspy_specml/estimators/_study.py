@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hyperspy_specml.estimators._hold_out import judge_hold_out
 from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
 from hyperspy_specml.statistics import (
     CHOOSE,
@@ -22,15 +23,11 @@ from hyperspy_specml.statistics import (
     Folds,
     Moments,
     NoiseEstimate,
-    PoissonGaussianNoise,
     PrincipalAxes,
     RankCurve,
     Survey,
-    bi_cross_validation,
     channel_weights,
     estimate_noise,
-    fold_correlation,
-    holds_out,
     make_folds,
     moments_of,
     n_compressed,
@@ -54,7 +51,6 @@ _logger = logging.getLogger(__name__)
 FRACTIONS = np.array([TRAIN / N_PARTS] * N_PARTS + [CHOOSE, REPORT])
 _LEAST_SPECTRA = 4
 _MOST_AXES = 128
-_LEAST_PRIMARY = 10.0  # counts per channel: fewer are not normal enough to be split like normals
 
 
 @dataclass(frozen=True)
@@ -192,6 +188,44 @@ def study_spectra(
         sample=sample,
     )  # fmt: skip
     _check_enough(survey, n_needed)
+    estimate = _estimate(survey, noise)
+    wide = survey.moments.rows is not None
+
+    def split() -> tuple[Folds, PrincipalAxes]:
+        folds = (
+            repeats.folds(survey, estimate, noise, seed)
+            if repeats
+            else make_folds(
+                survey.sample, survey.sample_pixels, estimate.model, seed=seed, mean=estimate.mean
+            )
+        )
+        moments = train_moments(folds, wide=wide)
+        return folds, principal_axes(moments, estimate.model, n_axes=_MOST_AXES, centre=config.centre)
+
+    (folds, fold_axes), axes, edge = side_by_side(
+        split,
+        lambda: principal_axes(
+            survey.moments, estimate.model, n_axes=_MOST_AXES, centre=config.centre, scree=True
+        ),
+        lambda: noise_edge(
+            survey.sample, survey.sample_pixels, estimate.model,
+            channel_weights(survey.moments.mean, estimate.model),
+            n_spectra=survey.moments.n_second, seed=seed, mean=estimate.mean,
+        ),
+    )  # fmt: skip
+    if wide:
+        axes = refine_axes(stream, survey, axes)
+    n_axes = _n_axes(survey, fold_axes, edge, n_needed)
+    fold_axes = fold_axes.first(n_axes)
+    fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_axes)
+    study = Study(
+        survey, estimate, folds, fold_axes, fold_parts, axes.first(n_axes), edge, 0.0, "exact",
+        rank_curve(folds, fold_axes, fold_parts.sum(axis=1) / np.float32(TRAIN)), seed,
+    )  # fmt: skip
+    return replace(study, hold_out="pairs", share=repeats.share) if repeats else judge_hold_out(study)
+
+
+def _estimate(survey: Survey, noise: str) -> NoiseEstimate:
     if noise == "poisson" and survey.minimum < 0:
         raise NegativeCountsError(
             f"noise='poisson' needs counts, but the smallest value is {survey.minimum:g}. Use noise='auto' "
@@ -199,82 +233,28 @@ def study_spectra(
         )
     estimate = estimate_noise(survey.sample, noise=noise, minimum=survey.minimum)
     _logger.info("noise model: %s", estimate.model.to_dict())
+    return estimate
+
+
+def _n_axes(survey: Survey, fold_axes: PrincipalAxes, edge: float, n_needed: int) -> int:
+    """Return how many axes are looked at: `edge` is that of all spectra, the folds are of the sample."""
     n_sample, n_channels = survey.sample.shape
-    model, wide = estimate.model, survey.moments.rows is not None
-
-    def split() -> tuple[Folds, PrincipalAxes]:
-        folds = (
-            repeats.folds(survey, estimate, noise, seed)
-            if repeats
-            else make_folds(survey.sample, survey.sample_pixels, model, seed=seed, mean=estimate.mean)
-        )
-        moments = train_moments(folds, wide=wide)
-        return folds, principal_axes(moments, model, n_axes=_MOST_AXES, centre=config.centre)
-
-    (folds, fold_axes), axes, edge = side_by_side(
-        split,
-        lambda: principal_axes(
-            survey.moments, model, n_axes=_MOST_AXES, centre=config.centre, scree=True
-        ),
-        lambda: noise_edge(
-            survey.sample, survey.sample_pixels, model, channel_weights(survey.moments.mean, model),
-            n_spectra=survey.moments.n_second, seed=seed, mean=estimate.mean,
-        ),
-    )  # fmt: skip
-    if wide:
-        axes = refine_axes(stream, survey, axes)
     ratio = (1 + np.sqrt(n_channels / n_sample)) / (1 + np.sqrt(n_channels / survey.moments.n_second))
     n_axes = n_compressed(fold_axes.eigenvalues, edge * ratio**2 / TRAIN)
-    n_axes = min(max(n_axes, n_needed), n_sample, n_channels)
-    fold_axes = fold_axes.first(n_axes)
-    fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_axes)
-    study = Study(
-        survey, estimate, folds, fold_axes, fold_parts, axes.first(n_axes), edge, 0.0, "exact",
-        rank_curve(folds, fold_axes, fold_parts.sum(axis=1) / np.float32(TRAIN)), seed,
-    )  # fmt: skip
-    return replace(study, hold_out="pairs", share=repeats.share) if repeats else _judge_hold_out(study)
-
-
-def _judge_hold_out(study: Study) -> Study:
-    """Find out whether the folds are independent; where they are not, choose the rank in another way."""
-    k = study.rank.chosen
-    axes = study.fold_axes.first(k)
-    halves = study.fold_parts[:, :, :k].reshape(-1, 2, N_PARTS // 2, k).sum(axis=2) / np.float32(TRAIN / 2)
-    correlation = fold_correlation(
-        study.folds,
-        lambda rows: axes.spectra(halves[rows, 0]),
-        lambda rows: axes.spectra(halves[rows, 1]),
-    )
-    noise = study.estimate.model
-    if not holds_out(correlation, study.folds.choose.size):
-        _logger.warning(
-            "The noise model does not hold (residual halves correlate by %.2f): held-out scores are not "
-            "valid, the rank is chosen by bi-cross-validation. Name the right model with noise=, or use raw "
-            "counts.",
-            correlation,
-        )
-        white = study.survey.sample[:: max(1, len(study.survey.sample) // 2048)][:2048].astype(np.float32)
-        rank = bi_cross_validation(
-            white * study.axes.weights.astype(np.float32), max_rank=study.axes.n_axes,
-            block=max(8, 4 * len(noise.correlation)), seed=study.seed,
-        )  # fmt: skip
-        return replace(study, correlation=correlation, hold_out="none", rank=rank)
-    few = (
-        isinstance(noise, PoissonGaussianNoise)
-        and noise.gain > 0
-        and np.median(study.folds.mean) < _LEAST_PRIMARY * noise.gain
-    )
-    return replace(study, correlation=correlation, hold_out="approximate" if few else "exact")
+    return min(max(n_axes, n_needed), n_sample, n_channels)
 
 
 def _check_enough(survey: Survey, n_needed: int) -> None:
     n_spectra, n_channels = survey.moments.n, len(survey.moments.sums)
     needed = max(_LEAST_SPECTRA, n_needed + 1)
     if n_spectra < needed or n_channels <= n_needed:
+        who, fewer = ("One component needs", "") if n_needed == 1 else (
+            f"{n_needed} components need", "Ask for fewer, e.g. output_dimension=1, or: "
+        )  # fmt: skip
         raise TooFewSpectraError(
-            f"{n_needed} components need at least {needed} spectra and {n_needed + 1} channels that can be "
-            f"used, but there are {n_spectra} and {n_channels} ({survey.counts()}). Ask for fewer with "
-            "output_dimension=1, or mask less."
+            f"{who} at least {needed} spectra and {n_needed + 1} channels that can be used, but there are "
+            f"{n_spectra} and {n_channels} ({survey.counts()}). {fewer}Mask less; stack more spectra, "
+            "hs.stack([s1, s2]); replace what is not finite, s.data = np.nan_to_num(s.data)."
         )
 
 

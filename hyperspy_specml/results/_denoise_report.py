@@ -262,7 +262,8 @@ def denoise_report(signal: BaseSignal) -> DenoiseReport:
     >>> specml.denoise_report(clean).hold_out
     'exact'
     """
-    stamped = signal.metadata.get_item("Specml", None)
+    metadata = getattr(signal, "metadata", None)
+    stamped = metadata.get_item("Specml", None) if metadata is not None else None
     if stamped is None or stamped.get_item("method", None) != _METHOD:
         raise OptionError(f"{signal!r} has no report of a denoising: pass what s.denoise_dae() returned.")
     return DenoiseReport.from_dict(stamped.as_dictionary())

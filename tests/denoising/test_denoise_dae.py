@@ -206,8 +206,11 @@ def test_what_is_not_understood_is_answered_with_the_call_that_is(
         denoise(signal, navigation_mask=np.zeros((17, 12), bool))
     with pytest.raises(TooFewSpectraError, match="4 spectra"):
         denoise(make_map(data=counts((3,))))
-    with pytest.raises(OptionError, match=r"pass what s\.denoise_dae\(\) returned"):
-        specml.denoise_report(signal)
+    with pytest.raises(TooFewSpectraError, match=r"'not finite': 204.*np\.nan_to_num"):
+        denoise(make_map(data=np.full((*SCANS[2], N_CHANNELS), np.nan)))
+    for other in (signal, "clean.hspy"):
+        with pytest.raises(OptionError, match=r"pass what s\.denoise_dae\(\) returned"):
+            specml.denoise_report(other)
 
 
 def with_spot(dose: float = 30.0) -> tuple[np.ndarray, np.ndarray, float]:

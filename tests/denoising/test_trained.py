@@ -17,6 +17,7 @@ from hyperspy_specml.exceptions import (
     NotCountsError,
     OptionError,
     PairsError,
+    SpectraRequiredError,
     TooFewSpectraError,
 )
 
@@ -187,6 +188,12 @@ def test_what_is_no_denoiser_is_refused_with_the_call_that_is(
         specml.denoise_model(clean.deepcopy())
     with pytest.raises(TooFewSpectraError, match="no spectrum"):
         apply(make_map(data=np.full((3, 4, N_CHANNELS), np.nan)), model)
+    with pytest.raises(TooFewSpectraError, match="'empty': 12"):
+        apply(make_map(data=np.zeros((3, 4, N_CHANNELS))), model)
+    with pytest.raises(NegativeCountsError, match="trained on counts"):
+        apply(make_map(data=-counts().astype(float)), model)
+    with pytest.raises(ModelFileError, match="this is a folder"):
+        apply(signal, tmp_path)
     with pytest.raises(FileNotFoundError):
         apply(signal, tmp_path / "nowhere.specml")
 
@@ -251,6 +258,14 @@ def test_pairs_keep_noise_that_no_model_knows_out_of_the_choice(make_map: Callab
 
 def test_pairs_that_do_not_fit_are_refused(make_map: Callable[..., BaseSignal]) -> None:
     signal, other = make_map(data=counts()), make_map(data=counts(seed=1))
+    with pytest.raises(PairsError, match="hold the same counts"):
+        denoise(signal, pairs=(other, make_map(data=counts(seed=1))))
+    with pytest.raises(OptionError, match=r"corruption='mask', pairs=...\).*Leave one of the two out"):
+        denoise(signal, pairs=(signal, other), corruption="mask")
+    with pytest.raises(
+        SpectraRequiredError, match=r"denoise_dae\(pairs=...\): denoise_dae\(\) needs spectra"
+    ):
+        denoise(signal, pairs=(other.transpose(signal_axes=2), other))
     for pairs in (signal, (signal,), (signal, other, other), "odd"):
         with pytest.raises(PairsError, match="two signals of the same area"):
             denoise(signal, pairs=pairs)
