@@ -234,9 +234,9 @@ def gain_of(noise: NoiseModel) -> float:
 def signed_squares(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return the square of the normal deviate of Poisson counts, with the sign of their excess.
 
-    It is the Poisson deviance, where this exceeds 4 with the correction to its root that gives the mid-p value
-    also where few counts are expected (O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307). Without it the chance
-    of a strong window is wrong by factors that depend on how many counts are expected there.
+    It is the Poisson deviance, and beyond 4 corrected so that its root gives the mid-p value also where few
+    counts are expected (O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307). Else the chance of a strong window
+    would be wrong by a factor that depends on how many counts are expected there.
     """
     ratio = counts / expected
     np.maximum(ratio, np.float32(1e-30), out=ratio)
@@ -246,11 +246,12 @@ def signed_squares(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
     squares -= excess
     np.maximum(squares, 0, out=squares)
     squares *= 2
-    strong = np.nonzero(squares > _BEYOND)
-    root, n, mean = np.sqrt(squares[strong]), counts[strong], expected[strong]
+    strong = np.flatnonzero(squares > _BEYOND)
+    deviance, n, mean = (np.take(values, strong) for values in (squares, counts, expected))
+    root = np.sqrt(deviance)
     # The sixth is Stirling's: no counts have a probability too.
     root += np.log(2 * np.sqrt(n + np.float32(1 / 6)) * np.abs(n - mean) / ((n + mean) * root)) / root
-    squares[strong] = root * root
+    np.put(squares, strong, root * root)
     return np.copysign(squares, excess, out=squares)
 
 
