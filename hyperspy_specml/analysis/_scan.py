@@ -234,9 +234,9 @@ def gain_of(noise: NoiseModel) -> float:
 def signed_squares(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return the square of the normal deviate of Poisson counts, with the sign of their excess.
 
-    It is the Poisson deviance, and beyond 4 corrected so that its root gives the mid-p value also where few
-    counts are expected (O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307). Else the chance of a strong window
-    would be wrong by a factor that depends on how many counts are expected there.
+    It is the Poisson deviance, beyond 4 corrected so that its root gives the mid-p value also where few
+    counts are expected (O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307). Else the chance of a strong
+    window would be wrong by a factor that depends on how many counts are expected there.
     """
     ratio = counts / expected
     np.maximum(ratio, np.float32(1e-30), out=ratio)
