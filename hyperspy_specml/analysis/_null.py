@@ -26,7 +26,7 @@ _ORDINARY = 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1 - 1e-9  # p-values between whi
 _STRANGE = 1e-8  # p-value that no misfit of the model makes: such pixels and their neighbours do not count
 _LEAST_ORDINARY = 10  # pixels below the second p-value
 _INFLATED = 1.3  # times too many pixels there: by chance it can be as many
-_FITTED = 0.5, 5.0  # from this share of the maxima down to so many of them the tail is fitted
+_FITTED = 0.2, 5.0  # from this share of the maxima down to so many of them the tail is fitted
 
 
 @dataclass(frozen=True)
