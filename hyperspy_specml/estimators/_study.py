@@ -248,13 +248,13 @@ def _check_enough(survey: Survey, n_needed: int) -> None:
     n_spectra, n_channels = survey.moments.n, len(survey.moments.sums)
     needed = max(_LEAST_SPECTRA, n_needed + 1)
     if n_spectra < needed or n_channels <= n_needed:
-        who, fewer = ("One component needs", "") if n_needed == 1 else (
-            f"{n_needed} components need", "Ask for fewer, e.g. output_dimension=1, or: "
+        who, fewer = ("1 component needs", "") if n_needed == 1 else (
+            f"{n_needed} components need", "ask for fewer, output_dimension=1; "
         )  # fmt: skip
         raise TooFewSpectraError(
             f"{who} at least {needed} spectra and {n_needed + 1} channels that can be used, but there are "
-            f"{n_spectra} and {n_channels} ({survey.counts()}). {fewer}Mask less; stack more spectra, "
-            "hs.stack([s1, s2]); replace what is not finite, s.data = np.nan_to_num(s.data)."
+            f"{n_spectra} and {n_channels} ({survey.counts()}). Ways out: {fewer}mask less; stack more "
+            "spectra, hs.stack([s1, s2]); replace what is not finite, s.data = np.nan_to_num(s.data)."
         )
 
 
