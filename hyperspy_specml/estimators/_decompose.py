@@ -213,7 +213,7 @@ def _learn(study: Study, task: _Task, clock: Clock) -> _Learnt:
     seen = smooth_study(study, task.n_components or 1, centre=config.centre) if dense else study
     if task.n_components is None:
         rank, stopped = choose_latents(
-            seen, task.architecture, config, seed=task.seed, device=task.device, track=task.track
+            seen, task.architecture, config, seed=task.seed, device=task.device, track=task.track, race=dense
         )
         config = brief(config) if stopped else config  # who stops a search does not want to wait
     k = task.n_components or rank.chosen

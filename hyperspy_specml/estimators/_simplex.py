@@ -28,8 +28,7 @@ from hyperspy_specml.estimators._restarts import Attempt, best_of, collapse
 from hyperspy_specml.estimators._simplex_model import SimplexModel
 from hyperspy_specml.estimators._simplex_start import least_mean, start_network, to_scores
 from hyperspy_specml.estimators._starts import first_endmembers
-from hyperspy_specml.estimators._study import FRACTIONS, Study
-from hyperspy_specml.statistics import CHOOSE, N_PARTS, TRAIN, Folds, paired
+from hyperspy_specml.statistics import CHOOSE, FRACTIONS, N_PARTS, TRAIN, Folds, paired
 from hyperspy_specml.train._device import one_thread
 from hyperspy_specml.train._loop import History, fit, refit
 from hyperspy_specml.train._mixtures import SplitMixtures
@@ -37,6 +36,7 @@ from hyperspy_specml.train._mixtures import SplitMixtures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from hyperspy_specml.estimators._study import Study
     from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.train.config import TrainConfig
 
@@ -268,7 +268,7 @@ class _Training:
         return folds.score("choose", lambda rows: model.predict(scores[rows]))
 
     def _loss(
-        self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: np.ndarray, pull: float
+        self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: tuple[float, ...], pull: float
     ) -> SplitMixtures:
         floor = self._tensor(least_mean(self.study))
         batch_size = min(self.config.batch_size, max(1, _BATCH_ELEMENTS // len(self.study.folds.mean)))

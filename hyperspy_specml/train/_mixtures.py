@@ -24,7 +24,7 @@ class SplitMixtures:
     targets
         F arrays (n, E): the parts themselves.
     fractions
-        (F,) share of the counts in each.
+        Share of the counts in each.
     variance
         None for counts, whose likelihood is that of Poisson; else the noise variance of the whole data, (E,)
         or (n, E).
@@ -42,7 +42,7 @@ class SplitMixtures:
         self,
         parts: Tensor,
         targets: tuple[np.ndarray, ...],
-        fractions: np.ndarray,
+        fractions: tuple[float, ...],
         variance: np.ndarray | None,
         floor: Tensor,
         *,
@@ -50,7 +50,7 @@ class SplitMixtures:
         batch_size: int,
         generator: torch.Generator,
     ) -> None:
-        self.parts, self.targets, self.fractions = parts, targets, [float(f) for f in fractions]
+        self.parts, self.targets, self.fractions = parts, targets, fractions
         self.variance, self.floor, self.pull = variance, floor, pull
         self.batches = Batches(len(parts), batch_size, generator)
         self.generator = generator
