@@ -265,8 +265,7 @@ def _on_all_counts(
 def _fold(study: Study, n_components: int) -> DenseTraining:
     return DenseTraining(
         study.fold_axes, study.fold_parts, np.array(study.folds.fractions[:N_PARTS]), study.spectrum_weights,
-        n_components,
-        **normalisation(study.fold_scores), draws=study.draws,
+        n_components, **normalisation(study.fold_scores), draws=study.draws,
     )  # fmt: skip
 
 

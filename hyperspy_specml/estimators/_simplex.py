@@ -247,7 +247,7 @@ class _Training:
             folds = study.folds
             loss = self._loss(study.parts, (*folds.parts, folds.choose, folds.report), FRACTIONS, pull)
             refit(final, loss, path, track=self.track)
-        final.eval()
+            loss.fit_endmembers(final)
         model = SimplexModel(study.aligned, final)
         if final.shifts:
             first = study.parts.sum(axis=1)[: max(_LEAST_FIRST, len(study.parts) // _FIRST)]
