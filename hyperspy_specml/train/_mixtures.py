@@ -108,7 +108,8 @@ class SplitMixtures:
                 target = self._tensor(self.targets[i], rows)
                 wanted += self.fractions[i] * network.gather(target / noise, *mixture)
                 given += self.fractions[i] * network.gather(expected / noise, *mixture)
-            network.set_endmembers(endmembers * (wanted / given).clamp_min(_LEAST_CHANGE))
+            change = torch.where(given > 0, wanted / given, 1)  # 0: no spectrum is moved here
+            network.set_endmembers(endmembers * change.clamp_min(_LEAST_CHANGE))
 
     def _mixed(self, network: SimplexNetwork, which: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return abundances, doses and shifts of some spectra, as all parts but one tell them."""

@@ -79,6 +79,19 @@ def test_endmembers_come_to_the_maximum_of_the_likelihood(poisson, shifts, monke
         assert whole_loss(network, loss) > after
 
 
+def test_channels_that_no_spectrum_reads_stay_as_they_are(monkeypatch):
+    network, loss, _ = mixtures(poisson=True, shifts=True)
+    mixed, before = loss._mixed, network.endmembers().detach()
+    monkeypatch.setattr(loss, "_mixed", lambda *at: [*mixed(*at)[:2], torch.full((N_SPECTRA,), 2.0)])
+
+    loss.fit_endmembers(network)
+
+    after = network.endmembers().detach()
+    assert torch.isfinite(after).all()
+    torch.testing.assert_close(after[:, -2] / after[:, -1], before[:, -2] / before[:, -1])
+    assert not torch.allclose(after[:, 5] / after[:, -1], before[:, 5] / before[:, -1], rtol=1e-3)
+
+
 def test_it_looks_at_all_spectra_in_slabs_or_at_some_of_a_large_sample(monkeypatch):
     found = []
     for elements, most in ((1 << 20, 1 << 26), (50 * N_CHANNELS, 1 << 26), (1 << 20, 70 * N_CHANNELS)):
