@@ -14,9 +14,10 @@ from hyperspy_specml.estimators._denoise_apply import Applied, apply_denoiser
 from hyperspy_specml.estimators._denoisers import Denoiser
 from hyperspy_specml.estimators._dense import DenseFit, fit_dense
 from hyperspy_specml.estimators._encode import EncodeRows, encode_all
+from hyperspy_specml.estimators._learn_normal import learn_normal
 from hyperspy_specml.estimators._library import LibraryFit, fit_library
 from hyperspy_specml.estimators._models import DenseModel, LinearModel, SpectrumModel, n_columns
-from hyperspy_specml.estimators._normal import Normal, learn_normal
+from hyperspy_specml.estimators._normal import Normal
 from hyperspy_specml.estimators._protect import Protected, erased_by, put_back
 from hyperspy_specml.estimators._regions import RegionSums, sum_regions
 from hyperspy_specml.estimators._restarts import Attempt

@@ -17,9 +17,11 @@ from hyperspy_specml.analysis import (
     equivalent_z,
     estimate_line_width,
 )
-from hyperspy_specml.estimators._calibrate import calibrate, scan_rows
-from hyperspy_specml.estimators._normal import Normal, adapt_normal, learn_normal, patch_side
+from hyperspy_specml.estimators._calibrate import calibrate
+from hyperspy_specml.estimators._learn_normal import learn_normal
+from hyperspy_specml.estimators._normal import Normal, adapt_normal, patch_side
 from hyperspy_specml.estimators._pixel_scores import PixelBlock
+from hyperspy_specml.estimators._scan_block import ScanBlock
 from hyperspy_specml.estimators._study import _check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import (
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 STATISTICS = ("scan", "squared_error", "deviance", "rx")
 WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
+_STRANGE = 10.0  # |z|: there the model says nothing that could be drawn; it may even expect less than nothing
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomali
     scan = Scan(normal.scan_model(), known.windows, HALVES, normal.misfit)
     finder = SpikeFinder(scan.model, known.line_width[channels], int(used.sum()) * int(channels.sum()))
     parts = map_with_halo(
-        stream, _ScanBlock(scan, normal, finder, channels, used), halo=scan.halo, label="Scan"
+        stream, ScanBlock(scan, normal, finder, channels, used), halo=scan.halo, label="Scan"
     )
     table = np.full((stream.n_pixels, 4 + len(scan.model.spectra)), np.nan, np.float32)
     for pixels, (values, _) in parts:
@@ -218,9 +221,12 @@ def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomali
     spikes = np.concatenate([spikes for _, (_, spikes) in parts])
     scanned = time.perf_counter()
     z, window, size, dose = table[:, :4].T
+    calm = used & (np.abs(z) < _STRANGE)
+    if 2 * calm.sum() < used.sum():
+        calm = used
     # What is drawn has no misfit.
     null = calibrate(
-        replace(scan, misfit=None), normal, table[:, 4:], used, stream.navigation_shape, seed=seed
+        replace(scan, misfit=None), normal, table[:, 4:], calm, stream.navigation_shape, seed=seed
     )
     maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
     shape = stream.navigation_shape
@@ -262,38 +268,3 @@ def _check(survey: Survey, channels: np.ndarray, n_needed: int) -> None:
             "anomaly_map(model=...): no spectrum can be used, as channels of the model are not finite. Train "
             "without such channels, signal_mask=..., or mend them."
         )
-
-
-@dataclass(frozen=True)
-class _ScanBlock:
-    """The block function of the scan: an object, so that it travels to other processes."""
-
-    scan: Scan
-    normal: Normal
-    finder: SpikeFinder
-    channels: np.ndarray
-    used: np.ndarray
-
-    def __call__(
-        self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        used = self.used[pixels]
-        values = values if self.channels.all() else values[..., self.channels]
-        rows = values[used].astype(np.float32)
-        coefficients = self.normal.coefficients(rows)
-        row, channel, expected = self.finder.find(rows, coefficients)
-        spikes = (
-            np.stack(
-                [pixels[used][row], np.flatnonzero(self.channels)[channel], rows[row, channel], expected],
-                axis=1,
-            )
-            if len(row)
-            else np.empty((0, 4))
-        )
-        if len(row):  # the scan must not see them, nor the model take part of them
-            rows[row, channel] = expected
-            coefficients[row] = self.normal.coefficients(rows[row])
-        table = scan_rows(self.scan, rows, coefficients, used)
-        mine = np.zeros(used.shape, bool)
-        mine[inner] = True
-        return table[inner].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]

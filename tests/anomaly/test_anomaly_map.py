@@ -205,6 +205,18 @@ def test_too_many_components_do_not_hide_the_phase(rare, rank):
     assert len(found.regions) == 1
 
 
+def test_what_a_strong_phase_makes_of_a_model_is_not_drawn():
+    """Such a model expects less than nothing there; drawn counts deviate from it without an anomaly."""
+    phase = RarePhase(24, 1.0)
+    strong = fe_cr_ni_map((45, 45), n_channels=256, dose=1000, n_phases=4, rare_phase=phase, random_state=0)
+
+    score = search(strong.signal, output_dimension=8).score.data
+
+    truth = strong.rare_mask.data
+    assert score[truth].min() > 20
+    assert np.count_nonzero(score[~truth] > score[truth].min()) < 3  # the window reaches beyond the phase
+
+
 def test_a_threshold_takes_the_place_of_the_false_discovery_rate(found, rare):
     strict = search(rare.signal, threshold=float(found.score.data.max()))
 

@@ -1,0 +1,49 @@
+"""Scan a box of pixels: spikes are listed and taken out first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperspy_specml.estimators._calibrate import scan_rows
+
+if TYPE_CHECKING:
+    from hyperspy_specml.analysis import Scan, SpikeFinder
+    from hyperspy_specml.estimators._normal import Normal
+
+
+@dataclass(frozen=True)
+class ScanBlock:
+    """The block function of the scan: an object, so that it travels to other processes."""
+
+    scan: Scan
+    normal: Normal
+    finder: SpikeFinder
+    channels: np.ndarray
+    used: np.ndarray
+
+    def __call__(
+        self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        used = self.used[pixels]
+        values = values if self.channels.all() else values[..., self.channels]
+        rows = values[used].astype(np.float32)
+        coefficients = self.normal.coefficients(rows)
+        row, channel, expected = self.finder.find(rows, coefficients)
+        spikes = (
+            np.stack(
+                [pixels[used][row], np.flatnonzero(self.channels)[channel], rows[row, channel], expected],
+                axis=1,
+            )
+            if len(row)
+            else np.empty((0, 4))
+        )
+        if len(row):  # the scan must not see them, nor the model take part of them
+            rows[row, channel] = expected
+            coefficients[row] = self.normal.coefficients(rows[row])
+        table = scan_rows(self.scan, rows, coefficients, used)
+        mine = np.zeros(used.shape, bool)
+        mine[inner] = True
+        return table[inner].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]

@@ -1,0 +1,62 @@
+"""What is rare does not become part of the normal, though there is a component to spare for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hyperspy_specml.analysis import energy_windows
+from hyperspy_specml.estimators import learn_normal
+from hyperspy_specml.statistics import PoissonNoise
+
+GRID, N_CHANNELS, SIDE = (23, 20), 90, 3
+ENERGY = np.arange(N_CHANNELS)
+
+
+def line(channel: float) -> np.ndarray:
+    """Return a line above a background, 1000 counts of a pixel."""
+    spectrum = 0.02 + np.exp(-0.5 * ((ENERGY - channel) / 2.5) ** 2)
+    return 1000 * spectrum / spectrum.sum()
+
+
+def grains(n_phases: int) -> np.ndarray:
+    """Return expected counts of patches, each of a single phase: they lie far from each other."""
+    phases = np.array([line(8 + 16 * k) for k in range(n_phases)])
+    centres = np.random.default_rng(0).uniform(0, GRID[0], (6 * n_phases, 2))
+    distance = ((np.indices(GRID)[:, None] - centres.T[..., None, None]) ** 2).sum(axis=0)
+    return SIDE**2 * phases[distance.argmin(axis=0) % n_phases]
+
+
+def learn(expected: np.ndarray, n_components: int | None):
+    counts = np.random.default_rng(1).poisson(expected).astype(np.float32)
+    windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0, 2.0))
+    n_pixels = np.full(GRID, SIDE**2)
+    return learn_normal(counts, n_pixels, PoissonNoise(), windows, side=SIDE, n_components=n_components)
+
+
+def share_described(normal, spectrum: np.ndarray) -> float:
+    axes = normal.model.axes
+    rest = spectrum - axes.spectra(axes.project(spectrum[None]))[0]
+    return 1 - np.linalg.norm(rest * axes.weights) / np.linalg.norm(spectrum * axes.weights)
+
+
+@pytest.mark.parametrize("n_components", [5, 6, 8])
+def test_a_place_that_alone_has_a_phase_does_not_teach_it(n_components):
+    expected = grains(4)
+    rare = line(78)
+    for patch, share in {(7, 5): 1.0, (7, 6): 0.6, (8, 5): 0.4, (8, 6): 1 / 9}.items():
+        expected[patch] = (1 - share) * expected[patch] + share * SIDE**2 * rare
+
+    normal = learn(expected, n_components)
+
+    assert share_described(normal, rare) < 0.2
+    assert share_described(normal, line(24)) > 0.9
+    assert normal.trimmed == 4
+
+
+@pytest.mark.parametrize("n_components", [None, 4, 8])
+def test_nothing_is_left_out_where_nothing_is_rare(n_components):
+    normal = learn(grains(4), n_components)
+
+    assert normal.trimmed <= 1
+    assert share_described(normal, line(8)) > 0.9
