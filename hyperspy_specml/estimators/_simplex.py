@@ -5,7 +5,7 @@ smallest one is meant, and a pull of the endmembers towards their mean finds it:
 that one count holds about the endmember it comes from, per spectrum. That is about what as many further
 counts of the mean spectrum in each spectrum would do. The pull is the strongest of `_PULLS` that the held-out
 counts allow: the next weaker one is taken where it makes the score better by more than two standard errors.
-In the end, given the abundances, the endmembers are those of the largest likelihood of all counts, without it.
+In the end, given the abundances, the endmembers are those under which all counts are the most likely.
 
 References
 ----------
