@@ -7,6 +7,7 @@ from unittest import mock
 
 from benchmarks._denoise_rivals import error_of
 from benchmarks._harness import median, number, table
+from benchmarks._maps import denoising_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +39,7 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     from hyperspy_specml.estimators import _denoise
     from hyperspy_specml.streaming import SpectrumStream
 
-    make = specml.datasets.fe_l_map if name == "fe_l" else specml.datasets.fe_cr_ni_map
-    own = {} if name == "fe_l" else {"texture": name, "n_channels": channels}
-    simulated = make((size, size), dose=dose, random_state=seed, **own)
-    clean = simulated.clean.data.astype(np.float32)
+    simulated, clean = denoising_map(name, dose=dose, size=size, channels=channels, seed=seed)
     stream, config = SpectrumStream(simulated.signal.data), specml.TrainConfig()
     with mock.patch.object(_denoise, "_choose", wraps=_denoise._choose) as choose:
         found = _denoise.denoise(stream, config=config, seed=seed)

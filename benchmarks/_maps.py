@@ -108,6 +108,30 @@ def known_map(
     return _of_simulated(simulated, n_components=len(simulated.names))
 
 
+def denoising_map(
+    name: str, *, dose: float, size: int, channels: int, seed: int
+) -> tuple[SimulatedMap, np.ndarray]:
+    """Simulate a map to be denoised; return it and its noise-free spectra in single precision.
+
+    Parameters
+    ----------
+    name
+        "fe_l", which has 512 channels, or a texture of the alloy.
+    dose
+        Counts per channel of "fe_l", per pixel of the others.
+    size, channels, seed
+        Pixels along each side, channels of the alloy, seed of the simulation.
+    """
+    if name == "fe_l":
+        simulated = datasets.fe_l_map((size, size), dose=dose, random_state=seed)
+    else:
+        texture: Any = name
+        simulated = datasets.fe_cr_ni_map(
+            (size, size), dose=dose, texture=texture, n_channels=channels, random_state=seed
+        )
+    return simulated, simulated.clean.data.astype(np.float32)
+
+
 def _of_simulated(simulated: SimulatedMap, *, n_components: int) -> KnownMap:
     clean = simulated.clean.data.reshape(-1, simulated.clean.data.shape[-1]).astype(np.float64)
     amounts = endmembers = None

@@ -19,21 +19,26 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import _denoise_choice, _denoise_cost, _denoise_measured, _denoise_rare, _denoise_valence
 from benchmarks._denoise_rivals import error_of, rivals
 from benchmarks._harness import median, number, table
+from benchmarks._maps import denoising_map
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Sequence
 
 MAPS = ("smooth", "grains", "fe_l")
 PARTS = ("errors", "choice", "valence", "rare", "repeats", "cost")
 LONG = ("choice", "cost")  # not part of --quick
+QUICK_SIZE, QUICK_CHANNELS = 96, 1024  # with 64 pixels the networks have too little to learn from
 _DOSES = (20.0, 50.0, 200.0, 1000.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
-        "--quick", action="store_true", help="one seed, smaller maps, neither choice nor cost: minutes"
-    )
+        "--quick", action="store_true",
+        help=f"one seed of {QUICK_SIZE} x {QUICK_SIZE} pixels and {QUICK_CHANNELS} channels (rare: 64 x 64; "
+        "valence: 40 x 40, two draws, 10 to 300 counts), neither choice nor cost: 10 minutes on one core",
+    )  # fmt: skip
     parser.add_argument("--parts", nargs="+", default=None, choices=PARTS, help="only these")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
     parser.add_argument(
@@ -48,37 +53,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure and print."""
     parts = options.parts or [part for part in PARTS if not (options.quick and part in LONG)]
-    results: dict[str, Any] = {}
-    if "errors" in parts:
-        results["errors"] = _errors(options)
-    if "choice" in parts:
-        sizes = (
-            (min(options.size, 96), min(options.channels, 1024))
-            if options.quick
-            else (options.size, options.channels)
-        )
-        seeds = 1 if options.quick else options.seeds
-        results["choice"] = _denoise_choice.measure(options.maps, options.doses, *sizes, seeds)
-    if "valence" in parts:
-        results["valence"] = _denoise_valence.measure(options.size, options.quick)
-    if "rare" in parts:
-        results["rare"] = _denoise_rare.measure(options.size, options.channels, options.quick, options.seeds)
-    if "repeats" in parts:
-        results["repeats"] = _denoise_measured.measure()
-    if "cost" in parts:
-        results["cost"] = _denoise_cost.measure(options.size, options.channels)
-    return results
-
-
-def _errors(options: argparse.Namespace) -> dict[str, Any]:
-    seeds = 1 if options.quick else options.seeds
-    size, channels = options.size, options.channels
+    maps, doses = options.maps, options.doses
+    size, channels, seeds = options.size, options.channels, options.seeds
     if options.quick:
-        size, channels = min(size, 96), min(channels, 1024)
+        size, channels, seeds = min(size, QUICK_SIZE), min(channels, QUICK_CHANNELS), 1
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "errors": lambda: _errors(maps, doses, size, channels, seeds),
+        "choice": lambda: _denoise_choice.measure(maps, doses, size, channels, seeds),
+        "valence": lambda: _denoise_valence.measure(size, options.quick),
+        "rare": lambda: _denoise_rare.measure(min(size, 64) if options.quick else size, channels, seeds),
+        "repeats": _denoise_measured.measure,
+        "cost": lambda: _denoise_cost.measure(options.size, options.channels),
+    }
+    return {part: measures[part]() for part in PARTS if part in parts}
+
+
+def _errors(
+    maps: Sequence[str], doses: Sequence[float], size: int, channels: int, seeds: int
+) -> dict[str, Any]:
     results = {
         f"{name} {dose:g}": [_measure(name, dose, size, channels, seed) for seed in range(seeds)]
-        for name in options.maps
-        for dose in options.doses
+        for name in maps
+        for dose in doses
     }
     head = [
         "map, counts", "ours", "best PCA", "best rival", "which", "ours / it", "ours / tuned rival",
@@ -90,15 +86,9 @@ def _errors(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dict[str, Any]:
-    import numpy as np
-
     import hyperspy_specml as specml
 
-    make = specml.datasets.fe_l_map if name == "fe_l" else specml.datasets.fe_cr_ni_map
-    own = {} if name == "fe_l" else {"texture": name, "n_channels": channels}
-    simulated = make((size, size), dose=dose, random_state=seed, **own)
-    clean = simulated.clean.data.astype(np.float32)
-    counts = simulated.signal.data
+    simulated, clean = denoising_map(name, dose=dose, size=size, channels=channels, seed=seed)
 
     def denoised(context: str) -> tuple[float, Any]:
         with warnings.catch_warnings():
@@ -112,7 +102,7 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     others = {
         context: denoised(context)[0] for context in (("spectral", "spatial") if name == "fe_l" else ())
     }
-    known, tuned = rivals(counts, clean, seed)
+    known, tuned = rivals(simulated.signal.data, clean, seed)
     best = min(known, key=lambda rival: known[rival])
     return {
         "ours": ours,

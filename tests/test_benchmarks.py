@@ -286,7 +286,7 @@ def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path, harness, mon
 
 def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch, capsys):
     valence = importlib.import_module("benchmarks._denoise_valence")
-    monkeypatch.setattr(valence, "DOSES", (30.0, 300.0))
+    monkeypatch.setattr(valence, "QUICK_DOSES", (30.0, 300.0))
     monkeypatch.setattr(valence, "METHODS", ("raw", "pca"))
     monkeypatch.setattr(valence, "_THICKNESSES", (0.2, 1.4, 4))
     monkeypatch.setattr(valence, "_SHIFTS", (-2.0, 2.0, 41))
@@ -305,9 +305,9 @@ def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch,
 def test_the_dose_that_reaches_an_accuracy_is_found_between_doses(harness):
     valence = importlib.import_module("benchmarks._denoise_valence")
 
-    assert valence.dose_for([1.0, 0.1, 0.01, 0.001, 0.0001], 0.1) == pytest.approx(10)
-    assert valence.dose_for([1.0, 0.5, 0.25, 0.1, 0.05], 0.07) == pytest.approx(180, rel=0.05)
-    assert valence.dose_for([1.0, 0.5, 0.25, 0.1, 0.08], 0.07) is None
+    assert valence.dose_for([1.0, 0.1, 0.01, 0.001, 0.0001], 0.1, valence.DOSES) == pytest.approx(10)
+    assert valence.dose_for([1.0, 0.5, 0.25, 0.1, 0.05], 0.07, valence.DOSES) == pytest.approx(180, rel=0.05)
+    assert valence.dose_for([1.0, 0.5, 0.25, 0.1, 0.08], 0.07, valence.DOSES) is None
 
 
 def test_measured_maps_are_scored_on_counts_that_were_not_denoised(data_folder, harness, monkeypatch):

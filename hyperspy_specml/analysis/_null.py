@@ -26,7 +26,7 @@ _ORDINARY = 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1 - 1e-9  # p-values between whi
 _STRANGE = 1e-8  # p-value that no misfit of the model makes: such pixels and their neighbours do not count
 _LEAST_ORDINARY = 10  # pixels below the second p-value
 _INFLATED = 1.3  # times too many pixels there: by chance it can be as many
-_FITTED = 0.5, 5.0  # from this share of the maxima down to so many of them the tail is fitted
+_FITTED = 0.2, 5.0  # from this share of the maxima down to so many of them the tail is fitted
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class NullFit:
     dose
         (S,) typical expected counts of each stratum, rising.
     shift, slope
-        (S,) fitted tail.
+        (S,) and one number: fitted tail.
     n
         Maxima that it was fitted to: p below 1/n is extrapolated.
     """
 
     dose: np.ndarray
     shift: np.ndarray
-    slope: np.ndarray
+    slope: float
     n: int
 
     def log_p(self, maxima: np.ndarray, dose: np.ndarray) -> np.ndarray:
@@ -59,8 +59,8 @@ class NullFit:
 
     def log_rate(self, maxima: np.ndarray, dose: np.ndarray) -> np.ndarray:
         """Return the logarithm of ``-log(1 - p)``."""
-        shift, slope = (np.interp(dose, self.dose, values) for values in (self.shift, self.slope))
-        return shift + slope * _log_q(np.asarray(maxima, np.float64))
+        shift = np.interp(dose, self.dose, self.shift)
+        return shift + self.slope * _log_q(np.asarray(maxima, np.float64))
 
     def adapted_to(self, maxima: np.ndarray, dose: np.ndarray, used: np.ndarray, reach: int) -> NullFit:
         """Return the fit to a map's own maxima, where these are stronger than those of drawn maps.
@@ -104,8 +104,12 @@ def fit_null(maxima: np.ndarray, dose: np.ndarray) -> NullFit:
     """
     n_strata = int(np.clip(len(maxima) // _LEAST_PER_STRATUM, 1, _N_STRATA))
     strata = np.array_split(np.argsort(dose, kind="stable"), n_strata)
-    fits = np.array([_fit_tail(maxima[s]) for s in strata])
-    return NullFit(np.array([np.median(dose[s]) for s in strata]), fits[:, 0], fits[:, 1], len(maxima))
+    tails = [_Tail.of(maxima[stratum]) for stratum in strata]
+    # One slope: the number of windows changes with the counts, how they depend on each other does not.
+    spread = sum(tail.spread for tail in tails)
+    slope = sum(tail.shared for tail in tails) / spread if spread else 1.0
+    shift = np.array([tail.log_rate - slope * tail.log_q for tail in tails])
+    return NullFit(np.array([np.median(dose[stratum]) for stratum in strata]), shift, slope, len(maxima))
 
 
 def equivalent_z(log_p: np.ndarray) -> np.ndarray:
@@ -123,17 +127,27 @@ def draw(noise: NoiseModel, mean: np.ndarray, rng: np.random.Generator) -> np.nd
     return (mean + values * np.sqrt(noise.variance(mean))).astype(np.float32)
 
 
-def _fit_tail(maxima: np.ndarray) -> tuple[float, float]:
-    x = _log_q(np.sort(maxima)[::-1])
-    n = len(x)
-    exceed = (np.arange(n) + 0.5) / n
-    share, few = _FITTED
-    inside = (exceed <= share) & (np.arange(n) >= min(few, n // 4))
-    weights = np.sqrt(exceed[inside])  # the scatter of an empirical tail, softened: it reaches further down
-    if inside.sum() < 3 or np.ptp(x[inside]) == 0:
-        return 0.0, 1.0
-    slope, shift = np.polyfit(x[inside], np.log(-np.log1p(-exceed[inside])), 1, w=weights)
-    return float(shift), float(slope)
+@dataclass(frozen=True)
+class _Tail:
+    """Weighted means of a stratum's tail, and its sums of squares and products about them."""
+
+    log_q: float
+    log_rate: float
+    spread: float
+    shared: float
+
+    @classmethod
+    def of(cls, maxima: np.ndarray) -> _Tail:
+        x = _log_q(np.sort(maxima)[::-1])
+        n = len(x)
+        exceed = (np.arange(n) + 0.5) / n
+        share, few = _FITTED
+        inside = (exceed <= max(share, few / n)) & (np.arange(n) >= min(few, n // 8))
+        x, y = x[inside], np.log(-np.log1p(-exceed[inside]))
+        weights = exceed[inside]  # inverse squares of the scatter of an empirical tail
+        mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
+        along = weights * (x - mean_x)
+        return cls(mean_x, mean_y, float(along @ (x - mean_x)), float(along @ (y - mean_y)))
 
 
 def _log_q(maxima: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ _GROUP_VALUES = 1 << 18  # window sums worked on at a time: they stay in the cac
 _TINY = np.float32(1e-6)  # counts: no mean is smaller
 _NOTHING = np.float32(1e-30)  # variance where nothing was measured
 _LEAST_KEPT = 0.1  # of a window's noise left by the projection; less tells nothing
+_BEYOND = np.float32(4.0)  # squares of z that are worth a correction: the maximum of many windows is beyond
 _MOST_COUNTS = 1e4  # of the Poisson variable that stands for a window: beyond, it is a normal one
 
 
@@ -163,7 +164,7 @@ class Scan:
         unit = gain * np.minimum(ratio, 1 / (taken * taken))
         np.maximum(unit, np.sqrt(variance * np.float32(1 / _MOST_COUNTS)), out=unit)
         mean = variance / (unit * unit)
-        return signed_deviance(np.maximum(mean + (counts - positive) / unit, 0), mean)
+        return signed_squares(np.maximum(mean + (counts - positive) / unit, 0), mean)
 
     def moments(self, design: np.ndarray, group: slice) -> tuple[np.ndarray, np.ndarray]:
         """Return mean of the sums over windows, and variance of their difference to the prediction."""
@@ -175,7 +176,9 @@ class Scan:
         # A mean is not negative, though its prediction may be: the smaller, the more precise it is.
         spread = np.maximum(extra, 0)
         positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
-        np.maximum(positive, _TINY * gain, out=positive)
+        # A rate below one count in all spectra that it was learnt from is not known.
+        least = np.maximum(design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra)), _TINY)
+        np.maximum(positive, least * gain, out=positive)
         own = gain * positive
         return positive, np.maximum(np.maximum(own + extra, _LEAST_KEPT * own), _NOTHING)
 
@@ -197,7 +200,6 @@ def window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.n
     ).sum(axis=1)
     constant = float(noise.variance(np.zeros(1))[0])
     slope = gain_of(noise)
-    sums[-1] += slope / max(1, model.n_spectra)
     extra = np.zeros_like(sums)
     extra[-1] = constant * (windows.stops - windows.starts) * correlated
     if model.projector is not None:
@@ -229,20 +231,28 @@ def gain_of(noise: NoiseModel) -> float:
     return float(getattr(noise, "gain", 1.0))
 
 
-def signed_deviance(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return the Poisson deviance of counts, with the sign of their excess.
+def signed_squares(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return the square of the normal deviate of Poisson counts, with the sign of their excess.
 
-    Its root is close to the normal deviate of the mid-p value, also where few counts are expected.
+    It is the Poisson deviance, beyond 4 corrected so that its root gives the mid-p value also where few
+    counts are expected (O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307). Else the chance of a strong
+    window would be wrong by a factor that depends on how many counts are expected there.
     """
     ratio = counts / expected
     np.maximum(ratio, np.float32(1e-30), out=ratio)
-    deviance = np.log(ratio, out=ratio)
-    deviance *= counts
+    squares = np.log(ratio, out=ratio)
+    squares *= counts
     excess = counts - expected
-    deviance -= excess
-    np.maximum(deviance, 0, out=deviance)
-    deviance *= 2
-    return np.copysign(deviance, excess, out=deviance)
+    squares -= excess
+    np.maximum(squares, 0, out=squares)
+    squares *= 2
+    strong = np.flatnonzero(squares > _BEYOND)
+    deviance, n, mean = (np.take(values, strong) for values in (squares, counts, expected))
+    root = np.sqrt(deviance)
+    # The sixth is Stirling's: no counts have a probability too.
+    root += np.log(2 * np.sqrt(n + np.float32(1 / 6)) * np.abs(n - mean) / ((n + mean) * root)) / root
+    np.put(squares, strong, root * root)
+    return np.copysign(squares, excess, out=squares)
 
 
 def spatial_sums(values: np.ndarray, half: int) -> np.ndarray:

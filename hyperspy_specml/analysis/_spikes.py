@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import erf, ndtri_exp
 
-from hyperspy_specml.analysis._scan import Scan, ScanModel, gain_of, signed_deviance
+from hyperspy_specml.analysis._scan import Scan, ScanModel, gain_of, signed_squares
 from hyperspy_specml.analysis._windows import Windows
 
 _CHANCE = 0.01  # of a single false candidate in the whole map
@@ -88,7 +88,7 @@ class SpikeFinder:
         variance = noise.variance(mean)
         unit = np.maximum(gain_of(noise), 1e-2 * np.sqrt(variance))
         scaled = variance / unit**2
-        return signed_deviance(np.maximum(scaled + (value - mean) / unit, 0), scaled)
+        return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)
 
 
 def _sums(values: np.ndarray, row: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, USED, PrincipalAxes, 
 from hyperspy_specml.train._device import choose_device
 
 if TYPE_CHECKING:
+    import torch
+
     from hyperspy_specml.estimators._dense import Track
     from hyperspy_specml.statistics import Survey
     from hyperspy_specml.streaming import SpectrumStream
@@ -72,7 +74,7 @@ class Denoising:
     scores
         (n_pixels, P) denoised scores along its axes; NaN for spectra not used, 0 for empty ones.
     study
-        What was learnt before.
+        What was learnt before, without the counts.
     candidates
         Scores on held-out counts, plain PCA last: differences are to it.
     chosen
@@ -153,30 +155,52 @@ def denoise(
         raise OptionError.unknown("corruption", corruption, CORRUPTIONS)
     if noise not in NOISE_NAMES:
         raise OptionError.unknown("noise", noise, NOISE_NAMES)
-    place = choose_device(device)
     clock = Clock()
-    repeats = Repeats(pairs) if pairs else None
-    plain, tiles = _study(stream, noise, masks, config, seed, repeats)
-    judge = Judge(plain)
+    task = _Task(context, corruption, noise, masks, config, seed, choose_device(device), track)
+    found = _learn(stream, task, Repeats(pairs) if pairs else None, clock)
+    # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
+    scores = _apply(stream, found.denoiser, found.study.survey, config.memory_budget)
+    clock.stop("application")
+    return replace(found, scores=scores)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be learnt; see `denoise`."""
+
+    context: str
+    corruption: str
+    noise: str
+    masks: tuple[np.ndarray | None, np.ndarray | None]
+    config: TrainConfig
+    seed: int
+    device: torch.device
+    track: Track
+
+
+def _learn(stream: SpectrumStream, task: _Task, repeats: Repeats | None, clock: Clock) -> Denoising:
+    """Fit and choose a denoiser; return the answer but for the scores, without the counts."""
+    plain, tiles = _study(stream, task, repeats)
+    judge, centre = Judge(plain), task.config.centre
     sharpest = line_width(plain.survey.moments.mean, plain.estimate.model)
-    study = smooth_study(plain, 1, centre=config.centre, score=_errors_along, widest=_WIDEST * sharpest)
+    study = smooth_study(plain, 1, centre=centre, score=_errors_along, widest=_WIDEST * sharpest)
     if repeats and repeats.target is not None:
         study = replace(study, draws=repeated(study, repeats.target, repeats.target_share))
-    elif corruption != "split":
-        study = replace(study, draws=corrupt(study, corruption))
+    elif task.corruption != "split":
+        study = replace(study, draws=corrupt(study, task.corruption))
     clock.stop("study")
-    entries = fit_candidates(Setting(plain, study, tiles, config, seed, place, track), context)
+    setting = Setting(plain, study, tiles, task.config, task.seed, task.device, task.track)
+    entries = fit_candidates(setting, task.context)
     clock.stop("training")
     candidates = _score(judge, entries)
     chosen = _choose(plain, candidates, entries)
     quality = _quality(tiles, judge, chosen)
     clock.stop("scoring")
     denoiser = chosen.on_all_counts()
-    scores = _apply(stream, denoiser, plain.survey, config.memory_budget)
-    clock.stop("application")
     return Denoising(
-        denoiser, scores, plain, candidates, chosen.name, quality, chosen.history, study.width,
-        len(tiles.rows), clock.seconds, stream.navigation_shape, corruption,
+        denoiser, np.empty((0, denoiser.axes.n_axes), np.float32), plain.without_counts(), candidates,
+        chosen.name, quality, chosen.history, study.width, len(tiles.rows), clock.seconds,
+        stream.navigation_shape, task.corruption,
     )  # fmt: skip
 
 
@@ -189,19 +213,16 @@ def _apply(stream: SpectrumStream, denoiser: Denoiser, survey: Survey, memory_bu
     return scores
 
 
-def _study(
-    stream: SpectrumStream, noise: str, masks: tuple[np.ndarray | None, np.ndarray | None],
-    config: TrainConfig, seed: int, repeats: Repeats | None,
-) -> tuple[Study, Tiles]:  # fmt: skip
-    shape = stream.navigation_shape
-    masked = None if masks[0] is None else masks[0].reshape(-1)
-    regions = plan_sample(shape, sample_size(stream), masked=masked, seed=seed)
+def _study(stream: SpectrumStream, task: _Task, repeats: Repeats | None) -> tuple[Study, Tiles]:
+    shape, (navigation_mask, signal_mask) = stream.navigation_shape, task.masks
+    masked = None if navigation_mask is None else navigation_mask.reshape(-1)
+    regions = plan_sample(shape, sample_size(stream), masked=masked, seed=task.seed)
     wanted = np.zeros(shape, bool)
     for region in regions:
         wanted[region] = True
     study = study_spectra(
-        stream, n_needed=1, noise=noise, navigation_mask=masks[0], signal_mask=masks[1], config=config,
-        seed=seed, sample=wanted.reshape(-1), repeats=repeats,
+        stream, n_needed=1, noise=task.noise, navigation_mask=navigation_mask, signal_mask=signal_mask,
+        config=task.config, seed=task.seed, sample=wanted.reshape(-1), repeats=repeats,
     )  # fmt: skip
     return study, tiles_of(study.survey.sample_pixels, shape, regions)
 

@@ -143,7 +143,7 @@ class DenoiseReport:
             protected=False,
             shape=found.shape,
             used=study.survey.counts(),
-            n_sampled=len(study.folds.choose),
+            n_sampled=len(study.survey.sample_pixels),
             n_tiles=found.n_tiles,
             n_components=found.denoiser.axes.n_axes,
             smoothing=found.width,

@@ -175,6 +175,12 @@ class _Trainer:
         self.network, self.loss, self.rate = network, loss, rate
         self.optimizer = _AdamW(network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY, fused=True)
         self.average = copy.deepcopy(network.state_dict())
+        # Weights change in place. Asking the network for them at every step costs as much as a small network.
+        self.averages = [
+            (self.average[name], weights)
+            for name, weights in network.state_dict().items() if weights.is_floating_point()
+        ]  # fmt: skip
+        self.parameters = list(network.parameters())
         self.losses: list[Tensor] = []
         self.n_steps = 0
         self.first: float | None = None
@@ -185,16 +191,17 @@ class _Trainer:
         warm = min(1.0, self.n_steps / _WARM_UP)
         for group in self.optimizer.param_groups:
             group["lr"] = warm * (self.rate if rate is None else rate)
-        self.network.train()
+        if not self.network.training:  # switching takes its time too
+            self.network.train()
         value = self.loss(self.network)
-        self.network.zero_grad(set_to_none=True)
+        for weights in self.parameters:
+            weights.grad = None
         value.backward()
         self.optimizer.step()
         self.losses.append(value.detach())  # .item() at every step would wait for a GPU
         share = max(_AVERAGED, 9 / (9 + self.n_steps))  # the first average forgets where it started
-        for name, weights in self.network.state_dict().items():
-            if weights.is_floating_point():
-                self.average[name].lerp_(weights, share)
+        for average, weights in self.averages:
+            average.lerp_(weights, share)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

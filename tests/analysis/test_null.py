@@ -43,6 +43,17 @@ def test_dim_and_bright_pixels_have_nulls_of_their_own():
         assert (p[chosen] < 0.05).mean() == pytest.approx(0.05, rel=0.4)
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 20, 24, 33, 100])
+def test_few_maxima_give_a_null_all_the_same(n):
+    null = fit_null(maxima(n, 0), np.ones(n))
+
+    p = np.exp(null.log_p(np.array([2.0, 3.0, 5.0, 9.0]), np.ones(4)))
+
+    assert np.isfinite(p).all()
+    assert (np.diff(p) < 0).all()
+    assert p[2] < 0.05
+
+
 def test_p_values_beyond_the_smallest_float_keep_their_order():
     null = fit_null(maxima(4000, 0), np.ones(4000))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -155,6 +156,33 @@ def test_the_spatial_network_is_among_the_candidates_of_larger_maps(
     report = specml.denoise_report(denoise(make_map(data=counts((17, 19))), context="spatial"))
     assert report.candidates[0].name.startswith("spatial network")
     assert not any(candidate.name.startswith("spectral") for candidate in report.candidates)
+
+
+def test_no_counts_but_those_of_a_block_are_in_memory_while_the_map_is_projected(
+    make_map: Callable[..., BaseSignal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hyperspy_specml.estimators import _denoise
+
+    held: list[weakref.ref[np.ndarray]] = []
+    alive: list[bool] = []
+    study_spectra, apply = _denoise.study_spectra, _denoise._apply
+
+    def study(*args: Any, **options: Any) -> Any:
+        found = study_spectra(*args, **options)
+        held.extend(weakref.ref(a) for a in (found.survey.sample, *found.folds.parts, found.folds.choose))
+        return found
+
+    def project(*args: Any) -> np.ndarray:
+        alive.extend(reference() is not None for reference in held)
+        return apply(*args)
+
+    monkeypatch.setattr(_denoise, "study_spectra", study)
+    monkeypatch.setattr(_denoise, "_apply", project)
+    report = specml.denoise_report(denoise(make_map(data=counts())))
+
+    assert len(alive) == 6
+    assert not any(alive)
+    assert report.n_sampled == 12 * 17
 
 
 def test_the_error_that_is_left_is_estimated_without_the_truth() -> None:

@@ -148,3 +148,50 @@ def test_training_on_one_thread_leaves_the_users_threads_as_they_were():
     with one_thread(torch.device("cpu")):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+class Moody(Parabola):
+    """Remembers whether it was in training mode, and counts the steps it took in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+        self.modes: list[bool] = []
+
+
+def test_a_network_knows_when_it_is_trained_and_when_it_is_scored():
+    network, scored = Moody(), []
+
+    def loss(n: Moody) -> torch.Tensor:
+        n.modes.append(n.training)
+        return distance(n)
+
+    def score(n: Moody) -> float:
+        scored.append(n.training)
+        return distance(n).item()
+
+    fit(network, loss, CONFIG, score=score, track=everything)
+
+    assert all(network.modes)  # after an evaluation too
+    assert len(network.modes) > 2 * CONFIG.evaluate_every
+    assert not any(scored[1:])
+
+
+def test_what_is_kept_is_the_average_of_weights_and_buffers_over_the_steps():
+    network, seen = Moody(), []
+
+    def loss(n: Moody) -> torch.Tensor:
+        seen.append(n.x.item())
+        n.steps.add_(1)
+        return distance(n)
+
+    refit(network, loss, [(0.1, 8)], track=everything)
+
+    # The first steps weigh alike: after n of them the start has 9 / (9 + n) of what it had before.
+    average, steps = 0.0, 0.0
+    for n, x in enumerate([*seen[1:], None], start=1):
+        share = 9 / (9 + n)
+        steps += share * (n - steps)
+        average = average + share * (x - average) if x is not None else average
+    assert network.steps.item() == pytest.approx(steps)
+    assert 0 < average < network.x.item() < 1  # the last step, which nobody saw, adds a little
