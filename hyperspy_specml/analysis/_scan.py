@@ -20,6 +20,7 @@ _GROUP_VALUES = 1 << 18  # window sums worked on at a time: they stay in the cac
 _TINY = np.float32(1e-6)  # counts: no mean is smaller
 _NOTHING = np.float32(1e-30)  # variance where nothing was measured
 _LEAST_KEPT = 0.1  # of a window's noise left by the projection; less tells nothing
+_CERTAIN = 7.0  # z of a pixel by itself that no search over windows and pixels makes by chance
 _BEYOND = np.float32(4.0)  # squares of z that are worth a correction: the maximum of many windows is beyond
 _MOST_COUNTS = 1e4  # of the Poisson variable that stands for a window: beyond, it is a normal one
 
@@ -114,6 +115,9 @@ class Scan:
     def strongest(self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray) -> Strongest:
         """Return the strongest window of every pixel.
 
+        A pixel that is certain by itself would make every window that reaches it strong, and its neighbours
+        stranger than the weaker pixels of the same phase. So its neighbours are judged without it.
+
         Parameters
         ----------
         values
@@ -123,10 +127,28 @@ class Scan:
         used
             (*navigation,) bool.
         """
+        found, alone = self._strongest(values, coefficients, used)
+        certain = alone > _CERTAIN**2
+        beside = scipy.ndimage.maximum_filter(certain, 2 * self.halo + 1) & ~certain & used
+        for box in scipy.ndimage.find_objects(scipy.ndimage.label(beside, np.ones((3,) * used.ndim))[0]):
+            wide = tuple(slice(max(0, s.start - self.halo), s.stop + self.halo) for s in box)
+            others = used[wide] & ~certain[wide]
+            kept = others[..., None]
+            again, _ = self._strongest(values[wide] * kept, coefficients[wide] * kept, others)
+            at = beside[wide]
+            for first, second in zip(found, again, strict=True):
+                first[wide][at] = second[at]
+        best, window, size = found
+        return Strongest(np.sign(best) * np.sqrt(np.abs(best)), window, size)
+
+    def _strongest(
+        self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+        """Return signed square, window and size of the strongest window, and the largest square of size 0."""
         shape = used.shape
         design = np.concatenate([coefficients, used[..., None]], axis=-1, dtype=np.float32)
         designs = [spatial_sums(design, half) for half in self.halves]
-        best = np.zeros(shape, np.float32)
+        best, alone = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         window, size = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         for group in self.windows.groups(max(1, _GROUP_VALUES // max(1, used.size))):
             counts = self.windows.sums(values, group).astype(np.float32)
@@ -138,7 +160,9 @@ class Scan:
                 best[better] = value[better]
                 window[better] = at[better] + group.start
                 size[better] = i
-        return Strongest(np.sign(best) * np.sqrt(np.abs(best)), window, size)
+                if not half:
+                    np.maximum(alone, np.abs(value), out=alone)
+        return (best, window, size), alone
 
     def expected_counts(self, coefficients: np.ndarray, used: np.ndarray) -> np.ndarray:
         """Return (*navigation,) counts expected in the largest square about each pixel."""

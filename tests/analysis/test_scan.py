@@ -134,6 +134,26 @@ def test_the_strongest_window_is_where_the_counts_were_planted():
     assert found.size[6, 4] == 1
 
 
+@pytest.mark.parametrize("shape", [(12, 9), (23,), (7, 5, 11)])
+def test_what_a_strong_pixel_explains_is_not_the_neighbours(shape):
+    rng = np.random.default_rng(1)
+    values = rng.poisson(2.0, (*shape, 61)).astype(np.float32)
+    strong, weak = tuple(n // 2 for n in shape), (*(n // 2 for n in shape[:-1]), shape[-1] // 2 + 1)
+    values[(*strong, slice(28, 34))] += 40
+    values[(*weak, slice(28, 34))] += 4
+    level, used = np.full((*shape, 1), 2, np.float32), np.ones(shape, bool)
+    scan = Scan(flat_model(2.0), windows_of())
+
+    z = scan.strongest(values, level, used).z
+
+    used[strong] = values[strong] = level[strong] = 0
+    without = scan.strongest(values, level, used).z
+    np.testing.assert_allclose(z[used], without[used], rtol=1e-4)
+    assert np.argsort(np.abs(z).ravel())[-2:].tolist() == [
+        np.ravel_multi_index(place, shape) for place in (weak, strong)
+    ]
+
+
 def test_a_spike_is_told_from_a_line_of_the_same_height():
     rng = np.random.default_rng(0)
     rows = rng.poisson(0.5, (50, 61)).astype(np.float32)
