@@ -47,13 +47,18 @@ QUICK = {"size": 32, "channels": 256, "seeds": 1}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
+    add_places(parser)
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS], help="which (all)")
+    parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels, one seed")
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `places` reads, and seeds."""
     parser.add_argument("--size", type=int, default=64, help="pixels along each scan axis, at most (64)")
     parser.add_argument("--channels", type=int, default=512, help="energy channels of simulated maps (512)")
     parser.add_argument("--seeds", type=int, default=3, help="runs, with seeds of their own (3)")
     parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
     parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
-    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS], help="which (all)")
-    parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels, one seed")
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The number of components that held-out counts choose, beside what is expected, for each architecture.
 
+The record also has the curve: how much worse than the best each number is, and the standard error of that.
+
 Expected are, for PCA, the rank with the smallest noise-free error; for simplex, the endmembers; for the dense
 autoencoder, the free numbers behind a spectrum. "Least error" is the number whose noise-free error is the
 smallest, for the dense autoencoder that of the trained ones; only the truth tells it.
@@ -10,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._harness import Contender, run_all, table
-from benchmarks._maps import DOSES, FIELDS, known_map
-from benchmarks.decomposition import QUICK, decompose, places
+from benchmarks._maps import FIELDS, known_map
+from benchmarks.decomposition import QUICK, add_places, decompose, places
 from benchmarks.fe_l import best_pca, error_of
 
 if TYPE_CHECKING:
@@ -23,11 +25,7 @@ ARCHITECTURES = ("pca", "simplex", "dense")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--size", type=int, default=64, help="pixels along each scan axis, at most (64)")
-    parser.add_argument("--channels", type=int, default=512, help="energy channels of simulated maps (512)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs, with seeds of their own (3)")
-    parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
-    parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
+    add_places(parser)
     parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels")
 
 
@@ -46,7 +44,14 @@ def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, A
     known = known_map(**where)
 
     def call() -> dict[str, Any]:
-        return {"chosen": decompose(known, None, where["seed"], architecture).report.n_components}
+        report = decompose(known, None, where["seed"], architecture).report
+        curve = report.rank
+        worse = (float(score - min(curve.scores)) for score in curve.scores)
+        errors = map(float, curve.standard_errors)
+        return {
+            "chosen": report.n_components,
+            "curve": [*zip(map(int, curve.ranks), worse, errors, strict=True)],
+        }
 
     return call
 
@@ -81,8 +86,7 @@ def _choices(where: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]
         expected = {"pca": [oracle] * 2, "simplex": phases, "dense": list(FIELDS[where["name"]])}
         best = {"pca": oracle, "simplex": None, "dense": runs["oracle"][0].facts["best"]}
         for name in ARCHITECTURES:
-            facts = {"chosen": runs[name][0].facts["chosen"], "expected": expected[name], "best": best[name]}
-            found[name].append(facts)
+            found[name].append({**runs[name][0].facts, "expected": expected[name], "best": best[name]})
     return found
 
 

@@ -226,6 +226,12 @@ def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
     assert found["simplex"][0]["expected"] == [3, 3]
     assert all(1 <= run["chosen"] <= 4 for runs in found.values() for run in runs)
     assert found["dense"][0]["best"] >= 1
+    for (run,) in found.values():
+        ranks, worse, errors = zip(*run["curve"], strict=True)
+        assert list(ranks) == [*range(1, len(ranks) + 1)]
+        best = worse.index(0)
+        assert errors[best] == 0
+        assert worse[run["chosen"] - 1] <= errors[run["chosen"] - 1]  # within one error of the best
 
 
 def test_maps_that_are_not_here_are_left_out_with_the_reason(tmp_path, monkeypatch):

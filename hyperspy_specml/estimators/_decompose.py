@@ -148,8 +148,7 @@ def decompose(
     TooFewSpectraError, NegativeCountsError, NotCountsError, TrainingDivergedError
         See `study_spectra`, `fit_dense` and `fit_simplex`.
     """
-    _check_options(architecture, n_components, noise)
-    _check_combination(architecture, energy_shift, config)
+    _check_options(architecture, n_components, noise, energy_shift=energy_shift, centre=config.centre)
     place = choose_device(device) if architecture != "pca" else None
     clock = Clock()
     study = study_spectra(
@@ -157,8 +156,7 @@ def decompose(
         config=config, seed=seed,
     )  # fmt: skip
     clock.stop("study")
-    task = _Task(architecture, n_components, config, seed, place, energy_shift, track)
-    learnt = _learn(study, task, clock)
+    learnt = _learn(study, _Task(architecture, n_components, config, seed, place, energy_shift, track), clock)
     pixel_state, channels, study = study.survey.pixel_state, study.survey.channels, study.without_counts()
     # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
     scores, baseline_scores = encode_all(stream, (learnt.model, learnt.baseline), pixel_state, channels)
@@ -213,7 +211,7 @@ def _learn(study: Study, task: _Task, clock: Clock) -> _Learnt:
     seen = smooth_study(study, task.n_components or 1, centre=config.centre) if dense else study
     if task.n_components is None:
         rank, stopped = choose_latents(
-            seen, task.architecture, config, seed=task.seed, device=task.device, track=task.track
+            seen, task.architecture, config, seed=task.seed, device=task.device, track=task.track, race=dense
         )
         config = brief(config) if stopped else config  # who stops a search does not want to wait
     k = task.n_components or rank.chosen
@@ -235,7 +233,9 @@ def _learn(study: Study, task: _Task, clock: Clock) -> _Learnt:
     return _Learnt(fit.model, baseline, candidates, rank, fit.history, stopped, seen.width, fit.attempts)
 
 
-def _check_options(architecture: str, n_components: int | None, noise: str) -> None:
+def _check_options(
+    architecture: str, n_components: int | None, noise: str, *, energy_shift: bool, centre: bool
+) -> None:
     if architecture not in ARCHITECTURES:
         raise OptionError.unknown("architecture", architecture, ARCHITECTURES)
     if noise not in NOISE_NAMES:  # said before the file is read
@@ -245,9 +245,6 @@ def _check_options(architecture: str, n_components: int | None, noise: str) -> N
             f"output_dimension={n_components!r} must be a whole number, 1 or more, or None, which chooses "
             "it by held-out score."
         )
-
-
-def _check_combination(architecture: str, energy_shift: bool, config: TrainConfig) -> None:
     if energy_shift and architecture not in SHIFTING:
         dense = " 'dense' needs no such option: ask for one component more, and a latent is the shift."
         raise OptionError(
@@ -255,7 +252,7 @@ def _check_combination(architecture: str, energy_shift: bool, config: TrainConfi
             f"{' and '.join(map(repr, SHIFTING))}: decomposition_ae(architecture={SHIFTING[0]!r}, "
             f"energy_shift=True).{dense if architecture == 'dense' else ''}"
         )
-    if architecture == "simplex" and config.centre:
+    if architecture == "simplex" and centre:
         raise OptionError(
             "architecture='simplex' mixes spectra themselves, not their differences from the mean: "
             "TrainConfig(centre=True) is for 'dense' and 'pca'. Leave it out."

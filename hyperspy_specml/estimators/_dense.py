@@ -16,13 +16,13 @@ import torch
 from hyperspy_specml.estimators._dense_training import DenseTraining, normalisation
 from hyperspy_specml.estimators._models import DenseModel
 from hyperspy_specml.estimators._restarts import Attempt, best_of, collapse
-from hyperspy_specml.estimators._study import FRACTIONS, Study
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.statistics import N_PARTS, Folds
+from hyperspy_specml.statistics import FRACTIONS, N_PARTS, Folds
 from hyperspy_specml.train._device import one_thread
 from hyperspy_specml.train._loop import History, fit, refit
 
 if TYPE_CHECKING:
+    from hyperspy_specml.estimators._study import Study
     from hyperspy_specml.nn import DenseNetwork
     from hyperspy_specml.train.config import TrainConfig
 
@@ -255,7 +255,7 @@ def _on_all_counts(
             fold, axes=study.axes, parts=scores[:, None], fractions=np.ones(1), **normalisation(scores)
         )
         return whole.model(whole.network(config, trained.seed, device))
-    whole = dataclasses.replace(fold, axes=study.aligned, parts=study.parts, fractions=FRACTIONS)
+    whole = dataclasses.replace(fold, axes=study.aligned, parts=study.parts, fractions=np.array(FRACTIONS))
     final = copy.deepcopy(trained.network)
     path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
     refit(final, whole.loss(config, trained.seed, device), path, track=track)
@@ -264,8 +264,8 @@ def _on_all_counts(
 
 def _fold(study: Study, n_components: int) -> DenseTraining:
     return DenseTraining(
-        study.fold_axes, study.fold_parts, FRACTIONS[:N_PARTS], study.spectrum_weights, n_components,
-        **normalisation(study.fold_scores), draws=study.draws,
+        study.fold_axes, study.fold_parts, np.array(study.folds.fractions[:N_PARTS]), study.spectrum_weights,
+        n_components, **normalisation(study.fold_scores), draws=study.draws,
     )  # fmt: skip
 
 

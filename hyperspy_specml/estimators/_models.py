@@ -46,43 +46,19 @@ class SpectrumModel(Protocol):
         ...
 
     def encode(self, rows: np.ndarray) -> np.ndarray:
-        """Map (n, E) spectra to (n, K) scores, float32.
-
-        Parameters
-        ----------
-        rows
-            (n, E) spectra of any real dtype.
-        """
+        """Map (n, E) spectra to (n, K) scores, float32."""
         ...
 
     def encode_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) scores along the compressing axes to (n, K) scores, float32.
-
-        Parameters
-        ----------
-        scores
-            (n, P).
-        """
+        """Map (n, P) scores along the compressing axes to (n, K) scores, float32."""
         ...
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, K) scores to (n, E) spectra, float32.
-
-        Parameters
-        ----------
-        scores
-            (n, K).
-        """
+        """Map (n, K) scores to (n, E) spectra, float32."""
         ...
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) scores along the model's compressing axes to (n, E) spectra, float32.
-
-        Parameters
-        ----------
-        scores
-            (n, P).
-        """
+        """Map (n, P) scores along the model's compressing axes to (n, E) spectra, float32."""
         ...
 
     def components(self) -> np.ndarray:
@@ -90,13 +66,7 @@ class SpectrumModel(Protocol):
         ...
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
-        """Return the model of the same spectra recorded in other channels.
-
-        Parameters
-        ----------
-        resample
-            From (n, E) to (n, E of the other channels), counts conserved.
-        """
+        """Return the model of the same spectra recorded in other channels."""
         ...
 
 

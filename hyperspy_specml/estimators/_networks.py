@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.estimators._dense import DenseFit, Track, fit_dense, score_latents
+from hyperspy_specml.estimators._race import Rounds, joined, run
 from hyperspy_specml.estimators._simplex import SimplexFit, fit_simplex, score_simplex
 from hyperspy_specml.statistics import RankCurve, choose_rank
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_LATENTS = 12
 _PATIENCE_LATENTS = 2  # numbers of latents tried after the best one
+_RACED_ELEMENTS = 1 << 23  # values of a map whose other counts are held out too: larger ones tell enough
 
 
 def fit_network(
@@ -39,23 +42,38 @@ def fit_network(
 
 
 def choose_latents(
-    study: Study, architecture: str, config: TrainConfig, *, seed: int, device: torch.device, track: Track
-) -> tuple[RankCurve, bool]:
-    """Try 1, 2, ... latents; a network hardly ever needs more of them than PCA needs components.
+    study: Study, architecture: str, config: TrainConfig, *, seed: int, device: torch.device, track: Track,
+    race: bool = False,
+) -> tuple[RankCurve, bool]:  # fmt: skip
+    """Try 1, 2, ... latents; a network hardly ever needs many more of them than PCA needs components.
+
+    Parameters
+    ----------
+    study
+        What is known of the map.
+    architecture, config, seed, device, track
+        See `decompose`.
+    race
+        Whether the numbers that the choosing fold cannot tell apart are trained again, with every part of the
+        training fold in its place. Takes up to five times as long.
 
     Returns
     -------
     the curve, and whether the user interrupted the search
     """
-    score = score_simplex if architecture == "simplex" else score_latents
-    # A curved decoder needs no more latents than PCA; constraints may ask for one endmember more.
-    most = min(_MOST_LATENTS, study.rank.chosen + (architecture == "simplex"), study.axes.n_axes)
-    curve: list[np.ndarray] = []
+    trained = score_simplex if architecture == "simplex" else score_latents
+    score = partial(trained, config=config, seed=seed, device=device, track=track)
+    race = race and study.hold_out != "none"
+    # Constraints, or smooth axes and shrunk latents, may carry one more than PCA does.
+    most = min(_MOST_LATENTS, study.rank.chosen + (race or architecture == "simplex"), study.axes.n_axes)
+    rounds: Rounds = []
     interrupted = False
     for k in range(1, most + 1):
-        scores, interrupted = score(study, k, config, seed=seed, device=device, track=track)
-        curve.append(scores)
-        best = int(np.argmin([scores.mean() for scores in curve]))
+        scores, interrupted = score(study, k)
+        rounds.append([scores])
+        best = int(np.argmin([scores.mean() for (scores,) in rounds]))
         if interrupted or k - 1 - best >= _PATIENCE_LATENTS:
             break
-    return choose_rank(np.arange(1, len(curve) + 1), np.array(curve), "held-out counts"), interrupted
+    if race and not interrupted and study.folds.choose.size <= _RACED_ELEMENTS:
+        interrupted = run(rounds, study, score, centre=config.centre)
+    return choose_rank(np.arange(1, len(rounds) + 1), joined(rounds), "held-out counts"), interrupted

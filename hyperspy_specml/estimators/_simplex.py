@@ -5,6 +5,7 @@ smallest one is meant, and a pull of the endmembers towards their mean finds it:
 that one count holds about the endmember it comes from, per spectrum. That is about what as many further
 counts of the mean spectrum in each spectrum would do. The pull is the strongest of `_PULLS` that the held-out
 counts allow: the next weaker one is taken where it makes the score better by more than two standard errors.
+In the end, given the abundances, the endmembers are those under which all counts are the most likely.
 
 References
 ----------
@@ -28,8 +29,7 @@ from hyperspy_specml.estimators._restarts import Attempt, best_of, collapse
 from hyperspy_specml.estimators._simplex_model import SimplexModel
 from hyperspy_specml.estimators._simplex_start import least_mean, start_network, to_scores
 from hyperspy_specml.estimators._starts import first_endmembers
-from hyperspy_specml.estimators._study import FRACTIONS, Study
-from hyperspy_specml.statistics import CHOOSE, N_PARTS, TRAIN, Folds, paired
+from hyperspy_specml.statistics import CHOOSE, FRACTIONS, N_PARTS, TRAIN, Folds, paired
 from hyperspy_specml.train._device import one_thread
 from hyperspy_specml.train._loop import History, fit, refit
 from hyperspy_specml.train._mixtures import SplitMixtures
@@ -37,6 +37,7 @@ from hyperspy_specml.train._mixtures import SplitMixtures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from hyperspy_specml.estimators._study import Study
     from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.train.config import TrainConfig
 
@@ -247,7 +248,7 @@ class _Training:
             folds = study.folds
             loss = self._loss(study.parts, (*folds.parts, folds.choose, folds.report), FRACTIONS, pull)
             refit(final, loss, path, track=self.track)
-        final.eval()
+            loss.fit_endmembers(final)
         model = SimplexModel(study.aligned, final)
         if final.shifts:
             first = study.parts.sum(axis=1)[: max(_LEAST_FIRST, len(study.parts) // _FIRST)]
@@ -268,7 +269,7 @@ class _Training:
         return folds.score("choose", lambda rows: model.predict(scores[rows]))
 
     def _loss(
-        self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: np.ndarray, pull: float
+        self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: tuple[float, ...], pull: float
     ) -> SplitMixtures:
         floor = self._tensor(least_mean(self.study))
         batch_size = min(self.config.batch_size, max(1, _BATCH_ELEMENTS // len(self.study.folds.mean)))

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators._study import FRACTIONS, Study, project_parts, train_moments
-from hyperspy_specml.statistics import N_PARTS, TRAIN, PrincipalAxes, choose_rank, principal_axes
+from hyperspy_specml.estimators._study import Study, project_parts, train_moments
+from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, PrincipalAxes, choose_rank, principal_axes
 from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:

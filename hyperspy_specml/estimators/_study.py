@@ -16,9 +16,8 @@ import numpy as np
 from hyperspy_specml.estimators._hold_out import judge_hold_out
 from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
 from hyperspy_specml.statistics import (
-    CHOOSE,
+    FRACTIONS,
     N_PARTS,
-    REPORT,
     TRAIN,
     Folds,
     Moments,
@@ -41,6 +40,8 @@ from hyperspy_specml.statistics import (
 from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy_specml.estimators._corruptions import Draws
     from hyperspy_specml.estimators._repeats import Repeats
     from hyperspy_specml.streaming import SpectrumStream
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-FRACTIONS = np.array([TRAIN / N_PARTS] * N_PARTS + [CHOOSE, REPORT])
 _LEAST_SPECTRA = 4
 _MOST_AXES = 128
 
@@ -116,7 +116,7 @@ class Study:
     @cached_property
     def fold_scores(self) -> np.ndarray:
         """(n, P) scores of the training fold on the scale of the whole data."""
-        return self.fold_parts.sum(axis=1) / np.float32(TRAIN)
+        return self.fold_parts.sum(axis=1) / np.float32(self.folds.train_share)
 
     @cached_property
     def spectrum_weights(self) -> np.ndarray:
@@ -129,7 +129,7 @@ class Study:
         if total <= 0:
             return np.ones(len(self.folds.choose), np.float32)
         sums = np.concatenate([self.folds.train(r).sum(axis=1, dtype=np.float64) for r in self.folds.slabs()])
-        dose = np.clip(sums / TRAIN / total, 0.05, None)
+        dose = np.clip(sums / self.folds.train_share / total, 0.05, None)
         at_mean = noise.variance(mean)
         at_mean = np.maximum(at_mean, 1e-6 * at_mean.mean())
         levels = np.geomspace(dose.min(), dose.max() * (1 + 1e-9), 64)
@@ -262,10 +262,12 @@ def train_moments(folds: Folds, *, wide: bool) -> Moments:
     """Moments of the training fold, on the scale of the whole data; of wide spectra represented by them."""
     rows = folds.train(slice(None))
     moments = replace(wide_moments(rows), rows=rows) if wide else moments_of(rows)
-    return moments.scaled(1 / TRAIN)
+    return moments.scaled(1 / folds.train_share)
 
 
-def project_parts(parts: tuple[np.ndarray, ...], fractions: np.ndarray, axes: PrincipalAxes) -> np.ndarray:
+def project_parts(
+    parts: tuple[np.ndarray, ...], fractions: Sequence[float] | np.ndarray, axes: PrincipalAxes
+) -> np.ndarray:
     """Return (n, F, P) scores of parts on the scale of their own counts; they sum to the sample's."""
     scores = np.empty((len(parts[0]), len(parts), axes.n_axes), dtype=np.float32)
     constant = axes.project(np.zeros((1, len(axes.weights)), np.float32))[0]

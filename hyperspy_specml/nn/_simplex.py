@@ -126,12 +126,24 @@ class SimplexNetwork(nn.Module):
 
         What would come from beyond the end of a stretch of channels is what lies at its end.
         """
-        whole = torch.floor(shift)
-        part = (shift - whole)[:, None]
-        channels = torch.arange(spectra.shape[1], device=spectra.device)
-        from_ = channels - whole[:, None].long()  # (B, E)
-        near = spectra.gather(1, from_.clamp(self.ends[0], self.ends[1]))
-        return near + part * (spectra.gather(1, (from_ - 1).clamp(self.ends[0], self.ends[1])) - near)
+        near, far, part = self._neighbours(shift)
+        here = spectra.gather(1, near)
+        return here + part * (spectra.gather(1, far) - here)
+
+    @torch.no_grad()
+    def gather(self, weights: Tensor, abundances: Tensor, dose: Tensor, shift: Tensor) -> Tensor:
+        """Return (K, E) sums of (B, E) weights: `decode`, which is linear in the endmembers, transposed."""
+        if self.shifts:
+            near, far, part = self._neighbours(shift)
+            moved = torch.zeros_like(weights).scatter_add_(1, near, (1 - part) * weights)
+            weights = moved.scatter_add_(1, far, part * weights)
+        return (self.total * dose[:, None] * abundances).T @ weights  # (K, B) @ (B, E)
+
+    @torch.no_grad()
+    def set_endmembers(self, endmembers: Tensor) -> None:
+        """Take (K, E) positive spectra as endmembers, brought to sum one."""
+        share = endmembers / endmembers.sum(dim=1, keepdim=True)
+        self.log_ratio.copy_((share.log() - self.prior) / _FASTER)
 
     @torch.no_grad()
     def start_as(self, weight: Tensor, bias: Tensor) -> None:
@@ -170,9 +182,7 @@ class SimplexNetwork(nn.Module):
         information = change.square().sum(dim=1) / (self.shot * dose[:, 0] + 1 - self.shot)
         kept = information / (information + 1 / self.shift_variance)
         origin = self.shift_prior + (shift - self.shift_prior).sum() / kept.sum().clamp_min(1e-30)
-        moved = self.move(self.endmembers(), origin.expand(len(self.log_ratio)))
-        moved = moved / moved.sum(dim=1, keepdim=True)
-        self.log_ratio.copy_((moved.log() - self.prior) / _FASTER)
+        self.set_endmembers(self.move(self.endmembers(), origin.expand(len(self.log_ratio))))
         self.shift_prior.sub_(origin)
 
     def look(self, x: Tensor) -> Tensor:
@@ -188,6 +198,14 @@ class SimplexNetwork(nn.Module):
             layer.weight.copy_(layer.weight[order])
             layer.bias.copy_(layer.bias[order])
         self.log_ratio.copy_(self.log_ratio[order])
+
+    def _neighbours(self, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return for (B,) shifts the (B, E) channels to read from, and how much the second counts (B, 1)."""
+        whole = torch.floor(shift)
+        channels = torch.arange(self.ends.shape[1], device=shift.device)
+        from_ = channels - whole[:, None].long()
+        first, last = self.ends
+        return from_.clamp(first, last), (from_ - 1).clamp(first, last), (shift - whole)[:, None]
 
     def _rough_dose(self, x: Tensor) -> Tensor:
         """Return doses before the mixture is known: as if every spectrum were the mean one."""

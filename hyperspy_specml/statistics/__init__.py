@@ -10,6 +10,7 @@ from hyperspy_specml.statistics._axes import (
 from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
 from hyperspy_specml.statistics._heldout import (
     CHOOSE,
+    FRACTIONS,
     N_PARTS,
     REPORT,
     TRAIN,
@@ -55,8 +56,8 @@ from hyperspy_specml.statistics._survey import (
 from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts
 
 __all__ = [
-    "CHOOSE", "EMPTY", "MASKED", "NOISE_NAMES", "NOT_FINITE", "N_PARTS", "REPORT", "SATURATED", "STATE_NAMES",
-    "TRAIN", "USED", "Folds", "Moments", "NoiseEstimate", "NoiseModel", "PairedScore",
+    "CHOOSE", "EMPTY", "FRACTIONS", "MASKED", "NOISE_NAMES", "NOT_FINITE", "N_PARTS", "REPORT", "SATURATED",
+    "STATE_NAMES", "TRAIN", "USED", "Folds", "Moments", "NoiseEstimate", "NoiseModel", "PairedScore",
     "PoissonGaussianNoise", "PoissonNoise", "PrincipalAxes", "RankCurve", "Resampling", "Survey",
     "bi_cross_validation", "canonical_signs", "channel_weights", "choose_pixels", "choose_rank",
     "correlation_kernel", "count_states", "estimate_noise", "expand_channels", "fold_correlation",

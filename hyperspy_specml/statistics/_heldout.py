@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TRAIN, CHOOSE, REPORT = 0.70, 0.15, 0.15  # shares of the counts
 N_PARTS = 4  # the training fold comes in equal parts: any of them can be input and the others target
+FRACTIONS = (TRAIN / N_PARTS,) * N_PARTS + (CHOOSE, REPORT)
 _SLAB = 1 << 18  # elements scored at a time: they stay in the cache
 _PREDICTED = 1 << 21  # elements predicted at a time: networks want more spectra than the cache holds
 _MOST_CORRELATED = 0.05  # residuals of folds that correlate more are not independent
@@ -47,6 +48,8 @@ class Folds:
         any candidate is compared.
     mean
         (E,) mean spectrum of the training fold on the scale of the whole data.
+    fractions
+        Shares of the counts in the parts, the choosing and the reporting fold.
     """
 
     parts: tuple[np.ndarray, ...]
@@ -56,6 +59,12 @@ class Folds:
     noise: NoiseModel
     variance: np.ndarray | None
     mean: np.ndarray
+    fractions: tuple[float, ...] = FRACTIONS
+
+    @property
+    def train_share(self) -> float:
+        """Share of the counts in the training fold."""
+        return sum(self.fractions[:N_PARTS])
 
     @cached_property
     def floor(self) -> np.ndarray:
@@ -80,6 +89,21 @@ class Folds:
         start, stop = (0, n) if within is None else (within.start, within.stop)
         step = max(1, n_elements // n_channels)
         return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
+
+    def turned(self, part: int) -> Folds:
+        """Return the folds where a part of the training fold and the choosing fold have changed places.
+
+        Parameters
+        ----------
+        part
+            Which of the `N_PARTS`.
+        """
+        folds, shares = [*self.parts, self.choose], [*self.fractions]
+        folds[part], folds[-1] = folds[-1], folds[part]
+        shares[part], shares[N_PARTS] = shares[N_PARTS], shares[part]
+        *parts, choose = folds
+        mean = sum(values.mean(axis=0, dtype=np.float64) for values in parts) / sum(shares[:N_PARTS])
+        return replace(self, parts=tuple(parts), choose=choose, fractions=tuple(shares), mean=mean)
 
     def every(self, step: int) -> Folds:
         """Return every `step`-th spectrum, without the training fold: enough for a score."""
@@ -126,7 +150,7 @@ class Folds:
         prediction
             (m, E) their predicted means on the scale of the whole data; not changed.
         """
-        values, fraction = (self.choose, CHOOSE) if fold == "choose" else (self.report, REPORT)
+        values, fraction = (self.choose, self.fractions[-2]) if fold == "choose" else (self.report, REPORT)
         if self.variance is None:
             prediction = np.maximum(prediction, self.floor.astype(prediction.dtype))
             prediction *= prediction.dtype.type(fraction)
@@ -150,8 +174,7 @@ def make_folds(
     mean
         (n, E) estimate of the mean of each value, for noise models that need it.
     """
-    fractions = (TRAIN / N_PARTS,) * N_PARTS + (CHOOSE, REPORT)
-    *parts, choose, report = noise.split(rows, pixels, fractions, seed=seed, stream=0, mean=mean)
+    *parts, choose, report = noise.split(rows, pixels, FRACTIONS, seed=seed, stream=0, mean=mean)
     variance = None
     if noise.name != "poisson":
         variance = noise.variance(np.zeros(rows.shape[1]) if mean is None else mean).astype(np.float32)

@@ -13,6 +13,7 @@ from hyperspy_specml.estimators import decompose, fit_simplex, study_spectra
 from hyperspy_specml.estimators._starts import find_abundances, find_vertices, first_endmembers
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.train._mixtures import SplitMixtures
 from hyperspy_specml.train.config import TrainConfig
 
 CONFIG = TrainConfig(max_steps=600, evaluate_every=50, patience=3, n_hidden=32, batch_size=256)
@@ -114,6 +115,20 @@ def test_a_planted_shift_is_found():
     assert fits[0].candidates[0].score < fits[1].candidates[0].score
     aware, blind = (angles(fit.model.components(), endmembers)[0].mean() for fit in fits)
     assert aware < min(blind, 5)
+
+
+def test_endmembers_are_in_the_end_those_that_all_counts_tell(monkeypatch):
+    expected, truth, *_ = planted()
+    few = np.random.default_rng(2).poisson(expected / 8).astype(np.uint16)
+    study = study_spectra(SpectrumStream(few), n_needed=3, config=BRIEF)
+    fits = []
+    for without in (False, True):
+        if without:
+            monkeypatch.setattr(SplitMixtures, "fit_endmembers", lambda *_: None)
+        fit = fit_simplex(study, 3, BRIEF, seed=0, device=CPU, track=everything)
+        fits.append(angles(fit.model.components(), truth)[0].mean())
+
+    assert fits[0] < 0.95 * fits[1]
 
 
 def test_gaussian_noise_of_any_unit_is_unmixed_too():

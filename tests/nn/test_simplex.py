@@ -49,6 +49,21 @@ def test_without_counts_alone_the_dose_is_that_of_least_squares(network):
         assert found.item() == pytest.approx(best.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("shifts", [False, True])
+def test_sums_over_spectra_are_the_transpose_of_mixing(network, shifts):
+    network.shifts = shifts
+    network.ends = torch.tensor([[0] * 4 + [4] * 7, [3] * 4 + [10] * 7])  # channels 0-3 and 4-10
+    rng = torch.Generator().manual_seed(6)
+    abundances, dose = (torch.rand(shape, generator=rng) for shape in ((N_SPECTRA, K), (N_SPECTRA,)))
+    shift = torch.tensor([0.0, 0.3, -0.3, 2.0, -1.75, 30.0, -30.0])
+    weights = torch.randn(N_SPECTRA, N_CHANNELS, generator=rng)
+
+    mixed = (network.decode(abundances, dose, shift) * weights).sum()
+    gathered = (network.endmembers() * network.gather(weights, abundances, dose, shift)).sum()
+
+    torch.testing.assert_close(mixed, gathered, rtol=1e-4, atol=1e-4)
+
+
 def test_moving_is_linear_interpolation_that_holds_the_ends(network):
     spectra = torch.rand(4, N_CHANNELS, generator=torch.Generator().manual_seed(5))
     shift = torch.tensor([0.0, 2.0, -1.25, 30.0])

@@ -78,6 +78,25 @@ def test_folds_sum_to_the_data_in_their_shares(name, planted, noisy):
     np.testing.assert_allclose(folds.mean, everything(folds).mean(axis=0) / TRAIN, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_part_and_the_choosing_fold_change_places_with_their_shares(name, planted, noisy):
+    mean = planted(700, 60, level=200.0)
+    rows = noisy(mean, gain=2, readout=3) if name == "poisson-gaussian" else noisy(mean, gain=0, readout=3)
+    rows = np.random.default_rng(0).poisson(mean) if name == "poisson" else rows
+    noise = gaussian_noise(3.0) if name == "gaussian" else MODELS[name]
+    folds = fold(rows, noise, mean=mean)
+    other = folds.turned(2)
+
+    assert (other.choose == folds.parts[2]).all()
+    assert (other.parts[2] == folds.choose).all()
+    np.testing.assert_allclose(other.mean, mean.mean(axis=0), rtol=0.05)
+    assert other.train_share == pytest.approx(0.675)
+    assert other.score("choose", mean.__getitem__).mean() == pytest.approx(60, rel=0.03)  # 1 per channel
+    again = other.turned(2)
+    assert again.fractions == folds.fractions
+    assert (again.choose == folds.choose).all()
+
+
 def test_a_score_is_that_of_the_noise_model_whatever_the_slabs(planted, monkeypatch):
     mean = planted(37, 50, level=3.0)
     folds = fold(np.random.default_rng(0).poisson(mean), PoissonNoise())
