@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true",
         help=f"one seed of {QUICK_SIZE} x {QUICK_SIZE} pixels and {QUICK_CHANNELS} channels (rare: 64 x 64; "
-        "valence: 40 x 40, two draws, 10 to 300 counts), neither choice nor cost: 10 minutes on one core",
+        "valence: 40 x 40, two draws, 10 to 300 counts), neither choice nor cost: 11 minutes on one core",
     )  # fmt: skip
     parser.add_argument("--parts", nargs="+", default=None, choices=PARTS, help="only these")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
