@@ -130,12 +130,13 @@ class Scan:
         found, alone = self._strongest(values, coefficients, used)
         certain = alone > _CERTAIN**2
         beside = scipy.ndimage.maximum_filter(certain, 2 * self.halo + 1) & ~certain & used
-        for box in scipy.ndimage.find_objects(scipy.ndimage.label(beside, np.ones((3,) * used.ndim))[0]):
+        labels, _ = scipy.ndimage.label(beside, np.ones((3,) * used.ndim))
+        for label, box in enumerate(scipy.ndimage.find_objects(labels), 1):
             wide = tuple(slice(max(0, s.start - self.halo), s.stop + self.halo) for s in box)
             others = used[wide] & ~certain[wide]
             kept = others[..., None]
             again, _ = self._strongest(values[wide] * kept, coefficients[wide] * kept, others)
-            at = beside[wide]
+            at = labels[wide] == label
             for first, second in zip(found, again, strict=True):
                 first[wide][at] = second[at]
         best, window, size = found
