@@ -121,22 +121,38 @@ def _trained(call: Call, model: TrainedModel | str | os.PathLike[str]) -> Traine
 
 
 def _known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
-    """Return (N, E) spectra; channels that were not in use when they were made are 0."""
+    """Return (N, E) spectra; channels that were not in use when they were made are NaN."""
     from hyperspy.signal import BaseSignal
 
     if not isinstance(known, BaseSignal) or known.axes_manager.signal_dimension != 1:
+        given = repr(known) if isinstance(known, BaseSignal) else type(known).__name__
         raise OptionError(
-            "anomaly_map(known=...) needs spectra as a signal, e.g. known=found.spectra.inav[0], not "
-            f"{known!r}."
+            f"anomaly_map(known=...) needs spectra as one signal, not {given}. Pass known=found.spectra for "
+            "all regions of a result, known=found.spectra.inav[0] for the first, or hs.stack([...]) of "
+            "several signals."
         )
     own, theirs = axis_spec(energy_axis(call.signal)), axis_spec(energy_axis(known))
     if not same_channels(own, theirs):
         raise EnergyAxisMismatchError(
             f"anomaly_map(known=...): the spectra have {in_words(theirs)}, but the signal has "
-            f"{in_words(own)}. Bring them to that axis, known.interpolate_on_axis(...)."
+            f"{in_words(own)}. Bring them to that axis, known.interpolate_on_axis(...); if only their "
+            "calibration is missing, copy offset, scale and units."
         )
+    if np.iscomplexobj(known.data):
+        raise OptionError("anomaly_map(known=...): the spectra are complex. Pass known=known.real.")
     rows = np.asarray(known.data, np.float64).reshape(-1, known.data.shape[-1])
-    return np.nan_to_num(rows)
+    if len(rows) > max(1, rows.shape[1] // 4):  # they describe whatever there is, and cost as many components
+        raise OptionError(
+            f"anomaly_map(known=...): with {len(rows)} known spectra of {rows.shape[1]} channels everything "
+            "would be normal. One for each phase is enough: its mean, known.mean()."
+        )
+    nothing = ~np.nan_to_num(rows).any(axis=1)
+    if nothing.any():
+        raise OptionError(
+            f"anomaly_map(known=...): spectrum {int(nothing.argmax())} of {len(rows)} is zero everywhere. "
+            "Leave it out; known=None if there is no other."
+        )
+    return rows
 
 
 def _threshold(found: Anomalies, wanted: Wanted, shape: tuple[int, ...]) -> tuple[float, str]:

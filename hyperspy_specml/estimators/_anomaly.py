@@ -29,6 +29,7 @@ from hyperspy_specml.statistics import (
     NOISE_NAMES,
     NOT_FINITE,
     USED,
+    NoiseModel,
     Survey,
     estimate_noise,
     survey_spectra,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 STATISTICS = ("scan", "squared_error", "deviance", "rx")
 WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
+_MOST_MISSING = 1e-3  # of the counts, in channels that known spectra lack: without them these are others
 _STRANGE = 10.0  # |z|: there the model says nothing that could be drawn; it may even expect less than nothing
 
 
@@ -117,14 +119,14 @@ def find_anomalies(
     n_components
         Of the model of the normal; None chooses by held-out score.
     known
-        (N, whole axis) spectra that count as normal.
+        (N, whole axis) spectra that count as normal; NaN in channels that are not known.
     noise, masks, config, seed
         As in `decompose`.
 
     Raises
     ------
     OptionError
-        Unknown statistic or noise.
+        Unknown statistic or noise; known spectra that lack channels of the map.
     TooFewSpectraError, NegativeCountsError, NotCountsError
         See `study_spectra`.
     """
@@ -140,50 +142,26 @@ def find_anomalies(
     if normal is not None:  # a channel that is dead here was not dead there
         channels = np.ones(stream.n_channels, bool) if masks[1] is None else ~masks[1]
     _check(survey, channels, n_components or 1)
+    phases = None if known is None else _phases(known, channels, survey)
     model = (
         normal.noise if normal else estimate_noise(survey.sample, noise=noise, minimum=survey.minimum).model
     )
-    if line_width is None:
-        mean = survey.moments.mean
-        line_width = np.full(stream.n_channels, estimate_line_width(mean, model.variance(mean)))
-    windows = energy_windows(line_width, channels, factors=WIDTHS)
-    used, shape = survey.pixel_state == USED, stream.navigation_shape
-    phases, side = None if known is None else known[:, channels], patch_side(shape, int(channels.sum()))
+    given = _given(stream, survey, channels, line_width, model)
     if normal is None:
-        sums, counts = patch_sums(stream, used, channels, side=side, label="Sum patches")
-        normal = learn_normal(
-            sums, counts, model, windows, side=side, n_components=n_components, known=phases, seed=seed
-        )
-        del sums
+        normal = _learnt(given, model, n_components=n_components, known=phases, seed=seed)
     else:
         normal = normal if phases is None else normal.knowing(phases)
         if statistic == "scan":  # no other statistic allows for errors of the model
-            normal = _adapted(stream, normal, used, channels, windows, side)
+            normal = _adapted(given, normal)
     begun = {"normal": time.perf_counter() - start}
-    given = _Known(stream, survey, used, channels, line_width, windows, normal)
     if statistic != "scan":
-        return _score_pixels(given, statistic, begun)
-    return _scan_map(given, begun, seed=seed)
-
-
-def _adapted(
-    stream: SpectrumStream,
-    normal: Normal,
-    used: np.ndarray,
-    channels: np.ndarray,
-    windows: Windows,
-    side: int,
-) -> Normal:
-    sums, counts = patch_sums(
-        stream, used, channels, side=side, label="Sum patches", beside=normal.coefficients,
-        n_beside=normal.model.axes.n_axes,
-    )  # fmt: skip
-    return adapt_normal(normal, sums, counts, windows, side=side)
+        return _score_pixels(given, normal, statistic, begun)
+    return _scan_map(given, normal, begun, seed=seed)
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What a scan starts from."""
+class _Given:
+    """A map and how it is scanned."""
 
     stream: SpectrumStream
     survey: Survey
@@ -191,7 +169,17 @@ class _Known:
     channels: np.ndarray
     line_width: np.ndarray
     windows: Windows
-    normal: Normal
+
+    @property
+    def side(self) -> int:
+        """Pixels along a patch."""
+        return patch_side(self.stream.navigation_shape, int(self.channels.sum()))
+
+    def patches(self, **beside: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return sums over patches, and how many pixels each has."""
+        return patch_sums(
+            self.stream, self.used, self.channels, side=self.side, label="Sum patches", **beside
+        )
 
     def anomalies(self, **found: Any) -> Anomalies:
         """Return the result with these arrays; what is not given does not exist for the statistic."""
@@ -203,15 +191,50 @@ class _Known:
         }  # fmt: skip
         return Anomalies(
             **missing | found, channels=self.channels, line_width=self.line_width, windows=self.windows,
-            normal=self.normal, survey=self.survey,
+            survey=self.survey,
         )  # fmt: skip
 
 
-def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomalies:
+def _given(
+    stream: SpectrumStream, survey: Survey, channels: np.ndarray, line_width: np.ndarray | None,
+    noise: NoiseModel,
+) -> _Given:  # fmt: skip
+    if line_width is None:
+        mean = survey.moments.mean
+        line_width = np.full(stream.n_channels, estimate_line_width(mean, noise.variance(mean)))
+    windows = energy_windows(line_width, channels, factors=WIDTHS)
+    return _Given(stream, survey, survey.pixel_state == USED, channels, line_width, windows)
+
+
+def _phases(known: np.ndarray, channels: np.ndarray, survey: Survey) -> np.ndarray:
+    """Return known spectra on the channels in use, 0 where another map had no counts."""
+    missing = ~np.isfinite(known).all(axis=0) & channels & survey.channels
+    mean = np.abs(survey.moments.mean)
+    share = mean[missing[survey.channels]].sum() / mean.sum()
+    if share > _MOST_MISSING:
+        raise OptionError(
+            f"anomaly_map(known=...): the known spectra are not finite in {int(missing.sum())} channels that "
+            f"have {share:.1%} of this map's counts, the first of them is {int(missing.argmax())}. Mend "
+            "these, or leave the channels out of the search with signal_mask=..."
+        )
+    return np.nan_to_num(known[:, channels])
+
+
+def _learnt(given: _Given, noise: NoiseModel, **options: Any) -> Normal:
+    sums, counts = given.patches()
+    return learn_normal(sums, counts, noise, given.windows, side=given.side, **options)
+
+
+def _adapted(given: _Given, normal: Normal) -> Normal:
+    sums, counts = given.patches(beside=normal.coefficients, n_beside=normal.model.axes.n_axes)
+    return adapt_normal(normal, sums, counts, given.windows, side=given.side)
+
+
+def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed: int) -> Anomalies:
     start = time.perf_counter()
-    stream, normal, used, channels = known.stream, known.normal, known.used, known.channels
-    scan = Scan(normal.scan_model(), known.windows, HALVES, normal.misfit)
-    finder = SpikeFinder(scan.model, known.line_width[channels], int(used.sum()) * int(channels.sum()))
+    stream, used, channels = given.stream, given.used, given.channels
+    scan = Scan(normal.scan_model(), given.windows, HALVES, normal.misfit)
+    finder = SpikeFinder(scan.model, given.line_width[channels], int(used.sum()) * int(channels.sum()))
     parts = map_with_halo(
         stream, ScanBlock(scan, normal, finder, channels, used), halo=scan.halo, label="Scan"
     )
@@ -234,31 +257,32 @@ def _scan_map(known: _Known, seconds: dict[str, float], *, seed: int) -> Anomali
         maxima.reshape(shape), dose.reshape(shape), used.reshape(shape), reach=2 * scan.halo + 1
     )
     log_p = np.where(used, null.log_p(maxima, dose), np.nan)
-    log_p[known.survey.pixel_state == EMPTY] = 0.0
+    log_p[given.survey.pixel_state == EMPTY] = 0.0
     seconds = seconds | {"scan": scanned - start, "null": time.perf_counter() - scanned}
-    return known.anomalies(
+    return given.anomalies(
         z=z, log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
         window=np.nan_to_num(window).astype(int), half=np.array(HALVES)[np.nan_to_num(size).astype(int)],
         coefficients=table[:, 4:], spikes=spikes[np.lexsort(spikes.T[1::-1])], statistic="scan",
-        null=null, seconds=seconds,
+        normal=normal, null=null, seconds=seconds,
     )  # fmt: skip
 
 
-def _score_pixels(known: _Known, statistic: str, seconds: dict[str, float]) -> Anomalies:
+def _score_pixels(given: _Given, normal: Normal, statistic: str, seconds: dict[str, float]) -> Anomalies:
     """Score every pixel by itself, as the literature does."""
     start = time.perf_counter()
-    normal = known.normal
-    block = PixelBlock(normal, known.channels, known.survey.moments.mean.mean(), statistic)
+    block = PixelBlock(normal, given.channels, given.survey.moments.mean.mean(), statistic)
     n_columns = 1 + normal.model.axes.n_axes
-    table = known.stream.map_rows(block, n_columns=n_columns, label="Score")
-    table[~known.used] = np.nan
+    table = given.stream.map_rows(block, n_columns=n_columns, label="Score")
+    table[~given.used] = np.nan
     score, coefficients = table[:, 0].astype(np.float64), table[:, 1:]
     if statistic == "rx":
-        centred = coefficients - coefficients[known.used].mean(axis=0)
-        inverse = np.linalg.pinv(np.atleast_2d(np.cov(centred[known.used].T)), hermitian=True)
+        centred = coefficients - coefficients[given.used].mean(axis=0)
+        inverse = np.linalg.pinv(np.atleast_2d(np.cov(centred[given.used].T)), hermitian=True)
         score = np.einsum("ij,jk,ik->i", centred, inverse, centred)
     seconds = seconds | {"score": time.perf_counter() - start}
-    return known.anomalies(score=score, coefficients=coefficients, statistic=statistic, seconds=seconds)
+    return given.anomalies(
+        score=score, coefficients=coefficients, statistic=statistic, normal=normal, seconds=seconds
+    )
 
 
 def _check(survey: Survey, channels: np.ndarray, n_needed: int) -> None:

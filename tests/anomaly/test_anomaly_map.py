@@ -163,6 +163,62 @@ def test_known_spectra_on_another_axis_or_none_are_refused(rare, found):
         search(rare.signal, known=found.spectra.data)
 
 
+def changed(spectra, *, data):
+    return spectra._deepcopy_with_new_data(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda found: list(found.regions), r"not list. Pass known=found.spectra"),
+        (lambda found: found, r"not AnomalyResult. Pass known=found.spectra"),
+        (lambda found: [found.spectra.inav[0]], r"hs.stack\(\[...\]\)"),
+        (lambda found: [], r"not list"),
+        (lambda found: found.spectra.T, r"not <BaseSignal"),
+        (lambda found: changed(found.spectra, data=found.spectra.data + 1j), r"known.real"),
+        (lambda found: changed(found.spectra, data=0 * found.spectra.data), r"spectrum 0 of 1 is zero"),
+        (lambda found: changed(found.spectra, data=np.where(np.arange(257) // 10 == 8, np.nan, 1.0)[None]),
+         r"not finite in 10 channels that have .*% of this map's counts, the first of them is 80"),
+    ],
+)  # fmt: skip
+def test_known_spectra_that_are_none_are_refused(rare, found, make, message):
+    with pytest.raises(OptionError, match=message):
+        search(rare.signal, known=make(found))
+
+
+def test_known_spectra_that_would_explain_everything_are_refused(rare):
+    with pytest.raises(
+        OptionError, match=r"with 1073 known spectra of 257 channels everything would be norm"
+    ):
+        search(rare.signal, known=rare.signal)
+
+
+def test_a_channel_that_is_not_searched_need_not_be_known(rare, found):
+    channel = np.arange(257) // 10 == 8
+    spectra = changed(found.spectra, data=np.where(channel, np.nan, found.spectra.data))
+
+    assert search(rare.signal, known=spectra, signal_mask=channel).regions == ()
+
+
+def test_where_another_map_had_no_counts_there_are_none(rare, found):
+    nothing = np.arange(257) == 0
+    assert rare.signal.data[..., 0].mean() < 0.01
+    spectra = changed(found.spectra, data=np.where(nothing, np.nan, found.spectra.data))
+
+    assert search(rare.signal, known=spectra).regions == ()
+
+
+@pytest.mark.parametrize(("statistic", "reads"), [("scan", 3), ("rx", 2)])
+def test_how_far_a_model_describes_the_map_is_only_measured_where_it_is_used(rare, counted, statistic, reads):
+    model = simulated(rare_phase=None).signal.decomposition_ae(3, architecture="pca", show_progressbar=False)
+    file = counted(rare.signal.data)
+    lazy = rare.signal._deepcopy_with_new_data(file.dask((29, 37, 257))).as_lazy()
+
+    search(lazy, model=model.model, statistic=statistic, threshold=np.inf)
+
+    assert file.reads.mean() == pytest.approx(reads, abs=0.1)
+
+
 def test_the_scan_line_that_drifted_farthest_is_normal():
     signal = fe_l_map((64, 64), n_channels=512, dose=100, random_state=1000).signal
 
