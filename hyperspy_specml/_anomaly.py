@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.analysis import equivalent_z, label_regions, significant
-from hyperspy_specml.estimators import STATISTICS, Anomalies, Normal, RegionSums, find_anomalies, sum_regions
+from hyperspy_specml.anomalies import STATISTICS, Anomalies, Normal, RegionSums, find_anomalies, sum_regions
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
 from hyperspy_specml.results import AnomalyResult, Spike, TrainedModel, load_model, on_axis
 from hyperspy_specml.results._regions import make_regions

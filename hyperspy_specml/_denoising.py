@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.estimators import LinearModel, apply_denoiser, denoise, erased_by, put_back
+from hyperspy_specml.denoisers import apply_denoiser, denoise, erased_by, put_back
+from hyperspy_specml.estimators import LinearModel
 from hyperspy_specml.exceptions import (
     ErasedFeaturesWarning,
     NegativeCountsError,
@@ -36,7 +37,7 @@ from hyperspy_specml.streaming import SpectrumStream
 if TYPE_CHECKING:
     from hyperspy_specml._call import Call
     from hyperspy_specml.analysis import Erased
-    from hyperspy_specml.estimators import Protected
+    from hyperspy_specml.denoisers import Protected
 
 _logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml._call import Call, whole_number
-from hyperspy_specml.estimators import Candidate, LibraryFit, fit_library
+from hyperspy_specml.denoisers import LibraryFit, fit_library
+from hyperspy_specml.estimators import Candidate
 from hyperspy_specml.exceptions import NegativeCountsError, OptionError
 from hyperspy_specml.results import DenoiseReport, Fingerprint, TrainedDenoiser
 from hyperspy_specml.results._denoise_report import ERASED

@@ -24,6 +24,7 @@ STOREYS = (  # a room may import from its own room and from the storeys below it
     {"results"},
     {"model_file"},
     {"signals"},
+    {"anomalies", "denoisers"},
     {"estimators"},
     {"train"},
     {"analysis"},
@@ -31,8 +32,8 @@ STOREYS = (  # a room may import from its own room and from the storeys below it
     {"streaming"},
     {"exceptions"},
 )
-TORCH_ROOMS = {"estimators", "nn", "train"}
-ARRAY_ROOMS = {"analysis", "nn", "statistics", "streaming", "train", "estimators"}  # signals stay at the edge
+TORCH_ROOMS = {"anomalies", "denoisers", "estimators", "nn", "train"}
+ARRAY_ROOMS = TORCH_ROOMS | {"analysis", "statistics", "streaming"}  # signals stay at the edge
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

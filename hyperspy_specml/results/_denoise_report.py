@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.estimators import Candidate, Denoising
+    from hyperspy_specml.denoisers import Denoising
+    from hyperspy_specml.estimators import Candidate
 
 _METHOD = "denoise_dae"
 _COLUMNS = ("name", "score", "difference", "standard_error", "choose_score")

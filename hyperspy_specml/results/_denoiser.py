@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.estimators import Denoiser
+    from hyperspy_specml.denoisers import Denoiser
     from hyperspy_specml.results._denoise_report import DenoiseReport
     from hyperspy_specml.statistics import Resampling
     from hyperspy_specml.train.config import TrainConfig

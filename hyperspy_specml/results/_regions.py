@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.estimators import Anomalies, RegionSums
+    from hyperspy_specml.anomalies import Anomalies, RegionSums
     from hyperspy_specml.signals import Line
 
 _MOST_CANDIDATES = 8

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import dask.array as da
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.estimators import Protected, SpectrumModel
+    from hyperspy_specml.denoisers import Protected
+    from hyperspy_specml.estimators import SpectrumModel
     from hyperspy_specml.signals import Spectra
 
 _BLOCK_BYTES = 64_000_000  # float32 bytes of a block of a full-size output

@@ -148,7 +148,7 @@ def _assemble(described: _Description, arrays: Mapping[str, np.ndarray]) -> Trai
 
 
 def _describe_denoiser(trained: TrainedDenoiser) -> _DenoiserDescription:
-    from hyperspy_specml.estimators import filter_names
+    from hyperspy_specml.denoisers import filter_names
 
     denoiser = trained.denoiser
     return _DenoiserDescription(
@@ -158,13 +158,13 @@ def _describe_denoiser(trained: TrainedDenoiser) -> _DenoiserDescription:
 
 
 def _denoiser_arrays(trained: TrainedDenoiser) -> dict[str, np.ndarray]:
-    from hyperspy_specml.estimators import denoiser_to_arrays
+    from hyperspy_specml.denoisers import denoiser_to_arrays
 
     return denoiser_to_arrays(trained.denoiser) | {"channel_state": trained.channel_state}
 
 
 def _assemble_denoiser(described: _DenoiserDescription, arrays: Mapping[str, np.ndarray]) -> TrainedDenoiser:
-    from hyperspy_specml.estimators import denoiser_from_arrays, filter_names
+    from hyperspy_specml.denoisers import denoiser_from_arrays, filter_names
 
     state = _channel_state(arrays, described.energy_axis)
     denoiser = denoiser_from_arrays(described.kind, arrays)

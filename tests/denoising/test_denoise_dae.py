@@ -161,7 +161,7 @@ def test_the_spatial_network_is_among_the_candidates_of_larger_maps(
 def test_no_counts_but_those_of_a_block_are_in_memory_while_the_map_is_projected(
     make_map: Callable[..., BaseSignal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hyperspy_specml.estimators import _denoise
+    from hyperspy_specml.denoisers import _denoise
 
     held: list[weakref.ref[np.ndarray]] = []
     alive: list[bool] = []

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hyperspy_specml.denoisers._denoisers import denoise_map, noise_along
 from hyperspy_specml.estimators._apply import apply_models
-from hyperspy_specml.estimators._denoisers import denoise_map, noise_along
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import MASKED, SATURATED, USED
 
 if TYPE_CHECKING:
-    from hyperspy_specml.estimators._denoisers import Denoiser
+    from hyperspy_specml.denoisers._denoisers import Denoiser
     from hyperspy_specml.statistics import NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 

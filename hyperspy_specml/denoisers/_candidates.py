@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators._denoisers import DenoisedSpectra, Denoiser, FilteredScores, Unchanged
+from hyperspy_specml.denoisers._denoisers import DenoisedSpectra, Denoiser, FilteredScores, Unchanged
+from hyperspy_specml.denoisers._judge import Judge
+from hyperspy_specml.denoisers._spatial import SpatialFit, fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.estimators._dense import brief, fit_dense
-from hyperspy_specml.estimators._judge import Judge
 from hyperspy_specml.estimators._networks import choose_latents
-from hyperspy_specml.estimators._spatial import SpatialFit, fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.exceptions import TrainingDivergedError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from hyperspy_specml.denoisers._tiles import Tiles
     from hyperspy_specml.estimators._dense import Track
     from hyperspy_specml.estimators._study import Study
-    from hyperspy_specml.estimators._tiles import Tiles
     from hyperspy_specml.train._loop import History
     from hyperspy_specml.train.config import TrainConfig
 

@@ -11,7 +11,7 @@ import scipy.ndimage
 from hyperspy_specml.streaming import Block, map_boxes
 
 if TYPE_CHECKING:
-    from hyperspy_specml.estimators._anomaly import Anomalies
+    from hyperspy_specml.anomalies._find import Anomalies
     from hyperspy_specml.streaming import SpectrumStream
 
 

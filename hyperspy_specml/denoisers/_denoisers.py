@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from hyperspy_specml.estimators._filters import HALO, Filter, filter_stack, filters
-from hyperspy_specml.estimators._tiles import MOST_SCAN_AXES, plan_halos
+from hyperspy_specml.denoisers._filters import HALO, Filter, filter_stack, filters
+from hyperspy_specml.denoisers._tiles import MOST_SCAN_AXES, plan_halos
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.analysis import energy_windows
-from hyperspy_specml.estimators import LinearModel, Normal
-from hyperspy_specml.estimators._normal import adapt_normal
+from hyperspy_specml.anomalies import Normal
+from hyperspy_specml.anomalies._normal import adapt_normal
+from hyperspy_specml.estimators import LinearModel
 from hyperspy_specml.statistics import PoissonNoise, PrincipalAxes
 from hyperspy_specml.streaming import SpectrumStream, patch_sums
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from hyperspy_specml.analysis import Scan, ScanModel
-from hyperspy_specml.estimators._known import with_known
+from hyperspy_specml.anomalies._known import with_known
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import NoiseModel, PoissonGaussianNoise, RankCurve
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.analysis import Scan, carried_alone, robust_distance
+from hyperspy_specml.anomalies._normal import Normal, design_of, misfit_of, noise_of_sums
+from hyperspy_specml.anomalies._rank import Chosen, choose
 from hyperspy_specml.estimators._models import LinearModel
-from hyperspy_specml.estimators._normal import Normal, design_of, misfit_of, noise_of_sums
-from hyperspy_specml.estimators._normal_rank import Chosen, choose
 from hyperspy_specml.statistics import moments_of, principal_axes
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import scipy.linalg
 import scipy.optimize
 import torch
 
-from hyperspy_specml.estimators._denoisers import FilteredScores, noise_along
-from hyperspy_specml.estimators._filters import Filter, filters
+from hyperspy_specml.denoisers._denoisers import FilteredScores, noise_along
+from hyperspy_specml.denoisers._filters import Filter, filters
 from hyperspy_specml.nn import FilterMixture
 from hyperspy_specml.statistics import N_PARTS, TRAIN, PrincipalAxes
 from hyperspy_specml.train._device import one_thread
@@ -23,9 +23,9 @@ from hyperspy_specml.train._tile_pairs import TilePair, TilePairs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from hyperspy_specml.estimators._judge import Judge
+    from hyperspy_specml.denoisers._judge import Judge
+    from hyperspy_specml.denoisers._tiles import Tiles
     from hyperspy_specml.estimators._study import Study
-    from hyperspy_specml.estimators._tiles import Tiles
     from hyperspy_specml.train.config import TrainConfig
 
 _logger = logging.getLogger(__name__)

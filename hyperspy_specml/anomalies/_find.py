@@ -17,11 +17,11 @@ from hyperspy_specml.analysis import (
     equivalent_z,
     estimate_line_width,
 )
-from hyperspy_specml.estimators._calibrate import calibrate
-from hyperspy_specml.estimators._learn_normal import learn_normal
-from hyperspy_specml.estimators._normal import Normal, adapt_normal, patch_side
-from hyperspy_specml.estimators._pixel_scores import PixelBlock
-from hyperspy_specml.estimators._scan_block import ScanBlock
+from hyperspy_specml.anomalies._calibrate import calibrate
+from hyperspy_specml.anomalies._learn import learn_normal
+from hyperspy_specml.anomalies._normal import Normal, adapt_normal, patch_side
+from hyperspy_specml.anomalies._pixel_scores import PixelBlock
+from hyperspy_specml.anomalies._scan_block import ScanBlock
 from hyperspy_specml.estimators._study import _check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import (

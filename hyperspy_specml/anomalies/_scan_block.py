@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.estimators._calibrate import scan_rows
+from hyperspy_specml.anomalies._calibrate import scan_rows
 
 if TYPE_CHECKING:
     from hyperspy_specml.analysis import Scan, SpikeFinder
-    from hyperspy_specml.estimators._normal import Normal
+    from hyperspy_specml.anomalies._normal import Normal
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hyperspy_specml.denoisers._candidates import Entry, Setting, fit_candidates
+from hyperspy_specml.denoisers._denoisers import Denoiser, denoise_map
+from hyperspy_specml.denoisers._judge import Judge
+from hyperspy_specml.denoisers._protect import line_width
+from hyperspy_specml.denoisers._tiles import Tiles, plan_sample, tiles_of
 from hyperspy_specml.estimators._corruptions import CORRUPTIONS, corrupt, repeated
 from hyperspy_specml.estimators._decompose import Candidate, Clock
-from hyperspy_specml.estimators._denoise_candidates import Entry, Setting, fit_candidates
-from hyperspy_specml.estimators._denoisers import Denoiser, denoise_map
 from hyperspy_specml.estimators._encode import encode_all
-from hyperspy_specml.estimators._judge import Judge
 from hyperspy_specml.estimators._models import LinearModel
-from hyperspy_specml.estimators._protect import line_width
 from hyperspy_specml.estimators._repeats import Repeats
 from hyperspy_specml.estimators._smooth import smooth_study
 from hyperspy_specml.estimators._study import Study, study_spectra
-from hyperspy_specml.estimators._tiles import Tiles, plan_sample, tiles_of
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, USED, PrincipalAxes, paired, sample_size
 from hyperspy_specml.train._device import choose_device

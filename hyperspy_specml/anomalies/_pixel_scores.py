@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from hyperspy_specml.estimators._normal import Normal
+    from hyperspy_specml.anomalies._normal import Normal
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.analysis import energy_windows
-from hyperspy_specml.estimators import learn_normal
+from hyperspy_specml.anomalies import learn_normal
 from hyperspy_specml.statistics import PoissonNoise
 
 GRID, N_CHANNELS, SIDE = (23, 20), 90, 3

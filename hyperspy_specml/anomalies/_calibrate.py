@@ -13,7 +13,7 @@ from hyperspy_specml.analysis import NullFit, Scan, draw, fit_null
 if TYPE_CHECKING:
     from dask.delayed import Delayed
 
-    from hyperspy_specml.estimators._normal import Normal
+    from hyperspy_specml.anomalies._normal import Normal
 
 _NULL_PIXELS = 1 << 15  # drawn from the model of the normal
 _NULL_VALUES = 1 << 25

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperspy_specml.estimators._denoisers import DenoisedSpectra, Denoiser, FilteredScores, Unchanged
-from hyperspy_specml.estimators._filters import filters
-from hyperspy_specml.estimators._library import LibraryDenoiser
+from hyperspy_specml.denoisers._denoisers import DenoisedSpectra, Denoiser, FilteredScores, Unchanged
+from hyperspy_specml.denoisers._filters import filters
+from hyperspy_specml.denoisers._library import LibraryDenoiser
+from hyperspy_specml.denoisers._tiles import MOST_SCAN_AXES
 from hyperspy_specml.estimators._models import DenseModel
 from hyperspy_specml.estimators._stored import (
     ANY,
@@ -24,7 +25,6 @@ from hyperspy_specml.estimators._stored import (
     shaped,
     stored,
 )
-from hyperspy_specml.estimators._tiles import MOST_SCAN_AXES
 from hyperspy_specml.nn import FilterMixture, Shrinkage
 
 
