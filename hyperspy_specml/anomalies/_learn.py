@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.analysis import Scan, carried_alone, robust_distance
-from hyperspy_specml.anomalies._normal import Normal, design_of, misfit_of, noise_of_sums
+from hyperspy_specml.anomalies._normal import Normal, design_of, enough_pixels, misfit_of, noise_of_sums
 from hyperspy_specml.anomalies._rank import Chosen, choose
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import moments_of, principal_axes
@@ -59,7 +59,7 @@ def learn_normal(
         Of the split into folds.
     """
     patches = _Patches(
-        sums, counts, counts >= max(1, 0.5 * side**counts.ndim), side, noise,
+        sums, counts, enough_pixels(counts, side), side, noise,
         noise_of_sums(noise, float(np.median(counts[counts > 0]))), windows, known, seed,
     )  # fmt: skip
     keep = patches.used.copy()

@@ -113,7 +113,7 @@ def adapt_normal(
     side
         Of a patch in pixels.
     """
-    used = counts >= max(1, 0.5 * side**counts.ndim)
+    used = enough_pixels(counts, side)
     if not used.any():
         return normal
     rows, coefficients = np.split(sums[used], [len(normal.model.axes.weights)], axis=1)
@@ -121,6 +121,11 @@ def adapt_normal(
     design = design_of(coefficients, counts[used])
     misfit = misfit_of(normal, rows, design, noise, windows, share=_SCATTER_ELSEWHERE)
     return replace(normal, misfit=misfit, side=side)
+
+
+def enough_pixels(counts: np.ndarray, side: int) -> np.ndarray:
+    """Return the patches that tell enough, also those of one line at the border, where a drift ends."""
+    return counts >= max(1, side**counts.ndim / 3)
 
 
 def design_of(coefficients: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:

@@ -27,10 +27,10 @@ def grains(n_phases: int) -> np.ndarray:
     return SIDE**2 * phases[distance.argmin(axis=0) % n_phases]
 
 
-def learn(expected: np.ndarray, n_components: int | None):
+def learn(expected: np.ndarray, n_components: int | None, n_pixels: np.ndarray | int = SIDE**2):
     counts = np.random.default_rng(1).poisson(expected).astype(np.float32)
     windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0, 2.0))
-    n_pixels = np.full(GRID, SIDE**2)
+    n_pixels = np.broadcast_to(n_pixels, GRID)
     return learn_normal(counts, n_pixels, PoissonNoise(), windows, side=SIDE, n_components=n_components)
 
 
@@ -60,3 +60,15 @@ def test_nothing_is_left_out_where_nothing_is_rare(n_components):
 
     assert normal.trimmed <= 1
     assert share_described(normal, line(8)) > 0.9
+
+
+@pytest.mark.parametrize(("n_lines", "learnt"), [(1, True), (0, False)])
+def test_the_last_scan_line_is_learnt_though_its_patches_are_cut_off(n_lines, learnt):
+    n_pixels = np.full(GRID, SIDE**2)
+    n_pixels[-1] = n_lines * SIDE
+    expected = grains(4)
+    expected[-1] = n_pixels[-1][:, None] * line(78)
+
+    normal = learn(expected, None, n_pixels)
+
+    assert (share_described(normal, line(78)) > 0.9) == learnt
