@@ -136,6 +136,17 @@ def test_regions_do_not_grow_by_the_window_that_found_them():
     assert (labels > 0).sum() == 16
 
 
+def test_pieces_are_one_region_unless_windows_see_the_gap():
+    score = np.zeros((9, 20))
+    score[4, [2, 4, 5, 8, 12]] = 9.0
+
+    labels, n = label_regions(score, 5.0, 3)
+
+    assert n == 2
+    assert labels[4, [2, 4, 5, 8, 12]].tolist() == [1, 1, 1, 1, 2]
+    assert (labels > 0).sum() == 5
+
+
 def test_robust_distance_finds_a_group_that_the_covariance_hides():
     values = np.random.default_rng(0).standard_normal((300, 3))
     values[:12] += (0, 0, 40)
