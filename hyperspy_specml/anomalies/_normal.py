@@ -147,8 +147,8 @@ def misfit_of(
     allowed = quantile + 2 * np.sqrt(share * (1 - share) / len(rows)) / chi2.pdf(quantile, 1)  # by chance
     for group in windows.groups(64):
         expected, variance = scan.moments(design, group)
-        squares = (windows.sums(rows, group) - expected) ** 2
-        needed = (squares / allowed - variance) / np.maximum(expected, 1e-6) ** 2
+        squares = np.abs(scan.score(windows.sums(rows, group).astype(np.float32), design, group))
+        needed = variance * (squares / allowed - 1) / np.maximum(expected, 1e-6) ** 2
         misfit[group] = np.sqrt(np.maximum(np.quantile(needed, share, axis=0), 0))
     return misfit
 
