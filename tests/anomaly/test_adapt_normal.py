@@ -7,7 +7,7 @@ import pytest
 
 from hyperspy_specml.analysis import energy_windows
 from hyperspy_specml.anomalies import Normal
-from hyperspy_specml.anomalies._normal import adapt_normal
+from hyperspy_specml.anomalies._normal import adapt_normal, design_of, misfit_of
 from hyperspy_specml.estimators import LinearModel
 from hyperspy_specml.statistics import PoissonNoise, PrincipalAxes
 from hyperspy_specml.streaming import SpectrumStream, patch_sums
@@ -49,3 +49,14 @@ def test_the_relative_error_of_each_window_is_found(error):
     assert misfit[nearest] == pytest.approx(expected, abs=0.005)
     assert misfit[np.argmin(np.abs(windows.centres - 40))] < 0.01
     assert np.median(misfit) < 0.005
+
+
+def test_single_counts_where_few_are_expected_are_no_error_of_the_model():
+    rows = np.random.default_rng(0).poisson(0.02 * SPECTRUM, (4000, N_CHANNELS)).astype(np.float32)
+    normal = a_normal()
+    windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0,))
+    design = design_of(normal.coefficients(rows), np.ones(len(rows)))
+
+    misfit = misfit_of(normal, rows, design, PoissonNoise(), windows, share=0.99)
+
+    assert (misfit > 0).mean() < 0.1
