@@ -134,6 +134,21 @@ def test_the_strongest_window_is_where_the_counts_were_planted():
     assert found.size[6, 4] == 1
 
 
+@pytest.mark.parametrize("level", [0.0, -0.01])
+def test_one_count_where_nothing_is_expected_is_as_strange_as_one_in_all_spectra(level):
+    model = ScanModel(np.ones((1, 61)), np.zeros(61), PoissonNoise(), 1000)
+    windows = windows_of()
+    design = np.array([[level, 1.0]], np.float32)
+
+    square = Scan(model, windows).score(
+        np.ones((1, len(windows)), np.float32), design, slice(0, len(windows))
+    )
+
+    law = scipy.stats.poisson(1 / 1000)
+    exact = scipy.stats.norm.isf(law.sf(1) + 0.5 * law.pmf(1))
+    np.testing.assert_allclose(np.sqrt(square), exact, atol=0.02)
+
+
 @pytest.mark.parametrize("shape", [(12, 9), (23,), (7, 5, 11)])
 def test_what_a_strong_pixel_explains_is_not_the_neighbours(shape):
     rng = np.random.default_rng(1)
