@@ -72,12 +72,14 @@ def _curves(
     if noise.name == "poisson-gaussian":
         axes = principal_axes(moments_of(rows), noise, n_axes=n_axes)
         mean = np.maximum(axes.spectra(axes.project(rows)), 0)
-    rows = rows.astype(np.int64) if noise.name == "poisson" else rows
+    if noise.name == "poisson":
+        rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))  # six folds of it
     folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean)
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
+    train = train.astype(np.float32) / np.float32(TRAIN)
     along = [principal_axes(moments, noise, n_axes=n_axes, width=width) for width in widths]
-    return [rank_curve(folds, axes, axes.project(train / np.float32(TRAIN))) for axes in along]
+    return [rank_curve(folds, axes, axes.project(train)) for axes in along]
 
 
 def _best_rank(curve: RankCurve) -> int:

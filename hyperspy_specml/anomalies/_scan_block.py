@@ -1,4 +1,4 @@
-"""Scan a box of pixels: spikes are listed and taken out first."""
+"""Scan a box of pixels, strip by strip: spikes are listed and taken out first."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomalies._normal import Normal
 
 
+_STRIP = 1 << 22  # values scanned at a time: some copies of them as float32 are held
+
+
 @dataclass(frozen=True)
 class ScanBlock:
     """The block function of the scan: an object, so that it travels to other processes."""
@@ -25,6 +28,21 @@ class ScanBlock:
     used: np.ndarray
 
     def __call__(
+        self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        first, halo = inner[0], self.scan.halo
+        step = max(4 * halo, _STRIP * len(pixels) // max(1, values.size), 1)
+        tables, spikes = [], []
+        for start in range(first.start, first.stop, step):
+            stop = min(start + step, first.stop)
+            below = max(0, start - halo)
+            strip = slice(below, min(len(pixels), stop + halo))
+            part = self._scan(values[strip], pixels[strip], (slice(start - below, stop - below), *inner[1:]))
+            tables.append(part[0])
+            spikes.append(part[1])
+        return np.concatenate(tables), np.concatenate(spikes)
+
+    def _scan(
         self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
     ) -> tuple[np.ndarray, np.ndarray]:
         used = self.used[pixels]
