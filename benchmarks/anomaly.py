@@ -1,4 +1,4 @@
-"""Anomaly maps: average precision beside rivals and an oracle, contamination, calibration, measured maps.
+"""Anomaly maps: average precision beside rivals and an oracle, contamination, calibration, cost.
 
 The rivals get the rank of the truth, which no user knows; ours gets nothing. The oracle knows each pixel's
 spectrum with and without the anomaly, but not that anomalous pixels lie together, which the scan uses.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import _cost
 from benchmarks._anomaly_calibration import (
     Size,
     null_table,
@@ -32,13 +33,14 @@ from benchmarks._anomaly_measured import measure
 if TYPE_CHECKING:
     import argparse
 
-PARTS = ("rivals", "smallest", "contamination", "calibration", "measured")
+PARTS = ("rivals", "smallest", "contamination", "calibration", "measured", "cost")
+LONG = ("cost",)  # not part of --quick
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--quick", action="store_true", help="fewer cases and maps: under 15 minutes")
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all; --quick: all but cost")
     parser.add_argument("--size", type=int, default=128, help="pixels along each scan axis (128)")
     parser.add_argument("--channels", type=int, help="energy channels (2048; quick: 1024)")
     parser.add_argument(
@@ -66,8 +68,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     parts = {
         "rivals": _rivals, "smallest": _smallest, "contamination": _contamination,
         "calibration": _calibration, "measured": lambda _: measure(),
+        "cost": lambda options: _cost.measure("anomaly_map", options.size, options.channels),
     }  # fmt: skip
-    return {name: parts[name](options) for name in options.parts}
+    wanted = options.parts or [name for name in PARTS if not (quick and name in LONG)]
+    return {name: parts[name](options) for name in wanted}
 
 
 def _rivals(options: argparse.Namespace) -> list[dict[str, Any]]:

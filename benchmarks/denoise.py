@@ -16,7 +16,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import _denoise_choice, _denoise_cost, _denoise_measured, _denoise_rare, _denoise_valence
+from benchmarks import _cost, _denoise_choice, _denoise_measured, _denoise_rare, _denoise_valence
 from benchmarks._denoise_rivals import error_of, rivals
 from benchmarks._harness import median, number, table
 from benchmarks._maps import denoising_map
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "valence": lambda: _denoise_valence.measure(size, options.quick),
         "rare": lambda: _denoise_rare.measure(min(size, 64) if options.quick else size, channels, seeds),
         "repeats": _denoise_measured.measure,
-        "cost": lambda: _denoise_cost.measure(options.size, options.channels),
+        "cost": lambda: _cost.measure("denoise_dae", options.size, options.channels),
     }
     return {part: measures[part]() for part in PARTS if part in parts}
 

@@ -123,10 +123,11 @@ def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
     printed = benchmark(
         "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
         "--planted-maps", "1", "--doses", "400", "--parts", "rivals", "contamination", "calibration",
-        "--json", str(path),
+        "cost", "--json", str(path),
     )  # fmt: skip
 
     assert "isolation forest" in printed
+    assert "anomaly_map(), lazy 144 x 144" in printed
     assert "over it" in printed
     assert "cosmic rays listed" in printed
     results = json.loads(path.read_text())["results"]

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 _TIMES = 4  # as many pixels along each scan axis of the file
 
 
-def measure(size: int, channels: int) -> dict[str, Any]:
-    """Measure and print."""
-    module = "benchmarks._denoise_cost"
+def measure(method: str, size: int, channels: int) -> dict[str, Any]:
+    """Measure a method, beside PCA on the file, and print."""
+    module = "benchmarks._cost"
     folder = Path(tempfile.mkdtemp(prefix="specml-benchmark-"))
     path = str(folder / "map.hspy")
     large = _TIMES * size
-    contenders = [Contender(f"denoise_dae(), {size} x {size}", f"{module}:in_memory",
-                            {"size": size, "channels": channels})]  # fmt: skip
-    for method in ("decomposition_ae(pca)", "denoise_dae()"):
+    contenders = [Contender(f"{method}(), {size} x {size}", f"{module}:in_memory",
+                            {"size": size, "channels": channels, "method": method})]  # fmt: skip
+    for name, one in (("decomposition_ae(pca)", "pca"), (f"{method}()", method)):
         contenders.append(
-            Contender(f"{method}, lazy {large} x {large}", f"{module}:lazy", {"path": path, "method": method})
+            Contender(f"{name}, lazy {large} x {large}", f"{module}:lazy", {"path": path, "method": one})
         )
     try:
         run_contender(
@@ -44,19 +44,20 @@ def measure(size: int, channels: int) -> dict[str, Any]:
             for name, r in runs.items()}  # fmt: skip
 
 
-def in_memory(size: int, channels: int) -> Callable[[], dict[str, Any]]:
+def in_memory(size: int, channels: int, method: str) -> Callable[[], dict[str, Any]]:
     """Prepare a map in memory."""
     from hyperspy_specml import datasets
 
-    return partial(_denoise, datasets.fe_cr_ni_map((size, size), n_channels=channels, dose=200).signal)
+    return partial(
+        _METHODS[method], datasets.fe_cr_ni_map((size, size), n_channels=channels, dose=200).signal
+    )
 
 
 def lazy(path: str, method: str) -> Callable[[], dict[str, Any]]:
     """Prepare a file."""
     import hyperspy.api as hs
 
-    signal = hs.load(path, lazy=True)
-    return partial(_denoise if "denoise" in method else _decompose, signal)
+    return partial(_METHODS[method], hs.load(path, lazy=True))
 
 
 def _denoise(signal: Any) -> dict[str, Any]:
@@ -76,3 +77,11 @@ def _decompose(signal: Any) -> dict[str, Any]:
         found = signal.decomposition_ae(architecture="pca", show_progressbar=False)
         found.reconstruction.data.mean(axis=-1).compute()
     return {"stages": found.report.seconds}
+
+
+def _scan(signal: Any) -> dict[str, Any]:
+    found = signal.anomaly_map(show_progressbar=False)
+    return {"stages": found.report["seconds"], "regions": len(found.regions)}
+
+
+_METHODS = {"denoise_dae": _denoise, "pca": _decompose, "anomaly_map": _scan}
