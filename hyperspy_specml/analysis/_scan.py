@@ -20,6 +20,7 @@ _GROUP_VALUES = 1 << 18  # window sums worked on at a time: they stay in the cac
 _TINY = np.float32(1e-6)  # counts: no mean is smaller
 _NOTHING = np.float32(1e-30)  # variance where nothing was measured
 _LEAST_KEPT = 0.1  # of a window's noise left by the projection; less tells nothing
+_MOST_TAKEN = 0.25  # of a sum's noise, by axes learnt from it: more have only sums left out of the fit
 _CERTAIN = 7.0  # z of a pixel by itself that no search over windows and pixels makes by chance
 _BEYOND = np.float32(4.0)  # squares of z that are worth a correction: the maximum of many windows is beyond
 _MOST_COUNTS = 1e4  # of the Poisson variable that stands for a window: beyond, it is a normal one
@@ -44,6 +45,9 @@ class ScanModel:
         coefficients are without noise.
     doubt
         (D, E) variances of `spectra`, where they are not well known; None for none.
+    leverage
+        (D, L): the square of a sum's coefficients times these, over its number of spectra, is the share of
+        its noise that `spectra` have taken along, being learnt from it too. None where they were not.
     """
 
     spectra: np.ndarray
@@ -52,6 +56,7 @@ class ScanModel:
     n_spectra: int
     projector: np.ndarray | None = None
     doubt: np.ndarray | None = None
+    leverage: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,12 @@ class Scan:
         least = np.maximum(design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra)), _TINY)
         np.maximum(positive, least * gain, out=positive)
         own = gain * positive
-        return positive, np.maximum(np.maximum(own + extra, _LEAST_KEPT * own), _NOTHING)
+        variance = np.maximum(own + extra, _LEAST_KEPT * own)
+        if self.model.leverage is not None:
+            along = np.square(design[..., :-1] @ self.model.leverage.astype(np.float32)).sum(axis=-1)
+            taken = along / np.maximum(design[..., -1], 1)
+            variance *= 1 - np.minimum(taken, np.float32(_MOST_TAKEN))[..., None]
+        return positive, np.maximum(variance, _NOTHING)
 
 
 def window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

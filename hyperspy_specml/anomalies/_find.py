@@ -247,10 +247,9 @@ def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed:
     calm = used & (np.abs(z) < _STRANGE)
     if 2 * calm.sum() < used.sum():
         calm = used
-    # What is drawn has no misfit.
-    null = calibrate(
-        replace(scan, misfit=None), normal, table[:, 4:], calm, stream.navigation_shape, seed=seed
-    )
+    # What is drawn has no misfit, and the model did not learn from it.
+    drawn = replace(scan, misfit=None, model=replace(scan.model, leverage=None))
+    null = calibrate(drawn, normal, table[:, 4:], calm, stream.navigation_shape, seed=seed)
     maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
     shape = stream.navigation_shape
     null = null.adapted_to(

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.analysis import Scan, carried_alone, robust_distance
-from hyperspy_specml.anomalies._normal import Normal, design_of, enough_pixels, misfit_of, noise_of_sums
+from hyperspy_specml.anomalies._normal import (
+    Normal,
+    design_of,
+    enough_pixels,
+    leverage_of,
+    misfit_of,
+    noise_of_sums,
+)
 from hyperspy_specml.anomalies._rank import Chosen, choose
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import moments_of, principal_axes
@@ -74,9 +81,12 @@ def learn_normal(
     if back.any() or rank > chosen.rank:
         keep |= back
         normal, _ = patches.fit(keep, widths, rank)
-    design = design_of(normal.coefficients(sums[keep]), np.ones(int(keep.sum())))
+    coefficients = normal.coefficients(sums[keep])
+    normal = replace(normal, leverage=leverage_of(coefficients, rank))  # of patches
+    design = design_of(coefficients, np.ones(int(keep.sum())))
     misfit = misfit_of(normal, sums[keep], design, patches.noise_of_sum, windows, share=_SCATTER)
-    return replace(normal, misfit=misfit, rank=chosen.curve)
+    leverage = normal.leverage * np.sqrt(np.median(counts[keep]))  # of pixels
+    return replace(normal, misfit=misfit, rank=chosen.curve, leverage=leverage)
 
 
 @dataclass(frozen=True)

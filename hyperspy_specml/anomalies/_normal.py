@@ -45,6 +45,8 @@ class Normal:
         (J,) relative error of the model in each window of the scan.
     doubt
         (D, E) variances of the spectra that the coefficients stand for; None for none.
+    leverage
+        (D, L), see `ScanModel`; None if it was learnt from other maps.
     """
 
     model: SpectrumModel
@@ -55,6 +57,7 @@ class Normal:
     side: int = 1
     misfit: np.ndarray | None = field(repr=False, default=None)
     doubt: np.ndarray | None = field(repr=False, default=None)
+    leverage: np.ndarray | None = field(repr=False, default=None)
 
     def knowing(self, known: np.ndarray) -> Normal:
         """Return a model that describes (N, E) known spectra too.
@@ -84,7 +87,9 @@ class Normal:
         axes = self.model.axes
         projector = axes.vectors * axes.weights[:, None]
         projector[:, self.model.n_components :] = 0  # a nonlinear encoder follows so many directions of noise
-        return ScanModel(axes.components(), axes.offset, self.noise, self.n_spectra, projector, self.doubt)
+        return ScanModel(
+            axes.components(), axes.offset, self.noise, self.n_spectra, projector, self.doubt, self.leverage
+        )
 
 
 def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
@@ -126,6 +131,18 @@ def adapt_normal(
 def enough_pixels(counts: np.ndarray, side: int) -> np.ndarray:
     """Return the patches that tell enough, also those of one line at the border, where a drift ends."""
     return counts >= max(1, side**counts.ndim / 3)
+
+
+def leverage_of(coefficients: np.ndarray, n_axes: int) -> np.ndarray:
+    """Return (D, L) how much of their own noise spectra have put into the first axes that they gave.
+
+    Regression on the (n, D) coefficients: axes of much more than noise are hardly anything else.
+    """
+    values, turn = np.linalg.eigh(coefficients[:, :n_axes].T.astype(np.float64) @ coefficients[:, :n_axes])
+    some = values > 1e-12 * values.max()
+    leverage = np.zeros((coefficients.shape[1], int(some.sum())))
+    leverage[:n_axes] = turn[:, some] / np.sqrt(values[some])
+    return leverage
 
 
 def design_of(coefficients: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from hyperspy_specml.analysis import (
     signed_squares,
     spatial_sums,
 )
-from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+from hyperspy_specml.anomalies._normal import leverage_of
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, moments_of, principal_axes
 
 
 def flat_model(level: float, n_channels: int = 61, noise=None) -> ScanModel:
@@ -117,6 +118,30 @@ def test_the_noise_that_a_projection_takes_along_is_accounted_for():
 
     assert np.abs(found.z[:1500]).max() < 5.5
     assert np.abs(found.z[1500:]).max() < 5.5
+
+
+def test_the_noise_that_axes_have_learnt_is_accounted_for():
+    rng, n_channels = np.random.default_rng(0), 61
+    lines = np.exp(-0.5 * ((np.arange(n_channels) - np.array([[15], [40]])) / 8) ** 2)
+    expected = rng.uniform(0.2, 1, (40, 2)) @ (200 + 600 * lines)
+    windows, squares = windows_of(), {True: [], False: []}
+    for _ in range(200):
+        counts = rng.poisson(expected).astype(np.float32)
+        axes = principal_axes(moments_of(counts), PoissonNoise(), n_axes=2)
+        scores = axes.project(counts)
+        design = np.column_stack([scores, np.ones(40)]).reshape(8, 5, 3).sum(axis=1)
+        sums = windows.sums(counts.reshape(8, 5, -1).sum(axis=1), slice(None))
+        for learnt in squares:
+            projector = axes.vectors * axes.weights[:, None]
+            leverage = leverage_of(scores, 2) if learnt else None
+            model = ScanModel(
+                axes.components(), axes.offset, PoissonNoise(), 40, projector, leverage=leverage
+            )
+            mean, variance = Scan(model, windows, halves=(0,)).moments(design, slice(None))
+            squares[learnt].append(((sums - mean) ** 2 / variance).mean())
+
+    assert np.mean(squares[True]) == pytest.approx(1, abs=0.03)
+    assert np.mean(squares[False]) < 0.9  # five of forty spectra are an eighth of what one axis rests on
 
 
 def test_the_strongest_window_is_where_the_counts_were_planted():
