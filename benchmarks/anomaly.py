@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pixels", type=int, nargs="+", help="of the planted phase (1 4 9 24 30; quick: 24)")
     parser.add_argument("--fractions", type=float, nargs="+", help="of it (0.1 0.4 1; quick: 0.4)")
     parser.add_argument("--seeds", type=int, help="maps of each case (5; quick: 1)")
-    parser.add_argument("--null-maps", type=int, help="maps without anomalies of each case (22; quick: 3)")
+    parser.add_argument("--null-maps", type=int, help="maps without anomalies of each case (66; quick: 3)")
     parser.add_argument("--planted-maps", type=int, help="maps with six phases of each case (10; quick: 1)")
 
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     quick = options.quick
     usual = {
         "channels": (2048, 1024), "doses": ([20.0, 200.0, 1000.0], [200.0]), "seeds": (5, 1),
-        "pixels": ([1, 4, 9, 24, 30], [24]), "fractions": ([0.1, 0.4, 1.0], [0.4]), "null_maps": (22, 3),
+        "pixels": ([1, 4, 9, 24, 30], [24]), "fractions": ([0.1, 0.4, 1.0], [0.4]), "null_maps": (66, 3),
         "planted_maps": (10, 1),
     }  # fmt: skip
     for name, (full, brief) in usual.items():

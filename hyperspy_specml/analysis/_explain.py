@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SIGMAS = np.sqrt(8 * np.log(2))  # line width over standard deviation
+_ROUNDS = 4
 
 
 def peak_channel(residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray, window: slice) -> int:
@@ -35,24 +36,30 @@ def peak_channel(residual: np.ndarray, variance: np.ndarray, line_width: np.ndar
 
 def line_evidence(
     residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray,
-    families: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+    families: Mapping[str, Sequence[Sequence[tuple[float, float]]]], *, gain: float = 1.0,
 ) -> dict[str, float]:  # fmt: skip
-    """Return by how much each element's lines, fitted with positive amplitudes, lower the chi-squared.
+    """Return by how much each element's lines, fitted with positive amplitudes, lower the deviance.
 
-    Less two for each family, whose amplitude is free: Akaike's way to compare few lines with many.
+    Less two for each family, whose amplitude is free: Akaike's way to compare few lines with many. Counts
+    of a line are noisy themselves: where nothing was expected, a few of them would outweigh all the rest.
 
     Parameters
     ----------
     residual, variance
-        (E,) sums over the pixels of a region.
+        (E,) sums over the pixels of a region; the variance is that of what was expected.
     line_width
         (E,) in channels.
     families
         For each element its families of lines: (channel, weight) of each line, fixed within a family.
+    gain
+        By how much the variance grows with the mean.
     """
-    weights = 1 / np.sqrt(np.maximum(variance, 1e-12))
+    sigma = float(np.mean(line_width)) / _SIGMAS
+    excess = scipy.ndimage.gaussian_filter1d(np.maximum(residual, 0).astype(np.float64), sigma)
+    variance = np.maximum(variance, 1e-12)
+    mean = variance / gain**2  # of the Poisson variable that has this variance
+    counts = np.maximum(mean + residual / gain, 0)
     channels = np.arange(len(residual))
-    target = residual * weights
     evidence = {}
     for element, groups in families.items():
         shapes = []
@@ -61,7 +68,13 @@ def line_evidence(
             for channel, weight in group:
                 sigma = line_width[int(np.clip(round(channel), 0, len(residual) - 1))] / _SIGMAS
                 shape += weight / sigma * np.exp(-0.5 * ((channels - channel) / sigma) ** 2)
-            shapes.append(shape * weights)
-        _, distance = scipy.optimize.nnls(np.stack(shapes, axis=1), target)
-        evidence[element] = float(target @ target - distance**2) - 2 * len(groups)
+            shapes.append(shape)
+        along = np.stack(shapes, axis=1)
+        fitted = excess
+        for _ in range(_ROUNDS):  # the noise is that of what is fitted
+            weights = 1 / np.sqrt(variance + gain * fitted)
+            amplitudes, _ = scipy.optimize.nnls(along * weights[:, None], residual * weights)
+            fitted = along @ amplitudes
+        added = fitted / gain
+        evidence[element] = 2 * float(counts @ np.log1p(added / mean) - added.sum()) - 2 * len(groups)
     return evidence
