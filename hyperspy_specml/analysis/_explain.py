@@ -8,11 +8,15 @@ import numpy as np
 import scipy.ndimage
 import scipy.optimize
 
+from hyperspy_specml.analysis._scan import gain_of, unit_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hyperspy_specml.statistics import NoiseModel
+
 _SIGMAS = np.sqrt(8 * np.log(2))  # line width over standard deviation
-_ROUNDS = 4
+_ROUNDS = 4  # of a fit whose weights follow it: more change nothing that is seen
 
 
 def peak_channel(residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray, window: slice) -> int:
@@ -36,7 +40,7 @@ def peak_channel(residual: np.ndarray, variance: np.ndarray, line_width: np.ndar
 
 def line_evidence(
     residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray,
-    families: Mapping[str, Sequence[Sequence[tuple[float, float]]]], *, gain: float = 1.0,
+    families: Mapping[str, Sequence[Sequence[tuple[float, float]]]], noise: NoiseModel,
 ) -> dict[str, float]:  # fmt: skip
     """Return by how much each element's lines, fitted with positive amplitudes, lower the deviance.
 
@@ -51,14 +55,15 @@ def line_evidence(
         (E,) in channels.
     families
         For each element its families of lines: (channel, weight) of each line, fixed within a family.
-    gain
-        By how much the variance grows with the mean.
+    noise
+        Noise model.
     """
-    sigma = float(np.mean(line_width)) / _SIGMAS
-    excess = scipy.ndimage.gaussian_filter1d(np.maximum(residual, 0).astype(np.float64), sigma)
+    blur = float(np.mean(line_width)) / _SIGMAS
+    excess = scipy.ndimage.gaussian_filter1d(np.maximum(residual, 0).astype(np.float64), blur)
     variance = np.maximum(variance, 1e-12)
-    mean = variance / gain**2  # of the Poisson variable that has this variance
-    counts = np.maximum(mean + residual / gain, 0)
+    unit, gain = unit_of(variance, noise), gain_of(noise)
+    mean = variance / unit**2
+    counts = np.maximum(mean + residual / unit, 0)
     channels = np.arange(len(residual))
     evidence = {}
     for element, groups in families.items():
@@ -75,6 +80,6 @@ def line_evidence(
             weights = 1 / np.sqrt(variance + gain * fitted)
             amplitudes, _ = scipy.optimize.nnls(along * weights[:, None], residual * weights)
             fitted = along @ amplitudes
-        added = fitted / gain
+        added = fitted / unit
         evidence[element] = 2 * float(counts @ np.log1p(added / mean) - added.sum()) - 2 * len(groups)
     return evidence

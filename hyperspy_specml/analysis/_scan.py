@@ -266,6 +266,11 @@ def gain_of(noise: NoiseModel) -> float:
     return float(getattr(noise, "gain", 1.0))
 
 
+def unit_of(variance: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return what one count stands for in a Poisson variable of this variance; of many it is a normal one."""
+    return np.maximum(gain_of(noise), np.sqrt(variance / _MOST_COUNTS))
+
+
 def signed_squares(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Return the square of the normal deviate of Poisson counts, with the sign of their excess.
 

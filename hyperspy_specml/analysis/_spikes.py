@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import erf, ndtri_exp
 
-from hyperspy_specml.analysis._scan import Scan, ScanModel, gain_of, signed_squares
+from hyperspy_specml.analysis._scan import Scan, ScanModel, gain_of, signed_squares, unit_of
 from hyperspy_specml.analysis._windows import Windows
 
 _CHANCE = 0.01  # of a single false candidate in the whole map
@@ -86,7 +86,7 @@ class SpikeFinder:
         around = erf((half + 0.5) / (np.sqrt(2) * sigma)) - at
         mean = mean + np.maximum(beside + _DEVIATIONS * np.sqrt(spread), 0) * at / around
         variance = noise.variance(mean)
-        unit = np.maximum(gain_of(noise), 1e-2 * np.sqrt(variance))
+        unit = unit_of(variance, noise)
         scaled = variance / unit**2
         return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +70,8 @@ def calibrate(
     import dask
     from threadpoolctl import threadpool_limits
 
+    # What is drawn has no misfit, and the model did not learn from it.
+    scan = replace(scan, misfit=None, model=replace(scan.model, leverage=None))
     rng = np.random.default_rng([seed & 0xFFFFFFFF, _STREAM])
     maps = np.where(used[:, None], coefficients, 0).reshape(*shape, -1)
     used = used.reshape(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -247,9 +247,7 @@ def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed:
     calm = used & (np.abs(z) < _STRANGE)
     if 2 * calm.sum() < used.sum():
         calm = used
-    # What is drawn has no misfit, and the model did not learn from it.
-    drawn = replace(scan, misfit=None, model=replace(scan.model, leverage=None))
-    null = calibrate(drawn, normal, table[:, 4:], calm, stream.navigation_shape, seed=seed)
+    null = calibrate(scan, normal, table[:, 4:], calm, stream.navigation_shape, seed=seed)
     maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
     shape = stream.navigation_shape
     null = null.adapted_to(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SIDE = 3
 _LEAST_PATCHES = 100  # fewer tell no rank
-_MOST_VALUES = 1 << 24  # of all patches: learning takes some fifty bytes for each
+_MOST_VALUES = 1 << 24  # of all patches: learning takes some twenty-five bytes for each
 _SCATTER_ELSEWHERE = 0.9  # of the patches: of a model learnt elsewhere, more may be new to it than is rare
 
 

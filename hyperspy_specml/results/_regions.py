@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.analysis import gain_of, line_evidence, peak_channel
+from hyperspy_specml.analysis import line_evidence, peak_channel
 from hyperspy_specml.results._anomaly import Candidate, Region
 from hyperspy_specml.signals import energy_axis
 
@@ -145,4 +145,4 @@ def _evidence(
         place = float(np.interp(channel, used, np.arange(len(used))))
         families.setdefault(line.element, {}).setdefault(line.family, []).append((place, line.weight))
     groups = {element: list(of.values()) for element, of in families.items()}
-    return line_evidence(residual, variance, found.line_width[used], groups, gain=gain_of(found.normal.noise))
+    return line_evidence(residual, variance, found.line_width[used], groups, found.normal.noise)

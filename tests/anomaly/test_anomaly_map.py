@@ -77,6 +77,15 @@ def test_lazy_is_eager_whatever_the_chunks(rare, found, unchanged):
     assert [r.pixels for r in again.regions] == [r.pixels for r in found.regions]
 
 
+def test_a_block_that_is_scanned_in_strips_is_scanned_as_a_whole(rare, found, monkeypatch):
+    monkeypatch.setattr("hyperspy_specml.anomalies._scan_block._STRIP", 1)
+
+    again = search(rare.signal)
+
+    np.testing.assert_allclose(again.score.data, found.score.data, rtol=1e-4, atol=1e-4)
+    assert again.spikes == found.spikes
+
+
 def test_the_file_is_read_at_most_four_times(rare, counted):
     file = counted(rare.signal.data)
     lazy = rare.signal._deepcopy_with_new_data(file.dask((8, 37, 257))).as_lazy()

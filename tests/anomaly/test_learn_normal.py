@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from hyperspy_specml.analysis import energy_windows
+from hyperspy_specml.analysis import Scan, energy_windows
 from hyperspy_specml.anomalies import learn_normal
+from hyperspy_specml.anomalies._calibrate import calibrate
 from hyperspy_specml.statistics import PoissonNoise
 
 GRID, N_CHANNELS, SIDE = (23, 20), 90, 3
@@ -60,6 +63,36 @@ def test_nothing_is_left_out_where_nothing_is_rare(n_components):
 
     assert normal.trimmed <= 1
     assert share_described(normal, line(8)) > 0.9
+
+
+def test_all_pixels_together_have_put_as_much_noise_into_the_axes_as_there_are():
+    expected = grains(4)
+
+    normal = learn(expected, 4)
+
+    pixels = normal.coefficients(expected.reshape(-1, N_CHANNELS) / SIDE**2)
+    taken = np.square(pixels @ normal.leverage).sum(axis=1)  # of each pixel, SIDE**2 of a patch
+    assert SIDE**2 * taken.sum() == pytest.approx(4, rel=0.02)
+
+
+def test_drawn_maps_have_neither_the_errors_of_the_model_nor_noise_that_it_learnt():
+    normal = learn(grains(4), 4)
+    windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0,))
+    model = normal.scan_model()
+    maps = normal.coefficients(grains(4).reshape(-1, N_CHANNELS) / SIDE**2)
+    everywhere = np.ones(len(maps), bool)
+    misfit = np.full(len(windows), 0.1, np.float32)
+
+    with_both, without = (
+        calibrate(scan, normal, maps, everywhere, GRID, seed=0)
+        for scan in (
+            Scan(replace(model, leverage=3 * model.leverage), windows, misfit=misfit),
+            Scan(replace(model, leverage=None), windows),
+        )
+    )
+
+    np.testing.assert_array_equal(with_both.shift, without.shift)
+    assert with_both.slope == without.slope
 
 
 @pytest.mark.parametrize(("n_lines", "learnt"), [(1, True), (0, False)])
