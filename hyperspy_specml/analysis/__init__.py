@@ -1,5 +1,6 @@
 """What a residual tells: anomaly scan, its calibration, what was erased. Arrays, NumPy and SciPy only."""
 
+from hyperspy_specml.analysis._drift import drift_of_lines
 from hyperspy_specml.analysis._erased import (
     Erased,
     ErasedRegion,
@@ -17,7 +18,7 @@ from hyperspy_specml.analysis._windows import Windows, energy_windows, estimate_
 
 __all__ = [
     "Erased", "ErasedRegion", "NullFit", "Scan", "ScanModel", "SpikeFinder", "Strongest", "WindowSums",
-    "Windows", "carried_alone", "channel_windows", "draw", "energy_windows", "equivalent_z",
+    "Windows", "carried_alone", "channel_windows", "draw", "drift_of_lines", "energy_windows", "equivalent_z",
     "estimate_line_width", "find_erased", "fit_null", "label_regions", "line_evidence", "peak_channel",
     "peaks", "robust_distance", "signed_squares", "significant", "spatial_sums",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from hyperspy_specml.analysis import (
     Scan,
     SpikeFinder,
     Windows,
+    drift_of_lines,
     energy_windows,
     equivalent_z,
     estimate_line_width,
@@ -34,7 +35,7 @@ from hyperspy_specml.statistics import (
     estimate_noise,
     survey_spectra,
 )
-from hyperspy_specml.streaming import map_with_halo, patch_sums
+from hyperspy_specml.streaming import map_with_halo, move, patch_sums
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
@@ -44,6 +45,7 @@ STATISTICS = ("scan", "squared_error", "deviance", "rx")
 WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
 _MOST_MISSING = 1e-3  # of the counts, in channels that known spectra lack: without them these are others
+_MOST_LINE_VALUES = 1 << 24  # of the sums along lines
 _STRANGE = 10.0  # |z|: there the model says nothing that could be drawn; it may even expect less than nothing
 
 
@@ -68,6 +70,9 @@ class Anomalies:
         (whole axis,) bool channels in use, and the width of a line there in channels.
     windows, normal, survey, statistic
         What it was made with.
+    drift
+        (lines,) channels by which each scan line was moved back before all this; None where none was. All
+        channels are those of moved spectra, but for those of `spikes`.
     null
         Distribution of maxima without anomalies.
     seconds
@@ -88,6 +93,7 @@ class Anomalies:
     survey: Survey = field(repr=False)
     statistic: str
     null: NullFit | None
+    drift: np.ndarray | None = field(repr=False, default=None)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -109,9 +115,10 @@ def find_anomalies(
     Parameters
     ----------
     stream
-        The spectra; read three times.
+        The spectra; read three times, and once more if `line_width` is None.
     line_width
-        (whole axis,) full width at half maximum of a line, in channels; None estimates one width.
+        (whole axis,) full width at half maximum of a line, in channels; None estimates one width, and looks
+        for a drift of the energy axis from scan line to scan line.
     statistic
         "scan", or per pixel "squared_error", "deviance" or "rx" (not calibrated).
     normal
@@ -142,11 +149,13 @@ def find_anomalies(
     if normal is not None:  # a channel that is dead here was not dead there
         channels = np.ones(stream.n_channels, bool) if masks[1] is None else ~masks[1]
     _check(survey, channels, n_components or 1)
-    phases = None if known is None else _phases(known, channels, survey)
     model = (
         normal.noise if normal else estimate_noise(survey.sample, noise=noise, minimum=survey.minimum).model
     )
     given = _given(stream, survey, channels, line_width, model)
+    if line_width is None and normal is None and statistic == "scan":
+        given = given.steady(model, known)
+    phases = None if known is None else _phases(known, given.channels, survey)
     if normal is None:
         normal = _learnt(given, model, n_components=n_components, known=phases, seed=seed)
     else:
@@ -177,9 +186,34 @@ class _Given:
 
     def patches(self, **beside: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return sums over patches, and how many pixels each has."""
-        return patch_sums(
-            self.stream, self.used, self.channels, side=self.side, label="Sum patches", **beside
-        )
+        sides = (self.side,) * len(self.stream.navigation_shape)
+        return patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside)
+
+    def steady(self, noise: NoiseModel, known: np.ndarray | None) -> _Given:
+        """Return the map with the drift of its scan lines taken back, where it has any.
+
+        A drift that is left is learnt as something normal, and what only looks like it is not found.
+        """
+        *lines, length = self.stream.navigation_shape
+        if not lines:
+            return self
+        n_segments = int(np.clip(_MOST_LINE_VALUES // (np.prod(lines) * self.stream.n_channels), 4, 8))
+        sides = (*[1] * len(lines), -(-length // n_segments))
+        sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum lines")
+        n_lines = int(np.prod(lines))
+        drift = drift_of_lines(
+            sums.reshape(n_lines, -1, sums.shape[-1]), counts.reshape(n_lines, -1), noise,
+            float(self.line_width[0]),
+        )  # fmt: skip
+        if drift is None:
+            return self
+        lines_have = move(np.tile(self.channels, (n_lines, 1)), -drift)
+        everywhere = np.logical_and.reduce(lines_have)
+        if known is not None:  # they may come from a map of which other channels were left
+            everywhere &= np.logical_and.reduce(np.isfinite(known))
+        windows = energy_windows(self.line_width, everywhere, factors=WIDTHS)
+        stream = replace(self.stream, drift=drift)
+        return replace(self, stream=stream, channels=everywhere, windows=windows)
 
     def anomalies(self, **found: Any) -> Anomalies:
         """Return the result with these arrays; what is not given does not exist for the statistic."""
@@ -191,7 +225,7 @@ class _Given:
         }  # fmt: skip
         return Anomalies(
             **missing | found, channels=self.channels, line_width=self.line_width, windows=self.windows,
-            survey=self.survey,
+            survey=self.survey, drift=self.stream.drift,
         )  # fmt: skip
 
 
@@ -242,6 +276,8 @@ def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed:
     for pixels, (values, _) in parts:
         table[pixels] = values
     spikes = np.concatenate([spikes for _, (_, spikes) in parts])
+    if stream.drift is not None:
+        spikes[:, 1] += stream.drift[spikes[:, 0].astype(int) // stream.navigation_shape[-1]]
     scanned = time.perf_counter()
     z, window, size, dose = table[:, :4].T
     calm = used & (np.abs(z) < _STRANGE)

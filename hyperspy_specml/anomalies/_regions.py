@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +45,7 @@ def sum_regions(
     Parameters
     ----------
     stream
-        The spectra.
+        The spectra, as they were recorded.
     found
         The scanned map.
     labels
@@ -61,6 +61,7 @@ def sum_regions(
     pixels = tuple(
         p[flat[p] == label] for p, label in zip((b.pixels(shape) for b in blocks), wanted, strict=True)
     )
+    stream = replace(stream, drift=found.drift)
     sums = map_boxes(stream, blocks, _SumChosen(flat, found.channels), label="Regions")
     chosen = [parts[label] for parts, label in zip(sums, wanted, strict=True)]
     spectra = np.array(chosen).reshape(len(wanted), int(found.channels.sum()))

@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse
 
 from hyperspy_specml.streaming._blocks import Block
-from hyperspy_specml.streaming._passes import _run_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +40,7 @@ def map_with_halo(
     import dask
 
     shape = stream.navigation_shape
-    task = dask.delayed(_run_block, pure=False)
+    task = stream._task()
     function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
     bind = dask.delayed(_Shaped, pure=False)
     parts = []
@@ -79,17 +78,17 @@ def map_boxes(
     import dask
 
     shape = stream.navigation_shape
-    task = dask.delayed(_run_block, pure=False)
+    task = stream._task()
     function = dask.delayed(function, pure=False, traverse=False)
     parts = [task(stream._read(block), block.pixels(shape), function) for block in blocks]
     return list(stream._compute(parts, label)) if parts else []
 
 
 def patch_sums(
-    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, *, side: int, label: str,
+    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, *, sides: tuple[int, ...], label: str,
     beside: Callable[[np.ndarray], np.ndarray] | None = None, n_beside: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    r"""Sum the spectra of square patches of pixels, in one pass.
+    r"""Sum the spectra of patches of pixels, in one pass.
 
     Parameters
     ----------
@@ -99,8 +98,8 @@ def patch_sums(
         (n_pixels,) bool; others do not count.
     channels
         (E,) bool, the channels to keep.
-    side
-        Pixels along each side of a patch.
+    sides
+        Pixels along each side of a patch, in array order.
     label
         Text of the progress bar.
     beside, n_beside
@@ -111,8 +110,8 @@ def patch_sums(
     (\*patches, E kept + n_beside) float32 sums, and the (\*patches,) number of pixels in each
     """
     shape = stream.navigation_shape
-    grid = tuple(-(-n // side) for n in shape)
-    parts = stream.fold(_SumPatches(shape, grid, side, used, channels, beside), _join, label=label)
+    grid = tuple(-(-n // side) for n, side in zip(shape, sides, strict=True))
+    parts = stream.fold(_SumPatches(shape, grid, sides, used, channels, beside), _join, label=label)
     sums = np.zeros((int(np.prod(grid)), int(channels.sum()) + n_beside), np.float32)
     counts = np.zeros(len(sums), np.int64)
     for patches, part, n in parts:
@@ -139,7 +138,7 @@ class _SumPatches:
 
     shape: tuple[int, ...]
     grid: tuple[int, ...]
-    side: int
+    sides: tuple[int, ...]
     used: np.ndarray
     channels: np.ndarray
     beside: Callable[[np.ndarray], np.ndarray] | None
@@ -150,7 +149,10 @@ class _SumPatches:
         rows = (rows if use.all() else rows[use]).astype(np.float32)
         if self.beside:
             rows = np.concatenate([rows, self.beside(rows)], axis=1)
-        place = tuple(index // self.side for index in np.unravel_index(pixels[use], self.shape))
+        place = tuple(
+            index // side
+            for index, side in zip(np.unravel_index(pixels[use], self.shape), self.sides, strict=True)
+        )
         patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
         ones = np.ones(len(member), np.float32)
         chooser = scipy.sparse.csr_array(

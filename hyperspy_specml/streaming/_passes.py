@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.streaming._blocks import Block, plan_blocks
+from hyperspy_specml.streaming._lines import move
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,11 +39,15 @@ class SpectrumStream:
         Bytes that the blocks in flight may take together. Default 1 GB.
     show_progressbar
         Whether the passes show a progress bar.
+    drift
+        (n_lines,) channels by which the spectra of each scan line lie too high. All passes see them moved
+        back, and 0 where nothing was recorded.
     """
 
     array: np.ndarray | da.Array
     memory_budget: int = 1_000_000_000
     show_progressbar: bool = False
+    drift: np.ndarray | None = field(default=None, repr=False)
     blocks: tuple[Block, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,7 +92,7 @@ class SpectrumStream:
         """
         import dask
 
-        task = dask.delayed(_run_block, pure=False)
+        task = self._task()
         add = dask.delayed(combine, pure=False)
         function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
         chains: list[Delayed] = []
@@ -120,17 +125,22 @@ class SpectrumStream:
         import dask
 
         result = np.empty((self.n_pixels, n_columns), dtype=np.float32)
-        task = dask.delayed(_fill_rows, pure=False)
-        function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
-        table = dask.delayed(_Table(result), pure=False, traverse=False)
+        task = self._task()
+        function = dask.delayed(_FillRows(function, _Table(result)), pure=False, traverse=False)
         parts = [
-            task(self._read(block), block.pixels(self.navigation_shape), function, table)
-            for block in self.blocks
+            task(self._read(block), block.pixels(self.navigation_shape), function) for block in self.blocks
         ]
         for block, part in zip(self.blocks, self._compute(parts, label), strict=True):
             if part is not None:
                 result[block.pixels(self.navigation_shape)] = part
         return result
+
+    def _task(self) -> Delayed:
+        """Return the task that calls a function on a block."""
+        import dask
+
+        run = _RunBlock(self.drift, self.navigation_shape[-1])
+        return dask.delayed(run, pure=False, traverse=False)
 
     def _read(self, block: Block) -> Delayed:
         import dask
@@ -213,24 +223,37 @@ class _Table:
         return _Table, (None,)
 
 
-def _fill_rows(
-    part: Any, pixels: np.ndarray, function: Callable[..., np.ndarray], table: _Table
-) -> np.ndarray | None:
-    """Write the numbers of a block where they belong, or return them where that is out of reach.
+@dataclass(frozen=True)
+class _FillRows:
+    """Writes the numbers of a block where they belong, or returns them where that is out of reach.
 
     Parts that wait for the last block would be as large as the table itself.
     """
-    values = _run_block(part, pixels, function)
-    if table.array is None:
-        return values
-    table.array[pixels] = values
-    return None
+
+    function: Callable[..., np.ndarray]
+    table: _Table
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray | None:
+        values = self.function(rows, pixels)
+        if self.table.array is None:
+            return values
+        self.table.array[pixels] = values
+        return None
 
 
-def _run_block(part: Any, pixels: np.ndarray, function: Callable[..., Any]) -> Any:
-    part = part.array if isinstance(part, _Rows) else part
-    with _openmp().limit(limits=1, user_api="openmp"):
-        return function(np.asarray(part).reshape(len(pixels), -1), pixels)
+@dataclass(frozen=True)
+class _RunBlock:
+    """Calls a function on the rows of a block: an object, so that it travels to other processes."""
+
+    drift: np.ndarray | None
+    line_length: int
+
+    def __call__(self, part: Any, pixels: np.ndarray, function: Callable[..., Any]) -> Any:
+        rows = np.asarray(part.array if isinstance(part, _Rows) else part).reshape(len(pixels), -1)
+        if self.drift is not None:
+            rows = move(rows, -self.drift[pixels // self.line_length])
+        with _openmp().limit(limits=1, user_api="openmp"):
+            return function(rows, pixels)
 
 
 @lru_cache(maxsize=1)

@@ -33,8 +33,8 @@ def test_the_relative_error_of_each_window_is_found(error):
     normal, everything = a_normal(), np.ones(N_CHANNELS, bool)
     windows = energy_windows(np.full(N_CHANNELS, 6.0), everything, factors=(1.0,))
     sums, n = patch_sums(
-        SpectrumStream(counts), np.ones(counts[..., 0].size, bool), everything, side=SIDE, label="test",
-        beside=normal.coefficients, n_beside=1,
+        SpectrumStream(counts), np.ones(counts[..., 0].size, bool), everything, sides=(SIDE, SIDE),
+        label="test", beside=normal.coefficients, n_beside=1,
     )  # fmt: skip
     alone = normal.coefficients(sums[..., :-1].reshape(-1, N_CHANNELS)).reshape(n.shape)
     np.testing.assert_allclose(sums[..., -1], alone, rtol=1e-4)
