@@ -45,13 +45,14 @@ class Wanted:
 
     Attributes
     ----------
-    statistic, fdr, threshold
+    statistic, fdr, threshold, drift
         Arguments of the method.
     """
 
     statistic: str
     fdr: float
     threshold: float | None
+    drift: bool
 
 
 def find(
@@ -77,6 +78,7 @@ def find(
     found = find_anomalies(
         stream, line_width(call.signal), normal=given, n_components=output_dimension, noise=noise,
         masks=masks, config=call.config, seed=random_state, statistic=wanted.statistic, known=phases,
+        drift=wanted.drift,
     )  # fmt: skip
     shape = stream.navigation_shape
     threshold, words = _threshold(found, wanted, shape)
@@ -181,7 +183,7 @@ def _wrap(call: Call, found: Anomalies, labels: np.ndarray, sums: RegionSums, wo
     template, title = call.source.template, call.source.title
     shape = labels.shape
     axis = energy_axis(template)
-    report = _report(found, words)
+    report = _report(found, words, axis)
     energy = np.where(np.isfinite(found.z), _at(axis, found.windows.centres[found.window]), np.nan)
     maps = {
         "Anomaly map": found.score, "p-values": np.exp(found.log_p),
@@ -229,8 +231,9 @@ def _at(axis: BaseDataAxis, channels: np.ndarray) -> np.ndarray:
     return np.interp(channels, np.arange(axis.size), axis.axis)
 
 
-def _report(found: Anomalies, words: str) -> dict[str, Any]:
+def _report(found: Anomalies, words: str, axis: BaseDataAxis) -> dict[str, Any]:
     normal = found.normal
+    step = float(np.gradient(axis.axis).mean())
     return {
         "statistic": found.statistic,
         "threshold": words,
@@ -238,6 +241,7 @@ def _report(found: Anomalies, words: str) -> dict[str, Any]:
         "n_components": normal.model.n_components,
         "noise_model": normal.noise.to_dict(),
         "patches": {"side": normal.side, "left_out": normal.trimmed},
+        "drift": None if found.drift is None else (found.drift * step).tolist(),
         "used": found.survey.counts(),
         "n_windows": len(found.windows),
         "smallest_p": 1 / max(1, found.null.n) if found.null else float("nan"),

@@ -174,6 +174,7 @@ def anomaly_map(
     statistic: str = "scan",
     output_dimension: int | None = None,
     known: BaseSignal | None = None,
+    drift: bool = True,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
@@ -204,6 +205,9 @@ def anomaly_map(
     known
         Spectra of phases that count as normal although they are rare, such as ``found.spectra.inav[0]`` of an
         earlier search, of this map or another. Navigation axes are free.
+    drift
+        Take the drift of the energy axis from scan line to scan line back, where there is one; not of EDS,
+        and not with `model`.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
@@ -251,7 +255,9 @@ def anomaly_map(
     Masked and not finite spectra are NaN in all maps; empty ones have p = 1.
 
     The widths come from the detector's resolution in the metadata of EDS, else from the sharpest structure of
-    the mean spectrum.
+    the mean spectrum. There, in EELS, the energy axis may drift from scan line to scan line. Where the two
+    halves of lines agree on it, lines are moved back by whole channels before all else: energies and spectra
+    of the result are those of the typical line, and channels that some line lacks are not searched.
 
     References
     ----------
@@ -283,7 +289,7 @@ def anomaly_map(
         output_dimension = whole_number("output_dimension", output_dimension, least=1)
     return _anomaly.find(
         call,
-        _anomaly.Wanted(statistic, fdr, threshold),
+        _anomaly.Wanted(statistic, fdr, threshold, bool(drift)),
         output_dimension=output_dimension,
         noise=noise,
         random_state=whole_number("random_state", random_state, least=0),

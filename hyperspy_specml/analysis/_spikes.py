@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import erf, ndtri_exp
@@ -10,9 +11,13 @@ from scipy.special import erf, ndtri_exp
 from hyperspy_specml.analysis._scan import Scan, ScanModel, gain_of, signed_squares, unit_of
 from hyperspy_specml.analysis._windows import Windows
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _CHANCE = 0.01  # of a single false candidate in the whole map
 _NARROWEST = 2.5  # channels per line width: below, a line looks like a spike
 _DEVIATIONS = 2.0  # of the neighbours' counts, granted to the line that they may belong to
+_ROUNDS = 50  # of taking out; no spectrum has more spikes, but one may need two
 _SLAB = 1 << 20
 
 
@@ -41,20 +46,57 @@ class SpikeFinder:
         single = Windows(first, first + 1, first.astype(float), np.ones(len(first)))
         object.__setattr__(self, "_channels", Scan(self.model, single, halves=(0,)))
 
-    def find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return row, channel and prediction of every spike in (n, E) spectra."""
-        step = max(1, _SLAB // rows.shape[1])
-        found = [
-            (i, *self._find(rows[i : i + step], coefficients[i : i + step]))
-            for i in range(0, len(rows), step)
-        ]
-        found = [part for part in found if len(part[1])]
-        if not found:
-            return np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32)
-        row = np.concatenate([start + part for start, part, _, _ in found])
-        return row, np.concatenate([part[2] for part in found]), np.concatenate([part[3] for part in found])
+    def take_out(
+        self, rows: np.ndarray, coefficients: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Replace spikes by what the model predicts there without them, in place.
 
-    def _find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        A strong spike draws the model to itself, and then other channels look like spikes. So the strongest
+        one of a spectrum goes first.
+
+        Parameters
+        ----------
+        rows, coefficients
+            (n, E) spectra and their (n, D) coefficients; both are changed.
+        encode
+            From spectra to coefficients.
+
+        Returns
+        -------
+        row, channel, value and prediction of every spike
+        """
+        values: dict[tuple[int, int], float] = {}
+        left = np.arange(len(rows))
+        for _ in range(_ROUNDS):
+            place, channel, expected, strength = self.find(rows[left], coefficients[left])
+            order = np.argsort(-strength, kind="stable")
+            _, first = np.unique(place[order], return_index=True)
+            chosen = order[first]
+            if not len(chosen):
+                break
+            left, channel = left[place[chosen]], channel[chosen]
+            for spike in zip(left.tolist(), channel.tolist(), strict=True):
+                values.setdefault(spike, float(rows[spike]))
+            rows[left, channel] = expected[chosen]
+            coefficients[left] = encode(rows[left])
+        row, channel = np.array(list(values), int).reshape(-1, 2).T
+        expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[
+            channel
+        ]
+        return row, channel, np.array(list(values.values()), np.float32), np.maximum(expected, 0)
+
+    def find(
+        self, rows: np.ndarray, coefficients: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return row, channel, prediction and squared deviate of every spike in (n, E) spectra."""
+        step = max(1, _SLAB // rows.shape[1])
+        starts = range(0, max(1, len(rows)), step)
+        found = [self._find(rows[i : i + step], coefficients[i : i + step]) for i in starts]
+        row = np.concatenate([start + part[0] for start, part in zip(starts, found, strict=True)])
+        channel, expected, strength = (np.concatenate([part[k] for part in found]) for k in (1, 2, 3))
+        return row, channel, expected, strength
+
+    def _find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, ...]:
         limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
         design = np.concatenate([coefficients, np.ones((len(rows), 1), np.float32)], axis=1)
         squares = self._channels.score(rows, design, slice(0, rows.shape[1]))
@@ -62,11 +104,12 @@ class SpikeFinder:
         wide = self.line_width[channel] >= _NARROWEST
         row, channel = row[wide], channel[wide]
         if not len(row):
-            return row, channel, np.zeros(0, np.float32)
+            return row, channel, np.zeros(0, np.float32), np.zeros(0, np.float32)
         some, place = np.unique(row, return_inverse=True)
         expected = coefficients[some] @ self.model.spectra + self.model.offset
         alone = self._without_line(rows[some], expected, place, channel) > limit**2
-        return row[alone], channel[alone], np.maximum(expected[place, channel][alone], 0)
+        row, channel = row[alone], channel[alone]
+        return row, channel, np.maximum(expected[place[alone], channel], 0), squares[row, channel]
 
     def _without_line(
         self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray

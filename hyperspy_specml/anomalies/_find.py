@@ -105,6 +105,7 @@ def find_anomalies(
     normal: Normal | None = None,
     n_components: int | None = None,
     known: np.ndarray | None = None,
+    drift: bool = True,
     noise: str = "auto",
     masks: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     config: TrainConfig,
@@ -115,10 +116,9 @@ def find_anomalies(
     Parameters
     ----------
     stream
-        The spectra; read three times, and once more if `line_width` is None.
+        The spectra; read three times, and once more if their drift is measured.
     line_width
-        (whole axis,) full width at half maximum of a line, in channels; None estimates one width, and looks
-        for a drift of the energy axis from scan line to scan line.
+        (whole axis,) full width at half maximum of a line, in channels; None estimates one width.
     statistic
         "scan", or per pixel "squared_error", "deviance" or "rx" (not calibrated).
     normal
@@ -127,6 +127,8 @@ def find_anomalies(
         Of the model of the normal; None chooses by held-out score.
     known
         (N, whole axis) spectra that count as normal; NaN in channels that are not known.
+    drift
+        Take a drift of scan lines back, if `line_width` is None, `normal` too, and the statistic is the scan.
     noise, masks, config, seed
         As in `decompose`.
 
@@ -153,7 +155,7 @@ def find_anomalies(
         normal.noise if normal else estimate_noise(survey.sample, noise=noise, minimum=survey.minimum).model
     )
     given = _given(stream, survey, channels, line_width, model)
-    if line_width is None and normal is None and statistic == "scan":
+    if drift and line_width is None and normal is None and statistic == "scan":
         given = given.steady(model, known)
     phases = None if known is None else _phases(known, given.channels, survey)
     if normal is None:

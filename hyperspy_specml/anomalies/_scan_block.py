@@ -49,18 +49,10 @@ class ScanBlock:
         values = values if self.channels.all() else values[..., self.channels]
         rows = values[used].astype(np.float32)
         coefficients = self.normal.coefficients(rows)
-        row, channel, expected = self.finder.find(rows, coefficients)
-        spikes = (
-            np.stack(
-                [pixels[used][row], np.flatnonzero(self.channels)[channel], rows[row, channel], expected],
-                axis=1,
-            )
-            if len(row)
-            else np.empty((0, 4))
-        )
-        if len(row):  # the scan must not see them, nor the model take part of them
-            rows[row, channel] = expected
-            coefficients[row] = self.normal.coefficients(rows[row])
+        # The scan must not see spikes, nor the model take part of them.
+        row, channel, value, expected = self.finder.take_out(rows, coefficients, self.normal.coefficients)
+        place = pixels[used][row], np.flatnonzero(self.channels)[channel]
+        spikes = np.stack([*place, value, expected], axis=1)
         table = scan_rows(self.scan, rows, coefficients, used)
         mine = np.zeros(used.shape, bool)
         mine[inner] = True

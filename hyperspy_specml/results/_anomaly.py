@@ -120,7 +120,8 @@ class AnomalyResult:
     detections
         Bool map: the pixels of all regions.
     energy
-        Map: where in the spectrum the deviation is strongest, in units of the energy axis.
+        Map: where in the spectrum the deviation is strongest, in units of the energy axis. Where scan lines
+        have drifted, this and the spectra of regions are those of the typical line.
     regions
         Found regions, the most significant first. Prints as a table, see `to_table`.
     spikes
@@ -130,7 +131,7 @@ class AnomalyResult:
         `regions`; None if there is no region.
     report
         What was done: model of the normal, noise, windows, false discovery rate, smallest p-value that was
-        not extrapolated.
+        not extrapolated, and the drift of each scan line in units of the energy axis, if it was taken back.
     """
 
     score: BaseSignal

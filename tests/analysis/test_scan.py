@@ -202,7 +202,31 @@ def test_a_spike_is_told_from_a_line_of_the_same_height():
     rows[9] += np.rint(line).astype(np.float32)
     finder = SpikeFinder(flat_model(0.5), np.full(61, 6.0), rows.size)
 
-    row, channel, expected = finder.find(rows, np.full((50, 1), 0.5, np.float32))
+    row, channel, expected, _ = finder.find(rows, np.full((50, 1), 0.5, np.float32))
 
     assert (row.tolist(), channel.tolist()) == ([7], [20])
     np.testing.assert_allclose(expected, 0.5)
+    assert not len(finder.find(rows[:0], np.zeros((0, 1), np.float32))[0])
+
+
+def test_a_strong_spike_makes_no_others():
+    """It draws the model to itself, so that other channels seem far too high or too low beside it."""
+    up, ripple = np.linspace(0.5, 1.5, 61), np.cos(np.pi * np.arange(61))
+    vectors = np.linalg.qr(np.stack([up, ripple]).T)[0]
+    model = ScanModel(vectors.T, np.zeros(61), PoissonNoise(), 10**6, vectors)
+    truth = np.tile(40 * up, (5, 1))
+    rows = np.random.default_rng(0).poisson(truth).astype(np.float32)
+    before = rows.copy()
+    rows[2, 55] += 9000
+    rows[2, 20] += 300
+    finder = SpikeFinder(model, np.full(61, 6.0), rows.size)
+    coefficients = rows @ vectors.astype(np.float32)
+    assert len(finder.find(rows, coefficients)[0]) > 2
+
+    row, channel, value, expected = finder.take_out(rows, coefficients, lambda part: part @ vectors)
+
+    assert sorted(zip(row.tolist(), channel.tolist(), strict=True)) == [(2, 20), (2, 55)]
+    np.testing.assert_array_equal(np.sort(value), np.sort(before[2, [20, 55]] + [300, 9000]))
+    np.testing.assert_allclose(expected, truth[row, channel], rtol=0.15)
+    np.testing.assert_array_equal(np.delete(rows[2], [20, 55]), np.delete(before[2], [20, 55]))
+    np.testing.assert_allclose(coefficients[2], before[2] @ vectors, rtol=0.05)

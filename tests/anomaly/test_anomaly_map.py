@@ -7,7 +7,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_specml.datasets import RarePhase, fe_cr_ni_map, fe_l_map
+from hyperspy_specml.datasets import RarePhase, ShiftedEdge, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, NavigationRequiredError, OptionError
 
 SHAPE = (29, 37)
@@ -360,3 +360,73 @@ def test_the_result_can_be_saved(found, tmp_path):
 
     np.testing.assert_array_equal(again.data, found.score.data)
     assert again.metadata.Specml.statistic == "scan"
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    return fe_l_map((40, 48), n_channels=256, dose=200, rare_phase=ShiftedEdge(24, 1.2), random_state=1)
+
+
+@pytest.fixture(scope="module")
+def shifted(drifting):
+    return search(drifting.signal)
+
+
+def touches(region, planted):
+    return any(planted[y, x] for x, y in region.pixels)
+
+
+def test_a_shifted_edge_is_found_where_scan_lines_drift(drifting, shifted):
+    (region,) = shifted.regions
+    assert touches(region, drifting.rare_mask.data)
+    drift = np.median(drifting.truth["shift"].data, axis=1)  # of a line
+    found = np.array(shifted.report["drift"])
+    assert (found - drift - np.median(found - drift)).std() < 0.1  # eV; a channel has 0.2 eV
+    raw = search(drifting.signal, drift=False)
+    assert raw.report["drift"] is None
+    assert not any(touches(region, drifting.rare_mask.data) for region in raw.regions)
+
+
+def test_energies_are_those_of_the_typical_line(drifting, shifted):
+    whole = ~np.isnan(shifted.spectra.data[0])
+    assert not whole.all()  # some line lacks channels at an end
+    assert whole[20:-20].all()
+    edge = drifting.signal.axes_manager.signal_axes[0]
+    steepest = shifted.spectra.isig[20:-20].data[0, :80].argmax() + 20
+    normal = drifting.signal.data[~drifting.rare_mask.data].mean(axis=0)[20:100].argmax() + 20
+    assert (steepest - normal) * edge.scale == pytest.approx(1.2, abs=0.6)
+    assert 700 < shifted.regions[0].energy < 735
+
+
+def test_a_known_shifted_edge_is_normal(drifting, shifted):
+    again = search(drifting.signal, known=shifted.spectra)
+
+    assert again.regions == ()
+
+
+def test_a_drift_is_taken_back_whatever_the_chunks(drifting, shifted, counted):
+    file = counted(drifting.signal.data)
+    lazy = drifting.signal._deepcopy_with_new_data(file.dask((8, 48, 256))).as_lazy()
+
+    again = search(lazy)
+
+    np.testing.assert_allclose(again.score.data, shifted.score.data, rtol=1e-4, atol=1e-4)
+    assert again.report["drift"] == shifted.report["drift"]
+    assert file.reads.mean() <= 4.2  # the spectra of a region are read once more
+
+
+def test_spikes_are_listed_where_they_were_recorded(drifting):
+    signal = drifting.signal.deepcopy()
+    line = int(np.argmax(np.abs(np.median(drifting.truth["shift"].data, axis=1))))
+    signal.data = signal.data.astype(np.uint32)
+    signal.data[line, 30, 200] += 5000
+
+    (spike,) = search(signal).spikes
+
+    assert spike.position == (30, line)
+    assert spike.energy == signal.axes_manager.signal_axes[0].axis[200]
+    assert spike.value == signal.data[line, 30, 200]
+
+
+def test_x_ray_lines_do_not_drift(found):
+    assert found.report["drift"] is None
