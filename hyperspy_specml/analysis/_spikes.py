@@ -18,6 +18,7 @@ _CHANCE = 0.01  # of a single false candidate in the whole map
 _NARROWEST = 2.5  # channels per line width: below, a line looks like a spike
 _DEVIATIONS = 2.0  # of the neighbours' counts, granted to the line that they may belong to
 _ROUNDS = 50  # of taking out; no spectrum has more spikes, but one may need two
+_LEAST = 1e-6  # counts: no mean is smaller
 _SLAB = 1 << 20
 
 
@@ -128,7 +129,7 @@ class SpikeFinder:
         at = erf(0.5 / (np.sqrt(2) * sigma))
         around = erf((half + 0.5) / (np.sqrt(2) * sigma)) - at
         mean = mean + np.maximum(beside + _DEVIATIONS * np.sqrt(spread), 0) * at / around
-        variance = noise.variance(mean)
+        variance = np.maximum(noise.variance(mean), _LEAST * gain_of(noise) ** 2)
         unit = unit_of(variance, noise)
         scaled = variance / unit**2
         return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)

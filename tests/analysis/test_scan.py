@@ -229,4 +229,4 @@ def test_a_strong_spike_makes_no_others():
     np.testing.assert_array_equal(np.sort(value), np.sort(before[2, [20, 55]] + [300, 9000]))
     np.testing.assert_allclose(expected, truth[row, channel], rtol=0.15)
     np.testing.assert_array_equal(np.delete(rows[2], [20, 55]), np.delete(before[2], [20, 55]))
-    np.testing.assert_allclose(coefficients[2], before[2] @ vectors, rtol=0.05)
+    np.testing.assert_allclose(coefficients[2], before[2] @ vectors, atol=10)  # counts; noise is 6
