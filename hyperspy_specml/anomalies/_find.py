@@ -46,6 +46,7 @@ WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
 _MOST_MISSING = 1e-3  # of the counts, in channels that known spectra lack: without them these are others
 _MOST_LINE_VALUES = 1 << 24  # of the sums along lines
+_SPARE = 2  # components, where lines may have drifted
 _STRANGE = 10.0  # |z|: there the model says nothing that could be drawn; it may even expect less than nothing
 
 
@@ -258,7 +259,9 @@ def _phases(known: np.ndarray, channels: np.ndarray, survey: Survey) -> np.ndarr
 
 def _learnt(given: _Given, noise: NoiseModel, **options: Any) -> Normal:
     sums, counts = given.patches()
-    return learn_normal(sums, counts, noise, given.windows, side=given.side, **options)
+    # What only one scan line shows, that drifted far, all patches together do not tell.
+    spare = _SPARE if given.stream.drift is None else 0
+    return learn_normal(sums, counts, noise, given.windows, side=given.side, spare=spare, **options)
 
 
 def _adapted(given: _Given, normal: Normal) -> Normal:

@@ -43,7 +43,7 @@ _MORE_THAN_ITS_SHARE = 15  # ... if this is so many times its share of the map: 
 
 def learn_normal(
     sums: np.ndarray, counts: np.ndarray, noise: NoiseModel, windows: Windows, *, side: int,
-    n_components: int | None = None, known: np.ndarray | None = None, seed: int = 0,
+    n_components: int | None = None, spare: int = 0, known: np.ndarray | None = None, seed: int = 0,
 ) -> Normal:  # fmt: skip
     r"""Fit PCA to patches of a map without those that may be rare.
 
@@ -60,6 +60,8 @@ def learn_normal(
     n_components
         None chooses by held-out score, anew after each trimming. How smooth the axes are along energy is
         chosen once.
+    spare
+        Components to add, if they cost little.
     known
         (N, E) spectra that count as normal, however rare they are.
     seed
@@ -77,7 +79,7 @@ def learn_normal(
         keep &= ~patches.suspicious(normal, keep)
     normal, chosen = patches.fit(keep, widths, n_components)
     back = patches.described(normal, keep)
-    rank = n_components or chosen.with_spare()
+    rank = n_components or chosen.with_spare(spare)
     if back.any() or rank > chosen.rank:
         keep |= back
         normal, _ = patches.fit(keep, widths, rank)

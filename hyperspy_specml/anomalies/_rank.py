@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _MOST_AXES = 32
 _TOLD = 2.0  # standard errors
-_SPARE = 2  # components
 _CHEAP = 3 * CHOOSE / TRAIN  # deviance per patch: three times what a fixed direction of noise costs
 
 
@@ -36,15 +35,14 @@ class Chosen:
     rank: int
     width: float
 
-    def with_spare(self) -> int:
-        """Return a little more than the rank.
+    def with_spare(self, spare: int) -> int:
+        """Return the rank and at most so many more.
 
-        What only one scan line shows, that drifted far, all patches together do not tell. A component too
-        many costs the scan little where it is smooth. Where the noise of few patches with many channels makes
-        it, it would take single counts for what is normal.
+        A component too many costs the scan little where it is smooth. Where the noise of few patches with
+        many channels makes it, it would take single counts for what is normal.
         """
         rank, scores = self.rank, self.curve.scores if self.curve else np.zeros(0)
-        for _ in range(_SPARE):
+        for _ in range(spare):
             if rank < len(scores) and scores[rank] - scores[rank - 1] <= _CHEAP:
                 rank += 1
         return rank

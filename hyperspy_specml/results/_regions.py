@@ -78,16 +78,19 @@ def _strongest(found: Anomalies, sums: RegionSums, i: int, peak: int) -> tuple[s
     """Return the channels of a region's strongest window, and whether counts are missing there.
 
     A phase that takes the place of others has less of their lines, and that may be what is strongest. Its own
-    lines tell more.
+    lines tell more. And where the model expects less than nothing, the excess is partly an error of its own.
     """
     windows, window = found.windows, int(found.window[peak])
     deficit = bool(found.z[peak] < 0)
-    if deficit:
-        everything = slice(0, len(windows))
-        difference, variance = (windows.sums(a[i], everything) for a in (sums.residuals, sums.variances))
-        z = difference / np.sqrt(np.maximum(np.maximum(variance, difference), 1e-300))
+    everything = slice(0, len(windows))
+    spectrum, difference, variance = (
+        windows.sums(a[i], everything) for a in (sums.spectra, sums.residuals, sums.variances)
+    )
+    missing = np.minimum(spectrum - difference, 0)
+    if deficit or missing[window]:
+        z = difference / np.sqrt(np.maximum(np.maximum(variance, difference) + missing**2, 1e-300))
         best = int(np.argmax(z))
-        if z[best] >= _TELLING * -z[window]:
+        if missing[window] or z[best] >= _TELLING * -z[window]:
             window, deficit = best, False
     return slice(int(windows.starts[window]), int(windows.stops[window])), deficit
 
