@@ -21,7 +21,7 @@ _TINY = np.float32(1e-6)  # counts: no mean is smaller
 _NOTHING = np.float32(1e-30)  # variance where nothing was measured
 _LEAST_KEPT = 0.1  # of a window's noise left by the projection; less tells nothing
 _MOST_TAKEN = 0.25  # of a sum's noise, by axes learnt from it: more have only sums left out of the fit
-_CERTAIN = 7.0  # z of a pixel by itself that no search over windows and pixels makes by chance
+CERTAIN = 7.0  # z of a pixel by itself that no search over windows and pixels makes by chance
 _BEYOND = np.float32(4.0)  # squares of z that are worth a correction: the maximum of many windows is beyond
 _MOST_COUNTS = 1e4  # of the Poisson variable that stands for a window: beyond, it is a normal one
 
@@ -133,7 +133,7 @@ class Scan:
             (*navigation,) bool.
         """
         found, alone = self._strongest(values, coefficients, used)
-        certain = alone > _CERTAIN**2
+        certain = alone > CERTAIN**2
         beside = scipy.ndimage.maximum_filter(certain, 2 * self.halo + 1) & ~certain & used
         labels, _ = scipy.ndimage.label(beside, np.ones((3,) * used.ndim))
         for label, box in enumerate(scipy.ndimage.find_objects(labels), 1):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.analysis import NullFit, Scan, draw, fit_null
+from hyperspy_specml.analysis import NullFit, Scan, ShiftScan, draw, fit_null
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -22,12 +22,14 @@ _STREAM = 77  # of random numbers: others are used for folds
 _SMOOTHED = 5  # pixels: drawn maps come from smoothed coefficients, whose noise is not drawn again
 
 
-def scan_rows(scan: Scan, rows: np.ndarray, coefficients: np.ndarray, used: np.ndarray) -> np.ndarray:
+def scan_rows(
+    scan: Scan, shift: ShiftScan | None, rows: np.ndarray, coefficients: np.ndarray, used: np.ndarray
+) -> np.ndarray:
     """Scan the (n, E) spectra of the used pixels of a box; NaN where not used.
 
     Returns
     -------
-    (*box, 4 + D): signed maximum, window, size, expected counts, coefficients
+    (*box, 6 + D): signed maximum, window, size, expected counts, z and size of the shift, coefficients
     """
     values, maps = rows, coefficients
     if not used.all():
@@ -38,6 +40,8 @@ def scan_rows(scan: Scan, rows: np.ndarray, coefficients: np.ndarray, used: np.n
     values, maps = values.reshape(*used.shape, -1), maps.reshape(*used.shape, -1)
     found = scan.strongest(values, maps, used)
     columns = [found.z, found.window, found.size, scan.expected_counts(maps, used)]
+    nothing = np.zeros(used.shape)
+    columns += shift.strongest(values, maps, used, scan.halves) if shift else [nothing, nothing]
     table = np.concatenate([np.stack(columns, axis=-1), maps], axis=-1, dtype=np.float32)
     table[~used] = np.nan
     return table
@@ -51,7 +55,7 @@ def calibrate(
     shape: tuple[int, ...],
     *,
     seed: int,
-) -> NullFit:
+) -> tuple[NullFit, NullFit | None]:
     """Draw maps from the model of the normal, scan them, and fit their maxima.
 
     Parameters
@@ -65,13 +69,14 @@ def calibrate(
 
     Returns
     -------
-    the fit
+    the fit to the maxima of windows, and to those of shifts
     """
     import dask
     from threadpoolctl import threadpool_limits
 
     # What is drawn has no misfit, and the model did not learn from it.
     scan = replace(scan, misfit=None, model=replace(scan.model, leverage=None))
+    normal = replace(normal, shift=normal.shift and replace(normal.shift, misfit=0.0))
     rng = np.random.default_rng([seed & 0xFFFFFFFF, _STREAM])
     maps = np.where(used[:, None], coefficients, 0).reshape(*shape, -1)
     used = used.reshape(shape)
@@ -90,7 +95,8 @@ def calibrate(
     with threadpool_limits(limits=1, user_api="blas"):
         tables = dask.compute(*tasks)
     everything = np.concatenate([table[~np.isnan(table[..., 0])] for table in tables])
-    return fit_null(np.abs(everything[:, 0]), everything[:, 3])
+    maxima, dose, shifts = np.abs(everything[:, [0, 3, 4]]).T
+    return fit_null(maxima, dose), fit_null(shifts, dose) if normal.shift else None
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class _DrawAndScan:
         rng = np.random.default_rng([seed & 0xFFFFFFFF, _STREAM, piece])
         expected = maps[used] @ model.spectra.astype(np.float32) + model.offset.astype(np.float32)
         rows = draw(model.noise, expected, rng)
-        return scan_rows(self.scan, rows, self.normal.coefficients(rows), used)
+        return scan_rows(self.scan, self.normal.shift, rows, self.normal.coefficients(rows), used)
 
 
 def smooth(maps: np.ndarray, used: np.ndarray, width: int) -> np.ndarray:

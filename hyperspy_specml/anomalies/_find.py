@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 STATISTICS = ("scan", "squared_error", "deviance", "rx")
 WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
+_N_FOUND = 6  # columns before the coefficients, see `scan_rows`
 _MOST_MISSING = 1e-3  # of the counts, in channels that known spectra lack: without them these are others
 _MOST_LINE_VALUES = 1 << 24  # of the sums along lines
+_SMOOTHED = 1 / 16  # line widths
 _SPARE = 2  # components, where lines may have drifted
 _STRANGE = 10.0  # |z|: there the model says nothing that could be drawn; it may even expect less than nothing
 
@@ -173,7 +175,7 @@ def find_anomalies(
 
 @dataclass(frozen=True)
 class _Given:
-    """A map and how it is scanned."""
+    """A map and how it is scanned, for shifted spectra too or not."""
 
     stream: SpectrumStream
     survey: Survey
@@ -181,11 +183,17 @@ class _Given:
     channels: np.ndarray
     line_width: np.ndarray
     windows: Windows
+    shifts: bool
 
     @property
     def side(self) -> int:
         """Pixels along a patch."""
         return patch_side(self.stream.navigation_shape, int(self.channels.sum()))
+
+    @property
+    def width(self) -> float | None:
+        """Width of the derivative that tells shifts, in channels."""
+        return max(1.0, _SMOOTHED * float(self.line_width[0])) if self.shifts else None
 
     def patches(self, **beside: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return sums over patches, and how many pixels each has."""
@@ -236,11 +244,13 @@ def _given(
     stream: SpectrumStream, survey: Survey, channels: np.ndarray, line_width: np.ndarray | None,
     noise: NoiseModel,
 ) -> _Given:  # fmt: skip
+    shifts = line_width is None
     if line_width is None:
         mean = survey.moments.mean
         line_width = np.full(stream.n_channels, estimate_line_width(mean, noise.variance(mean)))
     windows = energy_windows(line_width, channels, factors=WIDTHS)
-    return _Given(stream, survey, survey.pixel_state == USED, channels, line_width, windows)
+    used = survey.pixel_state == USED
+    return _Given(stream, survey, used, channels, line_width, windows, shifts)
 
 
 def _phases(known: np.ndarray, channels: np.ndarray, survey: Survey) -> np.ndarray:
@@ -261,12 +271,14 @@ def _learnt(given: _Given, noise: NoiseModel, **options: Any) -> Normal:
     sums, counts = given.patches()
     # What only one scan line shows, that drifted far, all patches together do not tell.
     spare = _SPARE if given.stream.drift is None else 0
-    return learn_normal(sums, counts, noise, given.windows, side=given.side, spare=spare, **options)
+    return learn_normal(
+        sums, counts, noise, given.windows, side=given.side, spare=spare, width=given.width, **options
+    )
 
 
 def _adapted(given: _Given, normal: Normal) -> Normal:
     sums, counts = given.patches(beside=normal.coefficients, n_beside=normal.model.axes.n_axes)
-    return adapt_normal(normal, sums, counts, given.windows, side=given.side)
+    return adapt_normal(normal, sums, counts, given.windows, side=given.side, width=given.width)
 
 
 def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed: int) -> Anomalies:
@@ -277,30 +289,38 @@ def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed:
     parts = map_with_halo(
         stream, ScanBlock(scan, normal, finder, channels, used), halo=scan.halo, label="Scan"
     )
-    table = np.full((stream.n_pixels, 4 + len(scan.model.spectra)), np.nan, np.float32)
+    table = np.full((stream.n_pixels, _N_FOUND + len(scan.model.spectra)), np.nan, np.float32)
     for pixels, (values, _) in parts:
         table[pixels] = values
     spikes = np.concatenate([spikes for _, (_, spikes) in parts])
     if stream.drift is not None:
         spikes[:, 1] += stream.drift[spikes[:, 0].astype(int) // stream.navigation_shape[-1]]
     scanned = time.perf_counter()
-    z, window, size, dose = table[:, :4].T
-    calm = used & (np.abs(z) < _STRANGE)
+    z, window, size, dose, shift, shift_size = np.nan_to_num(table[:, :_N_FOUND]).T
+    calm = used & (np.maximum(np.abs(z), np.abs(shift)) < _STRANGE)
     if 2 * calm.sum() < used.sum():
         calm = used
-    null = calibrate(scan, normal, table[:, 4:], calm, stream.navigation_shape, seed=seed)
-    maxima, dose = np.nan_to_num(np.abs(z)), np.nan_to_num(dose)
     shape = stream.navigation_shape
-    null = null.adapted_to(
-        maxima.reshape(shape), dose.reshape(shape), used.reshape(shape), reach=2 * scan.halo + 1
+    nulls = calibrate(scan, normal, table[:, _N_FOUND:], calm, shape, seed=seed)
+    dose_map, used_map, reach = dose.reshape(shape), used.reshape(shape), 2 * scan.halo + 1
+    null, shift_null = (
+        one and one.adapted_to(np.abs(values).reshape(shape), dose_map, used_map, reach)
+        for one, values in zip(nulls, (z, shift), strict=True)
     )
-    log_p = np.where(used, null.log_p(maxima, dose), np.nan)
+    assert null is not None
+    log_p = null.log_p(np.abs(z), dose)
+    if shift_null is not None:
+        log_p_shift = shift_null.log_p(np.abs(shift), dose)
+        size = np.where(log_p_shift < log_p, shift_size, size)
+        log_p = np.minimum(log_p, log_p_shift)
+        log_p += np.log(2 - np.exp(log_p))  # the smaller one of two
+    log_p = np.where(used, log_p, np.nan)
     log_p[given.survey.pixel_state == EMPTY] = 0.0
     seconds = seconds | {"scan": scanned - start, "null": time.perf_counter() - scanned}
     return given.anomalies(
-        z=z, log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
-        window=np.nan_to_num(window).astype(int), half=np.array(HALVES)[np.nan_to_num(size).astype(int)],
-        coefficients=table[:, 4:], spikes=spikes[np.lexsort(spikes.T[1::-1])], statistic="scan",
+        z=table[:, 0], log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
+        window=window.astype(int), half=np.array(HALVES)[size.astype(int)],
+        coefficients=table[:, _N_FOUND:], spikes=spikes[np.lexsort(spikes.T[1::-1])], statistic="scan",
         normal=normal, null=null, seconds=seconds,
     )  # fmt: skip
 

@@ -17,7 +17,6 @@ from hyperspy_specml.anomalies._normal import (
     design_of,
     enough_pixels,
     leverage_of,
-    misfit_of,
     noise_of_sums,
 )
 from hyperspy_specml.anomalies._rank import Chosen, choose
@@ -43,7 +42,8 @@ _MORE_THAN_ITS_SHARE = 15  # ... if this is so many times its share of the map: 
 
 def learn_normal(
     sums: np.ndarray, counts: np.ndarray, noise: NoiseModel, windows: Windows, *, side: int,
-    n_components: int | None = None, spare: int = 0, known: np.ndarray | None = None, seed: int = 0,
+    n_components: int | None = None, spare: int = 0, known: np.ndarray | None = None,
+    width: float | None = None, seed: int = 0,
 ) -> Normal:  # fmt: skip
     r"""Fit PCA to patches of a map without those that may be rare.
 
@@ -64,6 +64,8 @@ def learn_normal(
         Components to add, if they cost little.
     known
         (N, E) spectra that count as normal, however rare they are.
+    width
+        See `Normal.adapted_to`.
     seed
         Of the split into folds.
     """
@@ -86,9 +88,11 @@ def learn_normal(
     coefficients = normal.coefficients(sums[keep])
     normal = replace(normal, leverage=leverage_of(coefficients, rank))  # of patches
     design = design_of(coefficients, np.ones(int(keep.sum())))
-    misfit = misfit_of(normal, sums[keep], design, patches.noise_of_sum, windows, share=_SCATTER)
+    adapted = normal.adapted_to(
+        sums[keep], design, patches.noise_of_sum, windows, share=_SCATTER, width=width
+    )
     leverage = normal.leverage * np.sqrt(np.median(counts[keep]))  # of pixels
-    return replace(normal, misfit=misfit, rank=chosen.curve, leverage=leverage)
+    return replace(adapted, rank=chosen.curve, leverage=leverage)
 
 
 @dataclass(frozen=True)

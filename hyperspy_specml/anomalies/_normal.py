@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import chi2
 
-from hyperspy_specml.analysis import Scan, ScanModel
+from hyperspy_specml.analysis import Scan, ScanModel, ShiftScan
 from hyperspy_specml.anomalies._known import with_known
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import NoiseModel, PoissonGaussianNoise, RankCurve
@@ -47,6 +47,8 @@ class Normal:
         (D, E) variances of the spectra that the coefficients stand for; None for none.
     leverage
         (D, L), see `ScanModel`; None if it was learnt from other maps.
+    shift
+        Looks for shifted spectra; None where it does not.
     """
 
     model: SpectrumModel
@@ -58,6 +60,7 @@ class Normal:
     misfit: np.ndarray | None = field(repr=False, default=None)
     doubt: np.ndarray | None = field(repr=False, default=None)
     leverage: np.ndarray | None = field(repr=False, default=None)
+    shift: ShiftScan | None = field(repr=False, default=None)
 
     def knowing(self, known: np.ndarray) -> Normal:
         """Return a model that describes (N, E) known spectra too.
@@ -91,6 +94,35 @@ class Normal:
             axes.components(), axes.offset, self.noise, self.n_spectra, projector, self.doubt, self.leverage
         )
 
+    def adapted_to(
+        self, rows: np.ndarray, design: np.ndarray, noise: NoiseModel, windows: Windows, *, share: float,
+        width: float | None,
+    ) -> Normal:  # fmt: skip
+        """Return the same model with its errors, which the residuals of sums over patches tell.
+
+        Parameters
+        ----------
+        rows, design
+            (n, E) sums, and the (n, D + 1) coefficients and number of pixels.
+        noise
+            Of a sum.
+        windows
+            Of the scan.
+        share
+            Of the patches, which tell the error; beyond may be what is looked for.
+        width
+            In channels, see `ShiftScan.of`; None looks for no shifts.
+        """
+        misfit = misfit_of(self, rows, design, noise, windows, share=share)
+        shift = None
+        if width is not None:
+            shift = ShiftScan.of(self.scan_model(), rows.mean(axis=0, dtype=np.float64), width)
+        if shift is not None:
+            sums = shift.sums(rows, design[:, :-1], design[:, -1], noise)
+            needed = shift.needed(sums, allowed_square(share, len(rows)))
+            shift = replace(shift, misfit=float(np.sqrt(max(np.quantile(needed, share), 0))))
+        return replace(self, misfit=misfit, shift=shift)
+
 
 def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
     """Return the side of patches: as many of them as fit into memory, and enough to learn from."""
@@ -103,8 +135,9 @@ def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
 
 
 def adapt_normal(
-    normal: Normal, sums: np.ndarray, counts: np.ndarray, windows: Windows, *, side: int
-) -> Normal:
+    normal: Normal, sums: np.ndarray, counts: np.ndarray, windows: Windows, *, side: int,
+    width: float | None = None,
+) -> Normal:  # fmt: skip
     r"""Find out how far a model that was learnt elsewhere describes this map.
 
     Parameters
@@ -117,6 +150,8 @@ def adapt_normal(
         Of the scan.
     side
         Of a patch in pixels.
+    width
+        See `Normal.adapted_to`.
     """
     used = enough_pixels(counts, side)
     if not used.any():
@@ -124,8 +159,8 @@ def adapt_normal(
     rows, coefficients = np.split(sums[used], [len(normal.model.axes.weights)], axis=1)
     noise = noise_of_sums(normal.noise, float(np.median(counts[used])))
     design = design_of(coefficients, counts[used])
-    misfit = misfit_of(normal, rows, design, noise, windows, share=_SCATTER_ELSEWHERE)
-    return replace(normal, misfit=misfit, side=side)
+    adapted = normal.adapted_to(rows, design, noise, windows, share=_SCATTER_ELSEWHERE, width=width)
+    return replace(adapted, side=side)
 
 
 def enough_pixels(counts: np.ndarray, side: int) -> np.ndarray:
@@ -160,14 +195,19 @@ def misfit_of(
     """
     scan = Scan(replace(normal.scan_model(), noise=noise), windows, halves=(0,))
     misfit = np.zeros(len(windows), np.float32)
-    quantile = chi2.ppf(share, 1)
-    allowed = quantile + 2 * np.sqrt(share * (1 - share) / len(rows)) / chi2.pdf(quantile, 1)  # by chance
+    allowed = allowed_square(share, len(rows))
     for group in windows.groups(64):
         expected, variance = scan.moments(design, group)
         squares = np.abs(scan.score(windows.sums(rows, group).astype(np.float32), design, group))
         needed = variance * (squares / allowed - 1) / np.maximum(expected, 1e-6) ** 2
         misfit[group] = np.sqrt(np.maximum(np.quantile(needed, share, axis=0), 0))
     return misfit
+
+
+def allowed_square(share: float, n: int) -> float:
+    """Return the squared deviate that this share of n of them does not exceed, even by chance."""
+    quantile = chi2.ppf(share, 1)
+    return float(quantile + 2 * np.sqrt(share * (1 - share) / n) / chi2.pdf(quantile, 1))
 
 
 def noise_of_sums(noise: NoiseModel, n: float) -> NoiseModel:

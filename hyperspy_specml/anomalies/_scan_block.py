@@ -53,7 +53,7 @@ class ScanBlock:
         row, channel, value, expected = self.finder.take_out(rows, coefficients, self.normal.coefficients)
         place = pixels[used][row], np.flatnonzero(self.channels)[channel]
         spikes = np.stack([*place, value, expected], axis=1)
-        table = scan_rows(self.scan, rows, coefficients, used)
+        table = scan_rows(self.scan, self.normal.shift, rows, coefficients, used)
         mine = np.zeros(used.shape, bool)
         mine[inner] = True
         return table[inner].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]

@@ -1,0 +1,140 @@
+"""Look for spectra that lie at another energy than those around them.
+
+A shifted edge is a little in many channels, and of both signs: no window holds much of it. What it adds to a
+spectrum is the derivative of that spectrum, so the residual is compared with this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.ndimage
+from scipy.ndimage import gaussian_filter1d
+
+from hyperspy_specml.analysis._scan import CERTAIN, spatial_sums
+
+if TYPE_CHECKING:
+    from hyperspy_specml.analysis._scan import ScanModel
+    from hyperspy_specml.statistics import NoiseModel
+
+_LEAST_LEFT = 1e-2  # of the derivatives, by what the model's own spectra do not describe: less is rounding
+_FAINT = 1e-3  # of the mean variance: a channel that saw two counts must not rule
+_TINY = np.float32(1e-30)
+
+
+@dataclass(frozen=True)
+class ShiftScan:
+    """Derivatives of the spectra of a model, ready to be compared with residuals. D coefficients, E channels.
+
+    Attributes
+    ----------
+    model
+        The normal.
+    slopes
+        (D + 1, E) derivatives of the spectra and of the offset, without what the model describes itself, in
+        standard deviations of each channel.
+    weights
+        (E,) one over these standard deviations.
+    correlated
+        Variance of a sum over channels, over that without the correlation of neighbouring ones.
+    misfit
+        Shift in channels by which spectra are wrong that are normal.
+    """
+
+    model: ScanModel
+    slopes: np.ndarray = field(repr=False)
+    weights: np.ndarray = field(repr=False)
+    correlated: float = 1.0
+    misfit: float = 0.0
+
+    @classmethod
+    def of(cls, model: ScanModel, mean: np.ndarray, width: float) -> ShiftScan | None:
+        """Prepare a model; None where it describes shifts as well as all else.
+
+        Parameters
+        ----------
+        model
+            The normal.
+        mean
+            (E,) a typical spectrum: sets the noise of each channel.
+        width
+            Of the Gaussian, in channels, whose derivative is taken.
+        """
+        variance = model.noise.variance(mean)
+        weights = 1 / np.sqrt(np.maximum(variance, max(_FAINT * variance.mean(), 1e-300)))
+        rows = np.vstack([model.spectra, model.offset])
+        whole = -gaussian_filter1d(rows, width, axis=1, order=1, mode="nearest") * weights
+        known, sizes, _ = np.linalg.svd((rows * weights).T, full_matrices=False)
+        known = known[:, sizes > 1e-9 * sizes.max()]
+        slopes = whole - (whole @ known) @ known.T
+        if not np.linalg.norm(slopes) > _LEAST_LEFT * np.linalg.norm(whole):
+            return None
+        typical = np.linalg.lstsq((model.spectra * weights).T, (mean - model.offset) * weights, rcond=None)[0]
+        correlated = _correlated(np.append(typical, 1) @ slopes, model.noise)
+        return cls(model, slopes.astype(np.float32), weights.astype(np.float32), correlated)
+
+    def sums(
+        self, values: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, noise: NoiseModel
+    ) -> np.ndarray:
+        """Return (..., 3) of (..., E) spectra: agreement with the derivative, its variance, and its size.
+
+        The agreement of a spectrum that is shifted by a channel is the size, on average.
+        """
+        design = np.concatenate([coefficients, n_pixels[..., None]], axis=-1, dtype=np.float32)
+        slopes = design @ self.slopes
+        rows = np.vstack([self.model.spectra, self.model.offset]).astype(np.float32)
+        expected = np.maximum(design @ rows, 0)
+        agreement = np.einsum("...e,...e->...", slopes, values * self.weights)
+        size = np.einsum("...e,...e->...", slopes, slopes)
+        slopes *= self.weights
+        variance = np.einsum("...e,...e->...", np.square(slopes), noise.variance(expected))
+        return np.stack([agreement, variance * self.correlated, size], axis=-1, dtype=np.float32)
+
+    def strongest(
+        self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray, halves: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return z of the strongest square of pixels about every pixel, and which one it is.
+
+        A pixel that is certain by itself does not count for its neighbours, as in `Scan.strongest`.
+
+        Parameters
+        ----------
+        values, coefficients, used, halves
+            As there.
+
+        Returns
+        -------
+        z, positive for spectra at higher energies, and the index of the half size
+        """
+        sums = self.sums(values, coefficients, used, self.model.noise)
+        z, size = self._strongest(sums, halves)
+        certain = np.abs(self._deviates(sums)) > CERTAIN
+        beside = scipy.ndimage.maximum_filter(certain, 2 * max(halves) + 1) & ~certain
+        if beside.any():
+            others = self._strongest(sums * ~certain[..., None], halves)
+            z, size = (np.where(beside, *pair) for pair in zip(others, (z, size), strict=True))
+        return np.where(used, z, 0), size
+
+    def needed(self, sums: np.ndarray, allowed: float) -> np.ndarray:
+        """Return the square of the misfit that would make each squared deviate as large as is allowed."""
+        agreement, variance, size = np.moveaxis(sums, -1, 0)
+        return (agreement**2 / allowed - variance) / np.maximum(size, _TINY) ** 2
+
+    def _strongest(self, sums: np.ndarray, halves: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        everything = np.stack([self._deviates(spatial_sums(sums, half)) for half in halves], axis=-1)
+        size = np.abs(everything).argmax(axis=-1)
+        return np.take_along_axis(everything, size[..., None], axis=-1)[..., 0], size
+
+    def _deviates(self, sums: np.ndarray) -> np.ndarray:
+        agreement, variance, size = np.moveaxis(sums, -1, 0)
+        spread = variance + np.square(np.float32(self.misfit) * size)
+        return agreement / np.sqrt(np.maximum(spread, _TINY))
+
+
+def _correlated(slope: np.ndarray, noise: NoiseModel) -> float:
+    """Return by how much correlated noise of neighbouring channels adds to the variance of its product."""
+    lags = range(1, len(noise.correlation))
+    products = [noise.correlation[lag] * (slope[lag:] @ slope[:-lag]) for lag in lags]
+    return float(1 + 2 * sum(products) / max(slope @ slope, 1e-300))
