@@ -257,7 +257,8 @@ def anomaly_map(
     The widths come from the detector's resolution in the metadata of EDS, else from the sharpest structure of
     the mean spectrum. There, in EELS, the energy axis may drift from scan line to scan line. Where the two
     halves of lines agree on it, lines are moved back by whole channels before all else: energies and spectra
-    of the result are those of the typical line, and channels that some line lacks are not searched.
+    of the result are those of the typical line, and channels that some line lacks are not searched. Residuals
+    are compared with the derivative of the expected spectrum too, which tells shifts that no window does.
 
     References
     ----------

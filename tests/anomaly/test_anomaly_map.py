@@ -387,6 +387,15 @@ def test_a_shifted_edge_is_found_where_scan_lines_drift(drifting, shifted):
     assert not any(touches(region, drifting.rare_mask.data) for region in raw.regions)
 
 
+def test_a_single_shifted_pixel_is_found():
+    """No window shows it: without the derivative its score is 2 to 3."""
+    simulated = fe_l_map((64, 64), dose=20, rare_phase=ShiftedEdge(1, 2.0), random_state=0)
+
+    score = search(simulated.signal).score.data
+
+    assert score[simulated.rare_mask.data][0] == score.max()
+
+
 def test_energies_are_those_of_the_typical_line(drifting, shifted):
     whole = ~np.isnan(shifted.spectra.data[0])
     assert not whole.all()  # some line lacks channels at an end

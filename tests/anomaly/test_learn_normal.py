@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from hyperspy_specml.analysis import Scan, energy_windows
+from hyperspy_specml.analysis import Scan, ShiftScan, energy_windows
 from hyperspy_specml.anomalies import learn_normal
 from hyperspy_specml.anomalies._calibrate import calibrate
 from hyperspy_specml.statistics import PoissonNoise
@@ -84,7 +85,7 @@ def test_drawn_maps_have_neither_the_errors_of_the_model_nor_noise_that_it_learn
     misfit = np.full(len(windows), 0.1, np.float32)
 
     with_both, without = (
-        calibrate(scan, normal, maps, everywhere, GRID, seed=0)
+        calibrate(scan, normal, maps, everywhere, GRID, seed=0)[0]
         for scan in (
             Scan(replace(model, leverage=3 * model.leverage), windows, misfit=misfit),
             Scan(replace(model, leverage=None), windows),
@@ -93,6 +94,28 @@ def test_drawn_maps_have_neither_the_errors_of_the_model_nor_noise_that_it_learn
 
     np.testing.assert_array_equal(with_both.shift, without.shift)
     assert with_both.slope == without.slope
+
+
+def test_drawn_maps_are_looked_at_for_shifts_without_the_error_of_these():
+    normal = learn(grains(4), 4)
+    windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0,))
+    scan = Scan(normal.scan_model(), windows)
+    maps = normal.coefficients(grains(4).reshape(-1, N_CHANNELS) / SIDE**2)
+    everywhere = np.ones(len(maps), bool)
+    shift = ShiftScan.of(normal.scan_model(), grains(4).mean(axis=(0, 1)) / SIDE**2, 2.0)
+
+    (_, none), (_, one), (_, other) = (
+        calibrate(scan, replace(normal, shift=given), maps, everywhere, GRID, seed=0)
+        for given in (None, shift, replace(shift, misfit=5.0))
+    )
+
+    assert none is None
+    np.testing.assert_array_equal(one.shift, other.shift)
+    three_sizes = np.log(-np.log1p(-np.exp(one.log_p(np.array([3.0]), one.dose[:1]))))
+    one_size = np.log(2 * scipy.stats.norm.sf(3.0))
+    assert (
+        0 < three_sizes - one_size < np.log(4)
+    )  # more likely than of one square, less than of three, and noise
 
 
 @pytest.mark.parametrize(("n_lines", "learnt"), [(1, True), (0, False)])
