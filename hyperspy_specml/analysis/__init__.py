@@ -20,6 +20,6 @@ from hyperspy_specml.analysis._windows import Windows, energy_windows, estimate_
 __all__ = [
     "INFLATED", "Erased", "ErasedRegion", "NullFit", "Scan", "ScanModel", "ShiftScan", "SpikeFinder",
     "Strongest", "WindowSums", "Windows", "carried_alone", "channel_windows", "draw", "drift_of_lines",
-    "energy_windows", "equivalent_z", "estimate_line_width", "find_erased", "fit_null", "label_regions", "line_evidence",
-    "peak_channel", "peaks", "robust_distance", "signed_squares", "significant", "spatial_sums",
+    "energy_windows", "equivalent_z", "estimate_line_width", "find_erased", "fit_null", "label_regions",
+    "line_evidence", "peak_channel", "peaks", "robust_distance", "signed_squares", "significant", "spatial_sums",
 ]  # fmt: skip
