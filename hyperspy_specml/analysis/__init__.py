@@ -9,7 +9,7 @@ from hyperspy_specml.analysis._erased import (
     find_erased,
 )
 from hyperspy_specml.analysis._explain import line_evidence, peak_channel
-from hyperspy_specml.analysis._null import INFLATED, NullFit, draw, equivalent_z, fit_null
+from hyperspy_specml.analysis._null import NullFit, draw, equivalent_z, fit_null
 from hyperspy_specml.analysis._regions import label_regions, peaks, significant
 from hyperspy_specml.analysis._robust import carried_alone, robust_distance
 from hyperspy_specml.analysis._scan import Scan, ScanModel, Strongest, signed_squares, spatial_sums
@@ -18,8 +18,8 @@ from hyperspy_specml.analysis._spikes import SpikeFinder
 from hyperspy_specml.analysis._windows import Windows, energy_windows, estimate_line_width
 
 __all__ = [
-    "INFLATED", "Erased", "ErasedRegion", "NullFit", "Scan", "ScanModel", "ShiftScan", "SpikeFinder",
-    "Strongest", "WindowSums", "Windows", "carried_alone", "channel_windows", "draw", "drift_of_lines",
-    "energy_windows", "equivalent_z", "estimate_line_width", "find_erased", "fit_null", "label_regions",
-    "line_evidence", "peak_channel", "peaks", "robust_distance", "signed_squares", "significant", "spatial_sums",
+    "Erased", "ErasedRegion", "NullFit", "Scan", "ScanModel", "ShiftScan", "SpikeFinder", "Strongest",
+    "WindowSums", "Windows", "carried_alone", "channel_windows", "draw", "drift_of_lines", "energy_windows",
+    "equivalent_z", "estimate_line_width", "find_erased", "fit_null", "label_regions", "line_evidence",
+    "peak_channel", "peaks", "robust_distance", "signed_squares", "significant", "spatial_sums",
 ]  # fmt: skip

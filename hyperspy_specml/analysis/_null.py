@@ -25,7 +25,7 @@ _LEAST_PER_STRATUM = 1000
 _ORDINARY = 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1 - 1e-9  # p-values between which most pixels are normal
 _STRANGE = 1e-8  # p-value that no misfit of the model makes: such pixels and their neighbours do not count
 _LEAST_ORDINARY = 10  # pixels below the second p-value
-INFLATED = 1.3  # times too many pixels there: by chance it can be as many
+_INFLATED = 1.3  # times too many pixels there: by chance it can be as many
 _FITTED = 0.2, 5.0  # from this share of the maxima down to so many of them the tail is fitted
 
 
@@ -62,15 +62,7 @@ class NullFit:
         shift = np.interp(dose, self.dose, self.shift)
         return shift + self.slope * _log_q(np.asarray(maxima, np.float64))
 
-    def adapted_to(
-        self,
-        maxima: np.ndarray,
-        dose: np.ndarray,
-        used: np.ndarray,
-        reach: int,
-        *,
-        inflated: float = INFLATED,
-    ) -> NullFit:
+    def adapted_to(self, maxima: np.ndarray, dose: np.ndarray, used: np.ndarray, reach: int) -> NullFit:
         """Return the fit to a map's own maxima, where these are stronger than those of drawn maps.
 
         A model that does not describe all of the normal makes everything a little too significant. That shows
@@ -82,8 +74,6 @@ class NullFit:
             Maps.
         reach
             Pixels over which an anomaly spreads.
-        inflated
-            How many times too many pixels with small p-values change the fit.
         """
         log_rate = np.where(used, self.log_rate(maxima, dose), 5.0)
         strange = scipy.ndimage.minimum_filter(log_rate, reach, mode="nearest") < np.log(_STRANGE)
@@ -99,7 +89,7 @@ class NullFit:
 
         # The line through nothing but the diagonal is what drawn maps have.
         shift, slope = scipy.optimize.minimize(deviance, (0.0, 0.9), method="Nelder-Mead").x
-        if not 0.2 < slope < 1 or shift + (slope - 1) * edges[1] < np.log(inflated):
+        if not 0.2 < slope < 1 or shift + (slope - 1) * edges[1] < np.log(_INFLATED):
             return self
         return replace(self, shift=shift + slope * self.shift, slope=slope * self.slope)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.analysis import (
-    INFLATED,
     NullFit,
     Scan,
     SpikeFinder,
@@ -305,9 +304,8 @@ def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed:
     nulls = calibrate(scan, normal, table[:, _N_FOUND:], calm, shape, seed=seed)
     dose_map, used_map, reach = dose.reshape(shape), used.reshape(shape), 2 * scan.halo + 1
     null, shift_null = (
-        # A drift inside the lines makes all shifts a little stronger.
-        one and one.adapted_to(np.abs(values).reshape(shape), dose_map, used_map, reach, inflated=inflated)
-        for one, values, inflated in zip(nulls, (z, shift), (INFLATED, 1.0), strict=True)
+        one and one.adapted_to(np.abs(values).reshape(shape), dose_map, used_map, reach)
+        for one, values in zip(nulls, (z, shift), strict=True)
     )
     assert null is not None
     log_p = null.log_p(np.abs(z), dose)
