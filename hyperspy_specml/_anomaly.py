@@ -233,7 +233,9 @@ def _at(axis: BaseDataAxis, channels: np.ndarray) -> np.ndarray:
 
 def _report(found: Anomalies, words: str, axis: BaseDataAxis) -> dict[str, Any]:
     normal = found.normal
-    step = float(np.gradient(axis.axis).mean())
+    drift = None
+    if found.drift is not None:
+        drift = (found.drift * float(np.gradient(axis.axis).mean())).tolist()
     return {
         "statistic": found.statistic,
         "threshold": words,
@@ -241,7 +243,7 @@ def _report(found: Anomalies, words: str, axis: BaseDataAxis) -> dict[str, Any]:
         "n_components": normal.model.n_components,
         "noise_model": normal.noise.to_dict(),
         "patches": {"side": normal.side, "left_out": normal.trimmed},
-        "drift": None if found.drift is None else (found.drift * step).tolist(),
+        "drift": drift,
         "used": found.survey.counts(),
         "n_windows": len(found.windows),
         "smallest_p": 1 / max(1, found.null.n) if found.null else float("nan"),
