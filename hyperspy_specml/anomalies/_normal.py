@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _SIDE = 3
 _LEAST_PATCHES = 100  # fewer tell no rank
 _MOST_VALUES = 1 << 24  # of all patches: learning takes some twenty-five bytes for each
+_SHIFTED = 0.9  # of the patches: their shifts are normal, and no larger share tells their spread as well
 _SCATTER_ELSEWHERE = 0.9  # of the patches: of a model learnt elsewhere, more may be new to it than is rare
 
 
@@ -109,7 +110,7 @@ class Normal:
         windows
             Of the scan.
         share
-            Of the patches, which tell the error; beyond may be what is looked for.
+            Of the patches, which tell the error in windows; beyond may be what is looked for.
         width
             In channels, see `ShiftScan.of`; None looks for no shifts.
         """
@@ -119,8 +120,8 @@ class Normal:
             shift = ShiftScan.of(self.scan_model(), rows.mean(axis=0, dtype=np.float64), width)
         if shift is not None:
             sums = shift.sums(rows, design[:, :-1], design[:, -1], noise)
-            needed = shift.needed(sums, allowed_square(share, len(rows)))
-            shift = replace(shift, misfit=float(np.sqrt(max(np.quantile(needed, share), 0))))
+            needed = shift.needed(sums, float(chi2.ppf(_SHIFTED, 1)))
+            shift = replace(shift, misfit=float(np.sqrt(max(np.quantile(needed, _SHIFTED), 0))))
         return replace(self, misfit=misfit, shift=shift)
 
 
