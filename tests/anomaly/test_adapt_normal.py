@@ -60,3 +60,20 @@ def test_single_counts_where_few_are_expected_are_no_error_of_the_model():
     misfit = misfit_of(normal, rows, design, PoissonNoise(), windows, share=0.99)
 
     assert (misfit > 0).mean() < 0.1
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02])  # channels; the counts of a patch tell it to .017
+def test_shifts_that_are_normal_are_found(shift):
+    rng = np.random.default_rng(0)
+    normal = a_normal()
+    windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0,))
+    squares = []
+    for _ in range(10):  # maps of 300 patches
+        by = shift * rng.standard_normal((300, 1))
+        by[0] = 3.0  # no part of the normal
+        rows = rng.poisson(100 * np.interp(ENERGY - by, ENERGY, SPECTRUM)).astype(np.float32)
+        design = design_of(normal.coefficients(rows), np.ones(len(rows)))
+        adapted = normal.adapted_to(rows, design, PoissonNoise(), windows, share=0.99, width=1.0)
+        squares.append(adapted.shift.misfit ** 2)
+
+    assert np.sqrt(np.mean(squares)) == pytest.approx(shift, abs=0.003 if shift else 0.007)
