@@ -45,7 +45,7 @@ class Wanted:
 
     Attributes
     ----------
-    statistic, fdr, threshold, drift
+    statistic, fdr, threshold, drift, architecture
         Arguments of the method.
     """
 
@@ -53,6 +53,7 @@ class Wanted:
     fdr: float
     threshold: float | None
     drift: bool
+    architecture: str
 
 
 def find(
@@ -78,7 +79,7 @@ def find(
     found = find_anomalies(
         stream, line_width(call.signal), normal=given, n_components=output_dimension, noise=noise,
         masks=masks, config=call.config, seed=random_state, statistic=wanted.statistic, known=phases,
-        drift=wanted.drift,
+        drift=wanted.drift, architecture=wanted.architecture,
     )  # fmt: skip
     shape = stream.navigation_shape
     threshold, words = _threshold(found, wanted, shape)
@@ -232,7 +233,7 @@ def _at(axis: BaseDataAxis, channels: np.ndarray) -> np.ndarray:
 
 
 def _report(found: Anomalies, words: str, axis: BaseDataAxis) -> dict[str, Any]:
-    normal = found.normal
+    normal, tried = found.normal, found.normal.tried
     drift = None
     if found.drift is not None:
         drift = (found.drift * float(np.gradient(axis.axis).mean())).tolist()
@@ -241,6 +242,13 @@ def _report(found: Anomalies, words: str, axis: BaseDataAxis) -> dict[str, Any]:
         "threshold": words,
         "model": normal.model.architecture,
         "n_components": normal.model.n_components,
+        "autoencoder": None
+        if tried is None
+        else {
+            "score": tried.score.mean,
+            "over_pca": tried.score.difference,
+            "standard_error": tried.score.standard_error,
+        },
         "noise_model": normal.noise.to_dict(),
         "patches": {"side": normal.side, "left_out": normal.trimmed},
         "drift": drift,

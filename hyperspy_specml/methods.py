@@ -173,6 +173,7 @@ def anomaly_map(
     threshold: float | None = None,
     statistic: str = "scan",
     output_dimension: int | None = None,
+    architecture: str = "pca",
     known: BaseSignal | None = None,
     drift: bool = True,
     navigation_mask: BaseSignal | np.ndarray | None = None,
@@ -202,6 +203,9 @@ def anomaly_map(
         between spectrum and model) or "rx" (Mahalanobis distance of the model's coefficients).
     output_dimension
         Components of the model of the normal. By default held-out counts choose them.
+    architecture
+        Of the model of the normal: "pca"; "dense", an autoencoder; "auto" trains one beside PCA and takes it
+        if sums over neighbouring pixels are clearly better described by it, on counts held back.
     known
         Spectra of phases that count as normal although they are rare, such as ``found.spectra.inav[0]`` of an
         earlier search, of this map or another. Navigation axes are free.
@@ -290,7 +294,7 @@ def anomaly_map(
         output_dimension = whole_number("output_dimension", output_dimension, least=1)
     return _anomaly.find(
         call,
-        _anomaly.Wanted(statistic, fdr, threshold, bool(drift)),
+        _anomaly.Wanted(statistic, fdr, threshold, bool(drift), architecture),
         output_dimension=output_dimension,
         noise=noise,
         random_state=whole_number("random_state", random_state, least=0),

@@ -14,12 +14,13 @@ from hyperspy_specml.analysis._regions import label_regions, peaks, significant
 from hyperspy_specml.analysis._robust import carried_alone, robust_distance
 from hyperspy_specml.analysis._scan import Scan, ScanModel, Strongest, signed_squares, spatial_sums
 from hyperspy_specml.analysis._shift import ShiftScan
-from hyperspy_specml.analysis._spikes import SpikeFinder
+from hyperspy_specml.analysis._spikes import RimFinder, SpikeFinder
 from hyperspy_specml.analysis._windows import Windows, energy_windows, estimate_line_width
 
 __all__ = [
-    "Erased", "ErasedRegion", "NullFit", "Scan", "ScanModel", "ShiftScan", "SpikeFinder", "Strongest",
-    "WindowSums", "Windows", "carried_alone", "channel_windows", "draw", "drift_of_lines", "energy_windows",
-    "equivalent_z", "estimate_line_width", "find_erased", "fit_null", "label_regions", "line_evidence",
-    "peak_channel", "peaks", "robust_distance", "signed_squares", "significant", "spatial_sums",
+    "Erased", "ErasedRegion", "NullFit", "RimFinder", "Scan", "ScanModel", "ShiftScan", "SpikeFinder",
+    "Strongest", "WindowSums", "Windows", "carried_alone", "channel_windows", "draw", "drift_of_lines",
+    "energy_windows", "equivalent_z", "estimate_line_width", "find_erased", "fit_null", "label_regions",
+    "line_evidence", "peak_channel", "peaks", "robust_distance", "signed_squares", "significant",
+    "spatial_sums",
 ]  # fmt: skip

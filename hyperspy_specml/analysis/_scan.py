@@ -58,6 +58,14 @@ class ScanModel:
     doubt: np.ndarray | None = None
     leverage: np.ndarray | None = None
 
+    @property
+    def followed(self) -> np.ndarray:
+        """(D + 1,) bool, the spectra in whose directions a prediction follows noise, and the offset."""
+        everything = np.ones(len(self.spectra) + 1, bool)
+        if self.projector is not None:
+            everything[:-1] = self.projector.any(axis=0)
+        return everything
+
 
 @dataclass(frozen=True)
 class Strongest:

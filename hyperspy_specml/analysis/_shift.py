@@ -66,7 +66,7 @@ class ShiftScan:
         weights = 1 / np.sqrt(np.maximum(variance, max(_FAINT * variance.mean(), 1e-300)))
         rows = np.vstack([model.spectra, model.offset])
         whole = -gaussian_filter1d(rows, width, axis=1, order=1, mode="nearest") * weights
-        known, sizes, _ = np.linalg.svd((rows * weights).T, full_matrices=False)
+        known, sizes, _ = np.linalg.svd((rows[model.followed] * weights).T, full_matrices=False)
         known = known[:, sizes > 1e-9 * sizes.max()]
         slopes = whole - (whole @ known) @ known.T
         if not np.linalg.norm(slopes) > _LEAST_LEFT * np.linalg.norm(whole):

@@ -14,6 +14,8 @@ from hyperspy_specml.analysis._windows import Windows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hyperspy_specml.statistics import NoiseModel
+
 _CHANCE = 0.01  # of a single false candidate in the whole map
 _NARROWEST = 2.5  # channels per line width: below, a line looks like a spike
 _DEVIATIONS = 2.0  # of the neighbours' counts, granted to the line that they may belong to
@@ -116,23 +118,125 @@ class SpikeFinder:
         self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray
     ) -> np.ndarray:
         """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
-        width = self.line_width[channel]
-        half = np.maximum(1, np.rint(width / 2)).astype(int)
+        half = _half(self.line_width[channel])
         first = np.maximum(channel - half, 0)
         last = np.minimum(channel + half + 1, rows.shape[1])
         measured, predicted = (_sums(values, row, first, last) for values in (rows, expected))
         value, mean = rows[row, channel], np.maximum(expected[row, channel], 0)
-        beside = measured - value - (predicted - expected[row, channel])
-        noise = self.model.noise
-        spread = noise.variance(np.maximum(measured - value, 0)) + gain_of(noise) ** 2
-        sigma = width / np.sqrt(8 * np.log(2))
-        at = erf(0.5 / (np.sqrt(2) * sigma))
-        around = erf((half + 0.5) / (np.sqrt(2) * sigma)) - at
-        mean = mean + np.maximum(beside + _DEVIATIONS * np.sqrt(spread), 0) * at / around
-        variance = np.maximum(noise.variance(mean), _LEAST * gain_of(noise) ** 2)
-        unit = unit_of(variance, noise)
-        scaled = variance / unit**2
-        return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)
+        noise, around = self.model.noise, measured - value
+        line = _line(
+            around, around - (predicted - expected[row, channel]), self.line_width[channel],
+            (channel - first, last - 1 - channel), noise,
+        )  # fmt: skip
+        return _squares(value, mean + line, noise)
+
+
+@dataclass(frozen=True)
+class RimFinder:
+    """Finds spikes in channels that only some scan lines have, once they were moved: no model knows these.
+
+    All that the neighbouring channels allow for is expected: of a line, or of what spectra look like there.
+
+    Attributes
+    ----------
+    noise
+        Of a pixel.
+    line_width
+        (whole axis,) full width at half maximum of a line, in channels.
+    drift
+        (lines,) channels by which each scan line was moved to lower ones.
+    recorded, mean
+        (whole axis,) bool channels in use, and the mean spectrum, before that.
+    common
+        (whole axis,) bool, the channels that all lines have after that.
+    n_values
+        See `SpikeFinder`.
+    """
+
+    noise: NoiseModel
+    line_width: np.ndarray
+    drift: np.ndarray
+    recorded: np.ndarray
+    mean: np.ndarray
+    common: np.ndarray
+    n_values: int
+
+    def find(self, rows: np.ndarray, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return row, channel and expected value of every spike.
+
+        Parameters
+        ----------
+        rows, lines
+            (n, whole axis) moved spectra and the scan line of each.
+        """
+        n_channels = len(self.common)
+        rim, by = np.flatnonzero(~self.common & (self.line_width >= _NARROWEST)), self.drift[lines]
+        before = rim + by[:, None]  # where it was recorded
+        inside = (before >= 0) & (before < n_channels)
+        row, k = np.nonzero(inside & self.recorded[before.clip(0, n_channels - 1)])
+        channel, by = rim[k], by[row]
+        width = self.line_width[channel]
+        half = _half(width)
+        first, last = np.maximum(channel - half, -by), np.minimum(channel + half + 1, n_channels - by)
+        first, last = np.maximum(first, 0), np.minimum(last, n_channels)
+        value = rows[row, channel].astype(np.float64)
+        around = _sums(rows, row, first, last) - value
+        expected = _line(around, around, width, (channel - first, last - 1 - channel), self.noise)
+        typical = self.mean[channel + by]
+        beside = _sums(self.mean[None], np.zeros_like(row), first + by, last + by) - typical
+        expected = np.maximum(expected, around * typical / np.maximum(beside, 1e-300))
+        limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
+        found = _squares(value, expected, self.noise) > limit**2
+        return row[found], channel[found], expected[found]
+
+
+def _half(width: np.ndarray) -> np.ndarray:
+    """Return half a line width, in whole channels."""
+    return np.maximum(1, np.rint(width / 2)).astype(int)
+
+
+def _line(
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray],
+    noise: NoiseModel,
+) -> np.ndarray:  # fmt: skip
+    """Return what a channel has of the line that its neighbours' counts can belong to.
+
+    Parameters
+    ----------
+    around, excess
+        Sums of the neighbours, and beyond what is expected of them.
+    width, reach
+        Line width, and the number of neighbours on each side.
+    noise
+        Of a pixel.
+    """
+    spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
+    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * _most_of_a_line(width, *reach)
+
+
+def _most_of_a_line(width: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Return what a channel can have of a line, over what so many channels below and above it have.
+
+    At the end of the axis a line that is centred beside the channel can have more of it there.
+    """
+    kinds, which = np.unique(np.stack([width, below, above]), axis=1, return_inverse=True)
+    most = np.array([_most(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
+    return most[which.reshape(-1)]
+
+
+def _most(width: float, below: float, above: float) -> float:
+    at = np.arange(-below, above + 1)
+    edges = np.append(at - 0.5, above + 0.5) - at[:, None]  # of channels, from lines centred in any of them
+    parts = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / width), axis=1)
+    own = parts[:, int(below)]
+    return float((own / np.maximum(parts.sum(axis=1) - own, 1e-12)).max())
+
+
+def _squares(value: np.ndarray, mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    variance = np.maximum(noise.variance(mean), _LEAST * gain_of(noise) ** 2)
+    unit = unit_of(variance, noise)
+    scaled = variance / unit**2
+    return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)
 
 
 def _sums(values: np.ndarray, row: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:

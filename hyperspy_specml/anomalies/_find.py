@@ -10,6 +10,7 @@ import numpy as np
 
 from hyperspy_specml.analysis import (
     NullFit,
+    RimFinder,
     Scan,
     SpikeFinder,
     Windows,
@@ -23,6 +24,7 @@ from hyperspy_specml.anomalies._learn import learn_normal
 from hyperspy_specml.anomalies._normal import Normal, adapt_normal, patch_side
 from hyperspy_specml.anomalies._pixel_scores import PixelBlock
 from hyperspy_specml.anomalies._scan_block import ScanBlock
+from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.estimators._study import _check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import (
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
     from hyperspy_specml.train.config import TrainConfig
 
+NORMALS = ("pca", "dense", "auto")
 STATISTICS = ("scan", "squared_error", "deviance", "rx")
 WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
@@ -107,6 +110,7 @@ def find_anomalies(
     statistic: str = "scan",
     normal: Normal | None = None,
     n_components: int | None = None,
+    architecture: str = "pca",
     known: np.ndarray | None = None,
     drift: bool = True,
     noise: str = "auto",
@@ -119,7 +123,8 @@ def find_anomalies(
     Parameters
     ----------
     stream
-        The spectra; read three times, and once more if their drift is measured.
+        The spectra; read three times, and once more if their drift is measured, and if the model of the
+        normal is an autoencoder.
     line_width
         (whole axis,) full width at half maximum of a line, in channels; None estimates one width.
     statistic
@@ -128,6 +133,9 @@ def find_anomalies(
         Learnt elsewhere, on the channels that the signal mask leaves; by default learnt from the map.
     n_components
         Of the model of the normal; None chooses by held-out score.
+    architecture
+        Of the model of the normal: "pca", "dense", or "auto", which takes the one that describes patches
+        better.
     known
         (N, whole axis) spectra that count as normal; NaN in channels that are not known.
     drift
@@ -138,7 +146,8 @@ def find_anomalies(
     Raises
     ------
     OptionError
-        Unknown statistic or noise; known spectra that lack channels of the map.
+        Unknown statistic, architecture or noise; known spectra that lack channels of the map, or beside an
+        autoencoder.
     TooFewSpectraError, NegativeCountsError, NotCountsError
         See `study_spectra`.
     """
@@ -146,6 +155,13 @@ def find_anomalies(
         raise OptionError.unknown("statistic", statistic, STATISTICS)
     if noise not in NOISE_NAMES:
         raise OptionError.unknown("noise", noise, NOISE_NAMES)
+    if architecture not in NORMALS:
+        raise OptionError.unknown("architecture", architecture, NORMALS)
+    if architecture == "dense" and known is not None:
+        raise OptionError(
+            "anomaly_map(known=..., architecture='dense'): known spectra can be added to a linear model, not "
+            "to a network. Use architecture='pca'."
+        )
     start = time.perf_counter()
     survey = survey_spectra(
         stream, navigation_mask=masks[0], signal_mask=masks[1], seed=seed, kernel=config.kernel
@@ -162,7 +178,10 @@ def find_anomalies(
         given = given.steady(model, known)
     phases = None if known is None else _phases(known, given.channels, survey)
     if normal is None:
-        normal = _learnt(given, model, n_components=n_components, known=phases, seed=seed)
+        normal = _learnt(
+            given, model, n_components=n_components, known=phases, seed=seed, architecture=architecture,
+            config=config,
+        )  # fmt: skip
     else:
         normal = normal if phases is None else normal.knowing(phases)
         if statistic == "scan":  # no other statistic allows for errors of the model
@@ -226,6 +245,14 @@ class _Given:
         stream = replace(self.stream, drift=drift)
         return replace(self, stream=stream, channels=everywhere, windows=windows)
 
+    def rims(self, noise: NoiseModel, n_values: int) -> RimFinder | None:
+        """Return what finds spikes in channels that only some lines have; None where none has drifted."""
+        if self.stream.drift is None:
+            return None
+        recorded, mean = self.survey.channels, np.zeros(self.stream.n_channels)
+        mean[recorded] = self.survey.moments.mean
+        return RimFinder(noise, self.line_width, self.stream.drift, recorded, mean, self.channels, n_values)
+
     def anomalies(self, **found: Any) -> Anomalies:
         """Return the result with these arrays; what is not given does not exist for the statistic."""
         nothing = np.full(self.stream.n_pixels, np.nan, np.float32)
@@ -271,9 +298,10 @@ def _learnt(given: _Given, noise: NoiseModel, **options: Any) -> Normal:
     sums, counts = given.patches()
     # What only one scan line shows, that drifted far, all patches together do not tell.
     spare = _SPARE if given.stream.drift is None else 0
-    return learn_normal(
+    normal = learn_normal(
         sums, counts, noise, given.windows, side=given.side, spare=spare, width=given.width, **options
     )
+    return normal if isinstance(normal.model, LinearModel) else _adapted(given, normal)
 
 
 def _adapted(given: _Given, normal: Normal) -> Normal:
@@ -285,10 +313,10 @@ def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed:
     start = time.perf_counter()
     stream, used, channels = given.stream, given.used, given.channels
     scan = Scan(normal.scan_model(), given.windows, HALVES, normal.misfit)
-    finder = SpikeFinder(scan.model, given.line_width[channels], int(used.sum()) * int(channels.sum()))
-    parts = map_with_halo(
-        stream, ScanBlock(scan, normal, finder, channels, used), halo=scan.halo, label="Scan"
-    )
+    n_values = int(used.sum()) * int(channels.sum())
+    finder = SpikeFinder(scan.model, given.line_width[channels], n_values)
+    block = ScanBlock(scan, normal, finder, given.rims(normal.noise, n_values), channels, used)
+    parts = map_with_halo(stream, block, halo=scan.halo, label="Scan")
     table = np.full((stream.n_pixels, _N_FOUND + len(scan.model.spectra)), np.nan, np.float32)
     for pixels, (values, _) in parts:
         table[pixels] = values

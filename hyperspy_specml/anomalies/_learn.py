@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.analysis import Scan, carried_alone, robust_distance
+from hyperspy_specml.anomalies._network import try_network
 from hyperspy_specml.anomalies._normal import (
     Normal,
     design_of,
@@ -22,6 +23,7 @@ from hyperspy_specml.anomalies._normal import (
 from hyperspy_specml.anomalies._rank import Chosen, choose
 from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.statistics import moments_of, principal_axes
+from hyperspy_specml.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +45,7 @@ _MORE_THAN_ITS_SHARE = 15  # ... if this is so many times its share of the map: 
 def learn_normal(
     sums: np.ndarray, counts: np.ndarray, noise: NoiseModel, windows: Windows, *, side: int,
     n_components: int | None = None, spare: int = 0, known: np.ndarray | None = None,
-    width: float | None = None, seed: int = 0,
+    width: float | None = None, seed: int = 0, architecture: str = "pca", config: TrainConfig | None = None,
 ) -> Normal:  # fmt: skip
     r"""Fit PCA to patches of a map without those that may be rare.
 
@@ -68,6 +70,9 @@ def learn_normal(
         See `Normal.adapted_to`.
     seed
         Of the split into folds.
+    architecture, config
+        "pca"; "dense" trains an autoencoder on the same patches, with these settings, and "auto" takes it
+        if it is clearly better. Errors of an autoencoder are not known yet, see `adapt_normal`.
     """
     patches = _Patches(
         sums, counts, enough_pixels(counts, side), side, noise,
@@ -85,6 +90,15 @@ def learn_normal(
     if back.any() or rank > chosen.rank:
         keep |= back
         normal, _ = patches.fit(keep, widths, rank)
+    if architecture != "pca" and known is None:
+        n_pixels = float(np.median(counts[keep]))
+        tried = try_network(
+            sums[keep], n_pixels, patches.noise_of_sum, rank, chosen.width, config or TrainConfig(), seed=seed
+        )
+        normal = replace(normal, tried=tried, rank=chosen.curve)
+        if architecture == "dense" or tried.better:
+            leverage = leverage_of(tried.model.axes.project(sums[keep]), rank) * np.sqrt(n_pixels)
+            return replace(normal, model=tried.model, leverage=leverage)
     coefficients = normal.coefficients(sums[keep])
     normal = replace(normal, leverage=leverage_of(coefficients, rank))  # of patches
     design = design_of(coefficients, np.ones(int(keep.sum())))

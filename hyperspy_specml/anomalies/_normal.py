@@ -15,12 +15,13 @@ from hyperspy_specml.statistics import NoiseModel, PoissonGaussianNoise, RankCur
 
 if TYPE_CHECKING:
     from hyperspy_specml.analysis import Windows
+    from hyperspy_specml.anomalies._network import Tried
     from hyperspy_specml.estimators._models import SpectrumModel
 
 _SIDE = 3
 _LEAST_PATCHES = 100  # fewer tell no rank
 _MOST_VALUES = 1 << 24  # of all patches: learning takes some twenty-five bytes for each
-_SHIFTED = 0.9  # of the patches: their shifts are normal, and no larger share tells their spread as well
+_SHIFTED = 0.9  # of the patches: their shifts are normal; the ends of a small map tell their spread badly
 _SCATTER_ELSEWHERE = 0.9  # of the patches: of a model learnt elsewhere, more may be new to it than is rare
 
 
@@ -50,6 +51,8 @@ class Normal:
         (D, L), see `ScanModel`; None if it was learnt from other maps.
     shift
         Looks for shifted spectra; None where it does not.
+    tried
+        Autoencoder that was trained beside PCA; None for none.
     """
 
     model: SpectrumModel
@@ -62,6 +65,7 @@ class Normal:
     doubt: np.ndarray | None = field(repr=False, default=None)
     leverage: np.ndarray | None = field(repr=False, default=None)
     shift: ShiftScan | None = field(repr=False, default=None)
+    tried: Tried | None = field(repr=False, default=None)
 
     def knowing(self, known: np.ndarray) -> Normal:
         """Return a model that describes (N, E) known spectra too.
@@ -110,7 +114,7 @@ class Normal:
         windows
             Of the scan.
         share
-            Of the patches, which tell the error in windows; beyond may be what is looked for.
+            Of the patches, which tell the error; beyond may be what is looked for.
         width
             In channels, see `ShiftScan.of`; None looks for no shifts.
         """
@@ -120,8 +124,10 @@ class Normal:
             shift = ShiftScan.of(self.scan_model(), rows.mean(axis=0, dtype=np.float64), width)
         if shift is not None:
             sums = shift.sums(rows, design[:, :-1], design[:, -1], noise)
-            needed = shift.needed(sums, float(chi2.ppf(_SHIFTED, 1)))
-            shift = replace(shift, misfit=float(np.sqrt(max(np.quantile(needed, _SHIFTED), 0))))
+            ends = shift.needed(sums, allowed_square(share, len(rows)))
+            most = shift.needed(sums, float(chi2.ppf(_SHIFTED, 1)))
+            needed = max(np.quantile(ends, share), np.quantile(most, _SHIFTED), 0)
+            shift = replace(shift, misfit=float(np.sqrt(needed)))
         return replace(self, misfit=misfit, shift=shift)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from hyperspy_specml.anomalies._calibrate import scan_rows
 
 if TYPE_CHECKING:
-    from hyperspy_specml.analysis import Scan, SpikeFinder
+    from hyperspy_specml.analysis import RimFinder, Scan, SpikeFinder
     from hyperspy_specml.anomalies._normal import Normal
 
 
@@ -24,6 +24,7 @@ class ScanBlock:
     scan: Scan
     normal: Normal
     finder: SpikeFinder
+    rims: RimFinder | None
     channels: np.ndarray
     used: np.ndarray
 
@@ -46,14 +47,23 @@ class ScanBlock:
         self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
     ) -> tuple[np.ndarray, np.ndarray]:
         used = self.used[pixels]
+        beyond = self._spikes_at_rims(values[used], pixels[used])
         values = values if self.channels.all() else values[..., self.channels]
         rows = values[used].astype(np.float32)
         coefficients = self.normal.coefficients(rows)
         # The scan must not see spikes, nor the model take part of them.
         row, channel, value, expected = self.finder.take_out(rows, coefficients, self.normal.coefficients)
         place = pixels[used][row], np.flatnonzero(self.channels)[channel]
-        spikes = np.stack([*place, value, expected], axis=1)
+        spikes = np.concatenate([np.stack([*place, value, expected], axis=1), beyond])
         table = scan_rows(self.scan, self.normal.shift, rows, coefficients, used)
         mine = np.zeros(used.shape, bool)
         mine[inner] = True
         return table[inner].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]
+
+    def _spikes_at_rims(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        """Return (m, 4) spikes in channels that only some scan lines have: nothing else is searched there."""
+        if self.rims is None:
+            return np.empty((0, 4))
+        length = self.used.size // len(self.rims.drift)
+        row, channel, expected = self.rims.find(rows, pixels // length)
+        return np.stack([pixels[row], channel, rows[row, channel], expected], axis=1)

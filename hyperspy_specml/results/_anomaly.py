@@ -97,7 +97,8 @@ class Spike:
     energy
         Of the channel, in units of the energy axis.
     value, expected
-        What was measured there, and the model's prediction.
+        What was measured there, and the model's prediction; in channels that only some scan lines have, the
+        most that the neighbouring channels allow for.
     """
 
     position: tuple[int, ...]

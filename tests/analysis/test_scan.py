@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from hyperspy_specml.analysis import (
+    RimFinder,
     Scan,
     ScanModel,
     SpikeFinder,
@@ -14,6 +15,7 @@ from hyperspy_specml.analysis import (
     signed_squares,
     spatial_sums,
 )
+from hyperspy_specml.analysis._spikes import _most_of_a_line
 from hyperspy_specml.anomalies._normal import leverage_of
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, moments_of, principal_axes
 
@@ -230,3 +232,56 @@ def test_a_strong_spike_makes_no_others():
     np.testing.assert_allclose(expected, truth[row, channel], rtol=0.15)
     np.testing.assert_array_equal(np.delete(rows[2], [20, 55]), np.delete(before[2], [20, 55]))
     np.testing.assert_allclose(coefficients[2], before[2] @ vectors, atol=10)  # counts; noise is 6
+
+
+def peak(at, height):
+    return height * np.exp(-((np.arange(61) - at) ** 2) / (2 * (6 / 2.355) ** 2))
+
+
+@pytest.mark.parametrize("at", [0, 1, 60])
+def test_a_line_at_the_end_of_the_axis_is_no_spike(at):
+    rows = np.rint(np.random.default_rng(0).poisson(0.5, (50, 61)) + peak(at, 200)).astype(np.float32)
+    finder = SpikeFinder(flat_model(0.5), np.full(61, 6.0), rows.size)
+
+    row, *_ = finder.find(rows, np.full((50, 1), 0.5, np.float32))
+
+    assert not len(row)
+
+
+def test_spikes_at_rims_need_no_model():
+    by, n = np.array([6, -5, 0, -2]), 61
+    # Falling, with lines at both ends, and a first channel that is far above the second one.
+    truth = 900 * np.exp(-np.arange(n) / 10) + peak(1, 3000) + peak(58, 300) + 9000 * (np.arange(n) == 0)
+    lines = np.repeat(np.arange(len(by)), 100)
+    before = np.random.default_rng(0).poisson(truth, (len(lines), n))
+    mean = before.mean(axis=0)
+    spikes = [(17, 6, 2500), (117, 52, 300), (250, 60, 400), (330, 0, 9000)]
+    for row, channel, height in (*spikes, (230, 30, 300)):  # in the middle a model looks
+        before[row, channel] += height
+    rows, common = np.zeros_like(before), np.zeros(n, bool)
+    for row, line in enumerate(lines):
+        at = np.arange(n) - by[line]
+        inside = (at >= 0) & (at < n)
+        rows[row, at[inside]] = before[row, inside]
+    common[5:55] = True
+    finder = RimFinder(PoissonNoise(), np.full(n, 6.0), by, np.ones(n, bool), mean, common, rows.size)
+
+    row, channel, expected = finder.find(rows, lines)
+
+    original = channel + by[lines[row]]
+    assert list(zip(row.tolist(), original.tolist(), strict=True)) == [spike[:2] for spike in spikes]
+    assert (expected >= 0.8 * truth[original]).all()
+    assert (expected < rows[row, channel]).all()
+
+
+@pytest.mark.parametrize(("below", "above"), [(3, 3), (0, 3), (2, 1), (3, 0)])
+def test_what_neighbours_allow_for_is_the_most_that_a_line_beside_the_channel_can_give_it(below, above):
+    law, shares = scipy.stats.norm(0, 6 / 2.3548), []
+    for centre in range(-below, above + 1):
+        part = {k: law.cdf(k + 0.5 - centre) - law.cdf(k - 0.5 - centre) for k in range(-below, above + 1)}
+        shares.append(part[0] / (sum(part.values()) - part[0]))
+
+    most = _most_of_a_line(np.array([6.0, 4.0]), np.array([below, 3]), np.array([above, 3]))
+
+    assert most[0] == pytest.approx(max(shares), rel=1e-4)
+    assert most[1] != pytest.approx(most[0], rel=1e-2)

@@ -74,6 +74,6 @@ def test_shifts_that_are_normal_are_found(shift):
         rows = rng.poisson(100 * np.interp(ENERGY - by, ENERGY, SPECTRUM)).astype(np.float32)
         design = design_of(normal.coefficients(rows), np.ones(len(rows)))
         adapted = normal.adapted_to(rows, design, PoissonNoise(), windows, share=0.99, width=1.0)
-        squares.append(adapted.shift.misfit ** 2)
+        squares.append(adapted.shift.misfit**2)
 
     assert np.sqrt(np.mean(squares)) == pytest.approx(shift, abs=0.003 if shift else 0.007)

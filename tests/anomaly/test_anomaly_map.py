@@ -442,5 +442,22 @@ def test_spikes_are_listed_where_they_were_recorded(drifting):
     assert spike.value == signal.data[line, 30, 200]
 
 
+def test_spikes_are_listed_in_channels_that_other_lines_lack(drifting, shifted):
+    axis = drifting.signal.axes_manager.signal_axes[0]
+    by = np.rint(np.array(shifted.report["drift"]) / axis.scale).astype(int)
+    line = int(by.argmin())  # moved to higher channels: its last ones are beyond those of all others
+    assert by[line] < 0 < by.max()
+    channel = axis.size - by.max() + by[line]
+    signal = drifting.signal.deepcopy()
+    signal.data = signal.data.astype(np.uint32)
+    signal.data[line, 30, channel] += 5000
+
+    (spike,) = search(signal).spikes
+
+    assert (spike.position, spike.energy) == ((30, line), axis.axis[channel])
+    assert spike.value == signal.data[line, 30, channel]
+    assert 0 < spike.expected < 2 * signal.data[line, :, channel].mean()
+
+
 def test_x_ray_lines_do_not_drift(found):
     assert found.report["drift"] is None
