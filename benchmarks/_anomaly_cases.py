@@ -94,6 +94,42 @@ def score_contaminated(kind: str, dose: float, seed: int, size: Size, *, fractio
     return {rank: average_precision(one.score.data, truth) for rank, one in found.items()}
 
 
+def score_normals(
+    kind: str, dose: float, seed: int, size: Size, *, rare: tuple[int, float]
+) -> dict[str, Any]:
+    """Score a map with PCA and with an autoencoder as the model of what is normal."""
+    from benchmarks._anomaly_rivals import average_precision
+
+    simulated = simulate(kind, dose, seed, size, rare)
+    found = {
+        name: simulated.signal.anomaly_map(
+            fdr=FDR, architecture=name, random_state=seed, show_progressbar=False
+        )
+        for name in ("pca", "dense")
+    }
+    truth = simulated.rare_mask.data
+    precision = {name: average_precision(one.score.data, truth) for name, one in found.items()}
+    return {"average_precision": precision, "autoencoder": found["dense"].report["autoencoder"]}
+
+
+def normals_table(cases: Sequence[dict[str, Any]]) -> str:
+    """Return the average precision of both models of the normal, and of the one held-out counts choose."""
+    rows = []
+    for case in cases:
+        runs = case["runs"]
+        wins = [run["autoencoder"]["over_pca"] < -2 * run["autoencoder"]["standard_error"] for run in runs]
+        precision = [run["average_precision"] for run in runs]
+        chosen = [one["dense" if win else "pca"] for one, win in zip(precision, wins, strict=True)]
+        means = [*(sum(one[name] for one in precision) / len(runs) for name in ("pca", "dense")),
+                 sum(chosen) / len(runs)]  # fmt: skip
+        rows.append([
+            f"{case['kind']}, {case['dose']:g}, {case['pixels']} px, {case['fraction']:g}",
+            *(number(mean, ".3f") for mean in means), f"{sum(wins)} of {len(runs)}",
+        ])  # fmt: skip
+    head = ["average precision", "pca", "dense", "auto", "autoencoder chosen"]
+    return table(head, rows)
+
+
 def contamination_table(cases: Sequence[dict[str, Any]]) -> str:
     """Return the smallest average precision over the maps, for each rank."""
     rows = [

@@ -22,9 +22,11 @@ from benchmarks._anomaly_cases import (
     KINDS,
     case_table,
     contamination_table,
+    normals_table,
     rival_table,
     score_case,
     score_contaminated,
+    score_normals,
     smallest,
     smallest_table,
 )
@@ -33,7 +35,7 @@ from benchmarks._anomaly_measured import measure
 if TYPE_CHECKING:
     import argparse
 
-PARTS = ("rivals", "smallest", "contamination", "calibration", "measured", "cost")
+PARTS = ("rivals", "smallest", "contamination", "normal", "calibration", "measured", "cost")
 LONG = ("cost",)  # not part of --quick
 
 
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if getattr(options, name) is None:
             setattr(options, name, brief if quick else full)
     parts = {
-        "rivals": _rivals, "smallest": _smallest, "contamination": _contamination,
+        "rivals": _rivals, "smallest": _smallest, "contamination": _contamination, "normal": _normal,
         "calibration": _calibration, "measured": lambda _: measure(),
         "cost": lambda options: _cost.measure("anomaly_map", options.size, options.channels),
     }  # fmt: skip
@@ -115,6 +117,20 @@ def _contamination(options: argparse.Namespace) -> list[dict[str, Any]]:
         ]
         cases.append({"kind": kind, "dose": dose, "fraction": fraction, "runs": runs})
     print(contamination_table(cases), "\n", flush=True)
+    return cases
+
+
+def _normal(options: argparse.Namespace) -> list[dict[str, Any]]:
+    cases = []
+    size = Size(min(64, options.size), min(512, options.channels))
+    for kind, dose, n_pixels, fraction in product(
+        options.kinds, options.doses, options.pixels, options.fractions
+    ):
+        runs = [
+            score_normals(kind, dose, seed, size, rare=(n_pixels, fraction)) for seed in range(options.seeds)
+        ]
+        cases.append({"kind": kind, "dose": dose, "pixels": n_pixels, "fraction": fraction, "runs": runs})
+    print(normals_table(cases), "\n", flush=True)
     return cases
 
 

@@ -66,6 +66,8 @@ def find(
     phases = None if known is None else _known_spectra(call, known)
     masks, given = (spectra.navigation_mask, spectra.signal_mask), None
     if model is not None:
+        ignored = {"output_dimension": output_dimension, "noise": noise, "architecture": wanted.architecture}
+        _refuse({name: value for name, value in ignored.items() if value not in (None, "auto", "pca")})
         trained = _trained(call, model)
         if known is not None and trained.spectrum_model.architecture != "pca":
             raise OptionError(
@@ -104,6 +106,14 @@ def _check_options(wanted: Wanted) -> None:
         raise OptionError(
             f"anomaly_map(statistic={wanted.statistic!r}): only the scan has a known error rate. Say where "
             "regions begin with threshold=...; threshold=float('inf') gives the map alone."
+        )
+
+
+def _refuse(ignored: dict[str, Any]) -> None:
+    for name, value in ignored.items():
+        raise OptionError(
+            f"anomaly_map({name}={value!r}, model=...): the model has its own {name}, fixed when it was "
+            f"trained. Leave {name} out, or leave model out to learn what is normal anew."
         )
 
 

@@ -205,7 +205,8 @@ def anomaly_map(
         Components of the model of the normal. By default held-out counts choose them.
     architecture
         Of the model of the normal: "pca"; "dense", an autoencoder; "auto" trains one beside PCA and takes it
-        if sums over neighbouring pixels are clearly better described by it, on counts held back.
+        if sums over neighbouring pixels are clearly better described by it, on counts held back; beside
+        `known` it does not.
     known
         Spectra of phases that count as normal although they are rare, such as ``found.spectra.inav[0]`` of an
         earlier search, of this map or another. Navigation axes are free.
@@ -247,8 +248,10 @@ def anomaly_map(
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown statistic or noise model, an impossible number, `known` spectra that are none, or an
-        argument that a `model` would have to ignore.
+        An unknown statistic, architecture or noise model, an impossible number, `known` spectra that are
+        none or that stand beside an autoencoder, or an argument that a `model` would have to ignore.
+    TrainingDivergedError
+        The autoencoder of architecture="dense" diverged.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly; `known` has another one.
     ModelFileError

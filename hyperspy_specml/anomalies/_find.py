@@ -179,8 +179,8 @@ def find_anomalies(
     phases = None if known is None else _phases(known, given.channels, survey)
     if normal is None:
         normal = _learnt(
-            given, model, n_components=n_components, known=phases, seed=seed, architecture=architecture,
-            config=config,
+            given, model, n_components=n_components, known=phases, seed=seed, config=config,
+            architecture=architecture if known is None else "pca",
         )  # fmt: skip
     else:
         normal = normal if phases is None else normal.knowing(phases)

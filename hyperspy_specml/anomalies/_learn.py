@@ -6,13 +6,14 @@ from sums over patches of pixels: they tell weak components of it from noise, an
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperspy_specml.analysis import Scan, carried_alone, robust_distance
-from hyperspy_specml.anomalies._network import try_network
+from hyperspy_specml.anomalies._network import Tried, try_network
 from hyperspy_specml.anomalies._normal import (
     Normal,
     design_of,
@@ -22,6 +23,7 @@ from hyperspy_specml.anomalies._normal import (
 )
 from hyperspy_specml.anomalies._rank import Chosen, choose
 from hyperspy_specml.estimators._models import LinearModel
+from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.statistics import moments_of, principal_axes
 from hyperspy_specml.train.config import TrainConfig
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.analysis import Windows
     from hyperspy_specml.statistics import NoiseModel
+
+_logger = logging.getLogger(__name__)
 
 _SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)  # channels: noise of the axes themselves would be found everywhere
 _SMOOTHEST = 1 / 16  # of the narrowest window: a blurred line would be found too
@@ -78,25 +82,15 @@ def learn_normal(
         sums, counts, enough_pixels(counts, side), side, noise,
         noise_of_sums(noise, float(np.median(counts[counts > 0]))), windows, known, seed,
     )  # fmt: skip
-    keep = patches.used.copy()
-    widths = tuple(w for w in _SMOOTHINGS if w <= _SMOOTHEST * windows.widths.min())
-    for _ in range(_ROUNDS):
-        normal, chosen = patches.fit(keep, widths, n_components)
-        widths = (chosen.width,)  # of the data, not of the patches that are left
-        keep &= ~patches.suspicious(normal, keep)
-    normal, chosen = patches.fit(keep, widths, n_components)
-    back = patches.described(normal, keep)
-    rank = n_components or chosen.with_spare(spare)
-    if back.any() or rank > chosen.rank:
-        keep |= back
-        normal, _ = patches.fit(keep, widths, rank)
-    if architecture != "pca" and known is None:
-        n_pixels = float(np.median(counts[keep]))
-        tried = try_network(
-            sums[keep], n_pixels, patches.noise_of_sum, rank, chosen.width, config or TrainConfig(), seed=seed
-        )
-        normal = replace(normal, tried=tried, rank=chosen.curve)
-        if architecture == "dense" or tried.better:
+    normal, keep, rank, smoothing = patches.without_rare(n_components, spare)
+    n_pixels = float(np.median(counts[keep]))
+    if architecture != "pca":
+        tried = _tried(
+            sums[keep], n_pixels, patches.noise_of_sum, rank, smoothing, config or TrainConfig(), seed=seed,
+            needed=architecture == "dense",
+        )  # fmt: skip
+        normal = replace(normal, tried=tried)
+        if tried and (architecture == "dense" or tried.better):
             leverage = leverage_of(tried.model.axes.project(sums[keep]), rank) * np.sqrt(n_pixels)
             return replace(normal, model=tried.model, leverage=leverage)
     coefficients = normal.coefficients(sums[keep])
@@ -105,8 +99,21 @@ def learn_normal(
     adapted = normal.adapted_to(
         sums[keep], design, patches.noise_of_sum, windows, share=_SCATTER, width=width
     )
-    leverage = normal.leverage * np.sqrt(np.median(counts[keep]))  # of pixels
-    return replace(adapted, rank=chosen.curve, leverage=leverage)
+    return replace(adapted, leverage=normal.leverage * np.sqrt(n_pixels))  # of pixels
+
+
+def _tried(*patches: Any, needed: bool, **options: Any) -> Tried | None:
+    """Return the autoencoder that was trained; None where it diverged and is not needed."""
+    try:
+        return try_network(*patches, **options)
+    except TrainingDivergedError as error:
+        if not needed:
+            _logger.warning("anomaly_map(): PCA is the normal, as for the autoencoder %s", error)
+            return None
+        raise TrainingDivergedError(
+            f"anomaly_map(architecture='dense'): {error}. Train more gently, config=specml.TrainConfig("
+            "learning_rate=5e-4); PCA does not train: architecture='pca'."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,22 @@ class _Patches:
         n_spectra = int(self.counts[keep].sum())
         normal = Normal(LinearModel(axes), self.noise, n_spectra, chosen.curve, left_out, self.side)
         return normal if self.known is None else normal.knowing(self.known), chosen
+
+    def without_rare(self, n_components: int | None, spare: int) -> tuple[Normal, np.ndarray, int, float]:
+        """Return PCA, the patches that it was fitted to, its rank, and how smooth its axes are."""
+        keep = self.used.copy()
+        widths = tuple(w for w in _SMOOTHINGS if w <= _SMOOTHEST * self.windows.widths.min())
+        for _ in range(_ROUNDS):
+            normal, chosen = self.fit(keep, widths, n_components)
+            widths = (chosen.width,)  # of the data, not of the patches that are left
+            keep &= ~self.suspicious(normal, keep)
+        normal, chosen = self.fit(keep, widths, n_components)
+        back = self.described(normal, keep)
+        rank = n_components or chosen.with_spare(spare)
+        if back.any() or rank > chosen.rank:
+            keep |= back
+            normal, _ = self.fit(keep, widths, rank)
+        return replace(normal, rank=chosen.curve), keep, rank, chosen.width
 
     def suspicious(self, normal: Normal, keep: np.ndarray) -> np.ndarray:
         """Return the patches that the model does not describe, or that alone it describes in their way.
