@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperspy_specml import TrainConfig
-from hyperspy_specml.anomalies._network import try_network
+from hyperspy_specml.anomalies._network import _split, _sums_score, _training, try_network
 from hyperspy_specml.datasets import RarePhase, ShiftedEdge, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
@@ -70,6 +70,36 @@ def test_it_describes_pixels_without_losing_counts_of_their_sums():
     residual = (sums - N_PIXELS * expected[:200]) / np.sqrt(N_PIXELS * expected[:200])
     assert np.sqrt(np.mean(residual**2)) < 0.6  # noise is 1
     assert abs(residual.mean()) < 0.05
+
+
+def test_targets_share_no_noise_with_inputs():
+    rows = np.random.default_rng(1).poisson(N_PIXELS * np.full((4000, 60), 2.0)).astype(np.float32)
+    noise = np.random.default_rng(2).standard_normal((4000, 6, 4)).astype(np.float32)
+    axes = tried(curved(50), 1, TrainConfig(max_steps=1)).model.axes
+
+    draws = _training(noise, axes, PoissonNoise(), rows, 1).draws
+
+    products = (draws.inputs[:, 0] * draws.target).mean(axis=0)
+    np.testing.assert_allclose(products, 0, atol=0.02)
+    target = draws.target.reshape(noise.shape)[:, 2]
+    np.testing.assert_allclose(target, noise[:, [0, 1, 3, 4, 5]].mean(axis=1), atol=1e-5)
+
+
+def test_the_score_is_that_of_sums_of_what_is_said_of_each_part():
+    rows = np.random.default_rng(1).poisson(N_PIXELS * curved(50)).astype(np.float32)
+    model = tried(curved(50), 2).model
+    parts, folds = _split(rows, model.axes, PoissonNoise(), 6, seed=0)
+    inputs = np.stack([model.axes.project(part / 1.05) for part in parts], axis=1)
+
+    scores = _sums_score(folds, "report", model, inputs, N_PIXELS)
+
+    np.testing.assert_array_equal(sum(parts) + folds.choose + folds.report, rows)
+    for i in (0, 17, 49):
+        expected = 0.15 * N_PIXELS * sum(model.predict(inputs[i, [k]])[0] for k in range(6)) / 6
+        counts = folds.report[i].astype(float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            term = np.where(counts > 0, counts * np.log(counts / expected), 0) - counts + expected
+        assert scores[i] == pytest.approx(2 * term.sum(), rel=1e-3)
 
 
 def test_before_it_has_learnt_anything_it_is_pca():
