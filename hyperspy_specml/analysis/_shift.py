@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LEAST_LEFT = 1e-2  # of the derivatives, by what the model's own spectra do not describe: less is rounding
 _FAINT = 1e-3  # of the mean variance: a channel that saw two counts must not rule
+_BLURRED = 1.0  # channels: between channels, values of single ones would be blurred more than at them
+_STEP = 0.25  # channels
 _TINY = np.float32(1e-30)
 
 
@@ -66,8 +68,7 @@ class ShiftScan:
         weights = 1 / np.sqrt(np.maximum(variance, max(_FAINT * variance.mean(), 1e-300)))
         rows = np.vstack([model.spectra, model.offset])
         whole = -gaussian_filter1d(rows, width, axis=1, order=1, mode="nearest") * weights
-        known, sizes, _ = np.linalg.svd((rows[model.followed] * weights).T, full_matrices=False)
-        known = known[:, sizes > 1e-9 * sizes.max()]
+        known = _basis((rows[model.followed] * weights).T)
         slopes = whole - (whole @ known) @ known.T
         if not np.linalg.norm(slopes) > _LEAST_LEFT * np.linalg.norm(whole):
             return None
@@ -91,6 +92,39 @@ class ShiftScan:
         slopes *= self.weights
         variance = np.einsum("...e,...e->...", np.square(slopes), noise.variance(expected))
         return np.stack([agreement, variance * self.correlated, size], axis=-1, dtype=np.float32)
+
+    def estimate(
+        self, spectra: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, most: float
+    ) -> np.ndarray:
+        """Return (n, 2) shifts of mean spectra in channels, and their standard errors.
+
+        A spectrum is moved until the model describes it best: the derivative tells small shifts only.
+
+        Parameters
+        ----------
+        spectra, coefficients, n_pixels
+            (n, E) means over pixels, their (n, D) coefficients, and (n,) how many pixels.
+        most
+            Channels that a shift can have.
+        """
+        n_channels = spectra.shape[1]
+        margin = int(min(np.ceil(most), n_channels // 4))
+        inner = np.arange(margin, n_channels - margin)
+        rows = np.vstack([self.model.spectra, self.model.offset])[self.model.followed]
+        weights = self.weights[inner]
+        known = _basis((gaussian_filter1d(rows, _BLURRED, axis=1)[:, inner] * weights).T)
+        by = np.arange(-margin, margin + _STEP, _STEP)
+        _, variance, size = np.moveaxis(
+            self.sums(spectra, coefficients, np.ones(len(spectra)), self.model.noise), -1, 0
+        )
+        found = np.empty((len(spectra), 2))
+        for i, spectrum in enumerate(gaussian_filter1d(spectra, _BLURRED, axis=1)):
+            moved = np.interp(inner + by[:, None], np.arange(n_channels), spectrum) * weights
+            rest = np.square(moved - (moved @ known) @ known.T).sum(axis=1)
+            found[i, 0] = _lowest(by, rest)
+            found[i, 1] = np.sqrt(variance[i] / n_pixels[i]) / max(size[i], _TINY)
+        found[:, 1] = np.hypot(found[:, 1], self.misfit)
+        return found
 
     def strongest(
         self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray, halves: tuple[int, ...]
@@ -131,6 +165,22 @@ class ShiftScan:
         agreement, variance, size = np.moveaxis(sums, -1, 0)
         spread = variance + np.square(np.float32(self.misfit) * size)
         return agreement / np.sqrt(np.maximum(spread, _TINY))
+
+
+def _lowest(x: np.ndarray, y: np.ndarray) -> float:
+    """Return where values at equal steps are lowest, by the parabola through the lowest and those beside."""
+    k = int(np.clip(np.argmin(y), 1, len(y) - 2))
+    below, at, above = y[k - 1 : k + 2]
+    bend = below - 2 * at + above
+    if bend <= 0:
+        return float(x[np.argmin(y)])
+    return float(x[k] + 0.5 * (x[1] - x[0]) * np.clip((below - above) / bend, -1, 1))
+
+
+def _basis(columns: np.ndarray) -> np.ndarray:
+    """Return orthonormal columns that span the same space."""
+    basis, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return basis[:, sizes > 1e-9 * sizes.max()]
 
 
 def _correlated(slope: np.ndarray, noise: NoiseModel) -> float:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomalies._find import Anomalies
     from hyperspy_specml.streaming import SpectrumStream
 
+_MOST_SHIFT = 4.0  # line widths
+
 
 @dataclass(frozen=True)
 class RegionSums:
@@ -27,6 +29,9 @@ class RegionSums:
         Flat indices of the pixels of each region.
     spectra, residuals, variances
         (R, E) sums of the spectra, of their difference to the model, and of the noise variance.
+    shifts
+        (R, 2) channels by which the spectra lie higher than the model has them, and the standard error of
+        that; NaN where shifts are not looked for.
     """
 
     labels: np.ndarray
@@ -35,6 +40,7 @@ class RegionSums:
     spectra: np.ndarray
     residuals: np.ndarray
     variances: np.ndarray
+    shifts: np.ndarray
 
 
 def sum_regions(
@@ -72,7 +78,12 @@ def sum_regions(
         expected = coefficients @ model.spectra + n_pixels[:, None] * model.offset
     mean = np.maximum(expected, 0) / np.maximum(n_pixels, 1)[:, None]
     variances = found.normal.noise.variance(mean) * n_pixels[:, None]
-    return RegionSums(wanted, n_pixels, pixels, spectra, spectra - expected, variances)
+    shifts = np.full((len(wanted), 2), np.nan)
+    if found.normal.shift is not None and len(wanted):
+        n = np.maximum(n_pixels, 1)[:, None]
+        most = _MOST_SHIFT * float(found.line_width[0])
+        shifts = found.normal.shift.estimate(spectra / n, coefficients / n, n_pixels, most)
+    return RegionSums(wanted, n_pixels, pixels, spectra, spectra - expected, variances, shifts)
 
 
 @dataclass(frozen=True)

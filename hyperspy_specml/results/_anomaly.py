@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _HEAD = ("", "position", "pixels", "area", "p", "energy", "", "counts", "candidates")
 _MOST_ROWS = 40
+_SHIFTED = 3.0  # standard errors: smaller shifts are not shown
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class Region:
         "excess" or "deficit" of counts.
     excess
         Difference to the model in the strongest window of energy, summed over the region, in signal units.
+    shift, shift_error
+        How far its mean spectrum has to be moved down in energy so that the model describes it best, and the
+        standard error of that, in units of the energy axis. NaN for EDS, where shifts are not looked for.
     candidates
         Elements whose lines or edges are near, the likeliest first.
     """
@@ -74,6 +78,8 @@ class Region:
     energy_units: str
     direction: str
     excess: float
+    shift: float
+    shift_error: float
     candidates: tuple[Candidate, ...]
 
     @property
@@ -182,10 +188,17 @@ class AnomalyResult:
                 str(i), ", ".join(f"{x:.4g}" for x in region.position), str(region.n_pixels),
                 f"{region.area:.3g} {region.area_units}".strip(),
                 f"{region.p:.1e}" if region.p else "< 1e-300",
-                f"{region.energy:.4g} {region.energy_units}".strip(), region.direction,
+                f"{region.energy:.4g} {region.energy_units}".strip(), _what(region),
                 f"{region.excess:+.0f}",
                 ", ".join(str(candidate) for candidate in region.candidates[:3]),
             ))  # fmt: skip
         if len(self.regions) > _MOST_ROWS:
             rows.append(("...", *[""] * (len(_HEAD) - 1)))
         return rows
+
+
+def _what(region: Region) -> str:
+    """Return the direction, and how far the spectrum is shifted if it is."""
+    if abs(region.shift) > _SHIFTED * region.shift_error:
+        return f"{region.direction}, shifted by {region.shift:+.2g} {region.energy_units}".rstrip()
+    return region.direction

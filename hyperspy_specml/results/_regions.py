@@ -57,6 +57,8 @@ def _region(
         inside, deficit = _strongest(found, sums, i, peak)
     channel = peak_channel(sums.residuals[i], sums.variances[i], found.line_width[found.channels], inside)
     energy = float(axis.axis[np.flatnonzero(found.channels)[channel]])
+    step = float(np.gradient(axis.axis)[np.flatnonzero(found.channels)[channel]])
+    shift, shift_error = sums.shifts[i] * (step, abs(step))
     area, area_units = _area(len(pixels), scan_axes)
     excess = float(sums.residuals[i, inside].sum())
     deficit = sums.residuals[i, channel] < 0 if deficit is None else deficit
@@ -70,6 +72,8 @@ def _region(
         energy_units=_units(axis),
         direction="deficit" if deficit else "excess",
         excess=excess,
+        shift=float(shift),
+        shift_error=float(shift_error),
         candidates=_candidates(found, sums, i, axis, energy, lines, sign=-1 if deficit else 1),
     )
 

@@ -128,3 +128,17 @@ def test_pixels_that_are_not_used_count_nowhere():
 
     assert z[2, 3] == 0
     assert z[2, 4] == pytest.approx(z[6, 7] * np.sqrt(8 / 9), rel=1e-3)
+
+
+@pytest.mark.parametrize("shift", [-9.0, -0.5, 0.0, 0.75, 6.0])
+def test_the_shift_of_a_mean_spectrum_is_measured(shift):
+    other = 20 + 100 * np.exp(-0.5 * ((CHANNELS - 55) / 7) ** 2)
+    model = model_of(edge(), other)
+    truth = 0.7 * edge(shift) + 0.5 * np.interp(CHANNELS - shift, CHANNELS, other)
+    mean = np.random.default_rng(0).poisson(9 * truth, (200, N_CHANNELS)) / 9
+    scan = ShiftScan.of(model, edge() + other, 1.0)
+
+    found = scan.estimate(mean, fitted(model, mean), np.full(200, 9), 12.0)
+
+    assert found[:, 0].mean() == pytest.approx(shift, abs=0.05)
+    assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.5)

@@ -412,6 +412,15 @@ def test_energies_are_those_of_the_typical_line(drifting, shifted):
     assert 700 < shifted.regions[0].energy < 735
 
 
+def test_a_region_says_how_far_its_edge_is_shifted(shifted, found):
+    (region,) = shifted.regions
+    assert region.shift == pytest.approx(1.2, abs=0.25)
+    assert 0 < region.shift_error < 0.25
+    assert f"shifted by {region.shift:+.2g} eV" in repr(shifted)
+    assert np.isnan(found.regions[0].shift)
+    assert "shifted" not in repr(found)
+
+
 def test_a_known_shifted_edge_is_normal(drifting, shifted):
     again = search(drifting.signal, known=shifted.spectra)
 
