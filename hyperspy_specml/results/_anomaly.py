@@ -138,7 +138,9 @@ class AnomalyResult:
         `regions`; None if there is no region.
     report
         What was done: model of the normal, noise, windows, false discovery rate, smallest p-value that was
-        not extrapolated, and the drift of each scan line in units of the energy axis, if it was taken back.
+        not extrapolated, the drift of each scan line in units of the energy axis, if it was taken back, and
+        the held-out score of an autoencoder, if one was trained: its deviance per patch and the difference to
+        that of PCA with as many components.
     """
 
     score: BaseSignal
