@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperspy_specml.analysis import (
     NullFit,
-    RimFinder,
     Scan,
     SpikeFinder,
     Windows,
-    drift_of_lines,
-    energy_windows,
     equivalent_z,
-    estimate_line_width,
 )
 from hyperspy_specml.anomalies._calibrate import calibrate
+from hyperspy_specml.anomalies._given import Given
 from hyperspy_specml.anomalies._learn import learn_normal
-from hyperspy_specml.anomalies._normal import Normal, adapt_normal, patch_side
+from hyperspy_specml.anomalies._normal import Normal, adapt_normal
 from hyperspy_specml.anomalies._pixel_scores import PixelBlock
 from hyperspy_specml.anomalies._scan_block import ScanBlock
 from hyperspy_specml.estimators._models import LinearModel
-from hyperspy_specml.estimators._study import _check_enough
+from hyperspy_specml.estimators._study import check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import (
     EMPTY,
     NOISE_NAMES,
     NOT_FINITE,
-    USED,
     NoiseModel,
     Survey,
     estimate_noise,
     survey_spectra,
 )
-from hyperspy_specml.streaming import map_with_halo, move, patch_sums
+from hyperspy_specml.streaming import map_with_halo
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
@@ -45,12 +41,8 @@ if TYPE_CHECKING:
 
 NORMALS = ("pca", "dense", "auto")
 STATISTICS = ("scan", "squared_error", "deviance", "rx")
-WIDTHS = (1.0, 2.0, 4.0)  # of the energy windows, in line widths
 HALVES = (0, 1, 2)  # half sizes of the squares of pixels
 _N_FOUND = 6  # columns before the coefficients, see `scan_rows`
-_MOST_MISSING = 1e-3  # of the counts, in channels that known spectra lack: without them these are others
-_MOST_LINE_VALUES = 1 << 24  # of the sums along lines
-_SMOOTHED = 1 / 16  # line widths
 _SPARE = 2  # components, where lines may have drifted
 _STRANGE = 10.0  # |z|: there the model says nothing that could be drawn; it may even expect less than nothing
 
@@ -173,10 +165,10 @@ def find_anomalies(
     model = (
         normal.noise if normal else estimate_noise(survey.sample, noise=noise, minimum=survey.minimum).model
     )
-    given = _given(stream, survey, channels, line_width, model)
+    given = Given.of(stream, survey, channels, line_width, model)
     if drift and line_width is None and normal is None and statistic == "scan":
         given = given.steady(model, known)
-    phases = None if known is None else _phases(known, given.channels, survey)
+    phases = None if known is None else given.phases(known)
     if normal is None:
         normal = _learnt(
             given, model, n_components=n_components, known=phases, seed=seed, config=config,
@@ -192,109 +184,21 @@ def find_anomalies(
     return _scan_map(given, normal, begun, seed=seed)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A map and how it is scanned, for shifted spectra too or not."""
-
-    stream: SpectrumStream
-    survey: Survey
-    used: np.ndarray
-    channels: np.ndarray
-    line_width: np.ndarray
-    windows: Windows
-    shifts: bool
-
-    @property
-    def side(self) -> int:
-        """Pixels along a patch."""
-        return patch_side(self.stream.navigation_shape, int(self.channels.sum()))
-
-    @property
-    def width(self) -> float | None:
-        """Width of the derivative that tells shifts, in channels."""
-        return max(1.0, _SMOOTHED * float(self.line_width[0])) if self.shifts else None
-
-    def patches(self, **beside: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return sums over patches, and how many pixels each has."""
-        sides = (self.side,) * len(self.stream.navigation_shape)
-        return patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside)
-
-    def steady(self, noise: NoiseModel, known: np.ndarray | None) -> _Given:
-        """Return the map with the drift of its scan lines taken back, where it has any.
-
-        A drift that is left is learnt as something normal, and what only looks like it is not found.
-        """
-        *lines, length = self.stream.navigation_shape
-        if not lines:
-            return self
-        n_segments = int(np.clip(_MOST_LINE_VALUES // (np.prod(lines) * self.stream.n_channels), 4, 8))
-        sides = (*[1] * len(lines), -(-length // n_segments))
-        sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum lines")
-        n_lines = int(np.prod(lines))
-        drift = drift_of_lines(
-            sums.reshape(n_lines, -1, sums.shape[-1]), counts.reshape(n_lines, -1), noise,
-            float(self.line_width[0]),
-        )  # fmt: skip
-        if drift is None:
-            return self
-        lines_have = move(np.tile(self.channels, (n_lines, 1)), -drift)
-        everywhere = np.logical_and.reduce(lines_have)
-        if known is not None:  # they may come from a map of which other channels were left
-            everywhere &= np.logical_and.reduce(np.isfinite(known))
-        windows = energy_windows(self.line_width, everywhere, factors=WIDTHS)
-        stream = replace(self.stream, drift=drift)
-        return replace(self, stream=stream, channels=everywhere, windows=windows)
-
-    def rims(self, noise: NoiseModel, n_values: int) -> RimFinder | None:
-        """Return what finds spikes in channels that only some lines have; None where none has drifted."""
-        if self.stream.drift is None:
-            return None
-        recorded, mean = self.survey.channels, np.zeros(self.stream.n_channels)
-        mean[recorded] = self.survey.moments.mean
-        return RimFinder(noise, self.line_width, self.stream.drift, recorded, mean, self.channels, n_values)
-
-    def anomalies(self, **found: Any) -> Anomalies:
-        """Return the result with these arrays; what is not given does not exist for the statistic."""
-        nothing = np.full(self.stream.n_pixels, np.nan, np.float32)
-        zeros = np.zeros(self.stream.n_pixels, int)
-        missing = {
-            "z": nothing, "log_p": nothing, "window": zeros, "half": zeros, "spikes": np.empty((0, 4)),
-            "null": None,
-        }  # fmt: skip
-        return Anomalies(
-            **missing | found, channels=self.channels, line_width=self.line_width, windows=self.windows,
-            survey=self.survey, drift=self.stream.drift,
-        )  # fmt: skip
+def _anomalies(given: Given, **found: Any) -> Anomalies:
+    """Return the result with these arrays; what is not given does not exist for the statistic."""
+    nothing = np.full(given.stream.n_pixels, np.nan, np.float32)
+    zeros = np.zeros(given.stream.n_pixels, int)
+    missing = {
+        "z": nothing, "log_p": nothing, "window": zeros, "half": zeros, "spikes": np.empty((0, 4)),
+        "null": None,
+    }  # fmt: skip
+    return Anomalies(
+        **missing | found, channels=given.channels, line_width=given.line_width, windows=given.windows,
+        survey=given.survey, drift=given.stream.drift,
+    )  # fmt: skip
 
 
-def _given(
-    stream: SpectrumStream, survey: Survey, channels: np.ndarray, line_width: np.ndarray | None,
-    noise: NoiseModel,
-) -> _Given:  # fmt: skip
-    shifts = line_width is None
-    if line_width is None:
-        mean = survey.moments.mean
-        line_width = np.full(stream.n_channels, estimate_line_width(mean, noise.variance(mean)))
-    windows = energy_windows(line_width, channels, factors=WIDTHS)
-    used = survey.pixel_state == USED
-    return _Given(stream, survey, used, channels, line_width, windows, shifts)
-
-
-def _phases(known: np.ndarray, channels: np.ndarray, survey: Survey) -> np.ndarray:
-    """Return known spectra on the channels in use, 0 where another map had no counts."""
-    missing = ~np.isfinite(known).all(axis=0) & channels & survey.channels
-    mean = np.abs(survey.moments.mean)
-    share = mean[missing[survey.channels]].sum() / mean.sum()
-    if share > _MOST_MISSING:
-        raise OptionError(
-            f"anomaly_map(known=...): the known spectra are not finite in {int(missing.sum())} channels that "
-            f"have {share:.1%} of this map's counts, the first of them is {int(missing.argmax())}. Mend "
-            "these, or leave the channels out of the search with signal_mask=..."
-        )
-    return np.nan_to_num(known[:, channels])
-
-
-def _learnt(given: _Given, noise: NoiseModel, **options: Any) -> Normal:
+def _learnt(given: Given, noise: NoiseModel, **options: Any) -> Normal:
     sums, counts = given.patches()
     # What only one scan line shows, that drifted far, all patches together do not tell.
     spare = _SPARE if given.stream.drift is None else 0
@@ -304,12 +208,12 @@ def _learnt(given: _Given, noise: NoiseModel, **options: Any) -> Normal:
     return normal if isinstance(normal.model, LinearModel) else _adapted(given, normal)
 
 
-def _adapted(given: _Given, normal: Normal) -> Normal:
+def _adapted(given: Given, normal: Normal) -> Normal:
     sums, counts = given.patches(beside=normal.coefficients, n_beside=normal.model.axes.n_axes)
     return adapt_normal(normal, sums, counts, given.windows, side=given.side, width=given.width)
 
 
-def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed: int) -> Anomalies:
+def _scan_map(given: Given, normal: Normal, seconds: dict[str, float], *, seed: int) -> Anomalies:
     start = time.perf_counter()
     stream, used, channels = given.stream, given.used, given.channels
     scan = Scan(normal.scan_model(), given.windows, HALVES, normal.misfit)
@@ -345,15 +249,15 @@ def _scan_map(given: _Given, normal: Normal, seconds: dict[str, float], *, seed:
     log_p = np.where(used, log_p, np.nan)
     log_p[given.survey.pixel_state == EMPTY] = 0.0
     seconds = seconds | {"scan": scanned - start, "null": time.perf_counter() - scanned}
-    return given.anomalies(
-        z=table[:, 0], log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
+    return _anomalies(
+        given, z=table[:, 0], log_p=log_p, score=equivalent_z(np.minimum(log_p, -1e-12)),
         window=window.astype(int), half=np.array(HALVES)[size.astype(int)],
         coefficients=table[:, _N_FOUND:], spikes=spikes[np.lexsort(spikes.T[1::-1])], statistic="scan",
         normal=normal, null=null, seconds=seconds,
     )  # fmt: skip
 
 
-def _score_pixels(given: _Given, normal: Normal, statistic: str, seconds: dict[str, float]) -> Anomalies:
+def _score_pixels(given: Given, normal: Normal, statistic: str, seconds: dict[str, float]) -> Anomalies:
     """Score every pixel by itself, as the literature does."""
     start = time.perf_counter()
     block = PixelBlock(normal, given.channels, given.survey.moments.mean.mean(), statistic)
@@ -366,13 +270,13 @@ def _score_pixels(given: _Given, normal: Normal, statistic: str, seconds: dict[s
         inverse = np.linalg.pinv(np.atleast_2d(np.cov(centred[given.used].T)), hermitian=True)
         score = np.einsum("ij,jk,ik->i", centred, inverse, centred)
     seconds = seconds | {"score": time.perf_counter() - start}
-    return given.anomalies(
-        score=score, coefficients=coefficients, statistic=statistic, normal=normal, seconds=seconds
+    return _anomalies(
+        given, score=score, coefficients=coefficients, statistic=statistic, normal=normal, seconds=seconds
     )
 
 
 def _check(survey: Survey, channels: np.ndarray, n_needed: int) -> None:
-    _check_enough(survey, n_needed)
+    check_enough(survey, n_needed)
     if (survey.channel_state[channels] == NOT_FINITE).any():
         raise TooFewSpectraError(
             "anomaly_map(model=...): no spectrum can be used, as channels of the model are not finite. Train "

@@ -187,7 +187,7 @@ def study_spectra(
         stream, navigation_mask=navigation_mask, signal_mask=signal_mask, seed=seed, kernel=config.kernel,
         sample=sample,
     )  # fmt: skip
-    _check_enough(survey, n_needed)
+    check_enough(survey, n_needed)
     estimate = _estimate(survey, noise)
     wide = survey.moments.rows is not None
 
@@ -244,7 +244,21 @@ def _n_axes(survey: Survey, fold_axes: PrincipalAxes, edge: float, n_needed: int
     return min(max(n_axes, n_needed), n_sample, n_channels)
 
 
-def _check_enough(survey: Survey, n_needed: int) -> None:
+def check_enough(survey: Survey, n_needed: int) -> None:
+    """Refuse a map that has too few spectra or channels for so many components.
+
+    Parameters
+    ----------
+    survey
+        Of the map.
+    n_needed
+        Components.
+
+    Raises
+    ------
+    TooFewSpectraError
+        There are not as many spectra and channels as components, and one more.
+    """
     n_spectra, n_channels = survey.moments.n, len(survey.moments.sums)
     needed = max(_LEAST_SPECTRA, n_needed + 1)
     if n_spectra < needed or n_channels <= n_needed:
