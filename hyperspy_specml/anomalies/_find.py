@@ -21,7 +21,6 @@ from hyperspy_specml.anomalies._learn import learn_normal
 from hyperspy_specml.anomalies._normal import Normal, adapt_normal
 from hyperspy_specml.anomalies._pixel_scores import PixelBlock
 from hyperspy_specml.anomalies._scan_block import ScanBlock
-from hyperspy_specml.estimators._models import LinearModel
 from hyperspy_specml.estimators._study import check_enough
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.statistics import (
@@ -174,10 +173,10 @@ def find_anomalies(
             given, model, n_components=n_components, known=phases, seed=seed, config=config,
             architecture=architecture if known is None else "pca",
         )  # fmt: skip
-    else:
-        normal = normal if phases is None else normal.knowing(phases)
-        if statistic == "scan":  # no other statistic allows for errors of the model
-            normal = _adapted(given, normal)
+    elif phases is not None:
+        normal = normal.knowing(phases)
+    if statistic == "scan" and normal.misfit is None:  # no other statistic allows for errors of the model
+        normal = _adapted(given, normal)
     begun = {"normal": time.perf_counter() - start}
     if statistic != "scan":
         return _score_pixels(given, normal, statistic, begun)
@@ -202,10 +201,9 @@ def _learnt(given: Given, noise: NoiseModel, **options: Any) -> Normal:
     sums, counts = given.patches()
     # What only one scan line shows, that drifted far, all patches together do not tell.
     spare = _SPARE if given.stream.drift is None else 0
-    normal = learn_normal(
+    return learn_normal(
         sums, counts, noise, given.windows, side=given.side, spare=spare, width=given.width, **options
     )
-    return normal if isinstance(normal.model, LinearModel) else _adapted(given, normal)
 
 
 def _adapted(given: Given, normal: Normal) -> Normal:

@@ -44,7 +44,7 @@ class Normal:
     side
         Pixels along the side of a patch.
     misfit
-        (J,) relative error of the model in each window of the scan.
+        (J,) relative error of the model in each window of the scan; None where it is not known yet.
     doubt
         (D, E) variances of the spectra that the coefficients stand for; None for none.
     leverage
