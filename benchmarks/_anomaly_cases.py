@@ -117,7 +117,7 @@ def normals_table(cases: Sequence[dict[str, Any]]) -> str:
     rows = []
     for case in cases:
         runs = case["runs"]
-        wins = [run["autoencoder"]["over_pca"] < -2 * run["autoencoder"]["standard_error"] for run in runs]
+        wins = [run["autoencoder"]["better"] for run in runs]
         precision = [run["average_precision"] for run in runs]
         chosen = [one["dense" if win else "pca"] for one, win in zip(precision, wins, strict=True)]
         means = [*(sum(one[name] for one in precision) / len(runs) for name in ("pca", "dense")),

@@ -66,8 +66,9 @@ def find(
     phases = None if known is None else _known_spectra(call, known)
     masks, given = (spectra.navigation_mask, spectra.signal_mask), None
     if model is not None:
-        ignored = {"output_dimension": output_dimension, "noise": noise, "architecture": wanted.architecture}
-        _refuse({name: value for name, value in ignored.items() if value not in (None, "auto", "pca")})
+        _refuse("output_dimension", output_dimension, None)
+        _refuse("noise", noise, "auto")
+        _refuse("architecture", wanted.architecture, "pca")
         trained = _trained(call, model)
         if known is not None and trained.spectrum_model.architecture != "pca":
             raise OptionError(
@@ -109,8 +110,9 @@ def _check_options(wanted: Wanted) -> None:
         )
 
 
-def _refuse(ignored: dict[str, Any]) -> None:
-    for name, value in ignored.items():
+def _refuse(name: str, value: Any, default: Any) -> None:
+    """Refuse an option that a model would have to ignore."""
+    if value != default:
         raise OptionError(
             f"anomaly_map({name}={value!r}, model=...): the model has its own {name}, fixed when it was "
             f"trained. Leave {name} out, or leave model out to learn what is normal anew."
@@ -258,6 +260,7 @@ def _report(found: Anomalies, words: str, axis: BaseDataAxis) -> dict[str, Any]:
             "score": tried.score.mean,
             "over_pca": tried.score.difference,
             "standard_error": tried.score.standard_error,
+            "better": tried.better,
         },
         "noise_model": normal.noise.to_dict(),
         "patches": {"side": normal.side, "left_out": normal.trimmed},

@@ -98,7 +98,8 @@ class ShiftScan:
     ) -> np.ndarray:
         """Return (n, 2) shifts of mean spectra in channels, and their standard errors.
 
-        A spectrum is moved until the model describes it best: the derivative tells small shifts only.
+        A spectrum is moved until the model describes it best: the derivative tells small shifts only. NaN
+        where it would have to be moved further, or where there are too few channels to move it.
 
         Parameters
         ----------
@@ -108,7 +109,9 @@ class ShiftScan:
             Channels that a shift can have.
         """
         n_channels = spectra.shape[1]
-        margin = int(min(np.ceil(most), n_channels // 4))
+        margin = int(min(np.ceil(most), (n_channels - 1) // 4))
+        if margin < 1:
+            return np.full((len(spectra), 2), np.nan)
         inner = np.arange(margin, n_channels - margin)
         rows = np.vstack([self.model.spectra, self.model.offset])[self.model.followed]
         weights = self.weights[inner]
@@ -168,13 +171,13 @@ class ShiftScan:
 
 
 def _lowest(x: np.ndarray, y: np.ndarray) -> float:
-    """Return where values at equal steps are lowest, by the parabola through the lowest and those beside."""
-    k = int(np.clip(np.argmin(y), 1, len(y) - 2))
+    """Return where values at equal steps are lowest, by the parabola through three; NaN beyond the ends."""
+    k = int(np.argmin(y))
+    if k in (0, len(y) - 1):
+        return np.nan
     below, at, above = y[k - 1 : k + 2]
     bend = below - 2 * at + above
-    if bend <= 0:
-        return float(x[np.argmin(y)])
-    return float(x[k] + 0.5 * (x[1] - x[0]) * np.clip((below - above) / bend, -1, 1))
+    return float(x[k] + (0.5 * (x[1] - x[0]) * (below - above) / bend if bend > 0 else 0))
 
 
 def _basis(columns: np.ndarray) -> np.ndarray:

@@ -64,7 +64,8 @@ class Region:
         Difference to the model in the strongest window of energy, summed over the region, in signal units.
     shift, shift_error
         How far its mean spectrum has to be moved down in energy so that the model describes it best, and the
-        standard error of that, in units of the energy axis. NaN for EDS, where shifts are not looked for.
+        standard error of that, in units of the energy axis. NaN for EDS, where shifts are not looked for; the
+        shift also where it would be more than four line widths.
     candidates
         Elements whose lines or edges are near, the likeliest first.
     """

@@ -56,8 +56,8 @@ def _region(
     if found.statistic == "scan":
         inside, deficit = _strongest(found, sums, i, peak)
     channel = peak_channel(sums.residuals[i], sums.variances[i], found.line_width[found.channels], inside)
-    energy = float(axis.axis[np.flatnonzero(found.channels)[channel]])
-    step = float(np.gradient(axis.axis)[np.flatnonzero(found.channels)[channel]])
+    place = int(np.flatnonzero(found.channels)[channel])
+    energy, step = float(axis.axis[place]), float(np.gradient(axis.axis)[place])
     shift, shift_error = sums.shifts[i] * (step, abs(step))
     area, area_units = _area(len(pixels), scan_axes)
     excess = float(sums.residuals[i, inside].sum())

@@ -142,3 +142,20 @@ def test_the_shift_of_a_mean_spectrum_is_measured(shift):
 
     assert found[:, 0].mean() == pytest.approx(shift, abs=0.05)
     assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.5)
+
+
+def test_a_shift_beyond_what_is_tried_is_not_told():
+    model = model_of(edge())
+    scan = ShiftScan.of(model, edge(), 1.0)
+    far = edge(9.0)[None]
+
+    assert np.isnan(scan.estimate(far, fitted(model, far), np.ones(1), 3.0)[0, 0])
+    assert scan.estimate(far, fitted(model, far), np.ones(1), 12.0)[0, 0] == pytest.approx(9, abs=0.1)
+
+
+def test_too_few_channels_have_no_room_for_a_shift():
+    spectra = np.array([[5.0, 9.0, 3.0, 1.0]])
+    model = ScanModel(spectra, np.zeros(4), PoissonNoise(), 100)
+    scan = ShiftScan.of(model, spectra[0], 1.0)
+
+    assert np.isnan(scan.estimate(spectra, np.ones((1, 1)), np.ones(1), 12.0)).all()

@@ -144,6 +144,7 @@ def test_the_planted_phase_is_found_with_a_network_too(rare, dense):
     assert hit.sum() <= 2 * planted.sum()
     assert dense.report["model"] == "dense"
     assert dense.report["autoencoder"]["standard_error"] >= 0
+    assert not dense.report["autoencoder"]["better"]
     assert "Nb" in [candidate.element for candidate in region.candidates[:3]]
 
 
@@ -196,7 +197,7 @@ def test_unknown_architectures_are_refused(rare):
         search(rare.signal, architecture="simplex")
 
 
-@pytest.mark.parametrize("given", [{"architecture": "dense"}, {"output_dimension": 3}, {"noise": "poisson"}])
+@pytest.mark.parametrize("given", [{"architecture": "auto"}, {"output_dimension": 3}, {"noise": "poisson"}])
 def test_a_model_has_its_own(rare, given):
     model = rare.signal.decomposition_ae(3, architecture="pca", show_progressbar=False).model
     (name,) = given
