@@ -99,7 +99,8 @@ class ShiftScan:
         """Return (n, 2) shifts of mean spectra in channels, and their standard errors.
 
         A spectrum is moved until the model describes it best: the derivative tells small shifts only. NaN
-        where it would have to be moved further, or where there are too few channels to move it.
+        where it would have to be moved further, where moving does not explain half of what the model leaves
+        (another element is no shift), or where there are too few channels to move it.
 
         Parameters
         ----------
@@ -124,7 +125,11 @@ class ShiftScan:
         for i, spectrum in enumerate(gaussian_filter1d(spectra, _BLURRED, axis=1)):
             moved = np.interp(inner + by[:, None], np.arange(n_channels), spectrum) * weights
             rest = np.square(moved - (moved @ known) @ known.T).sum(axis=1)
-            found[i, 0] = _lowest(by, rest)
+            variances = self.model.noise.variance(np.maximum(spectrum, 0))[inner] * weights**2
+            by_noise = variances.sum() / (2 * np.sqrt(np.pi) * _BLURRED * n_pixels[i])
+            unmoved = rest[np.argmin(np.abs(by))]
+            told = rest.min() <= 0.5 * max(unmoved, by_noise) + by_noise
+            found[i, 0] = _lowest(by, rest) if told else np.nan
             found[i, 1] = np.sqrt(variance[i] / n_pixels[i]) / max(size[i], _TINY)
         found[:, 1] = np.hypot(found[:, 1], self.misfit)
         return found

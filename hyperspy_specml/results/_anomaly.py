@@ -65,7 +65,7 @@ class Region:
     shift, shift_error
         How far its mean spectrum has to be moved down in energy so that the model describes it best, and the
         standard error of that, in units of the energy axis. NaN for EDS, where shifts are not looked for; the
-        shift also where it would be more than four line widths.
+        shift also where it would be more than four line widths, or would not explain the difference.
     candidates
         Elements whose lines or edges are near, the likeliest first.
     """

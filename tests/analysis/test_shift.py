@@ -159,3 +159,11 @@ def test_too_few_channels_have_no_room_for_a_shift():
     scan = ShiftScan.of(model, spectra[0], 1.0)
 
     assert np.isnan(scan.estimate(spectra, np.ones((1, 1)), np.ones(1), 12.0)).all()
+
+
+def test_another_element_is_no_shift():
+    model = model_of(edge())
+    scan = ShiftScan.of(model, edge(), 1.0)
+    foreign = (edge() + 100 * np.exp(-0.5 * ((CHANNELS - 55) / 5) ** 2))[None]
+
+    assert np.isnan(scan.estimate(foreign, fitted(model, foreign), np.full(1, 9), 20.0)[0, 0])
