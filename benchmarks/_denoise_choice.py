@@ -36,7 +36,7 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     import numpy as np
 
     import hyperspy_specml as specml
-    from hyperspy_specml.denoisers import _denoise
+    from hyperspy_specml.denoise import _run as _denoise
     from hyperspy_specml.streaming import SpectrumStream
 
     simulated, clean = denoising_map(name, dose=dose, size=size, channels=channels, seed=seed)

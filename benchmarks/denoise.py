@@ -108,7 +108,7 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
         "ours": ours,
         "contexts": others,
         "chosen": report.chosen,
-        "candidates": {candidate.name: candidate.choose_score for candidate in report.candidates},
+        "candidates": {candidate.name: candidate.validation_score for candidate in report.candidates},
         "noise_reduction": report.noise_reduction,
         "known": known,
         "tuned": tuned,

@@ -113,13 +113,14 @@ def errors_on_the_way(simulated: SimulatedMap, seed: int) -> list[float]:
     import numpy as np
     import torch
 
-    from hyperspy_specml import TrainConfig
-    from hyperspy_specml.estimators import fit_dense, smooth_study, study_spectra
+    from hyperspy_specml.decompose import fit_dense
+    from hyperspy_specml.prepare import prepare, smooth_basis
+    from hyperspy_specml.run import TrainConfig
     from hyperspy_specml.streaming import SpectrumStream
 
     config, errors = TrainConfig(), []
-    study = study_spectra(SpectrumStream(simulated.signal.data), n_needed=LATENTS, config=config, seed=seed)
-    study = smooth_study(study, LATENTS, centre=config.centre)
+    study = prepare(SpectrumStream(simulated.signal.data), n_needed=LATENTS, config=config, seed=seed)
+    study = smooth_basis(study, LATENTS, centre=config.centre)
     clean = simulated.clean.data.reshape(-1, simulated.clean.data.shape[-1])
     clean = clean[study.folds.pixels][:, study.survey.channels].astype(np.float64)
     fit_dense(

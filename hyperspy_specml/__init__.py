@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml._library import train_denoiser
-    from hyperspy_specml.results import denoise_model, denoise_report, load_model
-    from hyperspy_specml.train.config import TrainConfig
+    from hyperspy_specml.models import denoise_model, denoise_report, load_model
+    from hyperspy_specml.run import TrainConfig
+    from hyperspy_specml.workflows import train_denoiser
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 _HOMES = {  # the other public names are modules
-    "TrainConfig": "hyperspy_specml.train.config",
+    "TrainConfig": "hyperspy_specml.run",
     "denoise_model": "hyperspy_specml.results",
     "denoise_report": "hyperspy_specml.results",
     "load_model": "hyperspy_specml.results",
-    "train_denoiser": "hyperspy_specml._library",
+    "train_denoiser": "hyperspy_specml.workflows",
 }
 
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.results import AnomalyResult, DecompositionResult, TrainedDenoiser, TrainedModel
-    from hyperspy_specml.train.config import TrainConfig
+    from hyperspy_specml.models import TrainedDenoiser, TrainedModel
+    from hyperspy_specml.results import AnomalyResult, DecompositionResult
+    from hyperspy_specml.run import TrainConfig
 
 
 def decomposition_ae(
@@ -34,9 +35,9 @@ def decomposition_ae(
 ) -> DecompositionResult:
     """Decompose spectra with an autoencoder, scored beside PCA on counts that no model has seen.
 
-    The data are split into training (70 %), choosing (15 %) and reporting (15 %) counts, compressed to the
+    The data are split into training (70 %), validation (15 %) and test (15 %) counts, compressed to the
     principal axes of the noise-whitened training counts, and an autoencoder that starts as PCA is trained
-    there to predict one part of the counts from the others. The choosing counts stop the training; then it
+    there to predict one part of the counts from the others. The validation counts stop the training; then it
     goes on with all counts. The file is read twice, whatever its size.
 
     Parameters
@@ -109,8 +110,8 @@ def decomposition_ae(
     components sum to one, so the dose is the expected sum of a spectrum and scores are shares of it. An
     encoder on the compressed spectra finds the abundances; a trained model needs one pass over a new map.
     Data do not decide how far the simplex reaches beyond them: a pull of the components towards their mean,
-    the strongest that does not spoil the score on the choosing counts, keeps it small. Four starts, vertices
-    of the data and factorisations, are trained briefly; the best on the choosing counts goes on and the
+    the strongest that does not spoil the score on the validation counts, keeps it small. Four starts, vertices
+    of the data and factorisations, are trained briefly; the best on the validation counts goes on and the
     report lists all. Data cannot tell where no drift is: shifts are zero, on average, where the scan begins
     (the first 64th of its spectra).
 
@@ -133,8 +134,7 @@ def decomposition_ae(
     >>> dec.scores
     <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
     """
-    from hyperspy_specml import _decomposition
-    from hyperspy_specml._call import Call, whole_number
+    from hyperspy_specml.workflows import Call, _decomposition, whole_number
 
     call = Call.on(
         self,
@@ -282,8 +282,7 @@ def anomaly_map(
     >>> found.score
     <BaseSignal, title: Anomaly map of Simulated Fe-Cr-Ni map, dimensions: (32, 32|)>
     """
-    from hyperspy_specml import _anomaly
-    from hyperspy_specml._call import Call, whole_number
+    from hyperspy_specml.workflows import Call, _anomaly, whole_number
 
     call = Call.on(
         self,
@@ -328,7 +327,7 @@ def denoise_dae(
     mixtures of them), a dense network that sees one spectrum at a time, and a network that sees neighbouring
     pixels of the score maps and decides for each which filter to trust. The networks are trained on pairs
     of independent splits of the same counts, so no clean data are needed. The data are split into training
-    (70 %), choosing (15 %) and reporting (15 %) counts: the second choose the candidate, the third judge
+    (70 %), validation (15 %) and test (15 %) counts: the second choose the candidate, the third judge
     it. Afterwards
     what was taken away is searched for what noise cannot explain. The file is read three times, whatever its
     size.
@@ -337,7 +336,7 @@ def denoise_dae(
     ----------
     context
         What a denoiser may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
-        "spatial": neighbouring pixels too. "auto": the choosing counts decide.
+        "spatial": neighbouring pixels too. "auto": the validation counts decide.
     corruption
         What networks are trained on. "split": one part of the counts is input, the others are target. The
         classical corruptions make the training counts worse and have them as target: "poisson" draws counts
@@ -422,8 +421,7 @@ def denoise_dae(
     >>> s.denoise_dae(context="spatial", show_progressbar=False)
     <EDSTEMSpectrum, title: Simulated Fe-Cr-Ni map denoised, dimensions: (16, 16|256)>
     """
-    from hyperspy_specml import _denoising
-    from hyperspy_specml._call import Call, whole_number
+    from hyperspy_specml.workflows import Call, _denoising, whole_number
 
     call = Call.on(
         self,

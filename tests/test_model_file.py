@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from hyperspy_specml import model_file
 from hyperspy_specml.exceptions import ModelFileError, ModelFileExistsError
-from hyperspy_specml.model_file import read_model_file, write_model_file
+from hyperspy_specml.models import _file as model_file
+from hyperspy_specml.models._file import read_model_file, write_model_file
 
 LOOKS_LIKE_IT = '"hyperspy_specml":"{\\"sha256\\": \\"' + "0" * 64 + '\\"'
 DESCRIPTION = {"name": 'Fe "L", \u0394E', LOOKS_LIKE_IT: LOOKS_LIKE_IT, "numbers": [1, 0.1, None]}

@@ -4,5 +4,3 @@ from hyperspy_specml.nn._dense import DenseNetwork
 from hyperspy_specml.nn._mixture import FilterMixture
 from hyperspy_specml.nn._shrinkage import Shrinkage
 from hyperspy_specml.nn._simplex import SimplexNetwork
-
-__all__ = ["DenseNetwork", "FilterMixture", "Shrinkage", "SimplexNetwork"]

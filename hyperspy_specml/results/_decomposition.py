@@ -8,16 +8,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hyperspy_specml.results._learning import write_learning_results
-from hyperspy_specml.results._source import Decoder
+from hyperspy_specml.signals import Decoder
 
 if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.results._report import Report
-    from hyperspy_specml.results._source import Source
-    from hyperspy_specml.results._trained import TrainedModel
+    from hyperspy_specml.models import Report, TrainedModel
+    from hyperspy_specml.signals import Source
 
 
 @dataclass(frozen=True, eq=False, repr=False)

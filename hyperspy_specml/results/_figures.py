@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.results._denoise_report import DenoiseReport
-    from hyperspy_specml.results._report import Report
+    from hyperspy_specml.models import DenoiseReport, Report
 
 _MOST_COLUMNS = 6
 _MOST_OBLONG = 4  # a map longer than this many times its width is drawn square: pixels would be lines
@@ -87,7 +86,7 @@ def candidates_figure(report: DenoiseReport) -> Figure:
     """Draw every candidate's difference to plain PCA, the best at the top."""
     import matplotlib.pyplot as plt
 
-    ordered = sorted(report.candidates, key=lambda candidate: -candidate.choose_score)
+    ordered = sorted(report.candidates, key=lambda candidate: -candidate.validation_score)
     figure, axes = plt.subplots(figsize=(6.4, 0.24 * len(ordered) + 1.2), layout="constrained")
     for place, one in enumerate(ordered):
         colour = "C1" if one.name == report.chosen else "C0"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.results._decomposition import DecompositionResult
-    from hyperspy_specml.results._source import Decoder
+    from hyperspy_specml.signals import Decoder
 
 _logger = logging.getLogger(__name__)
 

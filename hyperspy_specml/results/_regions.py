@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.analysis import line_evidence, peak_channel
+from hyperspy_specml.anomaly import line_evidence, peak_channel
 from hyperspy_specml.results._anomaly import Candidate, Region
 from hyperspy_specml.signals import energy_axis
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.anomalies import Anomalies, RegionSums
+    from hyperspy_specml.anomaly import Anomalies, RegionSums
     from hyperspy_specml.signals import Line
 
 _MOST_CANDIDATES = 8

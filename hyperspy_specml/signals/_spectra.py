@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.exceptions import (
-    DataTypeError,
-    MaskError,
-    NavigationRequiredError,
-    SpectraRequiredError,
-)
+from hyperspy_specml.exceptions import DataTypeError, MaskError, NavigationRequiredError, SpectraRequiredError
 
 if TYPE_CHECKING:
     import dask.array as da

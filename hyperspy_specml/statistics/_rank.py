@@ -16,11 +16,11 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 
-from hyperspy_specml.statistics._heldout import Folds, paired
+from hyperspy_specml.statistics._folds import Folds, paired
 from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:
-    from hyperspy_specml.statistics._axes import PrincipalAxes
+    from hyperspy_specml.statistics._basis import PrincipalBasis
     from hyperspy_specml.statistics._noise import NoiseModel
 
 _EDGE_ROWS = 4096
@@ -62,8 +62,8 @@ def choose_rank(ranks: np.ndarray, scores: np.ndarray, method: str) -> RankCurve
     return RankCurve(np.asarray(ranks), means, errors, int(ranks[int(np.argmax(good))]), method)
 
 
-def rank_curve(folds: Folds, axes: PrincipalAxes, scores: np.ndarray) -> RankCurve:
-    """Score PCA of rank 1, 2, ... P on the choosing fold.
+def rank_curve(folds: Folds, axes: PrincipalBasis, scores: np.ndarray) -> RankCurve:
+    """Score PCA of rank 1, 2, ... P on the validation fold.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def rank_curve(folds: Folds, axes: PrincipalAxes, scores: np.ndarray) -> RankCur
     scores
         (n, P) scores of the training fold on that scale.
     """
-    every = max(1, folds.choose.size // _CURVE_ELEMENTS)
+    every = max(1, folds.validation.size // _CURVE_ELEMENTS)
     folds, scores = folds.every(every), scores[::every]
     components = axes.components().astype(np.float32)
     curve = np.empty((axes.n_axes, len(scores)))
@@ -83,7 +83,7 @@ def rank_curve(folds: Folds, axes: PrincipalAxes, scores: np.ndarray) -> RankCur
         prediction = np.tile(axes.offset.astype(np.float32), (len(scores[rows]), 1))
         for k in range(axes.n_axes):
             prediction += scores[rows, k : k + 1] * components[k]
-            curve[k, rows] = folds.score_slab("choose", rows, prediction)
+            curve[k, rows] = folds.score_slab("validation", rows, prediction)
 
     side_by_side(*(partial(score, rows) for rows in folds.slabs()))
     return choose_rank(np.arange(1, axes.n_axes + 1), curve, "held-out counts")

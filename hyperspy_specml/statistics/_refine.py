@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
-from hyperspy_specml.statistics._axes import PrincipalAxes, canonical_signs
-from hyperspy_specml.statistics._survey import USED, Survey
+from hyperspy_specml.statistics._basis import PrincipalBasis, canonical_signs
+from hyperspy_specml.statistics._summary import USED, MapSummary
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
@@ -18,7 +18,7 @@ _SLAB = 1 << 22  # elements that are whitened at a time
 _TINY = 1e-9  # of the largest eigenvalue: keeps a factorisation positive
 
 
-def refine_axes(stream: SpectrumStream, survey: Survey, axes: PrincipalAxes) -> PrincipalAxes:
+def refine_basis(stream: SpectrumStream, summary: MapSummary, axes: PrincipalBasis) -> PrincipalBasis:
     """Turn the axes of a sample into those of all used spectra.
 
     The second moments C of all spectra are seen along the given axes V alone: ``Y = C V`` is one step of
@@ -28,7 +28,7 @@ def refine_axes(stream: SpectrumStream, survey: Survey, axes: PrincipalAxes) -> 
     ----------
     stream
         The spectra; read once.
-    survey
+    summary
         Of the same stream.
     axes
         Principal axes of the sample. Their eigenvalues are kept: they belong to the noise edge of the sample.
@@ -37,8 +37,8 @@ def refine_axes(stream: SpectrumStream, survey: Survey, axes: PrincipalAxes) -> 
     ----------
     N. Halko, P. G. Martinsson, J. A. Tropp, SIAM Rev. 53 (2011) 217, section 5.5.
     """
-    block = _AlongAxes(survey.pixel_state == USED, survey.channels, axes)
-    image = stream.fold(block, np.add, label="Refine") / survey.moments.n
+    block = _AlongAxes(summary.pixel_state == USED, summary.channels, axes)
+    image = stream.fold(block, np.add, label="Refine") / summary.moments.n
     seen = axes.vectors.T @ image
     seen = 0.5 * (seen + seen.T)
     seen[np.diag_indices(len(seen))] += _TINY * max(np.trace(seen), 1e-300)
@@ -53,7 +53,7 @@ class _AlongAxes:
 
     used: np.ndarray
     channels: np.ndarray
-    axes: PrincipalAxes
+    axes: PrincipalBasis
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         axes = self.axes

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from hyperspy_specml.statistics._survey import EMPTY, MASKED, USED
+from hyperspy_specml.statistics._summary import EMPTY, MASKED, USED
 
 _MOST_WIDER = 2.1  # times: twice, and the rounding of a calibration
 _SLACK = 0.05  # of a channel: less than calibrations of one instrument repeat to

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.streaming._blocks import Block, plan_blocks
-from hyperspy_specml.streaming._lines import move
+from hyperspy_specml.streaming._shift import move
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperspy_specml.analysis import drift_of_lines
+from hyperspy_specml.anomaly import estimate_line_shift
 from hyperspy_specml.statistics import PoissonNoise
 
 N_LINES, N_SEGMENTS, N_CHANNELS = 40, 8, 200
@@ -30,7 +30,7 @@ def counts(drift, mixture, *, dose=2e5, seed=0):
 
 def found_in(segments, n_pixels=8):
     pixels = np.full(segments.shape[:2], n_pixels) if np.isscalar(n_pixels) else n_pixels
-    return drift_of_lines(segments, pixels, PoissonNoise(), 14.0)
+    return estimate_line_shift(segments, pixels, PoissonNoise(), 14.0)
 
 
 def mixtures(seed=1):

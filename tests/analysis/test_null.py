@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hyperspy_specml.analysis import (
+from hyperspy_specml.anomaly import (
     draw,
     equivalent_z,
     estimate_line_width,

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from hyperspy_specml.analysis import carried_alone
+from hyperspy_specml.anomaly import carried_alone
 
 
 @pytest.mark.parametrize("grid", [(11,), (7, 5), (4, 3, 5)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hyperspy_specml.analysis import (
+from hyperspy_specml.anomaly import (
     RimFinder,
     Scan,
     ScanModel,
@@ -15,9 +15,9 @@ from hyperspy_specml.analysis import (
     signed_squares,
     spatial_sums,
 )
-from hyperspy_specml.analysis._spikes import _most_of_a_line
-from hyperspy_specml.anomalies._normal import leverage_of
-from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, moments_of, principal_axes
+from hyperspy_specml.anomaly._reference import leverage_of
+from hyperspy_specml.anomaly._spikes import _most_of_a_line
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, moments_of, principal_basis
 
 
 def flat_model(level: float, n_channels: int = 61, noise=None) -> ScanModel:
@@ -129,7 +129,7 @@ def test_the_noise_that_axes_have_learnt_is_accounted_for():
     windows, squares = windows_of(), {True: [], False: []}
     for _ in range(200):
         counts = rng.poisson(expected).astype(np.float32)
-        axes = principal_axes(moments_of(counts), PoissonNoise(), n_axes=2)
+        axes = principal_basis(moments_of(counts), PoissonNoise(), n_axes=2)
         scores = axes.project(counts)
         design = np.column_stack([scores, np.ones(40)]).reshape(8, 5, 3).sum(axis=1)
         sums = windows.sums(counts.reshape(8, 5, -1).sum(axis=1), slice(None))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hyperspy_specml.analysis import ScanModel, ShiftScan
+from hyperspy_specml.anomaly import ScanModel, ShiftScan
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 N_CHANNELS, SHAPE = 80, (9, 11)

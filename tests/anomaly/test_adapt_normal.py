@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperspy_specml.analysis import energy_windows
-from hyperspy_specml.anomalies import Normal
-from hyperspy_specml.anomalies._normal import adapt_normal, design_of, misfit_of
-from hyperspy_specml.estimators import LinearModel
-from hyperspy_specml.statistics import PoissonNoise, PrincipalAxes
+from hyperspy_specml.anomaly import Normal, energy_windows
+from hyperspy_specml.anomaly._reference import adapt_normal, design_of, misfit_of
+from hyperspy_specml.models import LinearModel
+from hyperspy_specml.statistics import PoissonNoise, PrincipalBasis
 from hyperspy_specml.streaming import SpectrumStream, patch_sums
 
 SHAPE, N_CHANNELS, SIDE = (60, 45), 80, 3
@@ -20,7 +19,7 @@ SPECTRUM = 2 + 30 * np.exp(-0.5 * ((ENERGY - 20) / 2.5) ** 2) + 20 * PEAK
 
 def a_normal() -> Normal:
     vector = SPECTRUM[:, None] / np.linalg.norm(SPECTRUM)
-    axes = PrincipalAxes(np.ones(N_CHANNELS), np.zeros(N_CHANNELS), vector, np.ones(1))
+    axes = PrincipalBasis(np.ones(N_CHANNELS), np.zeros(N_CHANNELS), vector, np.ones(1))
     return Normal(LinearModel(axes), PoissonNoise(), 10**6)
 
 

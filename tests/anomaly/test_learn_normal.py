@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hyperspy_specml.analysis import Scan, ShiftScan, energy_windows
-from hyperspy_specml.anomalies import learn_normal
-from hyperspy_specml.anomalies._calibrate import calibrate
+from hyperspy_specml.anomaly import Scan, ShiftScan, energy_windows, learn_normal
+from hyperspy_specml.anomaly._calibrate import calibrate
 from hyperspy_specml.statistics import PoissonNoise
 
 GRID, N_CHANNELS, SIDE = (23, 20), 90, 3

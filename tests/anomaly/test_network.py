@@ -6,10 +6,10 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml import TrainConfig
-from hyperspy_specml.anomalies._network import _split, _sums_score, _training, try_network
+from hyperspy_specml.anomaly._autoencoder import _split, _sums_score, _training, try_network
 from hyperspy_specml.datasets import RarePhase, ShiftedEdge, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
+from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 ENERGY, N_PIXELS = np.arange(60), 9
@@ -91,12 +91,12 @@ def test_the_score_is_that_of_sums_of_what_is_said_of_each_part():
     parts, folds = _split(rows, model.axes, PoissonNoise(), 6, seed=0)
     inputs = np.stack([model.axes.project(part / 1.05) for part in parts], axis=1)
 
-    scores = _sums_score(folds, "report", model, inputs, N_PIXELS)
+    scores = _sums_score(folds, "test", model, inputs, N_PIXELS)
 
-    np.testing.assert_array_equal(sum(parts) + folds.choose + folds.report, rows)
+    np.testing.assert_array_equal(sum(parts) + folds.validation + folds.test, rows)
     for i in (0, 17, 49):
         expected = 0.15 * N_PIXELS * sum(model.predict(inputs[i, [k]])[0] for k in range(6)) / 6
-        counts = folds.report[i].astype(float)
+        counts = folds.test[i].astype(float)
         with np.errstate(divide="ignore", invalid="ignore"):
             term = np.where(counts > 0, counts * np.log(counts / expected), 0) - counts + expected
         assert scores[i] == pytest.approx(2 * term.sum(), rel=1e-3)

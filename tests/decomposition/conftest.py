@@ -7,8 +7,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml import TrainConfig
 from hyperspy_specml.exceptions import BaselineBetterWarning
+from hyperspy_specml.run import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -85,7 +85,7 @@ SIGNALS = {
 
 @pytest.mark.parametrize("case", SIGNALS)
 def test_what_is_no_map_of_spectra_is_refused_as_hyperspys_own_error(decompose, unchanged, case):
-    from hyperspy_specml.methods import decomposition_ae  # an image has no such method
+    from hyperspy_specml.methods import decomposition_ae
 
     signal, error, known, message = SIGNALS[case]
 

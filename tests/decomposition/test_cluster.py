@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from dask.sizeof import sizeof
 
-from hyperspy_specml import TrainConfig
-from hyperspy_specml.estimators import LinearModel
+from hyperspy_specml.models import LinearModel
+from hyperspy_specml.run import TrainConfig
 
 distributed = pytest.importorskip("distributed")
 
@@ -68,8 +68,8 @@ def test_a_cluster_gives_what_threads_give(lazy, decompose, cluster, architectur
     for one, other in zip(found[:2], expected[:2], strict=True):
         np.testing.assert_allclose(one.scores.data, other.scores.data, rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(one.baseline.scores.data, other.baseline.scores.data, rtol=1e-5, atol=1e-4)
-        assert one.report.n_components == other.report.n_components
-        assert one.report.chosen == other.report.chosen
+        assert one.report.n_components == other.test.n_components
+        assert one.report.chosen == other.test.chosen
     for one, other in zip(found[2:], expected[2:], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
 

@@ -92,7 +92,7 @@ def test_dense_scores_are_uncorrelated_of_falling_spread_and_point_upwards(fitte
 
 
 def test_dense_follows_a_moving_peak_better_than_pca_of_the_same_size(make_map, make_counts, decompose):
-    from hyperspy_specml import TrainConfig
+    from hyperspy_specml.run import TrainConfig
 
     data = make_counts((24, 31))
     clean = make_counts((24, 31), dose=4e3).astype(np.float64) / 100  # a hundred times the counts

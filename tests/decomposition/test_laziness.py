@@ -55,7 +55,7 @@ def test_the_file_is_read_twice_and_once_more_for_the_residual(
     signal = unchanged(make_map(data=file.dask(chunks)))
 
     dec = decompose(signal, architecture=architecture)
-    assert np.all(file.reads == 2), "survey and projection"
+    assert np.all(file.reads == 2), "summary and projection"
 
     reconstruction, residual, _ = dec.reconstruction, dec.residual, dec.baseline.residual
     str(dec), dec._repr_html_(), dec.plot(), dec.report.plot()

@@ -10,8 +10,8 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_specml import TrainConfig
 from hyperspy_specml.exceptions import LearningResultsError, LinearApproximationWarning
+from hyperspy_specml.run import TrainConfig
 
 ARCHITECTURES = ("pca", "dense")
 

@@ -6,7 +6,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_specml import TrainConfig
+from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.signals import axis_spec
 
 pytestmark = [

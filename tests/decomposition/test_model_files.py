@@ -9,7 +9,7 @@ import pytest
 
 import hyperspy_specml as specml
 from hyperspy_specml.exceptions import ModelFileError, ModelFileExistsError
-from hyperspy_specml.model_file import read_model_file, write_model_file
+from hyperspy_specml.models._file import read_model_file, write_model_file
 
 FRESH = """
 import numpy as np, hyperspy.api as hs

@@ -10,9 +10,9 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_specml import _call, _decomposition
 from hyperspy_specml.exceptions import BaselineBetterWarning, TrainingDivergedError
 from hyperspy_specml.train import _pairs
+from hyperspy_specml.workflows import _call, _decomposition
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_second_interrupt_ends_the_call(signal, decompose, monkeypatch):
     def pressed_again(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hyperspy_specml.estimators._decompose.encode_all", pressed_again)
+    monkeypatch.setattr("hyperspy_specml.decompose._run.encode_all", pressed_again)
 
     with pytest.raises(KeyboardInterrupt):
         decompose(signal)
@@ -104,8 +104,8 @@ def judged(monkeypatch, *, difference, hold_out="exact"):
         found = decompose(*args, **options)
         model, *others = found.candidates
         model = dataclasses.replace(model, difference=difference, standard_error=1.0)
-        study = dataclasses.replace(found.study, hold_out=hold_out)
-        return dataclasses.replace(found, candidates=(model, *others), study=study)
+        prepared = dataclasses.replace(found.prepared, hold_out=hold_out)
+        return dataclasses.replace(found, candidates=(model, *others), prepared=prepared)
 
     monkeypatch.setattr(_decomposition, "decompose", judge)
 
@@ -143,10 +143,10 @@ def test_no_warning_without_evidence(signal, decompose, monkeypatch, difference,
 
 @pytest.mark.parametrize("architecture", ["pca", "dense"])
 def test_one_line_of_log_says_what_was_found(signal, decompose, caplog, architecture):
-    with caplog.at_level(logging.INFO, logger="hyperspy_specml._decomposition"):
+    with caplog.at_level(logging.INFO, logger="hyperspy_specml.workflows._decomposition"):
         dec = decompose(signal, architecture=architecture)
 
-    lines = [r.getMessage() for r in caplog.records if r.name == "hyperspy_specml._decomposition"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "hyperspy_specml.workflows._decomposition"]
     assert lines == [f"decomposition_ae(architecture={architecture!r}): {dec.report.verdict()}"]
 
 
@@ -162,5 +162,5 @@ def test_progress_is_shown_as_asked_or_as_hyperspy_prefers(
     out, err = capsys.readouterr()
     assert out == ""
     shown = preference if argument is None else argument
-    assert [label in err for label in ("Survey", "Train", "Project")] == [shown] * 3
+    assert [label in err for label in ("MapSummary", "Train", "Project")] == [shown] * 3
     assert shown or err == ""

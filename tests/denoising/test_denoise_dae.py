@@ -143,7 +143,7 @@ def test_the_report_survives_a_file_and_says_what_was_chosen(
         "pca",
         "spectral network",
     }  # too small for the other one
-    best = min(report.candidates, key=lambda candidate: candidate.choose_score)
+    best = min(report.candidates, key=lambda candidate: candidate.validation_score)
     assert report.chosen == best.name
     assert report.chosen in report._repr_html_()
     assert report.noise_reduction > 3
@@ -161,22 +161,24 @@ def test_the_spatial_network_is_among_the_candidates_of_larger_maps(
 def test_no_counts_but_those_of_a_block_are_in_memory_while_the_map_is_projected(
     make_map: Callable[..., BaseSignal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hyperspy_specml.denoisers import _denoise
+    from hyperspy_specml.denoise import _run as _denoise
 
     held: list[weakref.ref[np.ndarray]] = []
     alive: list[bool] = []
-    study_spectra, apply = _denoise.study_spectra, _denoise._apply
+    prepare, apply = _denoise.prepare, _denoise._apply
 
-    def study(*args: Any, **options: Any) -> Any:
-        found = study_spectra(*args, **options)
-        held.extend(weakref.ref(a) for a in (found.survey.sample, *found.folds.parts, found.folds.choose))
+    def prepared(*args: Any, **options: Any) -> Any:
+        found = prepare(*args, **options)
+        held.extend(
+            weakref.ref(a) for a in (found.summary.sample, *found.folds.parts, found.folds.validation)
+        )
         return found
 
     def project(*args: Any) -> np.ndarray:
         alive.extend(reference() is not None for reference in held)
         return apply(*args)
 
-    monkeypatch.setattr(_denoise, "study_spectra", study)
+    monkeypatch.setattr(_denoise, "prepare", prepared)
     monkeypatch.setattr(_denoise, "_apply", project)
     report = specml.denoise_report(denoise(make_map(data=counts())))
 
@@ -249,7 +251,7 @@ def test_noise_alone_shows_no_erased_feature(make_map: Callable[..., BaseSignal]
 
 def test_no_window_beyond_the_threshold_is_passed_over() -> None:
     """The plain deviate sorts out what need not be looked at: it must never be too small for that."""
-    from hyperspy_specml.analysis import _erased
+    from hyperspy_specml.denoise import _removed as _erased
 
     variance = np.geomspace(1e-3, 1e3, 61)[:, None]
     residual = np.concatenate([-np.geomspace(1e-3, 1e3, 60), np.geomspace(1e-3, 1e3, 60)])
@@ -261,7 +263,7 @@ def test_no_window_beyond_the_threshold_is_passed_over() -> None:
 
 def test_a_denoiser_that_falls_below_zero_erases_no_counts() -> None:
     """Seen on maps of few counts: nothing was counted, nothing is expected, and the denoised map has -0.4."""
-    from hyperspy_specml.analysis import channel_windows, find_erased
+    from hyperspy_specml.denoise import channel_windows, find_erased
 
     windows = channel_windows(3.0, np.ones(20, bool))
     n = len(windows.starts)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.results import TrainedDenoiser
+    from hyperspy_specml.models import TrainedDenoiser
 
 pytestmark = pytest.mark.filterwarnings("ignore::hyperspy_specml.exceptions.ErasedFeaturesWarning")
 QUICK = specml.TrainConfig(max_steps=40, evaluate_every=20, n_hidden=16)

@@ -10,9 +10,10 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_specml import TrainConfig, estimators
-from hyperspy_specml.estimators import DenseAutoencoder, NoiseWeightedPCA
+from hyperspy_specml import estimators
+from hyperspy_specml.decompose import DenseAutoencoder, NoiseWeightedPCA
 from hyperspy_specml.exceptions import ArrayShapeError, DataTypeError, NotFittedError, OptionError
+from hyperspy_specml.run import TrainConfig
 
 QUICK = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=32)
 EXPECTED_TO_FAIL = {  # our errors are TypeErrors with other words, and one spectrum is no map
@@ -248,7 +249,7 @@ def test_sparse_arrays_are_refused_with_the_way_out(counts):
 
 def test_scikit_learn_is_not_needed(python):
     blocked = "import sys; sys.modules['sklearn'] = None\n"
-    code = "import numpy as np; from hyperspy_specml.estimators import NoiseWeightedPCA as P\n"
+    code = "import numpy as np; from hyperspy_specml.decompose import NoiseWeightedPCA as P\n"
     run = "print(P(1).fit_transform(np.random.default_rng(0).poisson(5, (40, 9))).shape)"
 
     assert python(blocked + code + run).endswith("(40, 1)\n")

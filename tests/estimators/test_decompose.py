@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from hyperspy_specml.datasets import fe_l_map
-from hyperspy_specml.estimators import decompose, fit_dense, study_spectra
-from hyperspy_specml.estimators._dense import score_latents
+from hyperspy_specml.decompose import decompose, fit_dense
+from hyperspy_specml.decompose._autoencoder import score_latents
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
-from hyperspy_specml.statistics import principal_axes
+from hyperspy_specml.prepare import prepare
+from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.statistics import principal_basis
 from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.train.config import TrainConfig
 
 SHORT = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=16)
 CPU = torch.device("cpu")
@@ -35,9 +36,9 @@ def planted_counts(shape=(24, 20), n_channels=64, rank=3, dose=4.0, seed=0):
 
 
 @pytest.fixture(scope="module")
-def study():
+def prepared():
     counts, _ = planted_counts()
-    return study_spectra(SpectrumStream(counts.astype(np.uint16)), n_needed=3, config=SHORT)
+    return prepare(SpectrumStream(counts.astype(np.uint16)), n_needed=3, config=SHORT)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (100,)])
@@ -45,9 +46,9 @@ def test_pure_noise_has_rank_one(shape):
     counts = np.random.default_rng(1).poisson(0.1, (*shape, 2048)).astype(np.uint8)
     found = decompose(SpectrumStream(counts), architecture="pca", config=SHORT)
 
-    assert found.study.estimate.model.name == "poisson"
+    assert found.prepared.estimate.model.name == "poisson"
     assert found.rank.chosen == 1
-    assert found.study.hold_out == "exact"
+    assert found.prepared.hold_out == "exact"
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4])
@@ -56,48 +57,48 @@ def test_the_planted_rank_is_chosen_on_held_out_counts(rank):
     found = decompose(SpectrumStream(counts), architecture="pca", config=SHORT)
 
     assert found.rank.chosen == rank
-    assert int((found.study.axes.eigenvalues > found.study.edge).sum()) == rank
+    assert int((found.prepared.axes.eigenvalues > found.prepared.edge).sum()) == rank
 
 
-def test_the_axes_of_the_folds_come_from_the_training_counts_alone(study):
-    train = sum(part.astype(np.float64) for part in study.folds.parts) / 0.7
+def test_the_axes_of_the_folds_come_from_the_training_counts_alone(prepared):
+    train = sum(part.astype(np.float64) for part in prepared.folds.parts) / 0.7
     moments = dataclasses.replace(
-        study.survey.moments, n=len(train), sums=train.sum(axis=0), products=train.T @ train
+        prepared.summary.moments, n=len(train), sums=train.sum(axis=0), products=train.T @ train
     )
-    expected = principal_axes(moments, study.estimate.model, n_axes=3)
+    expected = principal_basis(moments, prepared.estimate.model, n_axes=3)
 
-    np.testing.assert_allclose(study.fold_axes.first(3).vectors, expected.vectors, atol=1e-7)
-    np.testing.assert_allclose(study.fold_scores[:, :3], expected.project(train), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(prepared.fold_basis.first(3).vectors, expected.vectors, atol=1e-7)
+    np.testing.assert_allclose(prepared.fold_scores[:, :3], expected.project(train), rtol=1e-4, atol=1e-3)
 
 
-def test_the_report_fold_chooses_nothing(study):
-    # Other counts in the report fold must not change one bit of the fold's model.
+def test_the_report_fold_chooses_nothing(prepared):
+    # Other counts in the test fold must not change one bit of the fold's model.
     garbage = dataclasses.replace(
-        study, folds=dataclasses.replace(study.folds, report=study.folds.report[::-1])
+        prepared, folds=dataclasses.replace(prepared.folds, test=prepared.folds.test[::-1])
     )
-    fits = [fit_dense(s, 2, SHORT, seed=0, device=CPU, track=everything) for s in (study, garbage)]
+    fits = [fit_dense(s, 2, SHORT, seed=0, device=CPU, track=everything) for s in (prepared, garbage)]
 
     np.testing.assert_array_equal(
-        fits[0].fold_model.predict(study.fold_scores), fits[1].fold_model.predict(study.fold_scores)
+        fits[0].fold_model.predict(prepared.fold_scores), fits[1].fold_model.predict(prepared.fold_scores)
     )
 
 
-def test_the_parts_of_all_counts_sum_to_the_scores_of_the_data(study):
+def test_the_parts_of_all_counts_sum_to_the_scores_of_the_data(prepared):
     np.testing.assert_allclose(
-        study.parts.sum(axis=1), study.aligned.project(study.survey.sample), rtol=1e-3, atol=2e-3
+        prepared.parts.sum(axis=1), prepared.aligned.project(prepared.summary.sample), rtol=1e-3, atol=2e-3
     )
 
 
-def test_aligned_axes_span_the_space_of_the_axes_of_all_counts(study):
-    a, b = study.axes.vectors, study.aligned.vectors
+def test_aligned_axes_span_the_space_of_the_axes_of_all_counts(prepared):
+    a, b = prepared.axes.vectors, prepared.aligned.vectors
     np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-9)
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_canonical_latents_are_uncorrelated_sorted_and_change_no_prediction(study, k):
-    fit = fit_dense(study, k, SHORT, seed=0, device=CPU, track=everything)
+def test_canonical_latents_are_uncorrelated_sorted_and_change_no_prediction(prepared, k):
+    fit = fit_dense(prepared, k, SHORT, seed=0, device=CPU, track=everything)
     model = fit.model
-    rows = study.survey.sample
+    rows = prepared.summary.sample
     latents = model.encode(rows)
 
     covariance = np.atleast_2d(np.cov(latents.T))
@@ -107,8 +108,8 @@ def test_canonical_latents_are_uncorrelated_sorted_and_change_no_prediction(stud
     np.testing.assert_allclose(model.decode(latents), plain.decode(plain.encode(rows)), rtol=1e-3, atol=1e-3)
 
 
-def test_components_of_the_autoencoder_are_its_response_to_one_deviation(study):
-    model = fit_dense(study, 2, SHORT, seed=0, device=CPU, track=everything).model
+def test_components_of_the_autoencoder_are_its_response_to_one_deviation(prepared):
+    model = fit_dense(prepared, 2, SHORT, seed=0, device=CPU, track=everything).model
     step = np.array([[0, model.spread[1]]])
     by_hand = 0.5 * (model.decode(step) - model.decode(-step))
 
@@ -144,7 +145,7 @@ def test_the_autoencoder_beats_the_best_pca_on_an_edge_that_shifts():
 
     rows = counts.reshape(-1, 256)
     baseline = decompose(SpectrumStream(counts), architecture="pca", n_components=10, config=SHORT)
-    axes = baseline.study.axes
+    axes = baseline.prepared.axes
     best_pca = min(
         np.sqrt(np.mean((axes.first(k).spectra(axes.first(k).project(rows)) - clean) ** 2))
         for k in range(1, 11)
@@ -170,7 +171,7 @@ def test_a_sample_smaller_than_the_map_finds_nearly_the_same():
     )
     whole = decompose(SpectrumStream(counts), architecture="pca", n_components=3, config=SHORT)
 
-    assert 256 <= len(found.study.survey.sample_pixels) < 3000
+    assert 256 <= len(found.prepared.summary.sample_pixels) < 3000
     assert found.rank.chosen == 3
     np.testing.assert_allclose(
         found.scores, whole.scores, rtol=1e-4, atol=1e-3
@@ -180,23 +181,29 @@ def test_a_sample_smaller_than_the_map_finds_nearly_the_same():
 def test_a_result_holds_no_counts():
     counts, _ = planted_counts(shape=(30, 20), dose=8.0)
 
-    study = decompose(SpectrumStream(counts), architecture="pca", n_components=3, config=SHORT).study
+    prepared = decompose(SpectrumStream(counts), architecture="pca", n_components=3, config=SHORT).prepared
 
-    held = [study.survey.sample, *study.folds.parts, study.folds.choose, study.folds.report, study.fold_parts]
+    held = [
+        prepared.summary.sample,
+        *prepared.folds.parts,
+        prepared.folds.validation,
+        prepared.folds.test,
+        prepared.fold_parts,
+    ]
     assert not any(array.size or array.base is not None for array in held)  # a view would hold all of it
 
 
-def test_spectra_with_more_counts_weigh_less_in_proportion(study):
-    sums = sum(part.sum(axis=1) for part in study.folds.parts).astype(float)
-    product = study.spectrum_weights * sums
+def test_spectra_with_more_counts_weigh_less_in_proportion(prepared):
+    sums = sum(part.sum(axis=1) for part in prepared.folds.parts).astype(float)
+    product = prepared.spectrum_weights * sums
     np.testing.assert_allclose(product, product.mean(), rtol=0.02)
 
 
-def test_a_model_trained_on_parts_predicts_on_the_scale_of_the_whole(study):
-    fit = fit_dense(study, 3, SHORT, seed=0, device=CPU, track=everything)
-    total = study.survey.sample.sum()
-    assert fit.model.decode(fit.model.encode(study.survey.sample)).sum() == pytest.approx(total, rel=0.02)
-    assert fit.fold_model.predict(study.fold_scores).sum() == pytest.approx(total, rel=0.02)
+def test_a_model_trained_on_parts_predicts_on_the_scale_of_the_whole(prepared):
+    fit = fit_dense(prepared, 3, SHORT, seed=0, device=CPU, track=everything)
+    total = prepared.summary.sample.sum()
+    assert fit.model.decode(fit.model.encode(prepared.summary.sample)).sum() == pytest.approx(total, rel=0.02)
+    assert fit.fold_model.predict(prepared.fold_scores).sum() == pytest.approx(total, rel=0.02)
 
 
 def test_too_few_spectra_for_the_components_are_refused_with_the_numbers():
@@ -212,9 +219,9 @@ def test_a_number_of_components_that_is_none_is_refused(k):
         decompose(SpectrumStream(counts), n_components=k, config=SHORT)
 
 
-def test_several_seeds_are_tried_briefly_and_the_best_goes_on(study):
+def test_several_seeds_are_tried_briefly_and_the_best_goes_on(prepared):
     several = dataclasses.replace(SHORT, max_steps=200, restarts=3)
-    fit = fit_dense(study, 2, several, seed=5, device=CPU, track=everything)
+    fit = fit_dense(prepared, 2, several, seed=5, device=CPU, track=everything)
 
     names = [attempt.name for attempt in fit.attempts]
     assert names == ["seed 5", "seed 7924", "seed 15843"]
@@ -225,38 +232,38 @@ def test_several_seeds_are_tried_briefly_and_the_best_goes_on(study):
     assert fit.history.best_step in fit.history.steps
 
 
-def test_a_latent_that_the_counts_do_not_carry_is_told_and_costs_no_other_seed(study):
-    fit = fit_dense(study, 6, SHORT, seed=0, device=CPU, track=everything)
+def test_a_latent_that_the_counts_do_not_carry_is_told_and_costs_no_other_seed(prepared):
+    fit = fit_dense(prepared, 6, SHORT, seed=0, device=CPU, track=everything)
 
     (attempt,) = fit.attempts
     assert "explains nothing" in attempt.collapsed or "worse than PCA" in attempt.collapsed
 
 
-def test_a_search_for_the_number_of_latents_calls_nothing_a_collapse(study, caplog):
-    scores, interrupted = score_latents(study, 6, SHORT, seed=0, device=CPU, track=everything)
+def test_a_search_for_the_number_of_latents_calls_nothing_a_collapse(prepared, caplog):
+    scores, interrupted = score_latents(prepared, 6, SHORT, seed=0, device=CPU, track=everything)
 
-    assert scores.shape == study.folds.choose.shape[:1]
+    assert scores.shape == prepared.folds.validation.shape[:1]
     assert not interrupted
     assert "collapsed" not in caplog.text
 
 
-def test_a_collapse_on_counts_that_carry_more_is_mended_by_another_seed(study, monkeypatch):
+def test_a_collapse_on_counts_that_carry_more_is_mended_by_another_seed(prepared, monkeypatch):
     found = iter(["component 1 explains nothing", "", ""])
-    monkeypatch.setattr("hyperspy_specml.estimators._dense.collapse", lambda *_: next(found))
+    monkeypatch.setattr("hyperspy_specml.decompose._autoencoder.collapse", lambda *_: next(found))
 
-    fit = fit_dense(study, 2, SHORT, seed=0, device=CPU, track=everything)
+    fit = fit_dense(prepared, 2, SHORT, seed=0, device=CPU, track=everything)
 
     assert [bool(attempt.collapsed) for attempt in fit.attempts] == [True, False]
     assert np.isfinite(fit.model.components()).all()
 
 
-def test_the_fold_model_can_be_watched_at_every_scored_step(study):
+def test_the_fold_model_can_be_watched_at_every_scored_step(prepared):
     seen = []
     fit = fit_dense(
-        study, 2, SHORT, seed=0, device=CPU, track=everything,
-        watch=lambda model: seen.append(model.predict(study.fold_scores[:9])),
+        prepared, 2, SHORT, seed=0, device=CPU, track=everything,
+        watch=lambda model: seen.append(model.predict(prepared.fold_scores[:9])),
     )  # fmt: skip
 
     assert len(seen) == len(fit.history.steps)
     best = seen[fit.history.steps.index(fit.history.best_step)]
-    np.testing.assert_allclose(best, fit.fold_model.predict(study.fold_scores[:9]), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(best, fit.fold_model.predict(prepared.fold_scores[:9]), rtol=1e-3, atol=1e-3)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspy_specml.estimators import decompose, fit_simplex, study_spectra
-from hyperspy_specml.estimators._starts import find_abundances, find_vertices, first_endmembers
+from hyperspy_specml.decompose import decompose, fit_simplex
+from hyperspy_specml.decompose._endmembers import find_abundances, find_vertices, first_endmembers
 from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.prepare import prepare
+from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.train._mixtures import SplitMixtures
-from hyperspy_specml.train.config import TrainConfig
 
 CONFIG = TrainConfig(max_steps=600, evaluate_every=50, patience=3, n_hidden=32, batch_size=256)
 BRIEF = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=16)
@@ -59,8 +60,8 @@ def counts():
 
 
 @pytest.fixture(scope="module")
-def study(counts):
-    return study_spectra(SpectrumStream(counts), n_needed=3, config=BRIEF)
+def prepared(counts):
+    return prepare(SpectrumStream(counts), n_needed=3, config=BRIEF)
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +121,12 @@ def test_a_planted_shift_is_found():
 def test_endmembers_are_in_the_end_those_that_all_counts_tell(monkeypatch):
     expected, truth, *_ = planted()
     few = np.random.default_rng(2).poisson(expected / 8).astype(np.uint16)
-    study = study_spectra(SpectrumStream(few), n_needed=3, config=BRIEF)
+    prepared = prepare(SpectrumStream(few), n_needed=3, config=BRIEF)
     fits = []
     for without in (False, True):
         if without:
             monkeypatch.setattr(SplitMixtures, "fit_endmembers", lambda *_: None)
-        fit = fit_simplex(study, 3, BRIEF, seed=0, device=CPU, track=everything)
+        fit = fit_simplex(prepared, 3, BRIEF, seed=0, device=CPU, track=everything)
         fits.append(angles(fit.model.components(), truth)[0].mean())
 
     assert fits[0] < 0.95 * fits[1]
@@ -145,18 +146,18 @@ def test_gaussian_noise_of_any_unit_is_unmixed_too():
     assert ratio.std() < 0.1
 
 
-def test_a_seed_repeats_the_fit_bit_for_bit(study):
-    fits = [fit_simplex(study, 3, BRIEF, seed=4, device=CPU, track=everything) for _ in range(2)]
+def test_a_seed_repeats_the_fit_bit_for_bit(prepared):
+    fits = [fit_simplex(prepared, 3, BRIEF, seed=4, device=CPU, track=everything) for _ in range(2)]
 
     np.testing.assert_array_equal(fits[0].model.components(), fits[1].model.components())
     assert fits[0].attempts == fits[1].attempts
 
 
-def test_the_report_fold_chooses_nothing(study):
+def test_the_report_fold_chooses_nothing(prepared):
     garbage = dataclasses.replace(
-        study, folds=dataclasses.replace(study.folds, report=study.folds.report[::-1])
+        prepared, folds=dataclasses.replace(prepared.folds, test=prepared.folds.test[::-1])
     )
-    fits = [fit_simplex(s, 2, BRIEF, seed=0, device=CPU, track=everything) for s in (study, garbage)]
+    fits = [fit_simplex(s, 2, BRIEF, seed=0, device=CPU, track=everything) for s in (prepared, garbage)]
 
     np.testing.assert_array_equal(fits[0].fold_model.components(), fits[1].fold_model.components())
 
@@ -170,18 +171,18 @@ def test_held_out_counts_choose_the_planted_number_of_endmembers():
     assert found.rank.ranks[0] == 1
 
 
-def test_too_many_endmembers_are_a_collapse_that_is_told(study):
-    fit = fit_simplex(study, 6, BRIEF, seed=0, device=CPU, track=everything)
+def test_too_many_endmembers_are_a_collapse_that_is_told(prepared):
+    fit = fit_simplex(prepared, 6, BRIEF, seed=0, device=CPU, track=everything)
 
     assert any(attempt.collapsed for attempt in fit.attempts)
 
 
-def test_an_interrupt_keeps_what_was_learnt(study):
+def test_an_interrupt_keeps_what_was_learnt(prepared):
     def track(steps):
         yield from itertools.islice(steps, 25)
         raise KeyboardInterrupt
 
-    fit = fit_simplex(study, 3, BRIEF, seed=0, device=CPU, track=track)
+    fit = fit_simplex(prepared, 3, BRIEF, seed=0, device=CPU, track=track)
 
     assert fit.history.interrupted
     assert len(fit.attempts) == 1

@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from hyperspy_specml.estimators import decompose
-from hyperspy_specml.statistics import (
-    PoissonNoise,
-    _moments,
-    _survey,
-    principal_axes,
-    refine_axes,
-    survey_spectra,
-)
+from hyperspy_specml.decompose import decompose
+from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.statistics import PoissonNoise, _moments, principal_basis, refine_basis, summarise_map
+from hyperspy_specml.statistics import _summary as _survey
 from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.train import TrainConfig
 
 SHAPE, N_CHANNELS, RANK = (60, 50), 97, 3
 CONFIG = TrainConfig(max_steps=200, evaluate_every=50)
@@ -49,14 +43,14 @@ def angle(a, b, rank):
 @pytest.mark.parametrize("centre", [False, True])
 def test_one_more_pass_makes_the_axes_those_of_all_spectra(counts, wide, monkeypatch, centre):
     stream, noise = SpectrumStream(counts), PoissonNoise()
-    survey = survey_spectra(stream)
-    assert survey.moments.products.shape == (N_CHANNELS - 1,)
-    of_sample = principal_axes(survey.moments, noise, n_axes=20, centre=centre)
+    summary = summarise_map(stream)
+    assert summary.moments.products.shape == (N_CHANNELS - 1,)
+    of_sample = principal_basis(summary.moments, noise, n_axes=20, centre=centre)
 
-    refined = refine_axes(stream, survey, of_sample)
+    refined = refine_basis(stream, summary, of_sample)
 
     monkeypatch.setattr(_moments, "_STATES", 0)
-    exact = principal_axes(survey_spectra(stream).moments, noise, n_axes=20, centre=centre)
+    exact = principal_basis(summarise_map(stream).moments, noise, n_axes=20, centre=centre)
     np.testing.assert_allclose(refined.vectors.T @ refined.vectors, np.eye(20), atol=1e-6)
     rank = RANK - centre
     assert angle(of_sample, exact, rank) > 5
@@ -64,10 +58,10 @@ def test_one_more_pass_makes_the_axes_those_of_all_spectra(counts, wide, monkeyp
 
 
 def test_a_wide_map_is_surveyed_like_any_other(counts, wide, monkeypatch):
-    found = survey_spectra(SpectrumStream(counts))
+    found = summarise_map(SpectrumStream(counts))
 
     monkeypatch.setattr(_moments, "_STATES", 0)
-    expected = survey_spectra(SpectrumStream(counts))
+    expected = summarise_map(SpectrumStream(counts))
     np.testing.assert_array_equal(found.pixel_state, expected.pixel_state)
     np.testing.assert_array_equal(found.channel_state, expected.channel_state)
     np.testing.assert_array_equal(found.moments.sums, expected.moments.sums)
@@ -94,4 +88,4 @@ def test_the_number_of_components_of_a_wide_map_is_chosen(counts, wide):
     found = decompose(SpectrumStream(counts), architecture="pca", config=CONFIG)
 
     assert found.rank.chosen == RANK
-    assert (found.study.axes.eigenvalues > 1.1 * found.study.edge).sum() == RANK
+    assert (found.prepared.axes.eigenvalues > 1.1 * found.prepared.edge).sum() == RANK

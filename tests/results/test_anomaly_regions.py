@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hyperspy_specml.analysis import energy_windows
+from hyperspy_specml.anomaly import energy_windows
 from hyperspy_specml.results._regions import _strongest
 
 N_CHANNELS = 40

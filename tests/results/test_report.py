@@ -9,13 +9,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from hyperspy_specml.estimators import Candidate
-from hyperspy_specml.results import Report
+from hyperspy_specml.decompose import Candidate
+from hyperspy_specml.models import Report
 from hyperspy_specml.statistics import RankCurve
 
 RANK = RankCurve(np.arange(1, 4), np.array([9.0, 5.0, 5.1]), np.array([1.0, 0.0, 0.2]), 2, "held-out counts")
-DENSE = Candidate("dense (2)", score=4.75, difference=-0.5, standard_error=0.1, choose_score=4.5)
-PCA = Candidate("pca (2)", score=5.25, difference=0.0, standard_error=0.0, choose_score=5.0)
+DENSE = Candidate("dense (2)", score=4.75, difference=-0.5, standard_error=0.1, validation_score=4.5)
+PCA = Candidate("pca (2)", score=5.25, difference=0.0, standard_error=0.0, validation_score=5.0)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def report():
         step_scores=(5.0, 4.5, 4.6),
         best_step=20,
         interrupted=False,
-        seconds={"study": 0.25, "training": 12.0},
+        seconds={"prepared": 0.25, "training": 12.0},
     )
 
 
@@ -60,7 +60,7 @@ pixels        30 used, 5 empty
 channels      11 used
 scored on     30 spectra
 training      step 20 of 40 (best held-out score)
-time          study 0.2 s, training 12.0 s
+time          prepared 0.2 s, training 12.0 s
 
 candidate  held-out deviance  difference to PCA
 dense (2)  4.7500             -0.5000 ± 0.1000   best

@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.results._source import Decoder, Residual, Source, _navigation_chunks
 from hyperspy_specml.signals import spectra_of
+from hyperspy_specml.signals._source import Decoder, Residual, Source, _navigation_chunks
 from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED
 
 STATE = np.array([USED, MASKED, USED, EMPTY, USED, NOT_FINITE, SATURATED, USED])

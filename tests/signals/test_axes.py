@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hyperspy.axes import DataAxis, FunctionalDataAxis, UniformDataAxis
 
-from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels
+from hyperspy_specml.models import in_words, same_channels
+from hyperspy_specml.signals import axis_spec, energy_axis
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])

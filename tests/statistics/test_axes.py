@@ -11,10 +11,10 @@ from hyperspy_specml.statistics import (
     channel_weights,
     gaussian_noise,
     moments_of,
-    principal_axes,
-    project_along,
+    principal_basis,
+    project_on,
 )
-from hyperspy_specml.statistics._axes import all_values_leading_axes
+from hyperspy_specml.statistics._basis import all_values_leading_axes
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def rows(planted):
 
 
 def axes_of(rows, *, n_axes=5, noise=None, **options):
-    return principal_axes(moments_of(rows), noise or PoissonNoise(), n_axes=n_axes, **options)
+    return principal_basis(moments_of(rows), noise or PoissonNoise(), n_axes=n_axes, **options)
 
 
 @pytest.mark.parametrize("centre", [False, True])
@@ -58,7 +58,7 @@ def test_projections_side_by_side_leave_out_the_channels_that_the_axes_do_not_kn
     spread = np.full((len(rows), 35), np.nan if "f" in dtype else 255).astype(dtype)
     spread[:, channels] = np.minimum(rows, 200)
 
-    found = project_along(spread, (one, other), channels)
+    found = project_on(spread, (one, other), channels)
 
     for scores, axes in zip(found, (one, other), strict=True):
         np.testing.assert_allclose(scores, axes.project(np.minimum(rows, 200)), rtol=1e-4, atol=1e-4)

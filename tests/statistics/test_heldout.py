@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.statistics import (
-    CHOOSE,
-    REPORT,
+    TEST,
     TRAIN,
+    VALIDATION,
     Moments,
     PoissonGaussianNoise,
     PoissonNoise,
@@ -21,7 +21,7 @@ from hyperspy_specml.statistics import (
     make_folds,
     moments_of,
     paired,
-    principal_axes,
+    principal_basis,
     rank_curve,
 )
 
@@ -43,7 +43,7 @@ def everything(folds):
 def training_axes(folds, n_axes):
     moments = moments_of(everything(folds))
     scaled = Moments(moments.n, moments.sums / TRAIN, moments.products / TRAIN**2)
-    return principal_axes(scaled, folds.noise, n_axes=n_axes)
+    return principal_basis(scaled, folds.noise, n_axes=n_axes)
 
 
 def training_scores(folds, axes):
@@ -71,10 +71,10 @@ def test_folds_sum_to_the_data_in_their_shares(name, planted, noisy):
     rows = noisy(mean, gain=2, readout=3) if name != "poisson" else np.random.default_rng(0).poisson(mean)
     folds = fold(rows, MODELS[name], mean=mean)
 
-    np.testing.assert_allclose(everything(folds) + folds.choose + folds.report, rows, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(everything(folds) + folds.validation + folds.test, rows, rtol=1e-4, atol=1e-2)
     assert everything(folds).sum() == pytest.approx(TRAIN * rows.sum(), rel=0.01)
-    assert folds.choose.sum() == pytest.approx(CHOOSE * rows.sum(), rel=0.02)
-    assert folds.report.sum() == pytest.approx(REPORT * rows.sum(), rel=0.02)
+    assert folds.validation.sum() == pytest.approx(VALIDATION * rows.sum(), rel=0.02)
+    assert folds.test.sum() == pytest.approx(TEST * rows.sum(), rel=0.02)
     np.testing.assert_allclose(folds.mean, everything(folds).mean(axis=0) / TRAIN, rtol=1e-5)
 
 
@@ -87,33 +87,33 @@ def test_a_part_and_the_choosing_fold_change_places_with_their_shares(name, plan
     folds = fold(rows, noise, mean=mean)
     other = folds.turned(2)
 
-    assert (other.choose == folds.parts[2]).all()
-    assert (other.parts[2] == folds.choose).all()
+    assert (other.validation == folds.parts[2]).all()
+    assert (other.parts[2] == folds.validation).all()
     np.testing.assert_allclose(other.mean, mean.mean(axis=0), rtol=0.05)
     assert other.train_share == pytest.approx(0.675)
-    assert other.score("choose", mean.__getitem__).mean() == pytest.approx(60, rel=0.03)  # 1 per channel
+    assert other.score("validation", mean.__getitem__).mean() == pytest.approx(60, rel=0.03)  # 1 per channel
     again = other.turned(2)
     assert again.fractions == folds.fractions
-    assert (again.choose == folds.choose).all()
+    assert (again.choose == folds.validation).all()
 
 
 def test_a_score_is_that_of_the_noise_model_whatever_the_slabs(planted, monkeypatch):
     mean = planted(37, 50, level=3.0)
     folds = fold(np.random.default_rng(0).poisson(mean), PoissonNoise())
-    expected = PoissonNoise().deviance(folds.report, REPORT * mean, None)
-    found = folds.score("report", mean.__getitem__)
-    monkeypatch.setattr("hyperspy_specml.statistics._heldout._SLAB", 200)
+    expected = PoissonNoise().deviance(folds.test, TEST * mean, None)
+    found = folds.score("test", mean.__getitem__)
+    monkeypatch.setattr("hyperspy_specml.statistics._folds._SLAB", 200)
 
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(folds.score("report", mean.__getitem__), found)
-    np.testing.assert_allclose(folds.every(3).score("report", mean[::3].__getitem__), found[::3], rtol=1e-6)
+    np.testing.assert_allclose(folds.score("test", mean.__getitem__), found)
+    np.testing.assert_allclose(folds.every(3).score("test", mean[::3].__getitem__), found[::3], rtol=1e-6)
 
 
 def test_a_prediction_of_nothing_is_scored_at_the_floor(planted):
     folds = fold(np.random.default_rng(0).poisson(planted(37, 50, level=3.0)), PoissonNoise())
     nothing, negative, floor = (np.full((37, 50), value) for value in (0.0, -5.0, 1.0))
 
-    scores = [folds.score("choose", p.__getitem__) for p in (nothing, negative, floor * folds.floor)]
+    scores = [folds.score("validation", p.__getitem__) for p in (nothing, negative, floor * folds.floor)]
     assert np.isfinite(scores).all()
     np.testing.assert_allclose(scores[0], scores[2], rtol=1e-6)
     np.testing.assert_allclose(scores[1], scores[2], rtol=1e-6)
@@ -122,9 +122,9 @@ def test_a_prediction_of_nothing_is_scored_at_the_floor(planted):
 def test_the_truth_scores_best(planted):
     mean = planted(600, 50, level=3.0)
     folds = fold(np.random.default_rng(0).poisson(mean), PoissonNoise())
-    truth = folds.score("choose", mean.__getitem__)
+    truth = folds.score("validation", mean.__getitem__)
     for wrong in (1.1 * mean, 0.9 * mean, np.broadcast_to(mean.mean(axis=0), mean.shape), mean[::-1]):
-        pair = paired(folds.score("choose", wrong.__getitem__), truth)
+        pair = paired(folds.score("validation", wrong.__getitem__), truth)
         assert pair.difference > 3 * pair.standard_error > 0
 
 
@@ -176,7 +176,7 @@ def test_pure_noise_has_rank_one(pure_noise):
 def test_split_scores_of_noise_components_do_not_correlate(pure_noise):
     folds = fold(pure_noise, PoissonNoise())
     axes = training_axes(folds, 24)
-    train, choose = training_scores(folds, axes), axes.project(folds.choose)
+    train, choose = training_scores(folds, axes), axes.project(folds.validation)
     correlations = [np.corrcoef(train[:, k], choose[:, k])[0, 1] for k in range(1, 24)]
 
     # 0.05 is the bound of the design; a hundred spectra scatter by 0.1 each, their mean by 0.02.

@@ -9,8 +9,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED, moments_of, survey_spectra
-from hyperspy_specml.statistics import _survey as module
+from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED, moments_of, summarise_map
+from hyperspy_specml.statistics import _summary as module
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE = 7, 5, 11
@@ -20,8 +20,8 @@ def spectra(dtype="float64", shape=SHAPE, low=1):
     return np.random.default_rng(0).integers(low, 60, shape).astype(dtype)
 
 
-def survey(array, *, budget=10**9, **options):
-    return survey_spectra(SpectrumStream(array, memory_budget=budget), **options)
+def summary(array, *, budget=10**9, **options):
+    return summarise_map(SpectrumStream(array, memory_budget=budget), **options)
 
 
 def assert_same(found, expected, **tolerance):
@@ -36,7 +36,7 @@ def assert_same(found, expected, **tolerance):
 
 def test_a_clean_map_is_used_whole():
     data = spectra()
-    found = survey(data)
+    found = summary(data)
     rows = data.reshape(-1, 11)
 
     assert found.counts() == {"pixels": {"used": 35}, "channels": {"used": 11}}
@@ -62,7 +62,7 @@ def damaged():
 
 
 def test_what_cannot_be_used_is_found_and_named():
-    found = survey(damaged())
+    found = summary(damaged())
     pixels = np.zeros((7, 5), int)
     pixels[0, 1] = pixels[6, 4] = pixels[2, 2] = NOT_FINITE
     pixels[3, 3] = EMPTY
@@ -86,7 +86,7 @@ def test_what_cannot_be_used_is_found_and_named():
 def test_a_map_of_which_most_was_not_recorded_keeps_its_channels():
     data = spectra()
     data[:5] = np.nan
-    found = survey(data)
+    found = summary(data)
 
     assert found.channels.all()
     assert found.moments.n == 10
@@ -96,7 +96,7 @@ def test_a_channel_that_is_clipped_in_many_spectra_is_saturated():
     data = spectra("uint8")
     data[:, :2, 4] = 255  # in 14 of 35 spectra
     data[0, 0, 8] = 255  # one is no reason
-    found = survey(data)
+    found = summary(data)
 
     np.testing.assert_array_equal(np.flatnonzero(found.channel_state), [4])
     assert found.channel_state[4] == SATURATED
@@ -109,7 +109,7 @@ def test_masks_take_out_their_spectra_and_channels():
     navigation, signal = np.zeros((7, 5), bool), np.zeros(11, bool)
     navigation[0, 1] = navigation[1, 2] = True
     signal[[0, 7]] = True
-    found = survey(data, navigation_mask=navigation, signal_mask=signal)
+    found = summary(data, navigation_mask=navigation, signal_mask=signal)
 
     assert (found.pixel_state.reshape(7, 5) == MASKED).sum() == 2
     assert found.pixel_state.reshape(7, 5)[navigation].tolist() == [MASKED] * 2
@@ -120,7 +120,7 @@ def test_masks_take_out_their_spectra_and_channels():
 
 
 def test_everything_masked_is_no_error_here():
-    found = survey(spectra(), navigation_mask=np.ones((7, 5), bool))
+    found = summary(spectra(), navigation_mask=np.ones((7, 5), bool))
 
     assert found.moments.n == 0
     assert len(found.sample) == 0
@@ -134,14 +134,14 @@ CHUNKS = [(7, 5, 11), (2, 5, 11), (3, 2, 11), (3, 2, 4), (1, 1, 1), ((1, 6), (4,
 def test_lazy_chunked_and_merged_maps_give_what_the_array_gives(chunks, budget):
     data = damaged()
 
-    assert_same(survey(da.from_array(data, chunks), budget=budget), survey(data), rtol=1e-12)
+    assert_same(summary(da.from_array(data, chunks), budget=budget), summary(data), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int8", "int16", ">u2", ">i4", "uint64", "float16", "float32", ">f4", ">f8"]
 )
 def test_every_type_gives_what_float64_gives(dtype):
-    found, expected = survey(spectra(dtype)), survey(spectra("float64"))
+    found, expected = summary(spectra(dtype)), summary(spectra("float64"))
 
     assert_same(found, expected, rtol=1e-12)
     assert found.sample.dtype.isnative
@@ -151,13 +151,13 @@ def test_half_precision_and_large_integers_do_not_overflow():
     half = np.full(SHAPE, 6e4, np.float16)
     large = np.full(SHAPE, 2**61, np.uint64)
 
-    np.testing.assert_allclose(survey(half).pixel_sums, 11 * float(np.float16(6e4)))
-    np.testing.assert_allclose(survey(large).pixel_sums, 11 * 2.0**61)
+    np.testing.assert_allclose(summary(half).pixel_sums, 11 * float(np.float16(6e4)))
+    np.testing.assert_allclose(summary(large).pixel_sums, 11 * 2.0**61)
 
 
 @pytest.mark.parametrize("shape", [(35, 11), (7, 5, 11), (7, 5, 1, 11)])
 def test_any_number_of_navigation_axes_gives_the_same_statistics(shape):
-    assert_same(survey(spectra().reshape(shape)), survey(spectra().reshape(35, 11)), rtol=1e-12)
+    assert_same(summary(spectra().reshape(shape)), summary(spectra().reshape(35, 11)), rtol=1e-12)
 
 
 def test_a_map_larger_than_the_sample_is_sampled_by_the_seed_alone(monkeypatch):
@@ -165,23 +165,23 @@ def test_a_map_larger_than_the_sample_is_sampled_by_the_seed_alone(monkeypatch):
     data = spectra()
     mask = np.zeros((7, 5), bool)
     mask[:4] = True
-    found = survey(data)
-    others = [survey(da.from_array(data, chunks), budget=16 * 11 * 8 * 4) for chunks in CHUNKS]
+    found = summary(data)
+    others = [summary(da.from_array(data, chunks), budget=16 * 11 * 8 * 4) for chunks in CHUNKS]
 
     assert len(found.sample_pixels) == 12
     np.testing.assert_array_equal(found.sample, data.reshape(-1, 11)[found.sample_pixels])
     for other in others:
         assert_same(other, found, rtol=1e-12)
-    assert survey(data, seed=1).sample_pixels.tolist() != found.sample_pixels.tolist()
-    assert survey(data, navigation_mask=mask).sample_pixels.tolist() != found.sample_pixels.tolist()
-    assert len(survey(data, navigation_mask=mask).sample_pixels) == 12  # a mask does not thin the sample
+    assert summary(data, seed=1).sample_pixels.tolist() != found.sample_pixels.tolist()
+    assert summary(data, navigation_mask=mask).sample_pixels.tolist() != found.sample_pixels.tolist()
+    assert len(summary(data, navigation_mask=mask).sample_pixels) == 12  # a mask does not thin the sample
 
 
 def test_the_order_of_the_blocks_is_not_that_of_the_sample():
     stream = SpectrumStream(spectra(), memory_budget=16 * 11 * 8 * 4)
     object.__setattr__(stream, "blocks", stream.blocks[::-1])
 
-    assert_same(survey_spectra(stream), survey(spectra()), rtol=1e-12)
+    assert_same(summarise_map(stream), summary(spectra()), rtol=1e-12)
 
 
 def test_the_sample_and_its_folds_fit_into_the_budget():
@@ -194,15 +194,15 @@ def test_the_sample_and_its_folds_fit_into_the_budget():
 def test_the_survey_runs_on_processes_too():
     data = damaged()
     with dask.config.set(scheduler="processes", num_workers=1):
-        found = survey(da.from_array(data, (4, 5, 11)))
+        found = summary(da.from_array(data, (4, 5, 11)))
 
-    assert_same(found, survey(data), rtol=1e-12)
+    assert_same(found, summary(data), rtol=1e-12)
 
 
 def test_the_survey_does_not_change_its_input():
     data = damaged()
     before = data.copy()
-    survey(data)
+    summary(data)
 
     np.testing.assert_array_equal(data, before)
 
@@ -212,4 +212,4 @@ def test_moments_are_those_of_all_used_spectra_not_of_the_sample(monkeypatch):
     data = spectra()
 
     expected = dataclasses.asdict(moments_of(data.reshape(-1, 11)))
-    np.testing.assert_allclose(survey(data).moments.products, expected["products"])
+    np.testing.assert_allclose(summary(data).moments.products, expected["products"])

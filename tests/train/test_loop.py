@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
+from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.train._device import choose_device, one_thread
-from hyperspy_specml.train._loop import History, fit, refit
-from hyperspy_specml.train.config import TrainConfig
+from hyperspy_specml.train._trainer import History, fit, refit
 
 CONFIG = TrainConfig(learning_rate=0.1, max_steps=120, evaluate_every=5, patience=2)
 

@@ -1,0 +1,277 @@
+"""Whitening and principal axes of spectra: the linear algebra behind PCA and every compressed space.
+
+References
+----------
+M. R. Keenan, P. G. Kotula, "Accounting for Poisson noise in the multivariate analysis of ToF-SIMS
+spectrum images", Surf. Interface Anal. 36 (2004) 203, doi:10.1002/sia.1657. Only its channel weights
+are used: weights per pixel would have to be known before the one pass over the file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.linalg
+from scipy.ndimage import gaussian_filter1d
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hyperspy_specml.statistics._moments import Moments
+    from hyperspy_specml.statistics._noise import NoiseModel
+
+_SLAB_ROWS = 512  # spectra converted to float at a time: they stay in the cache
+_SMALL = 64  # channels below which nothing is gained by a reduction of our own
+_LARGE = 1024  # channels from which the leading axes are found by iteration
+_OVERSAMPLING, _ITERATIONS = 16, 5
+_VARIANCE_FLOOR = 1e-3  # of the mean variance: a channel that saw two counts must not rule the axes
+
+
+@dataclass(frozen=True)
+class PrincipalBasis:
+    """Orthonormal axes of whitened spectra. E channels, P axes.
+
+    Attributes
+    ----------
+    weights
+        (E,) one over the noise standard deviation of each channel.
+    offset
+        (E,) spectrum subtracted first; zeros unless centred.
+    vectors
+        (E, P) orthonormal, by falling eigenvalue.
+    eigenvalues
+        Variances along the axes in units of the noise variance, falling; all of them, or the P largest.
+    """
+
+    weights: np.ndarray
+    offset: np.ndarray
+    vectors: np.ndarray
+    eigenvalues: np.ndarray
+
+    @property
+    def n_axes(self) -> int:
+        """Number of axes P."""
+        return self.vectors.shape[1]
+
+    def first(self, n_axes: int) -> PrincipalBasis:
+        """Return the same space cut to its first axes."""
+        return PrincipalBasis(self.weights, self.offset, self.vectors[:, :n_axes], self.eigenvalues)
+
+    def aligned_with(self, other: PrincipalBasis) -> PrincipalBasis:
+        """Return the same space, its axes turned to lie as close as possible to those of `other`.
+
+        The orthogonal Procrustes problem; eigenvalues no longer belong to single axes.
+        """
+        turn, _ = scipy.linalg.polar(self.vectors.T @ other.vectors)
+        return PrincipalBasis(self.weights, self.offset, self.vectors @ turn, self.eigenvalues)
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> PrincipalBasis:
+        """Return the axes of the same spectra recorded in other channels.
+
+        Spectra and noise variances are resampled as counts are. The whitened vectors are then no longer quite
+        orthonormal; the nearest ones that are keep the noise of every score what it was.
+
+        Parameters
+        ----------
+        resample
+            From (n, E) to (n, E of the other channels).
+        """
+        variance = resample(1 / self.weights[None] ** 2)[0]
+        weights = 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * variance.mean()))
+        vectors, _ = scipy.linalg.polar((resample(self.components()) * weights).T)
+        return PrincipalBasis(weights, resample(self.offset[None])[0], vectors, self.eigenvalues)
+
+    def project(self, rows: np.ndarray) -> np.ndarray:
+        """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""
+        return project_on(rows, (self,))[0]
+
+    def spectra(self, scores: np.ndarray) -> np.ndarray:
+        """Return the (n, E) spectra, in signal units, of (n, P) scores."""
+        return scores @ self.components().astype(scores.dtype) + self.offset.astype(scores.dtype)
+
+    def components(self) -> np.ndarray:
+        """Return the (P, E) spectra that a score of one stands for, in signal units, without offset."""
+        return np.ascontiguousarray((self.vectors / self.weights[:, None]).T)
+
+
+def project_on(
+    rows: np.ndarray, axes: Sequence[PrincipalBasis], channels: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Project spectra on several sets of axes at once: it is the conversion of the counts that costs.
+
+    Parameters
+    ----------
+    rows
+        (n, E') spectra of any real dtype.
+    axes
+        Sets of axes of E channels each.
+    channels
+        (E',) bool, the E channels that the axes know; all of them by default. Whole numbers there are not
+        moved but multiplied by 0.
+
+    Returns
+    -------
+    one (n, P) float32 array of scores per set
+    """
+    index = None
+    # In one memory order, whatever that of the vectors: the same bits after a trip through a file.
+    to_scores = [np.ascontiguousarray(a.vectors * a.weights[:, None]) for a in axes]
+    constants = [(a.offset @ t).astype(np.float32) for a, t in zip(axes, to_scores, strict=True)]
+    if channels is not None and not channels.all():
+        if rows.dtype.kind == "f":  # what is left out may be NaN
+            index = np.flatnonzero(channels)
+        else:
+            to_scores = [_spread(t, channels) for t in to_scores]
+    projectors = [t.astype(np.float32) for t in to_scores]
+    scores = [np.empty((len(rows), a.n_axes), dtype=np.float32) for a in axes]
+    for start in range(0, len(rows), _SLAB_ROWS):
+        slab = rows[start : start + _SLAB_ROWS]
+        scale, slab = _safe_float32(slab if index is None else slab[:, index])
+        for out, projector, constant in zip(scores, projectors, constants, strict=True):
+            out[start : start + _SLAB_ROWS] = slab @ projector * np.float32(scale) - constant
+    return scores
+
+
+def _spread(rows: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Return rows at the channels that they belong to, 0 at the others."""
+    whole = np.zeros((len(channels), rows.shape[1]))
+    whole[channels] = rows
+    return whole
+
+
+def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return (E,) one over the noise standard deviation of each channel; finite also for dead channels."""
+    variance = noise.variance(np.asarray(mean, dtype=np.float64))
+    average = variance.mean()
+    if average <= 0:
+        return np.ones_like(variance)
+    return 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * average))
+
+
+def principal_basis(
+    moments: Moments, noise: NoiseModel, *, n_axes: int, centre: bool = False, scree: bool = False,
+    width: float = 0.0,
+) -> PrincipalBasis:  # fmt: skip
+    """Return the leading principal axes of noise-whitened spectra.
+
+    Parameters
+    ----------
+    moments
+        Moments of the spectra.
+    noise
+        Noise model; sets the channel weights at the mean spectrum.
+    n_axes
+        Number of axes P wanted, at most E.
+    centre
+        Subtract the mean spectrum (the textbook's PCA) or not (HyperSpy's default).
+    scree
+        Return all E eigenvalues, not only P. Of wide spectra there are P in any case.
+    width
+        Standard deviation, in channels, of a Gaussian along energy that the axes are made smooth with, before
+        the leading ones are picked: the principal axes of smooth functions (B. W. Silverman, Ann. Stat. 24
+        (1996) 1). The eigenvalues are those of the smoothed spectra.
+    """
+    weights = channel_weights(moments.mean, noise)
+    if moments.rows is not None:
+        return _axes_of_rows(moments, weights, n_axes=n_axes, centre=centre, width=width)
+    matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
+    for axis in (0, 1) if width else ():
+        matrix = gaussian_filter1d(matrix, width, axis=axis)
+    n_channels = len(matrix)
+    n_axes = min(n_axes, n_channels)
+    values, vectors = (all_values_leading_axes if scree else leading_axes)(matrix, n_axes)
+    vectors = canonical_signs(vectors.T, weights).T
+    offset = moments.mean if centre else np.zeros(n_channels)
+    return PrincipalBasis(weights, offset, vectors, values)
+
+
+def _axes_of_rows(
+    moments: Moments, weights: np.ndarray, *, n_axes: int, centre: bool, width: float
+) -> PrincipalBasis:
+    """Return the axes of the spectra that stand for wide ones, from the (m, m) products of these."""
+    assert moments.rows is not None
+    offset = moments.mean if centre else np.zeros(len(weights))
+    white = (moments.rows - offset.astype(np.float32)) * weights.astype(np.float32)
+    if width:
+        white = gaussian_filter1d(white, width, axis=1)
+    n = len(white)
+    values, left = leading_axes((white @ white.T).astype(np.float64) / n, min(n_axes, *white.shape))
+    vectors = np.linalg.qr(white.T @ left)[0]  # they are orthogonal already, but for rounding
+    return PrincipalBasis(weights, offset, canonical_signs(vectors.T, weights).T, values)
+
+
+def leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest eigenvalues, falling, and their vectors (E, n_axes) of a covariance.
+
+    Of a large matrix by subspace iteration: axes that stand out of the noise are exact to rounding, those
+    inside the noise, which are arbitrary anyway, span a typical part of it.
+    """
+    n_channels = len(matrix)
+    if n_channels < _LARGE or n_axes > n_channels // 8:
+        return _exact_axes(matrix, n_axes)
+    start = np.random.default_rng(0).standard_normal((n_channels, n_axes + _OVERSAMPLING))
+    basis = np.linalg.qr(matrix @ start)[0]
+    for _ in range(_ITERATIONS):
+        basis = np.linalg.qr(matrix @ basis)[0]
+    values, turn = scipy.linalg.eigh(basis.T @ matrix @ basis)
+    return values[: -n_axes - 1 : -1], basis @ turn[:, : -n_axes - 1 : -1]
+
+
+def all_values_leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return all eigenvalues of a covariance, falling, and the leading vectors (E, n_axes).
+
+    SciPy's `eigh` gives as many values as vectors. Reduced to tridiagonal form once, which is nearly all the
+    work, both are cheap.
+    """
+    size = len(matrix)
+    if size < _SMALL:
+        values, vectors = scipy.linalg.eigh(matrix, check_finite=False)
+        return values[::-1], vectors[:, : -n_axes - 1 : -1]
+    # Half of the reduction waits for memory: a second thread gains nothing on an idle machine, and on a busy
+    # one the two wait for each other at every column.
+    with threadpool_limits(limits=1, user_api="blas"):
+        work = int(scipy.linalg.lapack.dsytrd_lwork(size, lower=1)[0])
+        reflectors, diagonal, beside, tau, _ = scipy.linalg.lapack.dsytrd(matrix, lower=1, lwork=work)
+        values = scipy.linalg.eigvalsh_tridiagonal(diagonal, beside)
+        _, turned = scipy.linalg.eigh_tridiagonal(
+            diagonal, beside, select="i", select_range=(size - n_axes, size - 1)
+        )
+        # The reflectors of a lower reduction are those of a QR of what lies below the first row.
+        below = np.asfortranarray(reflectors[1:, :-1])
+        turned[1:] = scipy.linalg.lapack.dormqr("L", "N", below, tau, turned[1:], 64 * n_axes)[0]
+    return values[::-1], turned[:, ::-1]
+
+
+def _exact_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    size = len(matrix)
+    with threadpool_limits(limits=1, user_api="blas"):  # see all_values_leading_axes
+        values, vectors = scipy.linalg.eigh(
+            matrix, subset_by_index=(size - n_axes, size - 1), check_finite=False
+        )
+    return values[::-1], vectors[:, ::-1]
+
+
+def canonical_signs(components: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return (K, E) components with the sign that makes their heavier side positive.
+
+    The sum of cubes decides: it is dominated by peaks, so an edge points up whatever the background.
+    """
+    spectra = components if weights is None else components / weights
+    scale = np.abs(spectra).max(axis=1, keepdims=True)
+    cubes = np.sum((spectra / np.where(scale > 0, scale, 1)) ** 3, axis=1)
+    return components * np.where(cubes < 0, -1.0, 1.0)[:, None]
+
+
+def _safe_float32(rows: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return float32 spectra and the factor taken out of them where float32 could overflow."""
+    if rows.dtype == np.float32 or rows.dtype.itemsize <= 4:
+        return 1.0, rows.astype(np.float32, copy=False)
+    largest = float(np.abs(rows).max(initial=0))
+    if not np.isfinite(largest):  # one bad spectrum must not scale the others away
+        largest = float(np.abs(rows).max(initial=0, where=np.isfinite(rows)))
+    if largest == 0 or 1e-30 < largest < 1e30:
+        return 1.0, rows.astype(np.float32)
+    return largest, (rows / largest).astype(np.float32)

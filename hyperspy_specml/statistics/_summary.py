@@ -1,0 +1,254 @@
+"""The first pass over a file: moments, sums, what cannot be used, and a sample of whole spectra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperspy_specml.statistics._moments import Moments, are_wide, moments_of, sum_exactly, wide_moments
+from hyperspy_specml.statistics._random import choose_pixels
+
+if TYPE_CHECKING:
+    from hyperspy_specml.streaming import SpectrumStream
+
+USED, MASKED, NOT_FINITE, EMPTY, SATURATED = range(5)
+STATE_NAMES = ("used", "masked", "not finite", "empty", "saturated")
+
+_SAMPLE_SHARE = 2  # the sample and its folds may take one half of the memory budget
+_MOST_SAMPLED = 100_000
+_MOST_VALUES = 1 << 25  # of the sample: 16384 spectra of 2048 channels tell folds and ranks apart
+_SATURATED_SHARE = 0.1  # of the spectra at the dtype's largest value makes a channel a clipped one
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What one pass over N spectra of E channels told.
+
+    Attributes
+    ----------
+    moments
+        Of the used spectra, over the used channels only. Where the products of wide spectra would exceed the
+        memory budget, the sample stands for them.
+    pixel_state, channel_state
+        (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
+        dead) or SATURATED (channels only).
+    pixel_sums
+        (n_pixels,) float64 sums over the channels that are neither masked nor not finite; 0 where the pixel
+        is not used.
+    sample, sample_pixels
+        (n, E used) spectra in the data's own precision, and their flat indices. All used spectra if
+        they fit into the memory budget, else a random sample that the seed alone decides.
+    minimum
+        Smallest finite value.
+    """
+
+    moments: Moments
+    pixel_state: np.ndarray
+    channel_state: np.ndarray
+    pixel_sums: np.ndarray
+    sample: np.ndarray = field(repr=False)
+    sample_pixels: np.ndarray = field(repr=False)
+    minimum: float
+
+    @property
+    def channels(self) -> np.ndarray:
+        """(E,) bool, the channels in use."""
+        return self.channel_state == USED
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many pixels and channels are in which state, states that do not occur left out."""
+        return {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
+
+
+def count_states(state: np.ndarray) -> dict[str, int]:
+    """Return how many pixels or channels are in which state, states that do not occur left out.
+
+    Parameters
+    ----------
+    state
+        (n,) uint8.
+    """
+    return {STATE_NAMES[code]: int(n) for code, n in enumerate(np.bincount(state)) if n}
+
+
+def summarise_map(
+    stream: SpectrumStream,
+    *,
+    navigation_mask: np.ndarray | None = None,
+    signal_mask: np.ndarray | None = None,
+    seed: int = 0,
+    kernel: str = "auto",
+    sample: np.ndarray | None = None,
+) -> MapSummary:
+    """Pass once over the spectra (twice where whole channels are not finite).
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    navigation_mask, signal_mask
+        Bool arrays of the navigation shape and of shape (E,), True = masked.
+    seed
+        Chooses the sample of pixels.
+    kernel
+        See `moments_of`.
+    sample
+        (n_pixels,) bool, the pixels that make up the sample where they can be used, `sample_size` of them at
+        most; None draws them at random.
+    """
+    channel_state = np.zeros(stream.n_channels, np.uint8)
+    if signal_mask is not None:
+        channel_state[signal_mask] = MASKED
+    masked = None if navigation_mask is None else navigation_mask.reshape(-1)
+    wanted = sample
+    if wanted is None:
+        wanted = np.zeros(stream.n_pixels, bool)
+        inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
+        wanted[inside[choose_pixels(seed, len(inside), sample_size(stream))]] = True
+    while True:
+        seen = channel_state == USED
+        wide = are_wide(int(seen.sum()), stream.memory_budget)
+        block = _SummaryBlock(masked, seen, wanted, kernel, wide)
+        found = stream.fold(block, _merge, label="MapSummary")
+        # A spectrum with one bad value is left out; a channel that spoils most spectra is left out
+        # itself, and then the others are looked at again.
+        bad = found.not_finite > 0.5 * max(1, found.n_seen)
+        if not bad.any():
+            return _finish(found, channel_state, stream.n_pixels)
+        channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
+
+
+@dataclass(frozen=True)
+class _Found:
+    """State of the pass over some blocks; lists hold one entry per block."""
+
+    moments: Moments
+    n_seen: int
+    not_finite: np.ndarray
+    saturated: np.ndarray
+    minimum: float
+    pixels: list[np.ndarray]
+    states: list[np.ndarray]
+    sums: list[np.ndarray]
+    sample: list[np.ndarray]
+    sample_pixels: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class _SummaryBlock:
+    """The block function of the pass: an object, so that it travels to other processes."""
+
+    masked: np.ndarray | None
+    channels: np.ndarray
+    wanted: np.ndarray
+    kernel: str
+    wide: bool
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> _Found:
+        state = np.zeros(len(rows), np.uint8)
+        if self.masked is not None:
+            state[self.masked[pixels]] = MASKED
+        rows = rows if not state.any() else rows[state == USED]
+        rows = _native(rows if self.channels.all() else rows[:, self.channels])
+        n_seen, not_finite, whole = _find_not_finite(rows)
+        if not whole.all():
+            state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
+            rows = rows[whole]
+        seen = np.flatnonzero(state == USED)
+        sums = np.zeros(len(state))
+        sums[seen] = sum_exactly(rows, axis=1)
+        zero = np.flatnonzero(sums[seen] == 0)
+        state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
+        used = state[seen] == USED
+        chosen = used & self.wanted[pixels[seen]]
+        moments = wide_moments(rows) if self.wide else moments_of(rows, kernel=self.kernel)
+        return _Found(
+            Moments(int(used.sum()), moments.sums, moments.products),  # empty spectra change no sum
+            n_seen, not_finite, _clipped(rows), float(rows.min()) if rows.size else np.inf,
+            [pixels], [state], [sums], [rows[chosen]], [pixels[seen[chosen]]],
+        )  # fmt: skip
+
+
+def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return how many spectra were recorded, how many of them spoil each channel, and which are finite."""
+    whole = np.ones(len(rows), bool)
+    if rows.dtype.kind != "f":
+        return len(rows), np.zeros(rows.shape[1], np.int64), whole
+    with np.errstate(invalid="ignore", over="ignore"):
+        suspect = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
+    finite = np.isfinite(rows[suspect])
+    whole[suspect] = finite.all(axis=1)
+    recorded = finite.any(axis=1)  # the others say nothing about channels
+    return len(rows) - int((~recorded).sum()), (~finite[recorded]).sum(axis=0), whole
+
+
+def _native(rows: np.ndarray) -> np.ndarray:
+    """Return the rows in native byte order; half precision becomes single, whose sums do not overflow."""
+    if rows.dtype.kind == "b":
+        return rows.view(np.uint8)
+    dtype = np.dtype(np.float32) if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
+    return rows.astype(dtype, copy=False)
+
+
+def _clipped(rows: np.ndarray) -> np.ndarray:
+    """Return how many spectra sit at the largest value of an integer dtype, per channel."""
+    none = np.zeros(rows.shape[1], np.int64)
+    if rows.dtype.kind not in "ui" or rows.size == 0:
+        return none
+    limit = np.iinfo(rows.dtype).max
+    return (rows == limit).sum(axis=0) if rows.max() == limit else none
+
+
+def _merge(a: _Found, b: _Found) -> _Found:
+    return _Found(
+        a.moments.absorb(b.moments), a.n_seen + b.n_seen,
+        a.not_finite + b.not_finite, a.saturated + b.saturated,
+        min(a.minimum, b.minimum), a.pixels + b.pixels, a.states + b.states, a.sums + b.sums,
+        a.sample + b.sample, a.sample_pixels + b.sample_pixels,
+    )  # fmt: skip
+
+
+def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> MapSummary:
+    inside = np.flatnonzero(channel_state == USED)
+    channel_state[inside[found.moments.squares == 0]] = EMPTY
+    channel_state[inside[found.saturated > _SATURATED_SHARE * max(1, found.moments.n)]] = SATURATED
+    keep = channel_state[inside] == USED
+    pixels = np.concatenate(found.pixels)
+    pixel_state = np.empty(n_pixels, np.uint8)
+    pixel_state[pixels] = np.concatenate(found.states)
+    pixel_sums = np.empty(n_pixels)
+    pixel_sums[pixels] = np.concatenate(found.sums)
+    sample_pixels = np.concatenate(found.sample_pixels)
+    order = np.argsort(sample_pixels)  # blocks come in any order, the sample must not
+    sample = np.concatenate(found.sample)
+    whole = keep.all()
+    sample = sample[order] if whole else sample[np.ix_(order, keep)]
+    moments = found.moments if whole else found.moments.select(keep)
+    if moments.products.ndim == 1:
+        moments = replace(moments, rows=sample)
+    return MapSummary(
+        moments, pixel_state, channel_state, pixel_sums, sample, sample_pixels[order], found.minimum
+    )
+
+
+def sample_size(stream: SpectrumStream) -> int:
+    """Return the largest number of spectra that may be held in memory with their folds."""
+    # The sample and its folds in six parts; of values that are not counts these are float32, and so are the
+    # mean and the variance that belong to each.
+    itemsize = stream.array.dtype.itemsize
+    bytes_per_value = 7 * itemsize if stream.array.dtype.kind in "bui" else itemsize + 8 * 4
+    room = stream.memory_budget // _SAMPLE_SHARE // (bytes_per_value * stream.n_channels)
+    return int(np.clip(min(room, _MOST_VALUES // stream.n_channels), 256, _MOST_SAMPLED))
+
+
+def expand_channels(spectra: np.ndarray, channel_state: np.ndarray) -> np.ndarray:
+    """Put (n, E in use) spectra into all E channels: 0 in dead ones, NaN in others that were not used."""
+    used = channel_state == USED
+    if used.all():
+        return spectra
+    out = np.full((len(spectra), len(used)), np.nan, spectra.dtype)
+    out[:, channel_state == EMPTY] = 0
+    out[:, used] = spectra
+    return out
