@@ -50,6 +50,6 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
         denoiser = entry.on_all_counts()
         scores = _denoise._apply(stream, denoiser, plain.survey, config.memory_budget)
         spectra = np.zeros((len(scores), len(used)), np.float32)  # channels without counts are 0
-        spectra[:, used] = denoiser.axes.spectra(np.nan_to_num(scores))
+        spectra[:, used] = denoiser.basis.spectra(np.nan_to_num(scores))
         errors[entry.name] = error_of(spectra.reshape(clean.shape), clean)
     return {"errors": errors, "chosen": found.chosen}

@@ -18,7 +18,8 @@ Each error is also the builtin or HyperSpy class that users already catch::
     │   └── ModelFileExistsError + FileExistsError
     ├── LearningResultsError     + ValueError
     ├── NotFittedError           + ValueError, AttributeError
-    └── TrainingDivergedError    + RuntimeError
+    ├── TrainingDivergedError    + RuntimeError
+    └── Cancelled                + RuntimeError
 
     SpecMLWarning (UserWarning)
     ├── BaselineBetterWarning
@@ -136,6 +137,10 @@ class NotFittedError(SpecMLError, ValueError, AttributeError):
 
 class TrainingDivergedError(SpecMLError, RuntimeError):
     """The training loss became infinite or NaN, also after restarts with other seeds."""
+
+
+class Cancelled(SpecMLError, RuntimeError):
+    """The call was asked to end, `Progress.cancel`, before there was anything to keep."""
 
 
 class SpecMLWarning(UserWarning):

@@ -1,15 +1,56 @@
-"""The settings of an analysis that few users change, in one frozen object."""
+"""What a computation is given beside its data: settings, seed, device and progress."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.progress import Progress
+
+KERNELS = ("auto", "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Settings of training and computation.
+class ComputeConfig:
+    """How a map is read and its moments are computed.
+
+    Parameters
+    ----------
+    memory_budget
+        Bytes that the passes over the file may use at a time. Default 1 GB.
+    kernel
+        "auto" computes exact second moments with the fastest kernel of the machine, "float32" in plain
+        single precision (for comparison).
+
+    Raises
+    ------
+    OptionError
+        A number is not positive or the kernel is unknown.
+    """
+
+    memory_budget: int = 1_000_000_000
+    kernel: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that would fail later, with a message that says which."""
+        name = type(self).__name__
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name != "kernel" and value is not None and not value > 0:
+                raise OptionError(
+                    f"{name}({setting.name}={value!r}) must be positive, e.g. {name}({setting.name}=1)."
+                )
+        if self.kernel not in KERNELS:
+            raise OptionError.unknown(f"{name}(kernel=...)", self.kernel, KERNELS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ComputeConfig):
+    """How networks are trained, and (from `ComputeConfig`) how the map is read.
+
+    What is None takes the default of the network that is trained: a dense autoencoder, say, takes larger steps
+    and more of them than a network of score maps. What is set holds for every network of the call as it stands.
 
     Parameters
     ----------
@@ -24,17 +65,12 @@ class TrainConfig:
     patience
         Scores in a row without a better one that make a plateau; the fourth plateau ends the training.
     restarts
-        Seeds of the dense autoencoder that are trained for a fifth of the steps, of which the one with the
-        best score goes on; with 1 the training starts once. The simplex architecture has starts of its own.
-    n_hidden, n_layers
-        Width and number of the hidden layers of encoder and decoder.
-    centre
-        Subtract the mean spectrum before PCA (the textbook's), not only whiten (HyperSpy's default).
-    memory_budget
-        Bytes that the passes over the file may use at a time.
-    kernel
-        "auto" computes exact second moments with the fastest kernel of the machine, "float32" in plain
-        single precision (for comparison).
+        Seeds of the dense autoencoder that are trained for `comparison_share` of the steps, of which the one with
+        the best score goes on; with 1 the training starts once. The simplex architecture has starts of its own.
+    comparison_share
+        Share of `max_steps` that trainings take which only compare: numbers of components, seeds, starts.
+    memory_budget, kernel
+        See `ComputeConfig`.
 
     Raises
     ------
@@ -42,28 +78,54 @@ class TrainConfig:
         A number is not positive or the kernel is unknown.
     """
 
-    learning_rate: float = 5e-3
-    batch_size: int = 512
-    max_steps: int = 3000
-    evaluate_every: int = 100
-    patience: int = 4
-    restarts: int = 1
-    n_hidden: int = 64
-    n_layers: int = 2
-    centre: bool = False
-    memory_budget: int = 1_000_000_000
-    kernel: str = "auto"
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    max_steps: int | None = None
+    evaluate_every: int | None = None
+    patience: int | None = None
+    restarts: int | None = None
+    comparison_share: float | None = None
 
-    def __post_init__(self) -> None:
-        """Refuse settings that would fail later, with a message that says which."""
-        for name in (
-            "learning_rate", "batch_size", "max_steps", "evaluate_every", "patience", "restarts", "n_hidden",
-            "n_layers", "memory_budget",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not value > 0:
-                raise OptionError(
-                    f"TrainConfig({name}={value!r}) must be positive, e.g. TrainConfig({name}=1)."
-                )
-        if self.kernel not in ("auto", "float32"):
-            raise OptionError.unknown("TrainConfig(kernel=...)", self.kernel, ("auto", "float32"))
+    def over(self, defaults: TrainConfig) -> TrainConfig:
+        """Return the settings with a network's defaults in place of None.
+
+        Parameters
+        ----------
+        defaults
+            Of the network.
+        """
+        missing = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **missing)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One computation: everything but its data and what is asked of them.
+
+    Attributes
+    ----------
+    config
+        Settings.
+    seed
+        Of splits, samples, weights and batches: the same one repeats the result.
+    device
+        Where networks are trained, as torch names it.
+    progress
+        How far the computation has come, and the way to end it.
+    """
+
+    config: TrainConfig = field(default_factory=TrainConfig)
+    seed: int = 0
+    device: str = "cpu"
+    progress: Progress = field(default_factory=Progress, compare=False)
+
+    def over(self, defaults: TrainConfig) -> Self:
+        """Return the run with a network's defaults where the settings say nothing."""
+        return replace(self, config=self.config.over(defaults))
+
+    def brief(self) -> Self:
+        """Return the run of a training that only compares, or that the user does not want to wait for."""
+        n_steps, share = self.config.max_steps, self.config.comparison_share
+        assert n_steps is not None
+        assert share is not None
+        return replace(self, config=replace(self.config, max_steps=max(1, int(n_steps * share))))

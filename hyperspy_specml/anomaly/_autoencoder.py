@@ -77,15 +77,15 @@ def try_network(
     TrainingDivergedError
         The loss diverged.
     """
-    n_axes = min(_MORE_AXES + 2 * n_components, *rows.shape)
+    n_vectors = min(_MORE_AXES + 2 * n_components, *rows.shape)
     n_parts = int(np.clip(round(TRAIN * n_pixels), 2, _MOST_PARTS))
-    whole = principal_basis(moments_of(rows), noise, n_axes=n_axes, width=width)
+    whole = principal_basis(moments_of(rows), noise, n_vectors=n_vectors, width=width)
     parts, folds = _split(rows, whole, noise, n_parts, seed)
     train = np.stack(parts).sum(axis=0, dtype=np.float32)
-    axes = principal_basis(moments_of(train).scaled(1 / TRAIN), noise, n_axes=n_axes, width=width)
+    basis = principal_basis(moments_of(train).scaled(1 / TRAIN), noise, n_vectors=n_vectors, width=width)
     share = TRAIN / n_parts * n_pixels
-    inputs = np.stack([axes.project(part / np.float32(share)) for part in parts], axis=1)  # (n, F, P)
-    training = _training(inputs, axes, noise, rows, n_components)
+    inputs = np.stack([basis.project(part / np.float32(share)) for part in parts], axis=1)  # (n, F, P)
+    training = _training(inputs, basis, noise, rows, n_components)
     cpu = torch.device("cpu")  # a small network and some thousand patches: nothing to gain elsewhere
     with one_thread(cpu):
         network = training.network(config, seed, cpu)
@@ -96,23 +96,23 @@ def try_network(
             network, training.loss(config, seed, cpu), config, track=lambda steps: steps,
             score=lambda _: float(_sums_score(few, "validation", model, few_inputs, n_pixels).mean()),
         )  # fmt: skip
-        pca = axes.first(n_components)
+        pca = basis.first(n_components)
         linear = folds.score(
             "test", lambda some: pca.spectra(n_pixels * inputs[some, :, :n_components].mean(axis=1))
         )
         score = paired(_sums_score(folds, "test", model, inputs, n_pixels), linear)
         # What was learnt along the axes of a part of the counts goes on along those of all of them.
-        model = replace(training.model(network), axes=whole.aligned_with(axes))
+        model = replace(training.model(network), basis=whole.aligned_with(basis))
     return Tried(model, score)
 
 
 def _split(
-    rows: np.ndarray, axes: PrincipalBasis, noise: NoiseModel, n_parts: int, seed: int
+    rows: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, n_parts: int, seed: int
 ) -> tuple[list[np.ndarray], Folds]:
     """Return the parts of the training fold, and the folds that score."""
     variance = mean = None
     if noise.name != "poisson":
-        mean = np.maximum(axes.spectra(axes.project(rows)), 0)
+        mean = np.maximum(basis.spectra(basis.project(rows)), 0)
         variance = noise.variance(mean).astype(np.float32)
         variance = np.maximum(variance, 1e-6 * variance.mean())
     else:
@@ -125,17 +125,17 @@ def _split(
 
 
 def _training(
-    inputs: np.ndarray, axes: PrincipalBasis, noise: NoiseModel, rows: np.ndarray, n_components: int
+    inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray, n_components: int
 ) -> DenseTraining:
     """Return a training of one part of a patch as input, and the mean of its other parts as target."""
-    _, n_parts, n_axes = inputs.shape
+    _, n_parts, n_vectors = inputs.shape
     mean = inputs.mean(axis=1)
     others = (n_parts * mean[:, None] - inputs) / np.float32(n_parts - 1)
     spread = noise.variance(rows).mean(axis=1)
     weights = spread.mean() / np.maximum(spread, 0.05 * spread.mean())
-    draws = Draws(inputs.reshape(-1, 1, n_axes), np.ones(1), others.reshape(-1, n_axes), 1.0)
+    draws = Draws(inputs.reshape(-1, 1, n_vectors), np.ones(1), others.reshape(-1, n_vectors), 1.0)
     return DenseTraining(
-        axes, mean[:, None], np.ones(1), np.repeat(weights, n_parts).astype(np.float32), n_components,
+        basis, mean[:, None], np.ones(1), np.repeat(weights, n_parts).astype(np.float32), n_components,
         **normalisation(mean), about_mean=False, draws=draws,
     )  # fmt: skip
 
@@ -148,6 +148,6 @@ def _sums_score(
     def predict(some: slice) -> np.ndarray:
         parts = inputs[some]
         scores = model.decode_scores(model.encode_scores(parts.reshape(-1, parts.shape[-1])))
-        return model.axes.spectra(np.float32(n_pixels) * scores.reshape(parts.shape).mean(axis=1))
+        return model.basis.spectra(np.float32(n_pixels) * scores.reshape(parts.shape).mean(axis=1))
 
     return folds.score(fold, predict)

@@ -86,7 +86,7 @@ def learn_normal(
         )  # fmt: skip
         normal = replace(normal, tried=tried)
         if tried and (architecture == "dense" or tried.better):
-            leverage = leverage_of(tried.model.axes.project(sums[keep]), rank) * np.sqrt(n_pixels)
+            leverage = leverage_of(tried.model.basis.project(sums[keep]), rank) * np.sqrt(n_pixels)
             return replace(normal, model=tried.model, leverage=leverage)
     coefficients = normal.coefficients(sums[keep])
     normal = replace(normal, leverage=leverage_of(coefficients, rank))  # of patches
@@ -143,10 +143,10 @@ class _Patches:
         """Fit PCA to the patches that are kept."""
         rows = self.sums[keep]
         chosen = choose(rows, self.noise_of_sum, widths, n_components, seed=self.seed)
-        axes = principal_basis(moments_of(rows), self.noise_of_sum, n_axes=chosen.rank, width=chosen.width)
+        basis = principal_basis(moments_of(rows), self.noise_of_sum, n_vectors=chosen.rank, width=chosen.width)
         left_out = int((self.used & ~keep).sum())
         n_spectra = int(self.counts[keep].sum())
-        normal = Normal(LinearModel(axes), self.noise, n_spectra, chosen.curve, left_out, self.side)
+        normal = Normal(LinearModel(basis), self.noise, n_spectra, chosen.curve, left_out, self.side)
         return normal if self.known is None else normal.knowing(self.known), chosen
 
     def without_rare(self, n_components: int | None, spare: int) -> tuple[Normal, np.ndarray, int, float]:
@@ -187,7 +187,7 @@ class _Patches:
         """
         size = _PLACE**keep.ndim / keep.sum()
         most = max(_ALONE, _MORE_THAN_ITS_SHARE * size)
-        scores = np.zeros((*keep.shape, normal.model.axes.n_axes))
+        scores = np.zeros((*keep.shape, normal.model.basis.n_vectors))
         scores[keep] = normal.coefficients(self.sums[keep])
         return carried_alone(scores, _PLACE) > most
 

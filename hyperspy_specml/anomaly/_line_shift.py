@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import svds
 
-from hyperspy_specml.streaming import move
+from hyperspy_specml.streaming import shift_channels
 
 if TYPE_CHECKING:
     from hyperspy_specml.statistics import NoiseModel
@@ -100,8 +100,8 @@ class _Lines:
 
     def _typical(self, drift: np.ndarray) -> np.ndarray:
         """Return the mean spectrum of a pixel, of lines that have been moved."""
-        total = move(self.sums, -drift).sum(axis=0)
-        inside = move(np.repeat(self.n_pixels.sum(axis=1)[:, None], len(total), axis=1), -drift).sum(axis=0)
+        total = shift_channels(self.sums, -drift).sum(axis=0)
+        inside = shift_channels(np.repeat(self.n_pixels.sum(axis=1)[:, None], len(total), axis=1), -drift).sum(axis=0)
         mean = gaussian_filter1d(total / np.maximum(inside, 1), self.smooth, mode="nearest")
         return np.maximum(mean, _FLOOR * max(float(mean.mean()), 1e-300))
 
@@ -113,7 +113,7 @@ class _Lines:
         shares = np.where(counted, self.segments / np.where(counted, dose, 1), 0)
         mean = shares.sum(axis=1, keepdims=True) / np.maximum(counted.sum(axis=1, keepdims=True), 1)
         shares = np.where(counted, shares - mean, 0).reshape(-1, n_channels)
-        rows = move(shares, -np.repeat(drift, self.segments.shape[1])) * weights
+        rows = shift_channels(shares, -np.repeat(drift, self.segments.shape[1])) * weights
         rows = gaussian_filter1d(rows, self.smooth, axis=1)
         if not rows.any():
             return np.empty((0, n_channels))

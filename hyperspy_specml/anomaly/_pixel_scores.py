@@ -36,7 +36,7 @@ class PixelBlock:
         rows = rows[:, self.channels].astype(np.float32)
         with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may not be finite
             coefficients = self.normal.coefficients(rows)
-            expected = self.normal.model.axes.spectra(coefficients)
+            expected = self.normal.model.basis.spectra(coefficients)
             noise = self.normal.noise
             if self.statistic == "deviance":
                 expected = np.maximum(expected, np.float32(1e-3 * max(self.level, 1e-30)))

@@ -55,29 +55,29 @@ def choose(
     if n_components and len(widths) == 1:
         return Chosen(None, n_components, widths[0])
     most = n_components or min(_MOST_AXES, len(rows) // 3)
-    n_axes = max(1, min(most, rows.shape[1] // 2))
-    curves = dict(zip(widths, _curves(rows, noise, widths, n_axes, seed), strict=True))
+    n_vectors = max(1, min(most, rows.shape[1] // 2))
+    curves = dict(zip(widths, _curves(rows, noise, widths, n_vectors, seed), strict=True))
     wanted = slice(-1, None) if n_components else slice(None)
     width = min(curves, key=lambda width: curves[width].scores[wanted].min())
     return Chosen(curves[width], n_components or _best_rank(curves[width]), width)
 
 
 def _curves(
-    rows: np.ndarray, noise: NoiseModel, widths: Sequence[float], n_axes: int, seed: int
+    rows: np.ndarray, noise: NoiseModel, widths: Sequence[float], n_vectors: int, seed: int
 ) -> list[RankCurve]:
     """Score PCA of every rank on counts that it has not seen, for each smoothing of its axes."""
     mean = None
     if noise.name == "poisson-gaussian":
-        axes = principal_basis(moments_of(rows), noise, n_axes=n_axes)
-        mean = np.maximum(axes.spectra(axes.project(rows)), 0)
+        basis = principal_basis(moments_of(rows), noise, n_vectors=n_vectors)
+        mean = np.maximum(basis.spectra(basis.project(rows)), 0)
     if noise.name == "poisson":
         rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))  # six folds of it
     folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean)
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
-    along = [principal_basis(moments, noise, n_axes=n_axes, width=width) for width in widths]
-    return [rank_curve(folds, axes, axes.project(train)) for axes in along]
+    along = [principal_basis(moments, noise, n_vectors=n_vectors, width=width) for width in widths]
+    return [rank_curve(folds, basis, basis.project(train)) for basis in along]
 
 
 def _best_rank(curve: RankCurve) -> int:

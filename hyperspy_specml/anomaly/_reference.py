@@ -76,8 +76,8 @@ class Normal:
         known
             (N, E) spectra, and mixtures with them are normal.
         """
-        axes, doubt = extend_basis(self.model.axes, known, self.noise)
-        return replace(self, model=LinearModel(axes), doubt=doubt)
+        basis, doubt = extend_basis(self.model.basis, known, self.noise)
+        return replace(self, model=LinearModel(basis), doubt=doubt)
 
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, D) coefficients of (n, E) spectra, float32.
@@ -89,15 +89,15 @@ class Normal:
         """
         if isinstance(self.model, LinearModel):
             return self.model.encode(rows)
-        return self.model.axes.project(self.model.decode(self.model.encode(rows)))
+        return self.model.basis.project(self.model.decode(self.model.encode(rows)))
 
     def scan_model(self) -> ScanModel:
         """Return what a scan needs to know."""
-        axes = self.model.axes
-        projector = axes.vectors * axes.weights[:, None]
+        basis = self.model.basis
+        projector = basis.vectors * basis.weights[:, None]
         projector[:, self.model.n_components :] = 0  # a nonlinear encoder follows so many directions of noise
         return ScanModel(
-            axes.components(), axes.offset, self.noise, self.n_spectra, projector, self.doubt, self.leverage
+            basis.components(), basis.offset, self.noise, self.n_spectra, projector, self.doubt, self.leverage
         )
 
     def adapted_to(
@@ -164,7 +164,7 @@ def adapt_normal(
     used = enough_pixels(counts, side)
     if not used.any():
         return normal
-    rows, coefficients = np.split(sums[used], [len(normal.model.axes.weights)], axis=1)
+    rows, coefficients = np.split(sums[used], [len(normal.model.basis.weights)], axis=1)
     noise = noise_of_sums(normal.noise, float(np.median(counts[used])))
     design = design_of(coefficients, counts[used])
     adapted = normal.adapted_to(rows, design, noise, windows, share=_SCATTER_ELSEWHERE, width=width)
@@ -176,15 +176,15 @@ def enough_pixels(counts: np.ndarray, side: int) -> np.ndarray:
     return counts >= max(1, side**counts.ndim / 3)
 
 
-def leverage_of(coefficients: np.ndarray, n_axes: int) -> np.ndarray:
+def leverage_of(coefficients: np.ndarray, n_vectors: int) -> np.ndarray:
     """Return (D, L) how much of their own noise spectra have put into the first axes that they gave.
 
     Regression on the (n, D) coefficients: axes of much more than noise are hardly anything else.
     """
-    values, turn = np.linalg.eigh(coefficients[:, :n_axes].T.astype(np.float64) @ coefficients[:, :n_axes])
+    values, turn = np.linalg.eigh(coefficients[:, :n_vectors].T.astype(np.float64) @ coefficients[:, :n_vectors])
     some = values > 1e-12 * values.max()
     leverage = np.zeros((coefficients.shape[1], int(some.sum())))
-    leverage[:n_axes] = turn[:, some] / np.sqrt(values[some])
+    leverage[:n_vectors] = turn[:, some] / np.sqrt(values[some])
     return leverage
 
 

@@ -204,7 +204,7 @@ def _learnt(given: Given, noise: NoiseModel, **options: Any) -> Normal:
 
 
 def _adapted(given: Given, normal: Normal) -> Normal:
-    sums, counts = given.patches(beside=normal.coefficients, n_beside=normal.model.axes.n_axes)
+    sums, counts = given.patches(beside=normal.coefficients, n_beside=normal.model.basis.n_vectors)
     return adapt_normal(normal, sums, counts, given.windows, side=given.side, width=given.width)
 
 
@@ -256,7 +256,7 @@ def _score_pixels(given: Given, normal: Normal, statistic: str, seconds: dict[st
     """Score every pixel by itself, as the literature does."""
     start = time.perf_counter()
     block = PixelBlock(normal, given.channels, given.summary.moments.mean.mean(), statistic)
-    n_columns = 1 + normal.model.axes.n_axes
+    n_columns = 1 + normal.model.basis.n_vectors
     table = given.stream.map_rows(block, n_columns=n_columns, label="Score")
     table[~given.used] = np.nan
     score, coefficients = table[:, 0].astype(np.float64), table[:, 1:]

@@ -13,7 +13,7 @@ from hyperspy_specml.anomaly._spikes import RimFinder
 from hyperspy_specml.anomaly._windows import energy_windows, estimate_line_width
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.statistics import USED
-from hyperspy_specml.streaming import move, patch_sums
+from hyperspy_specml.streaming import shift_channels, patch_sums
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._windows import Windows
@@ -96,7 +96,7 @@ class Given:
         )  # fmt: skip
         if drift is None:
             return self
-        lines_have = move(np.tile(self.channels, (n_lines, 1)), -drift)
+        lines_have = shift_channels(np.tile(self.channels, (n_lines, 1)), -drift)
         everywhere = np.logical_and.reduce(lines_have)
         if known is not None:  # they may come from a map of which other channels were left
             everywhere &= np.logical_and.reduce(np.isfinite(known))

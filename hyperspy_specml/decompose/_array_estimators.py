@@ -76,12 +76,12 @@ class NoiseWeightedPCA(ArrayEstimator):
     @property
     def offset_(self) -> np.ndarray:
         """(E,) what is subtracted first."""
-        return self._expand(self._fitted("offset_").prepared.axes.offset[None])[0]
+        return self._expand(self._fitted("offset_").prepared.basis.offset[None])[0]
 
     @property
     def scree_(self) -> np.ndarray:
         """(E in use,) all eigenvalues."""
-        return self._fitted("scree_").prepared.axes.eigenvalues
+        return self._fitted("scree_").prepared.basis.eigenvalues
 
     @property
     def noise_edge_(self) -> float:

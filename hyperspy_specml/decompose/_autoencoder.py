@@ -240,9 +240,9 @@ class _Restarts:
             without[f"component {i}"] = folds.score(
                 "validation", lambda rows, z=constant: model.decode(z[rows])
             )  # type: ignore[misc]
-        axes = self.prepared.fold_basis.first(max(1, k - 1))
+        basis = self.prepared.fold_basis.first(max(1, k - 1))
         smaller = (
-            folds.score("validation", lambda rows: axes.spectra(scores[rows, : axes.n_axes]))
+            folds.score("validation", lambda rows: basis.spectra(scores[rows, : basis.n_vectors]))
             if k > 1
             else None
         )
@@ -261,13 +261,13 @@ def _on_all_counts(
 ) -> DenseModel:
     fold, history = trained.fold, trained.history
     if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
-        scores = prepared.axes.project(prepared.summary.sample)
+        scores = prepared.basis.project(prepared.summary.sample)
         whole = dataclasses.replace(
-            fold, axes=prepared.axes, parts=scores[:, None], fractions=np.ones(1), **normalisation(scores)
+            fold, basis=prepared.basis, parts=scores[:, None], fractions=np.ones(1), **normalisation(scores)
         )
         return whole.model(whole.network(config, trained.seed, device))
     whole = dataclasses.replace(
-        fold, axes=prepared.aligned, parts=prepared.parts, fractions=np.array(FRACTIONS)
+        fold, basis=prepared.aligned, parts=prepared.parts, fractions=np.array(FRACTIONS)
     )
     final = copy.deepcopy(trained.network)
     path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]

@@ -31,7 +31,7 @@ class DenseTraining:
 
     Attributes
     ----------
-    axes
+    basis
         Compressing axes.
     parts, fractions
         (n, F, P) scores of parts of the counts and the share of each.
@@ -47,7 +47,7 @@ class DenseTraining:
         Inputs and target, where they are no splits of the parts.
     """
 
-    axes: PrincipalBasis
+    basis: PrincipalBasis
     parts: np.ndarray
     fractions: np.ndarray
     weights: np.ndarray
@@ -70,14 +70,14 @@ class DenseTraining:
         """
         k = self.n_components
         if self.about_mean:
-            covariance = np.cov(self.scores, rowvar=False).reshape(self.axes.n_axes, -1)
-            vectors, rest = np.linalg.eigh(covariance)[1][:, : -k - 1 : -1], np.zeros(self.axes.n_axes)
+            covariance = np.cov(self.scores, rowvar=False).reshape(self.basis.n_vectors, -1)
+            vectors, rest = np.linalg.eigh(covariance)[1][:, : -k - 1 : -1], np.zeros(self.basis.n_vectors)
         else:  # the first axes as they are, and nothing along the others
-            vectors, rest = np.eye(self.axes.n_axes, k), -self.centre / self.scale
+            vectors, rest = np.eye(self.basis.n_vectors, k), -self.centre / self.scale
             rest[:k] = 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = DenseNetwork(self.axes.n_axes, self.n_components, config.n_hidden, config.n_layers)
+            network = DenseNetwork(self.basis.n_vectors, self.n_components, config.n_hidden, config.n_layers)
             network.start_as(torch.tensor(vectors.copy()), torch.tensor(rest))
         return network.to(device)
 
@@ -85,7 +85,7 @@ class DenseTraining:
         """Return the loss on fresh batches, in units of the noise."""
         share = self.fractions.astype(np.float32)
         parts = (self.parts - share[:, None] * self.centre) / self.scale
-        weights = self.weights * self.scale**2 / self.axes.n_axes
+        weights = self.weights * self.scale**2 / self.basis.n_vectors
         if self.draws:
             inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
             return DrawnPairs(
@@ -103,7 +103,7 @@ class DenseTraining:
         """Return the network as a model whose latents are as they come."""
         k = self.n_components
         return DenseModel(
-            self.axes, network, self.centre, self.scale, np.eye(k, dtype=np.float32),
+            self.basis, network, self.centre, self.scale, np.eye(k, dtype=np.float32),
             np.zeros(k, np.float32), np.ones(k, np.float32),
         )  # fmt: skip
 

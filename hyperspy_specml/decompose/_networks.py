@@ -66,7 +66,7 @@ def choose_latents(
     race = race and prepared.hold_out != "none"
     # Constraints, or smooth axes and shrunk latents, may carry one more than PCA does.
     most = min(
-        _MOST_LATENTS, prepared.rank.chosen + (race or architecture == "simplex"), prepared.axes.n_axes
+        _MOST_LATENTS, prepared.rank.chosen + (race or architecture == "simplex"), prepared.basis.n_vectors
     )
     rounds: Rounds = []
     interrupted = False

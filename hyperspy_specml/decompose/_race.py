@@ -107,12 +107,12 @@ def turned(prepared: TrainingData, part: int, *, centre: bool) -> TrainingData:
         As in `principal_basis`.
     """
     folds, wide = prepared.folds.turned(part), prepared.summary.moments.rows is not None
-    axes = principal_basis(
-        train_moments(folds, wide=wide), prepared.estimate.model, n_axes=prepared.fold_basis.n_axes, centre=centre,
+    basis = principal_basis(
+        train_moments(folds, wide=wide), prepared.estimate.model, n_vectors=prepared.fold_basis.n_vectors, centre=centre,
         width=prepared.width,
     )  # fmt: skip
-    parts = project_parts(folds.parts, folds.fractions[:N_PARTS], axes)
-    return replace(prepared, folds=folds, fold_basis=axes, fold_parts=parts)
+    parts = project_parts(folds.parts, folds.fractions[:N_PARTS], basis)
+    return replace(prepared, folds=folds, fold_basis=basis, fold_parts=parts)
 
 
 def _means(rounds: Rounds) -> list[np.ndarray]:

@@ -184,7 +184,7 @@ def _learn(prepared: TrainingData, task: _Task, clock: Clock) -> _Learnt:
         clock.stop("training")
         candidates = _score({f"pca ({k})": (LinearModel(prepared.fold_basis.first(k)), prepared)}, k)
         clock.stop("scoring")
-        baseline = LinearModel(prepared.axes.first(k))
+        baseline = LinearModel(prepared.basis.first(k))
         return _Learnt(baseline, baseline, candidates, prepared.rank)
     dense, config, rank, stopped = task.architecture == "dense", task.config, prepared.rank, False
     seen = smooth_basis(prepared, task.n_components or 1, centre=config.centre) if dense else prepared
@@ -210,7 +210,7 @@ def _learn(prepared: TrainingData, task: _Task, clock: Clock) -> _Learnt:
     models[f"pca ({k})"] = LinearModel(prepared.fold_basis.first(k)), prepared
     candidates = _score(models, k)
     clock.stop("scoring")
-    baseline = LinearModel(prepared.axes.first(k))
+    baseline = LinearModel(prepared.basis.first(k))
     return _Learnt(fit.model, baseline, candidates, rank, fit.history, stopped, seen.width, fit.attempts)
 
 

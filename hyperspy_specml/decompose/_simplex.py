@@ -191,9 +191,9 @@ class _Training:
             without[f"component {i}"] = folds.score(
                 "validation", lambda rows, m=merged: model.decode(m[rows])
             )  # type: ignore[misc]
-        axes = self.prepared.fold_basis.first(max(1, k - 1))
+        basis = self.prepared.fold_basis.first(max(1, k - 1))
         smaller = (
-            folds.score("validation", lambda rows: axes.spectra(scores[rows, : axes.n_axes]))
+            folds.score("validation", lambda rows: basis.spectra(scores[rows, : basis.n_vectors]))
             if k > 1
             else None
         )

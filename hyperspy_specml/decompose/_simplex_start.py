@@ -69,9 +69,9 @@ def least_mean(prepared: TrainingData) -> np.ndarray:
     return np.maximum(prepared.folds.floor, 1e-6 * np.abs(prepared.folds.mean).mean())
 
 
-def to_scores(axes: PrincipalBasis) -> np.ndarray:
+def to_scores(basis: PrincipalBasis) -> np.ndarray:
     """Return (E, P): whitened scores of spectra are ``spectra @ to_scores``."""
-    return axes.vectors * axes.weights[:, None]
+    return basis.vectors * basis.weights[:, None]
 
 
 def _shot(prepared: TrainingData) -> float:

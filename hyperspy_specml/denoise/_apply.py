@@ -66,18 +66,18 @@ def apply_denoiser(
     memory_budget
         Bytes that filters and networks may use on the way.
     """
-    axes = denoiser.axes
-    (scores,), state = apply_models(stream, (LinearModel(axes),), channels)
+    basis = denoiser.basis
+    (scores,), state = apply_models(stream, (LinearModel(basis),), channels)
     if masked is not None:
         state[masked.reshape(-1)] = MASKED
         scores[state == MASKED] = np.nan
     valid = np.isin(state, (USED, SATURATED))
     if not valid.any():
         return Applied(scores, state, mean, 1.0)
-    here = axes.spectra(scores[valid].mean(axis=0, dtype=np.float64)[None])[0]
+    here = basis.spectra(scores[valid].mean(axis=0, dtype=np.float64)[None])[0]
     dose = _dose(here, mean, noise)
-    denoiser = denoiser.with_noise(noise_along(axes, noise, here) / dose)
-    zero = axes.project(np.zeros((1, len(mean)), np.float32))  # the scores of nothing: not 0 about a mean
+    denoiser = denoiser.with_noise(noise_along(basis, noise, here) / dose)
+    zero = basis.project(np.zeros((1, len(mean)), np.float32))  # the scores of nothing: not 0 about a mean
     values = np.where(valid[:, None], (scores - zero) / np.float32(dose) + zero, np.float32(0))
     shape = stream.navigation_shape
     clean = denoise_map(

@@ -102,7 +102,7 @@ def _pca(prepared: TrainingData) -> Entry:
     k = prepared.rank.chosen
     return Entry(
         f"pca ({k})", prepared, Unchanged(prepared.fold_basis.first(k)), lambda: prepared.fold_scores[:, :k],
-        lambda: Unchanged(prepared.axes.first(k)),
+        lambda: Unchanged(prepared.basis.first(k)),
     )  # fmt: skip
 
 

@@ -38,24 +38,24 @@ class HeldOutError:
     prepared: TrainingData
     _powers: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
-    def scores_of(self, fold: str, axes: PrincipalBasis) -> np.ndarray:
+    def scores_of(self, fold: str, basis: PrincipalBasis) -> np.ndarray:
         """Return (n, P) scores of the counts of a fold, on the scale of the whole data."""
         share = SHARES[fold]
-        return project_parts((self._values(fold),), np.array([share]), axes)[:, 0] / np.float32(share)
+        return project_parts((self._values(fold),), np.array([share]), basis)[:, 0] / np.float32(share)
 
-    def score(self, fold: str, axes: PrincipalBasis, scores: np.ndarray) -> np.ndarray:
+    def score(self, fold: str, basis: PrincipalBasis, scores: np.ndarray) -> np.ndarray:
         """Return (n,) squared errors of predictions, summed over channels; about 1 for each is noise.
 
         Parameters
         ----------
         fold
             "validation" or "test".
-        axes
+        basis
             The P axes of the predictions.
         scores
             (n, P) predicted scores on the scale of the whole data.
         """
-        found = self.scores_of(fold, axes).astype(np.float64)
+        found = self.scores_of(fold, basis).astype(np.float64)
         error = np.einsum("np,np->n", scores, scores - 2 * found)
         return SHARES[fold] * (self._power(fold) + error)
 
@@ -64,9 +64,9 @@ class HeldOutError:
 
     def _power(self, fold: str) -> np.ndarray:
         if fold not in self._powers:
-            axes, values, share = self.prepared.fold_basis, self._values(fold), SHARES[fold]
+            basis, values, share = self.prepared.fold_basis, self._values(fold), SHARES[fold]
             power = np.empty(len(values))
-            weights, offset = axes.weights.astype(np.float32), axes.offset.astype(np.float32)
+            weights, offset = basis.weights.astype(np.float32), basis.offset.astype(np.float32)
             for start in range(0, len(values), _SLAB):
                 rows = slice(start, start + _SLAB)
                 white = (values[rows] / np.float32(share) - offset) * weights

@@ -80,13 +80,13 @@ def fit_library(
         )
     shapes = spectra / spectra.sum(axis=1, keepdims=True, dtype=np.float64)
     held = np.arange(len(shapes)) % _HELD_OUT == 0
-    axes = _axes(shapes[~held], totals[1])
-    scores = axes.project(shapes[~held])
+    basis = _basis(shapes[~held], totals[1])
+    scores = basis.project(shapes[~held])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Shrinkage(axes.n_axes, 2 * config.n_hidden, config.n_layers + 1).to(device)
+        network = Shrinkage(basis.n_vectors, 2 * config.n_hidden, config.n_layers + 1).to(device)
     denoiser = LibraryDenoiser(
-        axes, np.full(axes.n_axes, 1 / np.sqrt(totals[0] * totals[1]) ** 0.5),
+        basis, np.full(basis.n_vectors, 1 / np.sqrt(totals[0] * totals[1]) ** 0.5),
         scores.mean(axis=0, dtype=np.float64), np.maximum(scores.var(axis=0, dtype=np.float64), 1e-30),
         1 / np.sqrt(np.array(totals[::-1])), network,
     )  # fmt: skip
@@ -94,7 +94,7 @@ def fit_library(
     def pairs(rows: np.ndarray, other: int, batch_size: int) -> LibraryPairs:
         return LibraryPairs(
             *(torch.as_tensor(v, dtype=torch.float32, device=device) for v in (
-                rows, axes.vectors * axes.weights[:, None], denoiser.centre, denoiser.variance)),
+                rows, basis.vectors * basis.weights[:, None], denoiser.centre, denoiser.variance)),
             totals=totals, batch_size=batch_size, generator=torch.Generator().manual_seed(other),
         )  # fmt: skip
 
@@ -112,26 +112,26 @@ def fit_library(
     return LibraryFit(denoiser, shapes.mean(axis=0), errors, history)
 
 
-def _axes(shapes: np.ndarray, most: float) -> PrincipalBasis:
-    axes = principal_basis(moments_of(shapes), PoissonNoise(), n_axes=_MOST_AXES)
-    variance = axes.project(shapes).var(axis=0) * most  # over that of the noise at the highest dose
-    return axes.first(int(max(1, (variance > _KEPT).sum())))
+def _basis(shapes: np.ndarray, most: float) -> PrincipalBasis:
+    basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_AXES)
+    variance = basis.project(shapes).var(axis=0) * most  # over that of the noise at the highest dose
+    return basis.first(int(max(1, (variance > _KEPT).sum())))
 
 
 def _errors(denoiser: LibraryDenoiser, shapes: np.ndarray, total: float, seed: int) -> dict[str, np.ndarray]:
     """Return squared errors of held-out spectra at one dose, by candidate."""
-    axes = denoiser.axes
-    noisy = axes.project(np.random.default_rng(seed + 2).poisson(total * shapes) / total)
-    clean = axes.project(shapes)
+    basis = denoiser.basis
+    noisy = basis.project(np.random.default_rng(seed + 2).poisson(total * shapes) / total)
+    clean = basis.project(shapes)
     share = denoiser.variance / (denoiser.variance + 1 / total)
 
     def error(found: np.ndarray) -> np.ndarray:
         return total * np.square(found - clean).sum(axis=1, dtype=np.float64)
 
-    ranks = range(1, axes.n_axes + 1)
-    plain = [error(np.where(np.arange(axes.n_axes) < k, noisy, 0)) for k in ranks]
+    ranks = range(1, basis.n_vectors + 1)
+    plain = [error(np.where(np.arange(basis.n_vectors) < k, noisy, 0)) for k in ranks]
     best = int(np.argmin([e.mean() for e in plain]))
-    own = denoiser.with_noise(np.full(axes.n_axes, 1 / np.sqrt(total)))
+    own = denoiser.with_noise(np.full(basis.n_vectors, 1 / np.sqrt(total)))
     totals = denoiser.totals(noisy)
     return {
         "library network": error(own.denoise_rows(noisy)),

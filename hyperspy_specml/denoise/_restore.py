@@ -24,13 +24,13 @@ class Protected:
 
     Attributes
     ----------
-    axes
+    basis
         The P axes.
     shapes
         (F, E) residual spectra of what was put back, of length one.
     """
 
-    axes: PrincipalBasis
+    basis: PrincipalBasis
     shapes: np.ndarray
 
     @property
@@ -40,7 +40,7 @@ class Protected:
 
     def components(self) -> np.ndarray:
         """Return the (P + F, E) spectra that a score of one stands for."""
-        return np.vstack([self.axes.components(), self.shapes])
+        return np.vstack([self.basis.components(), self.shapes])
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
         """Map (n, P + F) scores to (n, E) spectra, float32.
@@ -50,13 +50,13 @@ class Protected:
         scores
             (n, P + F).
         """
-        n = self.axes.n_axes
-        spectra = self.axes.spectra(np.asarray(scores[:, :n], np.float32))
+        n = self.basis.n_vectors
+        spectra = self.basis.spectra(np.asarray(scores[:, :n], np.float32))
         return spectra + scores[:, n:] @ self.shapes if len(self.shapes) else spectra
 
 
 def erased_by(
-    stream: SpectrumStream, axes: PrincipalBasis, scores: np.ndarray, *, valid: np.ndarray,
+    stream: SpectrumStream, basis: PrincipalBasis, scores: np.ndarray, *, valid: np.ndarray,
     channels: np.ndarray, mean: np.ndarray, noise: NoiseModel,
 ) -> tuple[Erased, WindowSums]:  # fmt: skip
     """Look through data minus denoised data for what noise cannot explain; the file is read once.
@@ -65,7 +65,7 @@ def erased_by(
     ----------
     stream
         The spectra.
-    axes, scores
+    basis, scores
         Of the denoised spectra: P axes and (n_pixels, P).
     valid, channels
         (n_pixels,) bool, spectra that were denoised, and (E,) bool, channels in use.
@@ -77,7 +77,7 @@ def erased_by(
     windows = channel_windows(line_width(mean, noise), channels)
     sums = stream.map_rows(windows, n_columns=len(windows.starts), label="Check")
     valid = np.isfinite(scores).all(axis=1) & valid
-    along, offset = windows.sums(axes.components()), windows.sums(axes.offset[None])
+    along, offset = windows.sums(basis.components()), windows.sums(basis.offset[None])
     widths = windows.stops - windows.starts
     lags = np.arange(1, len(noise.correlation))
     shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
@@ -94,7 +94,7 @@ def erased_by(
 
 
 def put_back(
-    stream: SpectrumStream, axes: PrincipalBasis, scores: np.ndarray, erased: Erased, windows: WindowSums
+    stream: SpectrumStream, basis: PrincipalBasis, scores: np.ndarray, erased: Erased, windows: WindowSums
 ) -> tuple[Protected, np.ndarray]:
     """Return denoised scores with what was erased: each pixel gets the sum of its own residual there.
 
@@ -102,7 +102,7 @@ def put_back(
     ----------
     stream
         The spectra; read once more.
-    axes, scores
+    basis, scores
         Of the denoised spectra.
     erased, windows
         What was found, and where it was looked for.
@@ -112,7 +112,7 @@ def put_back(
     the model, and (n_pixels, P + F) scores
     """
     width = int(np.max(windows.stops - windows.starts))
-    n_channels = len(axes.weights)
+    n_channels = len(basis.weights)
     features = [
         (region, (max(0, a - width), min(n_channels, b + width)))  # with the tails of the lines
         for region in erased.regions
@@ -125,16 +125,16 @@ def put_back(
     total = stream.fold(block, np.add, label="Protect")  # (regions + 1, E)
     shapes = np.zeros((len(features), n_channels), np.float32)
     for f, (region, (a, b)) in enumerate(features):
-        clean = axes.spectra(scores[region.pixels].astype(np.float64)).sum(axis=0)
+        clean = basis.spectra(scores[region.pixels].astype(np.float64)).sum(axis=0)
         shapes[f, a:b] = (total[member[region.pixels[0]]] - clean)[a:b]
         shapes[f] /= max(float(np.linalg.norm(shapes[f])), 1e-30)
     # Along the shape of its sum a region gets back its sum, channel by channel.
     along = stream.map_rows(_Along(shapes, windows.channels), n_columns=len(features), label="Protect")
-    along -= scores @ (axes.components() @ shapes.T) + axes.offset @ shapes.T
+    along -= scores @ (basis.components() @ shapes.T) + basis.offset @ shapes.T
     amplitudes = np.zeros((stream.n_pixels, len(features)), np.float32)
     for f, (region, _) in enumerate(features):
         amplitudes[region.pixels, f] = along[region.pixels, f]
-    return Protected(axes, shapes), np.concatenate([scores, amplitudes], axis=1)
+    return Protected(basis, shapes), np.concatenate([scores, amplitudes], axis=1)
 
 
 def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int, int]]:

@@ -208,7 +208,7 @@ def _learn(stream: SpectrumStream, task: _Task, repeats: PairedRecordings | None
     clock.stop("scoring")
     denoiser = chosen.on_all_counts()
     return Denoising(
-        denoiser, np.empty((0, denoiser.axes.n_axes), np.float32), plain.without_counts(), candidates,
+        denoiser, np.empty((0, denoiser.basis.n_vectors), np.float32), plain.without_counts(), candidates,
         chosen.name, quality, chosen.history, prepared.width, len(tiles.rows), clock.seconds,
         stream.navigation_shape, task.corruption,
     )  # fmt: skip
@@ -216,7 +216,7 @@ def _learn(stream: SpectrumStream, task: _Task, repeats: PairedRecordings | None
 
 def _apply(stream: SpectrumStream, denoiser: Denoiser, summary: MapSummary, memory_budget: int) -> np.ndarray:
     """Return the (n_pixels, P) denoised scores of all spectra; the file is read once."""
-    (scores,) = encode_all(stream, (LinearModel(denoiser.axes),), summary.pixel_state, summary.channels)
+    (scores,) = encode_all(stream, (LinearModel(denoiser.basis),), summary.pixel_state, summary.channels)
     valid = (summary.pixel_state == USED).reshape(stream.navigation_shape)
     maps = np.where(valid[..., None], scores.reshape(*valid.shape, -1), np.float32(0))
     scores[valid.reshape(-1)] = denoise_map(denoiser, maps, valid, memory_budget=memory_budget)[valid]
@@ -239,11 +239,11 @@ def _study(
     return prepared, tiles_of(prepared.summary.sample_pixels, shape, regions)
 
 
-def _errors_along(prepared: TrainingData, axes: PrincipalBasis) -> np.ndarray:
+def _errors_along(prepared: TrainingData, basis: PrincipalBasis) -> np.ndarray:
     train, share = prepared.folds.train, np.float32(TRAIN)
     # In slabs: all spectra at once would be the largest array of the whole analysis.
-    scores = np.concatenate([axes.project(train(rows) / share) for rows in prepared.folds.slabs()])
-    return HeldOutError(prepared).score("validation", axes, scores)
+    scores = np.concatenate([basis.project(train(rows) / share) for rows in prepared.folds.slabs()])
+    return HeldOutError(prepared).score("validation", basis, scores)
 
 
 def _score(judge: HeldOutError, entries: list[Entry]) -> tuple[Candidate, ...]:
@@ -251,8 +251,8 @@ def _score(judge: HeldOutError, entries: list[Entry]) -> tuple[Candidate, ...]:
     choose, report = {}, {}
     for entry in entries:
         scores = entry.scores()
-        choose[entry.name] = float(judge.score("validation", entry.fold.axes, scores).mean())
-        report[entry.name] = judge.score("test", entry.fold.axes, scores)
+        choose[entry.name] = float(judge.score("validation", entry.fold.basis, scores).mean())
+        report[entry.name] = judge.score("test", entry.fold.basis, scores)
     pairs = {name: paired(errors, report[entries[-1].name]) for name, errors in report.items()}
     return tuple(
         Candidate(name, pair.mean, pair.difference, pair.standard_error, choose[name])
@@ -270,7 +270,7 @@ def _choose(prepared: TrainingData, candidates: tuple[Candidate, ...], entries: 
 
 
 def _quality(tiles: Tiles, judge: HeldOutError, chosen: Entry) -> Quality:
-    fold, n, share = chosen.fold, chosen.fold.axes.n_axes, chosen.prepared.share
+    fold, n, share = chosen.fold, chosen.fold.basis.n_vectors, chosen.prepared.share
     half = np.float32(TRAIN / 2)
     halves = [chosen.prepared.fold_parts[:, list(parts), :n].sum(axis=1) / half for parts in _HALVES]
     first, second = (
@@ -278,9 +278,9 @@ def _quality(tiles: Tiles, judge: HeldOutError, chosen: Entry) -> Quality:
     )
     noise = 0.5 * float(np.square(first - second).sum(axis=1, dtype=np.float64).mean())
     clean = chosen.scores()
-    residuals = [judge.scores_of(name, fold.axes) - clean for name in ("validation", "test")]
+    residuals = [judge.scores_of(name, fold.basis) - clean for name in ("validation", "test")]
     errors = np.einsum("np,np->n", *residuals, dtype=np.float64)
-    n_channels = len(fold.axes.weights)
+    n_channels = len(fold.basis.weights)
     return Quality(
         noise_reduction=float(np.sqrt(2 * n_channels / share / max(noise, 1e-12 * n_channels))),
         error=float(errors.mean()),

@@ -83,9 +83,9 @@ def fit_filters(prepared: TrainingData, tiles: Tiles, judge: HeldOutError) -> Sp
     """
     valid, maps = tiles.valid, tiles.maps(prepared.fold_scores)
     whole = _template(
-        prepared, prepared.fold_basis.first(min(prepared.fold_basis.n_axes, _MOST_COMPONENTS)), tiles
+        prepared, prepared.fold_basis.first(min(prepared.fold_basis.n_vectors, _MOST_COMPONENTS)), tiles
     )
-    target = judge.scores_of("validation", whole.axes)
+    target = judge.scores_of("validation", whole.basis)
     cheap = filters(whole.n_scan_axes, cheap=True)
     n_found = _n_useful(
         whole.stack(maps[..., : len(whole.noise)], valid, prepared.share, cheap),
@@ -169,10 +169,10 @@ def on_all_counts(prepared: TrainingData, fold: FilteredScores) -> FilteredScore
     fold
         Fitted on the training fold.
     """
-    axes = prepared.axes.first(len(fold.noise)).aligned_with(fold.axes)
+    axes = prepared.basis.first(len(fold.noise)).aligned_with(fold.basis)
     scores = axes.project(prepared.summary.sample)
     return dataclasses.replace(
-        fold, axes=axes, noise=noise_along(axes, prepared.estimate.model, prepared.summary.moments.mean),
+        fold, basis=axes, noise=noise_along(axes, prepared.estimate.model, prepared.summary.moments.mean),
         **_moments(scores),
     )  # fmt: skip
 
@@ -180,12 +180,12 @@ def on_all_counts(prepared: TrainingData, fold: FilteredScores) -> FilteredScore
 def _template(prepared: TrainingData, axes: PrincipalBasis, tiles: Tiles) -> FilteredScores:
     noise = noise_along(axes, prepared.estimate.model, np.maximum(prepared.folds.mean, 0))
     n_axes = len(tiles.shape)
-    weights = np.zeros((len(filters(n_axes)), axes.n_axes))
+    weights = np.zeros((len(filters(n_axes)), axes.n_vectors))
     weights[0] = 1
-    n_strong = min(prepared.rank.chosen, axes.n_axes)
+    n_strong = min(prepared.rank.chosen, axes.n_vectors)
     return FilteredScores(
         axes, noise, weights=weights, n_strong=n_strong, n_scan_axes=n_axes,
-        **_moments(prepared.fold_scores[:, : axes.n_axes]),
+        **_moments(prepared.fold_scores[:, : axes.n_vectors]),
     )  # fmt: skip
 
 

@@ -146,7 +146,7 @@ class DenoiseReport:
             used=prepared.summary.counts(),
             n_sampled=len(prepared.summary.sample_pixels),
             n_tiles=found.n_tiles,
-            n_components=found.denoiser.axes.n_axes,
+            n_components=found.denoiser.basis.n_vectors,
             smoothing=found.width,
             best_step=history.best_step if history else 0,
             n_steps=history.steps[-1] if history else 0,

@@ -79,12 +79,12 @@ def _filtered_to_arrays(denoiser: FilteredScores) -> dict[str, np.ndarray]:
     own = {name: getattr(denoiser, name) for name in ("noise", "centre", "spread", "weights")}
     sizes = {"sizes": np.array([denoiser.n_strong, denoiser.n_scan_axes], np.float64)}
     network = network_to_arrays(denoiser.network) if denoiser.network else {}
-    return basis_to_arrays(denoiser.axes) | own | sizes | network
+    return basis_to_arrays(denoiser.basis) | own | sizes | network
 
 
 def _filtered_from_arrays(arrays: Arrays) -> FilteredScores:
     axes = basis_from_arrays(arrays)
-    p = axes.n_axes
+    p = axes.n_vectors
     n_strong, n_scan_axes = (int(size) for size in shaped(arrays, "sizes", 2))
     if not (0 <= n_strong <= p and 1 <= n_scan_axes <= MOST_SCAN_AXES):
         raise ValueError("array 'sizes' holds no number of components and scan axes")
@@ -112,12 +112,12 @@ def _spectral_from_arrays(arrays: Arrays) -> DenoisedSpectra:
 
 def _library_to_arrays(denoiser: LibraryDenoiser) -> dict[str, np.ndarray]:
     own = {name: getattr(denoiser, name) for name in ("noise", "centre", "variance", "levels")}
-    return basis_to_arrays(denoiser.axes) | own | network_to_arrays(denoiser.network)
+    return basis_to_arrays(denoiser.basis) | own | network_to_arrays(denoiser.network)
 
 
 def _library_from_arrays(arrays: Arrays) -> LibraryDenoiser:
     axes = basis_from_arrays(arrays)
-    p, n_hidden = axes.n_axes, len(shaped(arrays, "network.bend.0.weight", ANY, axes.n_axes + 1))
+    p, n_hidden = axes.n_vectors, len(shaped(arrays, "network.bend.0.weight", ANY, axes.n_vectors + 1))
     n_layers = sum(n.startswith("network.bend.") and n.endswith(".weight") for n in arrays) - 1
     network = load_network(lambda: Shrinkage(p, n_hidden, n_layers), arrays)
     assert isinstance(network, Shrinkage)
@@ -130,7 +130,7 @@ def _library_from_arrays(arrays: Arrays) -> LibraryDenoiser:
 
 
 STORED = {
-    "pca": Stored(lambda d: basis_to_arrays(d.axes), lambda arrays: Unchanged(basis_from_arrays(arrays))),
+    "pca": Stored(lambda d: basis_to_arrays(d.basis), lambda arrays: Unchanged(basis_from_arrays(arrays))),
     "filtered": Stored(_filtered_to_arrays, _filtered_from_arrays),
     "spectral": Stored(lambda d: model_to_arrays(d.model), _spectral_from_arrays),
     "library": Stored(_library_to_arrays, _library_from_arrays),

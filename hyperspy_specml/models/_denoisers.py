@@ -36,7 +36,7 @@ class Denoiser(Protocol):
         ...
 
     @property
-    def axes(self) -> PrincipalBasis:
+    def basis(self) -> PrincipalBasis:
         """The P axes of the scores."""
         ...
 
@@ -82,7 +82,7 @@ class FilteredScores:
 
     Attributes
     ----------
-    axes
+    basis
         The P axes.
     noise
         (P,) standard deviation of the noise along the axes.
@@ -98,7 +98,7 @@ class FilteredScores:
         Of a tile: one to three.
     """
 
-    axes: PrincipalBasis
+    basis: PrincipalBasis
     noise: np.ndarray
     centre: np.ndarray
     spread: np.ndarray
@@ -153,7 +153,7 @@ class FilteredScores:
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
         """Return the denoiser of spectra in other channels; see `Denoiser`."""
-        return replace(self, axes=self.axes.resampled(resample))
+        return replace(self, basis=self.basis.resampled(resample))
 
     def _bank(self) -> tuple[Filter, ...]:
         bank = filters(self.n_scan_axes)
@@ -180,9 +180,9 @@ class DenoisedSpectra:
     n_scan_axes = 0
 
     @property
-    def axes(self) -> PrincipalBasis:
+    def basis(self) -> PrincipalBasis:
         """The P axes of the scores."""
-        return self.model.axes
+        return self.model.basis
 
     def denoise(self, maps: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
         """Return denoised score maps; see `Denoiser`."""
@@ -196,7 +196,7 @@ class DenoisedSpectra:
 
     def bytes_per_pixel(self) -> int:
         """Return the memory that `denoise` needs for each pixel."""
-        return 4 * (4 * self.axes.n_axes + 512)
+        return 4 * (4 * self.basis.n_vectors + 512)
 
     def with_noise(self, noise: np.ndarray) -> Self:
         """Return itself: the network has learnt its noise."""
@@ -213,11 +213,11 @@ class Unchanged:
 
     Attributes
     ----------
-    axes
+    basis
         The P axes.
     """
 
-    axes: PrincipalBasis
+    basis: PrincipalBasis
     kind = "pca"
     n_scan_axes = 0
 
@@ -227,7 +227,7 @@ class Unchanged:
 
     def bytes_per_pixel(self) -> int:
         """Return the memory that `denoise` needs for each pixel."""
-        return 8 * self.axes.n_axes
+        return 8 * self.basis.n_vectors
 
     def with_noise(self, noise: np.ndarray) -> Self:
         """Return itself."""
@@ -235,7 +235,7 @@ class Unchanged:
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
         """Return the denoiser of spectra in other channels; see `Denoiser`."""
-        return replace(self, axes=self.axes.resampled(resample))
+        return replace(self, basis=self.basis.resampled(resample))
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class LibraryDenoiser:
 
     Attributes
     ----------
-    axes
+    basis
         The P principal axes of the library.
     noise
         (P,) standard deviation of the noise along the axes in a spectrum of total 1.
@@ -258,7 +258,7 @@ class LibraryDenoiser:
         From noisy to clean scores.
     """
 
-    axes: PrincipalBasis
+    basis: PrincipalBasis
     noise: np.ndarray
     centre: np.ndarray
     variance: np.ndarray
@@ -297,11 +297,11 @@ class LibraryDenoiser:
 
     def totals(self, scores: np.ndarray) -> np.ndarray:
         """Return the (n, 1) totals of spectra with (n, P) scores."""
-        return np.maximum(scores @ self.axes.components().sum(axis=1), _LEAST_TOTAL)[:, None]
+        return np.maximum(scores @ self.basis.components().sum(axis=1), _LEAST_TOTAL)[:, None]
 
     def bytes_per_pixel(self) -> int:
         """Return the memory that `denoise` needs for each pixel."""
-        return 4 * (6 * self.axes.n_axes + 1024)
+        return 4 * (6 * self.basis.n_vectors + 1024)
 
     def with_noise(self, noise: np.ndarray) -> Self:
         """Return the denoiser for maps with this noise along the axes; see `Denoiser`."""
@@ -309,7 +309,7 @@ class LibraryDenoiser:
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
         """Return the denoiser of spectra in other channels; see `Denoiser`."""
-        return replace(self, axes=self.axes.resampled(resample))
+        return replace(self, basis=self.basis.resampled(resample))
 
 
 def noise_along(axes: PrincipalBasis, noise: NoiseModel, mean: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".specml"
 _KEY = "hyperspy_specml"  # among the metadata; the only one, because safetensors orders them at random
-_VERSION = 1  # of the format: raised when a file can no longer be read by the version before
+_VERSION = 2  # of the format: raised when a file can no longer be read by the version before
 _MOST_BYTES = 1 << 30  # nothing larger is read: models of 4096 channels have a few megabytes
 _MOST_HEADER = 1 << 24  # of the description: parsed JSON takes many times its size
 _LENGTH = 8  # bytes before the header, by the rules of safetensors
@@ -35,23 +35,64 @@ _CHECKSUM = re.compile(rb'"hyperspy_specml":"{\\"sha256\\": \\"([0-9a-f]{64})\\"
 _NO_CHECKSUM = "0" * 64
 
 
-def write_model_file(
-    path: str | os.PathLike[str],
-    description: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray],
-    *,
-    overwrite: bool | None = None,
-) -> Path:
+def pack(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the content of a model file.
+
+    Parameters
+    ----------
+    description
+        What JSON can hold.
+    arrays
+        By name.
+    """
+    text = json.dumps({"sha256": _NO_CHECKSUM, "format_version": _VERSION, **description})
+    return _sealed(safetensors.numpy.save({n: np.array(a, order="C") for n, a in arrays.items()}, {_KEY: text}))
+
+
+def unpack(raw: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the description and the arrays that `pack` packed.
+
+    Parameters
+    ----------
+    raw
+        Content of a model file.
+    name
+        What the messages call it.
+
+    Raises
+    ------
+    ModelFileError
+        It is something else, damaged, or newer than this version reads.
+    """
+    header = raw[_LENGTH : _LENGTH + int.from_bytes(raw[:_LENGTH], "little")]
+    found = _CHECKSUM.search(header)
+    if not found:
+        raise _error(name, "is no model file of hyperspy_specml, or its beginning is damaged")
+    if _checksum(raw, _LENGTH + found.start(1)) != found[1].decode():
+        raise _error(name, "is damaged or incomplete: its checksum is wrong. Copy or save it again")
+    try:
+        description = json.loads(json.loads(header)["__metadata__"][_KEY])
+        version = description.pop("format_version")
+        if version == _VERSION:
+            del description["sha256"]
+            return description, {n: array.copy() for n, array in safetensors.numpy.load(raw).items()}
+    except (ValueError, LookupError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        raise _error(name, f"is not what its checksum promises ({error!r:.200})") from error
+    if isinstance(version, int) and version < _VERSION:
+        raise _error(name, f"has version {version} of the format, of a development version: train the model anew")
+    known = f"only {_VERSION} is known here: update hyperspy_specml"
+    raise _error(name, f"has version {version!r:.20} of the format, but {known}")
+
+
+def write_model_file(path: str | os.PathLike[str], raw: bytes, *, overwrite: bool | None = None) -> Path:
     """Write a model file: whole, or not at all.
 
     Parameters
     ----------
     path
         Without a suffix it gets ".specml".
-    description
-        What JSON can hold.
-    arrays
-        By name.
+    raw
+        Its content, see `pack`.
     overwrite
         What to do with a file that is there: True replaces it, False leaves it, None is an error.
 
@@ -74,48 +115,26 @@ def write_model_file(
             )
         if not overwrite:
             return path
-    text = json.dumps({"sha256": _NO_CHECKSUM, "format_version": _VERSION, **description})
-    raw = safetensors.numpy.save({n: np.array(a, order="C") for n, a in arrays.items()}, {_KEY: text})
-    _replace(path, _sealed(raw))
+    _replace(path, raw)
     return path
 
 
-def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a model file.
+def read_model_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a model file; no other file is ever read into memory.
 
     Parameters
     ----------
     path
         Where it is. Without a suffix it is, as in `write_model_file`, one with ".specml".
 
-    Returns
-    -------
-    the description and the arrays by name
-
     Raises
     ------
     ModelFileError
-        It is something else (a folder, say), damaged, or newer than this version reads.
+        It is something else: a folder, say, or larger than models are.
     FileNotFoundError
         It is not there; any other OSError where it cannot be read.
     """
-    raw = _read(_found(Path(path)))
-    header = raw[_LENGTH : _LENGTH + int.from_bytes(raw[:_LENGTH], "little")]
-    found = _CHECKSUM.search(header)
-    if not found:
-        raise _error(path, "is no model file of hyperspy_specml, or its beginning is damaged")
-    if _checksum(raw, _LENGTH + found.start(1)) != found[1].decode():
-        raise _error(path, "is damaged or incomplete: its checksum is wrong. Copy or save it again")
-    try:
-        description = json.loads(json.loads(header)["__metadata__"][_KEY])
-        version = description.pop("format_version")
-        if version == _VERSION:
-            del description["sha256"]
-            return description, {n: array.copy() for n, array in safetensors.numpy.load(raw).items()}
-    except (ValueError, LookupError, TypeError, RecursionError, safetensors.SafetensorError) as error:
-        raise _error(path, f"is not what its checksum promises ({error!r:.200})") from error
-    known = f"only {_VERSION} is known here: update hyperspy_specml"
-    raise _error(path, f"has version {version!r:.20} of the format, but {known}")
+    return _read(_found(Path(path)))
 
 
 def _found(path: Path) -> Path:
@@ -173,4 +192,4 @@ def _replace(path: Path, raw: bytes) -> None:
 
 
 def _error(path: str | os.PathLike[str], what: str) -> ModelFileError:
-    return ModelFileError(f"load_model({str(path)!r}): the file {what}.")
+    return ModelFileError(f"load_model({os.fspath(path)!r}): the file {what}.")

@@ -1,6 +1,7 @@
 """Networks: arithmetic on tensors, nothing else."""
 
 from hyperspy_specml.nn._dense import DenseNetwork
+from hyperspy_specml.nn._layers import mlp
 from hyperspy_specml.nn._mixture import FilterMixture
 from hyperspy_specml.nn._shrinkage import Shrinkage
 from hyperspy_specml.nn._simplex import SimplexNetwork

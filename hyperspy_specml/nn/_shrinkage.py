@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hyperspy_specml.nn._dense import perceptron
+from hyperspy_specml.nn._layers import mlp
 
 
 class Shrinkage(nn.Module):
@@ -23,7 +23,7 @@ class Shrinkage(nn.Module):
 
     def __init__(self, n_scores: int, n_hidden: int, n_layers: int) -> None:
         super().__init__()
-        self.bend = perceptron(n_scores + 1, n_scores, n_hidden, n_layers)
+        self.mlp = mlp(n_scores + 1, n_scores, n_hidden, n_layers)
 
     def forward(self, scores: Tensor, level: Tensor, variance: Tensor) -> Tensor:
         """Map centred noisy scores to clean ones.
@@ -37,9 +37,9 @@ class Shrinkage(nn.Module):
         variance
             (P,) of the clean scores.
         """
-        share = variance / (variance + level.square())  # (B, P)
+        kept = variance / (variance + level.square())  # (B, P)
         size = variance.sqrt()
-        seen = torch.asinh(share.sqrt() * scores / size)  # about 1 at any noise
-        bent = self.bend(torch.cat([seen, level.log()], dim=1))
+        normalised = torch.asinh(kept.sqrt() * scores / size)  # about 1 at any noise
+        correction = self.mlp(torch.cat([normalised, level.log()], dim=1))
         # Where the noise is small there is nothing to correct.
-        return share * scores + size * (1 - share).sqrt() * bent
+        return kept * scores + size * (1 - kept).sqrt() * correction

@@ -38,12 +38,12 @@ def check_fold_independence(prepared: TrainingData) -> TrainingData:
     prepared with `correlation` and `hold_out`, and perhaps with another `rank`
     """
     k = prepared.rank.chosen
-    axes = prepared.fold_basis.first(k)
+    basis = prepared.fold_basis.first(k)
     halves = prepared.fold_parts[:, :, :k].reshape(-1, 2, N_PARTS // 2, k).sum(axis=2) / np.float32(TRAIN / 2)
     correlation = fold_correlation(
         prepared.folds,
-        lambda rows: axes.spectra(halves[rows, 0]),
-        lambda rows: axes.spectra(halves[rows, 1]),
+        lambda rows: basis.spectra(halves[rows, 0]),
+        lambda rows: basis.spectra(halves[rows, 1]),
     )
     noise = prepared.estimate.model
     if not holds_out(correlation, prepared.folds.validation.size):
@@ -57,7 +57,7 @@ def check_fold_independence(prepared: TrainingData) -> TrainingData:
             np.float32
         )
         rank = bi_cross_validation(
-            white * prepared.axes.weights.astype(np.float32), max_rank=prepared.axes.n_axes,
+            white * prepared.basis.weights.astype(np.float32), max_rank=prepared.basis.n_vectors,
             block=max(8, 4 * len(noise.correlation)), seed=prepared.seed,
         )  # fmt: skip
         return replace(prepared, correlation=correlation, hold_out="none", rank=rank)

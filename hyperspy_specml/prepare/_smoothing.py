@@ -59,17 +59,17 @@ def smooth_basis(
     if prepared.hold_out == "none":
         return prepared
     wide = prepared.summary.moments.rows is not None
-    noise, n_axes, moments = (
+    noise, n_vectors, moments = (
         prepared.estimate.model,
-        prepared.axes.n_axes,
+        prepared.basis.n_vectors,
         train_moments(prepared.folds, wide=wide),
     )
     n_scored = max(n_components, prepared.rank.chosen)
     score = score or _deviances
 
     def along(width: float) -> tuple[PrincipalBasis, np.ndarray]:
-        axes = principal_basis(moments, noise, n_axes=n_axes, centre=centre, width=width)
-        return axes, score(prepared, axes.first(n_scored))
+        basis = principal_basis(moments, noise, n_vectors=n_vectors, centre=centre, width=width)
+        return basis, score(prepared, basis.first(n_scored))
 
     widths = [width for width in _WIDTHS if width <= widest]
     spaces = side_by_side(*(partial(along, width) for width in widths))
@@ -82,16 +82,16 @@ def smooth_basis(
         prepared,
         fold_basis=fold_basis,
         fold_parts=project_parts(prepared.folds.parts, FRACTIONS[:N_PARTS], fold_basis),
-        axes=principal_basis(
-            prepared.summary.moments, noise, n_axes=n_axes, centre=centre, width=widths[chosen]
+        basis=principal_basis(
+            prepared.summary.moments, noise, n_vectors=n_vectors, centre=centre, width=widths[chosen]
         ),
         width=widths[chosen],
     )
 
 
-def _deviances(prepared: TrainingData, axes: PrincipalBasis) -> np.ndarray:
+def _deviances(prepared: TrainingData, basis: PrincipalBasis) -> np.ndarray:
     """Return the validation-fold deviances of PCA along these axes, of some of the spectra."""
     step = max(1, prepared.folds.validation.size // _SCORED_ELEMENTS)
     parts = tuple(part[::step] for part in prepared.folds.parts)
-    scores = project_parts(parts, FRACTIONS[:N_PARTS], axes).sum(axis=1) / np.float32(TRAIN)
-    return prepared.folds.every(step).score("validation", lambda rows: axes.spectra(scores[rows]))
+    scores = project_parts(parts, FRACTIONS[:N_PARTS], basis).sum(axis=1) / np.float32(TRAIN)
+    return prepared.folds.every(step).score("validation", lambda rows: basis.spectra(scores[rows]))

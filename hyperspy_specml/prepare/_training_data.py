@@ -67,7 +67,7 @@ class TrainingData:
         The sample's counts, split; scores of candidates are computed on it.
     fold_basis, fold_parts
         Axes of the training fold alone; (n, 4, P) scores of its parts, each on the scale of its counts.
-    axes
+    basis
         Axes of all counts of all spectra: the PCA baseline and the scree.
     edge
         Largest eigenvalue that noise alone would give in the scree of the map.
@@ -92,7 +92,7 @@ class TrainingData:
     folds: Folds = field(repr=False)
     fold_basis: PrincipalBasis = field(repr=False)
     fold_parts: np.ndarray = field(repr=False)
-    axes: PrincipalBasis = field(repr=False)
+    basis: PrincipalBasis = field(repr=False)
     edge: float
     correlation: float
     hold_out: str
@@ -104,8 +104,8 @@ class TrainingData:
 
     @cached_property
     def aligned(self) -> PrincipalBasis:
-        """The space of `axes` turned towards `fold_basis`: what a network learnt along those goes on here."""
-        return self.axes.aligned_with(self.fold_basis)
+        """The space of `basis` turned towards `fold_basis`: what a network learnt along those goes on here."""
+        return self.basis.aligned_with(self.fold_basis)
 
     @cached_property
     def parts(self) -> np.ndarray:
@@ -145,7 +145,7 @@ class TrainingData:
             self,
             summary=replace(summary, moments=moments, sample=nothing),
             folds=replace(folds, parts=(), validation=nothing, test=nothing, variance=None),
-            fold_parts=np.empty((0, N_PARTS, self.fold_basis.n_axes), np.float32),
+            fold_parts=np.empty((0, N_PARTS, self.fold_basis.n_vectors), np.float32),
         )
 
 
@@ -200,12 +200,12 @@ def prepare(
             )
         )
         moments = train_moments(folds, wide=wide)
-        return folds, principal_basis(moments, estimate.model, n_axes=_MOST_AXES, centre=config.centre)
+        return folds, principal_basis(moments, estimate.model, n_vectors=_MOST_AXES, centre=config.centre)
 
-    (folds, fold_basis), axes, edge = side_by_side(
+    (folds, fold_basis), basis, edge = side_by_side(
         split,
         lambda: principal_basis(
-            summary.moments, estimate.model, n_axes=_MOST_AXES, centre=config.centre, scree=True
+            summary.moments, estimate.model, n_vectors=_MOST_AXES, centre=config.centre, scree=True
         ),
         lambda: noise_edge(
             summary.sample, summary.sample_pixels, estimate.model,
@@ -214,12 +214,12 @@ def prepare(
         ),
     )  # fmt: skip
     if wide:
-        axes = refine_basis(stream, summary, axes)
-    n_axes = _n_axes(summary, fold_basis, edge, n_needed)
-    fold_basis = fold_basis.first(n_axes)
+        basis = refine_basis(stream, summary, basis)
+    n_vectors = _n_axes(summary, fold_basis, edge, n_needed)
+    fold_basis = fold_basis.first(n_vectors)
     fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_basis)
     prepared = TrainingData(
-        summary, estimate, folds, fold_basis, fold_parts, axes.first(n_axes), edge, 0.0, "exact",
+        summary, estimate, folds, fold_basis, fold_parts, basis.first(n_vectors), edge, 0.0, "exact",
         rank_curve(folds, fold_basis, fold_parts.sum(axis=1) / np.float32(TRAIN)), seed,
     )  # fmt: skip
     return (
@@ -244,8 +244,8 @@ def _n_axes(summary: MapSummary, fold_basis: PrincipalBasis, edge: float, n_need
     """Return how many axes are looked at: `edge` is that of all spectra, the folds are of the sample."""
     n_sample, n_channels = summary.sample.shape
     ratio = (1 + np.sqrt(n_channels / n_sample)) / (1 + np.sqrt(n_channels / summary.moments.n_second))
-    n_axes = n_compressed(fold_basis.eigenvalues, edge * ratio**2 / TRAIN)
-    return min(max(n_axes, n_needed), n_sample, n_channels)
+    n_vectors = n_compressed(fold_basis.eigenvalues, edge * ratio**2 / TRAIN)
+    return min(max(n_vectors, n_needed), n_sample, n_channels)
 
 
 def check_enough(summary: MapSummary, n_needed: int) -> None:
@@ -284,12 +284,12 @@ def train_moments(folds: Folds, *, wide: bool) -> Moments:
 
 
 def project_parts(
-    parts: tuple[np.ndarray, ...], fractions: Sequence[float] | np.ndarray, axes: PrincipalBasis
+    parts: tuple[np.ndarray, ...], fractions: Sequence[float] | np.ndarray, basis: PrincipalBasis
 ) -> np.ndarray:
     """Return (n, F, P) scores of parts on the scale of their own counts; they sum to the sample's."""
-    scores = np.empty((len(parts[0]), len(parts), axes.n_axes), dtype=np.float32)
-    constant = axes.project(np.zeros((1, len(axes.weights)), np.float32))[0]
+    scores = np.empty((len(parts[0]), len(parts), basis.n_vectors), dtype=np.float32)
+    constant = basis.project(np.zeros((1, len(basis.weights)), np.float32))[0]
     for k, (part, fraction) in enumerate(zip(parts, fractions, strict=True)):
         # project() subtracts the whole offset; a part carries its share of it.
-        scores[:, k] = axes.project(part) + np.float32(fraction - 1) * constant
+        scores[:, k] = basis.project(part) + np.float32(fraction - 1) * constant
     return scores

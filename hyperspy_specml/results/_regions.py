@@ -13,7 +13,7 @@ from hyperspy_specml.signals import energy_axis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hyperspy.axes import BaseDataAxis
+    from hyperspy.basis import BaseDataAxis
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.anomaly import Anomalies, RegionSums

@@ -52,13 +52,13 @@ class PrincipalBasis:
     eigenvalues: np.ndarray
 
     @property
-    def n_axes(self) -> int:
+    def n_vectors(self) -> int:
         """Number of axes P."""
         return self.vectors.shape[1]
 
-    def first(self, n_axes: int) -> PrincipalBasis:
+    def first(self, n_vectors: int) -> PrincipalBasis:
         """Return the same space cut to its first axes."""
-        return PrincipalBasis(self.weights, self.offset, self.vectors[:, :n_axes], self.eigenvalues)
+        return PrincipalBasis(self.weights, self.offset, self.vectors[:, :n_vectors], self.eigenvalues)
 
     def aligned_with(self, other: PrincipalBasis) -> PrincipalBasis:
         """Return the same space, its axes turned to lie as close as possible to those of `other`.
@@ -98,7 +98,7 @@ class PrincipalBasis:
 
 
 def project_on(
-    rows: np.ndarray, axes: Sequence[PrincipalBasis], channels: np.ndarray | None = None
+    rows: np.ndarray, basis: Sequence[PrincipalBasis], channels: np.ndarray | None = None
 ) -> list[np.ndarray]:
     """Project spectra on several sets of axes at once: it is the conversion of the counts that costs.
 
@@ -106,7 +106,7 @@ def project_on(
     ----------
     rows
         (n, E') spectra of any real dtype.
-    axes
+    basis
         Sets of axes of E channels each.
     channels
         (E',) bool, the E channels that the axes know; all of them by default. Whole numbers there are not
@@ -118,15 +118,15 @@ def project_on(
     """
     index = None
     # In one memory order, whatever that of the vectors: the same bits after a trip through a file.
-    to_scores = [np.ascontiguousarray(a.vectors * a.weights[:, None]) for a in axes]
-    constants = [(a.offset @ t).astype(np.float32) for a, t in zip(axes, to_scores, strict=True)]
+    to_scores = [np.ascontiguousarray(a.vectors * a.weights[:, None]) for a in basis]
+    constants = [(a.offset @ t).astype(np.float32) for a, t in zip(basis, to_scores, strict=True)]
     if channels is not None and not channels.all():
         if rows.dtype.kind == "f":  # what is left out may be NaN
             index = np.flatnonzero(channels)
         else:
             to_scores = [_spread(t, channels) for t in to_scores]
     projectors = [t.astype(np.float32) for t in to_scores]
-    scores = [np.empty((len(rows), a.n_axes), dtype=np.float32) for a in axes]
+    scores = [np.empty((len(rows), a.n_vectors), dtype=np.float32) for a in basis]
     for start in range(0, len(rows), _SLAB_ROWS):
         slab = rows[start : start + _SLAB_ROWS]
         scale, slab = _safe_float32(slab if index is None else slab[:, index])
@@ -152,7 +152,7 @@ def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
 
 
 def principal_basis(
-    moments: Moments, noise: NoiseModel, *, n_axes: int, centre: bool = False, scree: bool = False,
+    moments: Moments, noise: NoiseModel, *, n_vectors: int, centre: bool = False, scree: bool = False,
     width: float = 0.0,
 ) -> PrincipalBasis:  # fmt: skip
     """Return the leading principal axes of noise-whitened spectra.
@@ -163,7 +163,7 @@ def principal_basis(
         Moments of the spectra.
     noise
         Noise model; sets the channel weights at the mean spectrum.
-    n_axes
+    n_vectors
         Number of axes P wanted, at most E.
     centre
         Subtract the mean spectrum (the textbook's PCA) or not (HyperSpy's default).
@@ -176,20 +176,20 @@ def principal_basis(
     """
     weights = channel_weights(moments.mean, noise)
     if moments.rows is not None:
-        return _axes_of_rows(moments, weights, n_axes=n_axes, centre=centre, width=width)
+        return _basis_of_rows(moments, weights, n_vectors=n_vectors, centre=centre, width=width)
     matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
     for axis in (0, 1) if width else ():
         matrix = gaussian_filter1d(matrix, width, axis=axis)
     n_channels = len(matrix)
-    n_axes = min(n_axes, n_channels)
-    values, vectors = (all_values_leading_axes if scree else leading_axes)(matrix, n_axes)
+    n_vectors = min(n_vectors, n_channels)
+    values, vectors = (all_values_leading_axes if scree else leading_axes)(matrix, n_vectors)
     vectors = canonical_signs(vectors.T, weights).T
     offset = moments.mean if centre else np.zeros(n_channels)
     return PrincipalBasis(weights, offset, vectors, values)
 
 
-def _axes_of_rows(
-    moments: Moments, weights: np.ndarray, *, n_axes: int, centre: bool, width: float
+def _basis_of_rows(
+    moments: Moments, weights: np.ndarray, *, n_vectors: int, centre: bool, width: float
 ) -> PrincipalBasis:
     """Return the axes of the spectra that stand for wide ones, from the (m, m) products of these."""
     assert moments.rows is not None
@@ -198,29 +198,29 @@ def _axes_of_rows(
     if width:
         white = gaussian_filter1d(white, width, axis=1)
     n = len(white)
-    values, left = leading_axes((white @ white.T).astype(np.float64) / n, min(n_axes, *white.shape))
+    values, left = leading_axes((white @ white.T).astype(np.float64) / n, min(n_vectors, *white.shape))
     vectors = np.linalg.qr(white.T @ left)[0]  # they are orthogonal already, but for rounding
     return PrincipalBasis(weights, offset, canonical_signs(vectors.T, weights).T, values)
 
 
-def leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+def leading_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest eigenvalues, falling, and their vectors (E, n_axes) of a covariance.
 
     Of a large matrix by subspace iteration: axes that stand out of the noise are exact to rounding, those
     inside the noise, which are arbitrary anyway, span a typical part of it.
     """
     n_channels = len(matrix)
-    if n_channels < _LARGE or n_axes > n_channels // 8:
-        return _exact_axes(matrix, n_axes)
-    start = np.random.default_rng(0).standard_normal((n_channels, n_axes + _OVERSAMPLING))
+    if n_channels < _LARGE or n_vectors > n_channels // 8:
+        return _exact_axes(matrix, n_vectors)
+    start = np.random.default_rng(0).standard_normal((n_channels, n_vectors + _OVERSAMPLING))
     basis = np.linalg.qr(matrix @ start)[0]
     for _ in range(_ITERATIONS):
         basis = np.linalg.qr(matrix @ basis)[0]
     values, turn = scipy.linalg.eigh(basis.T @ matrix @ basis)
-    return values[: -n_axes - 1 : -1], basis @ turn[:, : -n_axes - 1 : -1]
+    return values[: -n_vectors - 1 : -1], basis @ turn[:, : -n_vectors - 1 : -1]
 
 
-def all_values_leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+def all_values_leading_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
     """Return all eigenvalues of a covariance, falling, and the leading vectors (E, n_axes).
 
     SciPy's `eigh` gives as many values as vectors. Reduced to tridiagonal form once, which is nearly all the
@@ -229,7 +229,7 @@ def all_values_leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray
     size = len(matrix)
     if size < _SMALL:
         values, vectors = scipy.linalg.eigh(matrix, check_finite=False)
-        return values[::-1], vectors[:, : -n_axes - 1 : -1]
+        return values[::-1], vectors[:, : -n_vectors - 1 : -1]
     # Half of the reduction waits for memory: a second thread gains nothing on an idle machine, and on a busy
     # one the two wait for each other at every column.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -237,19 +237,19 @@ def all_values_leading_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray
         reflectors, diagonal, beside, tau, _ = scipy.linalg.lapack.dsytrd(matrix, lower=1, lwork=work)
         values = scipy.linalg.eigvalsh_tridiagonal(diagonal, beside)
         _, turned = scipy.linalg.eigh_tridiagonal(
-            diagonal, beside, select="i", select_range=(size - n_axes, size - 1)
+            diagonal, beside, select="i", select_range=(size - n_vectors, size - 1)
         )
         # The reflectors of a lower reduction are those of a QR of what lies below the first row.
         below = np.asfortranarray(reflectors[1:, :-1])
-        turned[1:] = scipy.linalg.lapack.dormqr("L", "N", below, tau, turned[1:], 64 * n_axes)[0]
+        turned[1:] = scipy.linalg.lapack.dormqr("L", "N", below, tau, turned[1:], 64 * n_vectors)[0]
     return values[::-1], turned[:, ::-1]
 
 
-def _exact_axes(matrix: np.ndarray, n_axes: int) -> tuple[np.ndarray, np.ndarray]:
+def _exact_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(matrix)
     with threadpool_limits(limits=1, user_api="blas"):  # see all_values_leading_axes
         values, vectors = scipy.linalg.eigh(
-            matrix, subset_by_index=(size - n_axes, size - 1), check_finite=False
+            matrix, subset_by_index=(size - n_vectors, size - 1), check_finite=False
         )
     return values[::-1], vectors[:, ::-1]
 

@@ -62,31 +62,31 @@ def choose_rank(ranks: np.ndarray, scores: np.ndarray, method: str) -> RankCurve
     return RankCurve(np.asarray(ranks), means, errors, int(ranks[int(np.argmax(good))]), method)
 
 
-def rank_curve(folds: Folds, axes: PrincipalBasis, scores: np.ndarray) -> RankCurve:
+def rank_curve(folds: Folds, basis: PrincipalBasis, scores: np.ndarray) -> RankCurve:
     """Score PCA of rank 1, 2, ... P on the validation fold.
 
     Parameters
     ----------
     folds
         The split spectra.
-    axes
+    basis
         Principal axes of the training fold, on the scale of the whole data.
     scores
         (n, P) scores of the training fold on that scale.
     """
     every = max(1, folds.validation.size // _CURVE_ELEMENTS)
     folds, scores = folds.every(every), scores[::every]
-    components = axes.components().astype(np.float32)
-    curve = np.empty((axes.n_axes, len(scores)))
+    components = basis.components().astype(np.float32)
+    curve = np.empty((basis.n_vectors, len(scores)))
 
     def score(rows: slice) -> None:
-        prediction = np.tile(axes.offset.astype(np.float32), (len(scores[rows]), 1))
-        for k in range(axes.n_axes):
+        prediction = np.tile(basis.offset.astype(np.float32), (len(scores[rows]), 1))
+        for k in range(basis.n_vectors):
             prediction += scores[rows, k : k + 1] * components[k]
             curve[k, rows] = folds.score_slab("validation", rows, prediction)
 
     side_by_side(*(partial(score, rows) for rows in folds.slabs()))
-    return choose_rank(np.arange(1, axes.n_axes + 1), curve, "held-out counts")
+    return choose_rank(np.arange(1, basis.n_vectors + 1), curve, "held-out counts")
 
 
 def noise_edge(

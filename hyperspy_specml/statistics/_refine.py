@@ -18,7 +18,7 @@ _SLAB = 1 << 22  # elements that are whitened at a time
 _TINY = 1e-9  # of the largest eigenvalue: keeps a factorisation positive
 
 
-def refine_basis(stream: SpectrumStream, summary: MapSummary, axes: PrincipalBasis) -> PrincipalBasis:
+def refine_basis(stream: SpectrumStream, summary: MapSummary, basis: PrincipalBasis) -> PrincipalBasis:
     """Turn the axes of a sample into those of all used spectra.
 
     The second moments C of all spectra are seen along the given axes V alone: ``Y = C V`` is one step of
@@ -30,21 +30,21 @@ def refine_basis(stream: SpectrumStream, summary: MapSummary, axes: PrincipalBas
         The spectra; read once.
     summary
         Of the same stream.
-    axes
+    basis
         Principal axes of the sample. Their eigenvalues are kept: they belong to the noise edge of the sample.
 
     References
     ----------
     N. Halko, P. G. Martinsson, J. A. Tropp, SIAM Rev. 53 (2011) 217, section 5.5.
     """
-    block = _AlongAxes(summary.pixel_state == USED, summary.channels, axes)
+    block = _AlongAxes(summary.pixel_state == USED, summary.channels, basis)
     image = stream.fold(block, np.add, label="Refine") / summary.moments.n
-    seen = axes.vectors.T @ image
+    seen = basis.vectors.T @ image
     seen = 0.5 * (seen + seen.T)
     seen[np.diag_indices(len(seen))] += _TINY * max(np.trace(seen), 1e-300)
     half = scipy.linalg.solve_triangular(scipy.linalg.cholesky(seen, lower=True), image.T, lower=True)
     _, _, vectors = scipy.linalg.svd(half, full_matrices=False)
-    return replace(axes, vectors=canonical_signs(vectors, axes.weights).T)
+    return replace(basis, vectors=canonical_signs(vectors, basis.weights).T)
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class _AlongAxes:
 
     used: np.ndarray
     channels: np.ndarray
-    axes: PrincipalBasis
+    basis: PrincipalBasis
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        axes = self.axes
-        weights, offset = axes.weights.astype(np.float32), axes.offset.astype(np.float32)
-        total = np.zeros(axes.vectors.shape)
+        basis = self.basis
+        weights, offset = basis.weights.astype(np.float32), basis.offset.astype(np.float32)
+        total = np.zeros(basis.vectors.shape)
         chosen = np.flatnonzero(self.used[pixels])
         step = max(1, _SLAB // max(1, len(weights)))
         for start in range(0, len(chosen), step):
             white = rows[chosen[start : start + step]][:, self.channels].astype(np.float32)
             white = (white - offset) * weights
-            total += white.T @ (white @ axes.vectors.astype(np.float32))
+            total += white.T @ (white @ basis.vectors.astype(np.float32))
         return total

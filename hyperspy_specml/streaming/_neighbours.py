@@ -31,7 +31,7 @@ def map_with_halo(
     halo
         Pixels around each block; fewer at the borders of the map.
     label
-        Text of the progress bar.
+        Name of the stage, for people.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def map_boxes(
     function
         Called with the (n, E) spectra and their flat indices.
     label
-        Text of the progress bar.
+        Name of the stage, for people.
     """
     import dask
 
@@ -101,7 +101,7 @@ def patch_sums(
     sides
         Pixels along each side of a patch, in array order.
     label
-        Text of the progress bar.
+        Name of the stage, for people.
     beside, n_beside
         Gives that many numbers of each of (n, E kept) spectra, which are summed too.
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.progress import Progress
 from hyperspy_specml.streaming._blocks import Block, plan_blocks
-from hyperspy_specml.streaming._shift import move
+from hyperspy_specml.streaming._shift import shift_channels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     import dask.array as da
     from dask.delayed import Delayed
@@ -37,8 +36,8 @@ class SpectrumStream:
         Spectra of shape (\*navigation, E), energy last; NumPy or dask. Never modified.
     memory_budget
         Bytes that the blocks in flight may take together. Default 1 GB.
-    show_progressbar
-        Whether the passes show a progress bar.
+    progress
+        Every pass is a stage of it.
     drift
         (n_lines,) channels by which the spectra of each scan line lie too high. All passes see them moved
         back, and 0 where nothing was recorded.
@@ -46,7 +45,7 @@ class SpectrumStream:
 
     array: np.ndarray | da.Array
     memory_budget: int = 1_000_000_000
-    show_progressbar: bool = False
+    progress: Progress = field(default_factory=Progress, repr=False, compare=False)
     drift: np.ndarray | None = field(default=None, repr=False)
     blocks: tuple[Block, ...] = field(init=False, repr=False)
 
@@ -84,7 +83,7 @@ class SpectrumStream:
         combine
             Adds two states; associative. The order is fixed, so results repeat bit for bit.
         label
-            Text of the progress bar.
+            Name of the stage, for people.
 
         Returns
         -------
@@ -116,7 +115,7 @@ class SpectrumStream:
         n_columns
             Numbers per spectrum.
         label
-            Text of the progress bar.
+            Name of the stage, for people.
 
         Returns
         -------
@@ -151,22 +150,52 @@ class SpectrumStream:
         # One task per block: chunks that cut the energy axis are merged here and only here.
         return part.rechunk(part.shape).to_delayed().reshape(-1)[0]
 
-    def _bar(self, label: str) -> AbstractContextManager[object]:
-        from tqdm.dask import TqdmCallback
-
-        return TqdmCallback(desc=label, leave=False) if self.show_progressbar else nullcontext()
-
     def _compute(self, tasks: list[Delayed], label: str) -> tuple[Any, ...]:
-        import dask
-        from threadpoolctl import threadpool_limits
-
-        # One block per core: products that use all cores as well would only wait for each other.
-        with threadpool_limits(limits=1, user_api="blas"), self._bar(label):
-            return dask.compute(*tasks, optimize_graph=True, **self._where())
+        return compute(*tasks, progress=self.progress, label=label, **self._where())
 
     def _where(self) -> dict[str, str]:
         """Return where to compute: an array in memory is not worth sending to a cluster."""
         return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and _client() else {}
+
+
+def compute(*tasks: Delayed, progress: Progress, label: str, **where: str) -> tuple[Any, ...]:
+    """Compute tasks, each on one core: products that use all cores as well would only wait for each other.
+
+    Parameters
+    ----------
+    tasks
+        Delayed pieces of work.
+    progress, label
+        The tasks make up a stage of this name.
+    where
+        Keywords of ``dask.compute``.
+
+    Raises
+    ------
+    Cancelled
+        The progress was asked to end the call.
+    """
+    import dask
+    from threadpoolctl import threadpool_limits
+
+    with progress.enter(label), _advancing(progress), threadpool_limits(limits=1, user_api="blas"):
+        return dask.compute(*tasks, optimize_graph=True, **where)
+
+
+def _advancing(progress: Progress) -> Any:
+    """Return the context in which every finished task moves the progress; a cluster reports none of them."""
+    from dask.callbacks import Callback
+
+    n_tasks, finished = 0, itertools.count(1)
+
+    def start(dsk: Any, state: dict[str, Any]) -> None:
+        nonlocal n_tasks
+        n_tasks = sum(len(state[kind]) for kind in ("ready", "waiting"))
+
+    def finish(key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+        progress.advance(next(finished) / max(1, n_tasks))
+
+    return Callback(start_state=start, posttask=finish)
 
 
 def side_by_side(*tasks: Callable[[], Any]) -> tuple[Any, ...]:
@@ -251,7 +280,7 @@ class _RunBlock:
     def __call__(self, part: Any, pixels: np.ndarray, function: Callable[..., Any]) -> Any:
         rows = np.asarray(part.array if isinstance(part, _Rows) else part).reshape(len(pixels), -1)
         if self.drift is not None:
-            rows = move(rows, -self.drift[pixels // self.line_length])
+            rows = shift_channels(rows, -self.drift[pixels // self.line_length])
         with _openmp().limit(limits=1, user_api="openmp"):
             return function(rows, pixels)
 

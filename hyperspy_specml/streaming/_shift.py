@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def move(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
+def shift_channels(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Return (n, E) spectra moved to higher channels; what comes from beyond the ends is 0.
 
     Whole channels leave the noise what it was.

@@ -1,8 +1,16 @@
 """Trainer, batches, losses and devices: what every network is trained with."""
 
+from hyperspy_specml.train._batches import (
+    Batch,
+    BatchSource,
+    DrawnCounts,
+    DrawnInputs,
+    RandomRows,
+    ScoresAndCounts,
+    SplitParts,
+    TileCrops,
+    TilePair,
+)
 from hyperspy_specml.train._device import choose_device, one_thread
-from hyperspy_specml.train._library_pairs import LibraryPairs
-from hyperspy_specml.train._mixtures import SplitMixtures
-from hyperspy_specml.train._pairs import DrawnPairs, Pairs, SplitPairs
-from hyperspy_specml.train._tile_pairs import TilePair, TilePairs
-from hyperspy_specml.train._trainer import History, fit, refit
+from hyperspy_specml.train._losses import Loss, LossParts, MixtureLikelihood, squared_error, squared_error_of_maps
+from hyperspy_specml.train._trainer import History, Trainer, fit, refit

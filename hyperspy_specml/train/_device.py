@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def choose_device(name: str) -> torch.device:
-    """Return a torch device.
+def choose_device(name: str) -> str:
+    """Return the name of a torch device that is there.
 
     Parameters
     ----------
@@ -29,26 +29,25 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise OptionError(
             f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). Use device='auto' or 'cpu'."
         ) from error
-    return device
+    return name
 
 
 @contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
+def one_thread(device: str) -> Iterator[None]:
     """Run small operations on one CPU core; no limit on other devices.
 
     A batch is too small to share: two threads gain a fifth on an idle machine and lose a factor on a busy
     one, waiting for each other. One thread also gives the same bits on any number of cores.
     """
-    if device.type != "cpu":
+    if torch.device(device).type != "cpu":
         yield
         return
     with threadpool_limits(limits=1, user_api="openmp"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from hyperspy_specml.exceptions import TrainingDivergedError
+from hyperspy_specml.progress import STOPPED
 
 if TYPE_CHECKING:
-    from hyperspy_specml.run import TrainConfig
+    from hyperspy_specml.run import Run
+    from hyperspy_specml.train._batches import Batch, BatchSource
+    from hyperspy_specml.train._losses import Loss, LossParts
 
 _WARM_UP = 50  # steps
 _SLOWER = 0.3  # factor of the learning rate on a plateau
@@ -25,21 +28,18 @@ _EXPLODED = 1e4  # times the first loss
 _WEIGHT_DECAY = 1e-2
 _AVERAGED = 0.01  # share of the newest weights in their running average
 
-Loss = Callable[[nn.Module], Tensor]
-"""Draws a batch, runs the network on it and returns the mean loss."""
-
 Score = Callable[[nn.Module], float]
 """Scores the network on counts it has not seen; smaller is better."""
 
 
 @dataclass
 class History:
-    """What happened: data, not prints.
+    """What happened in a training.
 
     Attributes
     ----------
     steps, losses, scores
-        At each evaluation: the step, the mean training loss since the one before, the held-out score.
+        At each evaluation: the step, the mean of each term of the loss since the one before, the held-out score.
     best_step
         Step of the smallest score; the network is the one of this step. 0: the start was never beaten.
     path
@@ -49,17 +49,17 @@ class History:
     """
 
     steps: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
+    losses: list[dict[str, float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     best_step: int = 0
     path: tuple[tuple[float, int], ...] = ()
     interrupted: bool = False
 
-    def record(self, step: int, loss: float, score: float) -> bool:
+    def record(self, step: int, losses: dict[str, float], score: float) -> bool:
         """Add an evaluation; return whether it is the best so far."""
         best = not self.scores or score < min(self.scores)
         self.steps.append(step)
-        self.losses.append(loss)
+        self.losses.append(losses)
         self.scores.append(score)
         if best:
             self.best_step = step
@@ -68,21 +68,13 @@ class History:
     def then(self, later: History) -> History:
         """Return the history of this training up to its best step and of one that went on from there."""
         kept = self.steps.index(self.best_step) + 1
-        return History(
-            self.steps[:kept] + [self.best_step + step for step in later.steps[1:]],
-            self.losses[:kept] + later.losses[1:], self.scores[:kept] + later.scores[1:],
-            self.best_step + later.best_step, (*self.path, *later.path), later.interrupted,
-        )  # fmt: skip
+        steps = self.steps[:kept] + [self.best_step + step for step in later.steps[1:]]
+        losses, scores = self.losses[:kept] + later.losses[1:], self.scores[:kept] + later.scores[1:]
+        best_step, path = self.best_step + later.best_step, (*self.path, *later.path)
+        return History(steps, losses, scores, best_step, path, later.interrupted)
 
 
-def fit(
-    network: nn.Module,
-    loss: Loss,
-    config: TrainConfig,
-    *,
-    score: Score,
-    track: Callable[[range], Iterable[int]],
-) -> History:
+def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score: Score) -> History:
     """Train until the held-out score stops falling; leave the network at its best step.
 
     What is scored and kept is the running average of the weights: single steps follow the noise of their
@@ -94,50 +86,51 @@ def fit(
     ----------
     network
         Trained in place.
-    loss
-        See `Loss`.
-    config
-        Learning rate, steps, patience.
+    batches, loss
+        What each step is made of, and what it makes smaller.
+    run
+        Settings, all set (`TrainConfig.over`); the steps make up its current stage of progress.
     score
         See `Score`; called every ``config.evaluate_every`` steps and once at the start.
-    track
-        Wraps the range of steps, e.g. in a progress bar.
 
     Returns
     -------
-    History; an interrupt (Ctrl-C) ends the training like a stop, and the history says so
+    History; an interrupt (Ctrl-C) or a cancel ends the training like a stop, and the history says so
 
     Raises
     ------
     TrainingDivergedError
         The loss is not finite or exploded.
     """
-    history = History()
-    history.record(0, math.nan, score(network))
-    best = copy.deepcopy(network.state_dict())
-    rate, since_best, waited = config.learning_rate, 0, 0
-    trainer = _Trainer(network, loss, rate)
+    config, history = run.config, History()
+    rate, n_steps, every, patience = (
+        config.learning_rate, config.max_steps, config.evaluate_every, config.patience
+    )  # fmt: skip
+    assert rate is not None and n_steps is not None and every is not None and patience is not None  # noqa: PT018
+    history.record(0, {}, score(network))
+    best, slowest, since_best, waited = copy.deepcopy(network.state_dict()), _SLOWEST * rate, 0, 0
+    trainer = Trainer(network, loss, rate)
     try:
-        for step in track(range(1, config.max_steps + 1)):
-            trainer.step()
+        for step in run.progress.steps(range(1, n_steps + 1)):
+            trainer.step(batches.draw())
             since_best += 1
-            if step % config.evaluate_every and step != config.max_steps:
+            if step % every and step != n_steps:
                 continue
-            loss_since = trainer.mean_loss()
+            losses = trainer.mean_losses()
             with trainer.averaged():
-                if better := history.record(step, loss_since, score(network)):
+                if better := history.record(step, losses, score(network)):
                     best = copy.deepcopy(network.state_dict())
             if better:
                 history.path = (*history.path, (rate, since_best))
                 since_best, waited = 0, 0
-            elif (waited := waited + 1) >= config.patience:
+            elif (waited := waited + 1) >= patience:
                 rate *= _SLOWER
-                if rate < _SLOWEST * config.learning_rate:
+                if rate < slowest:
                     break
                 network.load_state_dict(best)
-                trainer = _Trainer(network, loss, rate)
+                trainer = Trainer(network, loss, rate)
                 since_best, waited = 0, 0
-    except KeyboardInterrupt:
+    except STOPPED:
         history.interrupted = True
     network.load_state_dict(best)
     network.eval()
@@ -145,18 +138,29 @@ def fit(
 
 
 def refit(
-    network: nn.Module,
-    loss: Loss,
-    path: Iterable[tuple[float, int]],
-    *,
-    track: Callable[[range], Iterable[int]],
+    network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[tuple[float, int]], run: Run
 ) -> None:
-    """Train along a path of (learning rate, steps) that was found before; nothing is scored."""
+    """Train along a path of (learning rate, steps) that was found before; nothing is scored.
+
+    Parameters
+    ----------
+    network
+        Trained in place.
+    batches, loss, run
+        See `fit`.
+    path
+        See `History`.
+
+    Raises
+    ------
+    TrainingDivergedError
+        The loss is not finite or exploded.
+    """
     rates = [rate for rate, n_steps in path for _ in range(n_steps)]
-    trainer = _Trainer(network, loss, rates[0])
-    for step in track(range(len(rates))):
-        trainer.step(rates[step])
-    trainer.mean_loss()
+    trainer = Trainer(network, loss, rates[0])
+    for step in run.progress.steps(range(len(rates))):
+        trainer.step(batches.draw(), rates[step])
+    trainer.mean_losses()
     network.load_state_dict(trainer.average)
     network.eval()
 
@@ -168,40 +172,73 @@ class _AdamW(torch.optim.AdamW):
     step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
-class _Trainer:
-    """Network, loss and optimiser, taking one step at a time."""
+class Trainer:
+    """Network, loss and optimiser, taking one step at a time: for the loop above, or for data that still come.
 
-    def __init__(self, network: nn.Module, loss: Loss, rate: float) -> None:
-        self.network, self.loss, self.rate = network, loss, rate
-        self.optimizer = _AdamW(network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY, fused=True)
+    Parameters
+    ----------
+    network
+        Trained in place.
+    loss
+        See `Loss`.
+    learning_rate
+        Of every step that does not name its own; the first 50 steps are smaller.
+    rates
+        Factor of the learning rate of the parameters whose names start with this text, the longest such text
+        counts; 0 freezes them. All others have 1.
+
+    Attributes
+    ----------
+    average
+        Running average of the weights, by name: what is worth keeping. `averaged` tries it.
+    n_steps
+        Steps taken.
+    """
+
+    def __init__(
+        self, network: nn.Module, loss: Loss, learning_rate: float, *, rates: Mapping[str, float] | None = None
+    ) -> None:
+        self.network, self.loss, self.learning_rate = network, loss, learning_rate
+        self.parameters, groups = _groups(network, rates or {})
+        self.optimizer = _AdamW(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
         self.average = copy.deepcopy(network.state_dict())
         # Weights change in place. Asking the network for them at every step costs as much as a small network.
-        self.averages = [
+        self._averages = [
             (self.average[name], weights)
             for name, weights in network.state_dict().items() if weights.is_floating_point()
         ]  # fmt: skip
-        self.parameters = list(network.parameters())
-        self.losses: list[Tensor] = []
+        self._losses: list[LossParts] = []
+        self._first: float | None = None
         self.n_steps = 0
-        self.first: float | None = None
 
-    def step(self, rate: float | None = None) -> None:
-        """Take one step, at the given learning rate or the one of the start; the first steps are smaller."""
+    def step(self, batch: Batch, learning_rate: float | None = None) -> LossParts:
+        """Take one step and return the terms of the loss before it.
+
+        Parameters
+        ----------
+        batch
+            What the network sees.
+        learning_rate
+            Of this step; None takes that of the trainer.
+        """
         self.n_steps += 1
         warm = min(1.0, self.n_steps / _WARM_UP)
         for group in self.optimizer.param_groups:
-            group["lr"] = warm * (self.rate if rate is None else rate)
+            group["lr"] = warm * (self.learning_rate if learning_rate is None else learning_rate) * group["factor"]
         if not self.network.training:  # switching takes its time too
             self.network.train()
-        value = self.loss(self.network)
+        parts = self.loss(self.network, batch, self.n_steps)
         for weights in self.parameters:
             weights.grad = None
-        value.backward()
+        total: Tensor = sum(parts.values())  # type: ignore[assignment]  # 0 + a tensor is a tensor
+        total.backward()
         self.optimizer.step()
-        self.losses.append(value.detach())  # .item() at every step would wait for a GPU
+        parts = {name: value.detach() for name, value in parts.items()}
+        self._losses.append(parts)  # .item() at every step would wait for a GPU
         share = max(_AVERAGED, 9 / (9 + self.n_steps))  # the first average forgets where it started
-        for average, weights in self.averages:
+        for average, weights in self._averages:
             average.lerp_(weights, share)
+        return parts
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -211,18 +248,31 @@ class _Trainer:
         yield
         self.network.load_state_dict(last)
 
-    def mean_loss(self) -> float:
-        """Return the mean loss since the last call.
+    def mean_losses(self) -> dict[str, float]:
+        """Return the mean of each term of the loss since the last call.
 
         Raises
         ------
         TrainingDivergedError
-            It is not finite or exploded.
+            Their sum is not finite or exploded.
         """
-        mean = torch.stack(self.losses).mean().item()
-        self.losses.clear()
+        means = {n: torch.stack([parts[n] for parts in self._losses]).mean().item() for n in self._losses[0]}
+        self._losses.clear()
         self.network.eval()
-        self.first = mean if self.first is None else self.first
-        if not math.isfinite(mean) or mean > _EXPLODED * max(self.first, 1e-30):
-            raise TrainingDivergedError(f"the loss became {mean:g} after {self.n_steps} steps")
-        return mean
+        total = sum(means.values())
+        self._first = total if self._first is None else self._first
+        if not math.isfinite(total) or total > _EXPLODED * max(self._first, 1e-30):
+            raise TrainingDivergedError(f"the loss became {total:g} after {self.n_steps} steps")
+        return means
+
+
+def _groups(network: nn.Module, rates: Mapping[str, float]) -> tuple[list[Tensor], list[dict[str, object]]]:
+    """Return the trained parameters, and the optimiser's groups of those with the same factor."""
+    by_factor: dict[float, list[Tensor]] = {}
+    for name, weights in network.named_parameters():
+        prefix = max((p for p in rates if name.startswith(p)), key=len, default=None)
+        factor = 1.0 if prefix is None else rates[prefix]
+        if factor and weights.requires_grad:
+            by_factor.setdefault(factor, []).append(weights)
+    groups: list[dict[str, object]] = [{"params": w, "factor": f} for f, w in by_factor.items()]
+    return [weights for group in by_factor.values() for weights in group], groups

@@ -129,7 +129,7 @@ def test_the_noise_that_axes_have_learnt_is_accounted_for():
     windows, squares = windows_of(), {True: [], False: []}
     for _ in range(200):
         counts = rng.poisson(expected).astype(np.float32)
-        axes = principal_basis(moments_of(counts), PoissonNoise(), n_axes=2)
+        axes = principal_basis(moments_of(counts), PoissonNoise(), n_vectors=2)
         scores = axes.project(counts)
         design = np.column_stack([scores, np.ones(40)]).reshape(8, 5, 3).sum(axis=1)
         sums = windows.sums(counts.reshape(8, 5, -1).sum(axis=1), slice(None))

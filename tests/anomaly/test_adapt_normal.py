@@ -41,7 +41,7 @@ def test_the_relative_error_of_each_window_is_found(error):
     misfit = adapt_normal(normal, sums, n, windows, side=SIDE).misfit
 
     nearest = np.argmin(np.abs(windows.centres - 55))
-    vector = normal.model.axes.vectors[:, 0]
+    vector = normal.model.basis.vectors[:, 0]
     left = error * 20 * (PEAK - (PEAK @ vector) * vector)  # the coefficient takes the rest
     part = slice(windows.starts[nearest], windows.stops[nearest])
     expected = left[part].sum() / SPECTRUM[part].sum() / SIDE  # the errors of a patch's pixels differ

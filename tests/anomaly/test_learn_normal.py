@@ -38,7 +38,7 @@ def learn(expected: np.ndarray, n_components: int | None, n_pixels: np.ndarray |
 
 
 def share_described(normal, spectrum: np.ndarray) -> float:
-    axes = normal.model.axes
+    axes = normal.model.basis
     rest = spectrum - axes.spectra(axes.project(spectrum[None]))[0]
     return 1 - np.linalg.norm(rest * axes.weights) / np.linalg.norm(spectrum * axes.weights)
 

@@ -75,7 +75,7 @@ def test_it_describes_pixels_without_losing_counts_of_their_sums():
 def test_targets_share_no_noise_with_inputs():
     rows = np.random.default_rng(1).poisson(N_PIXELS * np.full((4000, 60), 2.0)).astype(np.float32)
     noise = np.random.default_rng(2).standard_normal((4000, 6, 4)).astype(np.float32)
-    axes = tried(curved(50), 1, TrainConfig(max_steps=1)).model.axes
+    axes = tried(curved(50), 1, TrainConfig(max_steps=1)).model.basis
 
     draws = _training(noise, axes, PoissonNoise(), rows, 1).draws
 
@@ -88,8 +88,8 @@ def test_targets_share_no_noise_with_inputs():
 def test_the_score_is_that_of_sums_of_what_is_said_of_each_part():
     rows = np.random.default_rng(1).poisson(N_PIXELS * curved(50)).astype(np.float32)
     model = tried(curved(50), 2).model
-    parts, folds = _split(rows, model.axes, PoissonNoise(), 6, seed=0)
-    inputs = np.stack([model.axes.project(part / 1.05) for part in parts], axis=1)
+    parts, folds = _split(rows, model.basis, PoissonNoise(), 6, seed=0)
+    inputs = np.stack([model.basis.project(part / 1.05) for part in parts], axis=1)
 
     scores = _sums_score(folds, "test", model, inputs, N_PIXELS)
 

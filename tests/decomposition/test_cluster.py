@@ -112,7 +112,7 @@ def test_the_model_is_sent_once_whatever_the_number_of_blocks(lazy, fitted, clie
     from dataclasses import replace
 
     _, dec = fitted("pca")
-    trained = replace(dec.model, spectrum_model=CountedModel(dec.model.spectrum_model.axes), baseline=None)
+    trained = replace(dec.model, spectrum_model=CountedModel(dec.model.spectrum_model.basis), baseline=None)
     CountedModel.pickled = 0
 
     applied = lazy.decomposition_ae(model=trained, config=SMALL_BLOCKS, show_progressbar=False)

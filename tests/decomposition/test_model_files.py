@@ -187,7 +187,7 @@ def spoil(array):
     [
         (drop("axes.weights"), r"array 'axes\.weights' is missing"),
         (drop("channel_state"), r"array 'channel_state' is missing"),
-        (drop("baseline.axes.offset"), r"array 'axes\.offset' is missing"),
+        (drop("baseline.basis.offset"), r"array 'axes\.offset' is missing"),
         (put("axes.weights", lambda a: a[:-1]), r"'axes\.weights' has shape \(60,\), not \(61,\)"),
         (put("axes.vectors", lambda a: a[:, :, None]), r"'axes\.vectors' has shape \(61, \d+, 1\), not"),
         (put("axes.vectors", lambda a: a.astype(np.int64)), r"'axes\.vectors' has dtype int64"),

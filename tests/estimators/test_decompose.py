@@ -57,7 +57,7 @@ def test_the_planted_rank_is_chosen_on_held_out_counts(rank):
     found = decompose(SpectrumStream(counts), architecture="pca", config=SHORT)
 
     assert found.rank.chosen == rank
-    assert int((found.prepared.axes.eigenvalues > found.prepared.edge).sum()) == rank
+    assert int((found.prepared.basis.eigenvalues > found.prepared.edge).sum()) == rank
 
 
 def test_the_axes_of_the_folds_come_from_the_training_counts_alone(prepared):
@@ -65,7 +65,7 @@ def test_the_axes_of_the_folds_come_from_the_training_counts_alone(prepared):
     moments = dataclasses.replace(
         prepared.summary.moments, n=len(train), sums=train.sum(axis=0), products=train.T @ train
     )
-    expected = principal_basis(moments, prepared.estimate.model, n_axes=3)
+    expected = principal_basis(moments, prepared.estimate.model, n_vectors=3)
 
     np.testing.assert_allclose(prepared.fold_basis.first(3).vectors, expected.vectors, atol=1e-7)
     np.testing.assert_allclose(prepared.fold_scores[:, :3], expected.project(train), rtol=1e-4, atol=1e-3)
@@ -90,7 +90,7 @@ def test_the_parts_of_all_counts_sum_to_the_scores_of_the_data(prepared):
 
 
 def test_aligned_axes_span_the_space_of_the_axes_of_all_counts(prepared):
-    a, b = prepared.axes.vectors, prepared.aligned.vectors
+    a, b = prepared.basis.vectors, prepared.aligned.vectors
     np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-9)
 
 
@@ -145,7 +145,7 @@ def test_the_autoencoder_beats_the_best_pca_on_an_edge_that_shifts():
 
     rows = counts.reshape(-1, 256)
     baseline = decompose(SpectrumStream(counts), architecture="pca", n_components=10, config=SHORT)
-    axes = baseline.prepared.axes
+    axes = baseline.prepared.basis
     best_pca = min(
         np.sqrt(np.mean((axes.first(k).spectra(axes.first(k).project(rows)) - clean) ** 2))
         for k in range(1, 11)

@@ -82,7 +82,7 @@ def test_a_turned_study_knows_its_training_fold_alone(prepared, part):
     moments = dataclasses.replace(
         prepared.summary.moments, n=len(train), sums=train.sum(axis=0), products=train.T @ train
     )
-    axes = principal_basis(moments, prepared.estimate.model, n_axes=3)
+    axes = principal_basis(moments, prepared.estimate.model, n_vectors=3)
     np.testing.assert_allclose(other.fold_basis.first(3).vectors, axes.vectors, atol=1e-7)
     np.testing.assert_allclose(other.fold_scores[:, :3], axes.project(train), rtol=1e-4, atol=1e-3)
 

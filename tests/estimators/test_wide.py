@@ -45,12 +45,12 @@ def test_one_more_pass_makes_the_axes_those_of_all_spectra(counts, wide, monkeyp
     stream, noise = SpectrumStream(counts), PoissonNoise()
     summary = summarise_map(stream)
     assert summary.moments.products.shape == (N_CHANNELS - 1,)
-    of_sample = principal_basis(summary.moments, noise, n_axes=20, centre=centre)
+    of_sample = principal_basis(summary.moments, noise, n_vectors=20, centre=centre)
 
     refined = refine_basis(stream, summary, of_sample)
 
     monkeypatch.setattr(_moments, "_STATES", 0)
-    exact = principal_basis(summarise_map(stream).moments, noise, n_axes=20, centre=centre)
+    exact = principal_basis(summarise_map(stream).moments, noise, n_vectors=20, centre=centre)
     np.testing.assert_allclose(refined.vectors.T @ refined.vectors, np.eye(20), atol=1e-6)
     rank = RANK - centre
     assert angle(of_sample, exact, rank) > 5
@@ -88,4 +88,4 @@ def test_the_number_of_components_of_a_wide_map_is_chosen(counts, wide):
     found = decompose(SpectrumStream(counts), architecture="pca", config=CONFIG)
 
     assert found.rank.chosen == RANK
-    assert (found.prepared.axes.eigenvalues > 1.1 * found.prepared.edge).sum() == RANK
+    assert (found.prepared.basis.eigenvalues > 1.1 * found.prepared.edge).sum() == RANK

@@ -22,8 +22,8 @@ def rows(planted):
     return np.random.default_rng(0).poisson(planted(90, 31, level=40.0, rank=4)).astype(np.float64)
 
 
-def axes_of(rows, *, n_axes=5, noise=None, **options):
-    return principal_basis(moments_of(rows), noise or PoissonNoise(), n_axes=n_axes, **options)
+def axes_of(rows, *, n_vectors=5, noise=None, **options):
+    return principal_basis(moments_of(rows), noise or PoissonNoise(), n_vectors=n_axes, **options)
 
 
 @pytest.mark.parametrize("centre", [False, True])
@@ -52,7 +52,7 @@ def test_all_values_and_leading_axes_are_those_of_a_full_eigendecomposition(n_ch
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", ">f8"])
 def test_projections_side_by_side_leave_out_the_channels_that_the_axes_do_not_know(rows, dtype):
-    one, other = axes_of(rows, n_axes=2, centre=True), axes_of(rows, n_axes=3)
+    one, other = axes_of(rows, n_vectors=2, centre=True), axes_of(rows, n_vectors=3)
     channels = np.ones(35, bool)
     channels[[0, 7, 20, 34]] = False
     spread = np.full((len(rows), 35), np.nan if "f" in dtype else 255).astype(dtype)
@@ -66,7 +66,7 @@ def test_projections_side_by_side_leave_out_the_channels_that_the_axes_do_not_kn
 
 @pytest.mark.parametrize("centre", [False, True])
 def test_all_axes_together_reproduce_the_spectra(rows, centre):
-    found = axes_of(rows, n_axes=31, centre=centre)
+    found = axes_of(rows, n_vectors=31, centre=centre)
 
     np.testing.assert_allclose(found.spectra(found.project(rows)), rows, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(

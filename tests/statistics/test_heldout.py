@@ -43,7 +43,7 @@ def everything(folds):
 def training_axes(folds, n_axes):
     moments = moments_of(everything(folds))
     scaled = Moments(moments.n, moments.sums / TRAIN, moments.products / TRAIN**2)
-    return principal_basis(scaled, folds.noise, n_axes=n_axes)
+    return principal_basis(scaled, folds.noise, n_vectors=n_axes)
 
 
 def training_scores(folds, axes):
@@ -59,7 +59,7 @@ def half_predictions(folds, axes):
     return [half.__getitem__ for half in halves]
 
 
-def chosen_rank(rows, noise, *, mean=None, n_axes=12):
+def chosen_rank(rows, noise, *, mean=None, n_vectors=12):
     folds = fold(rows, noise, mean=mean)
     axes = training_axes(folds, n_axes)
     return rank_curve(folds, axes, training_scores(folds, axes)).chosen
@@ -170,7 +170,7 @@ def pure_noise(request):
 
 
 def test_pure_noise_has_rank_one(pure_noise):
-    assert chosen_rank(pure_noise, PoissonNoise(), n_axes=16) == 1
+    assert chosen_rank(pure_noise, PoissonNoise(), n_vectors=16) == 1
 
 
 def test_split_scores_of_noise_components_do_not_correlate(pure_noise):

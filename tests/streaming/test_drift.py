@@ -6,7 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.streaming import Block, SpectrumStream, map_boxes, map_with_halo, move, patch_sums
+from hyperspy_specml.streaming import Block, SpectrumStream, map_boxes, map_with_halo, shift_channels, patch_sums
 
 SHAPE, N_CHANNELS = (7, 5), 11
 DRIFT = np.array([0, 2, -3, 0, 1, 10, -10])
@@ -33,7 +33,7 @@ def stream(request):
 def test_moving_and_moving_back_keeps_what_stays_inside():
     rows, by = np.arange(1, 34).reshape(3, 11), np.array([3, 0, -4])
 
-    there_and_back = move(move(rows, by), -by)
+    there_and_back = shift_channels(shift_channels(rows, by), -by)
 
     np.testing.assert_array_equal(there_and_back[0, :-3], rows[0, :-3])
     np.testing.assert_array_equal(there_and_back[1], rows[1])

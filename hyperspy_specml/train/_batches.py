@@ -1,0 +1,305 @@
+"""Batches, and the sources that draw them: input and target hold independent noise, or the target holds none.
+
+References
+----------
+J. Lehtinen et al., "Noise2Noise: Learning image restoration without clean data", ICML 2018;
+J. Batson, L. Royer, "Noise2Self: Blind denoising by self-supervision", ICML 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_CROPS = {1: 256, 2: 32, 3: 12}  # pixels along each side of a crop, by the number of scan axes
+_MOST_CROPS = 8
+_BATCH_VALUES = 1_500_000  # filtered scores in a batch: a step then takes tens of milliseconds
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step of a training is made of. B samples.
+
+    Attributes
+    ----------
+    input
+        (B, ...) what the network is given.
+    target
+        (B, ...) what its prediction is compared with.
+    weight
+        Inverse noise variance of the target, in any shape the loss understands; None for counts, whose noise
+        follows from the prediction.
+    fraction
+        Share of the counts that the target holds.
+    beside
+        What else the network is given, by the name of its argument.
+    """
+
+    input: Tensor
+    target: Tensor
+    weight: Tensor | None = None
+    fraction: float = 1.0
+    beside: Mapping[str, Tensor | float] = field(default_factory=dict)
+
+
+class BatchSource(Protocol):
+    """Draws batches, each time another one."""
+
+    def draw(self) -> Batch:
+        """Return the next batch."""
+        ...
+
+
+class RandomRows:
+    """Rows of one batch after another, in a new random order after all were drawn.
+
+    Parameters
+    ----------
+    n_rows, batch_size
+        Rows in all and per batch.
+    generator
+        Source of randomness, on the CPU.
+    """
+
+    def __init__(self, n_rows: int, batch_size: int, generator: torch.Generator) -> None:
+        self.n_rows, self.batch_size, self.generator = n_rows, min(batch_size, n_rows), generator
+        self._order = torch.empty(0, dtype=torch.long)
+
+    def draw(self) -> Tensor:
+        """Return the rows of the next batch, on the CPU."""
+        if len(self._order) < self.batch_size:
+            self._order = torch.randperm(self.n_rows, generator=self.generator)
+        rows, self._order = self._order[: self.batch_size], self._order[self.batch_size :]
+        return rows
+
+
+class SplitParts:
+    """Some parts of the counts of each spectrum as input, the others as target.
+
+    Every draw gives each spectrum another choice of parts, so the network never sees the noise that it is
+    scored against, and cannot learn to repeat it.
+
+    Parameters
+    ----------
+    parts
+        (n, F, P) normalised scores of F independent parts, each on the scale of its own counts.
+    fractions
+        (F,) share of the counts in each part.
+    weights
+        (n,) inverse noise variance of each spectrum, about 1.
+    rows
+        Draws the spectra of a batch.
+    """
+
+    def __init__(self, parts: Tensor, fractions: Tensor, weights: Tensor, rows: RandomRows) -> None:
+        self.parts, self.fractions, self.weights, self.rows = parts, fractions, weights, rows
+        # One quarter of the parts as target: fewer make the target, and so the gradient, noisier; more
+        # make the input noisier than the data that the network will be used on.
+        self.n_target = max(1, round(len(fractions) / 4))
+
+    def draw(self) -> Batch:
+        """Return sums of some parts and of the others, each on the scale of the whole."""
+        rows = self.rows.draw()
+        random = torch.rand(len(rows), len(self.fractions), generator=self.rows.generator)
+        is_target = (random.argsort(dim=1) < self.n_target).to(self.parts)  # (B, F)
+        rows = rows.to(self.parts.device)
+        parts = self.parts[rows]  # (B, F, P)
+        target_share = is_target @ self.fractions  # (B,)
+        input_share = self.fractions.sum() - target_share
+        target = (parts * is_target[..., None]).sum(dim=1) / target_share[:, None]  # (B, F, P) -> (B, P)
+        input_ = (parts * (1 - is_target)[..., None]).sum(dim=1) / input_share[:, None]
+        return Batch(input_, target, self.weights[rows] * target_share)
+
+
+class DrawnInputs:
+    """One of several inputs of each spectrum that were made before, with its target.
+
+    Parameters
+    ----------
+    inputs
+        (n, D, P) normalised scores, D draws of each spectrum.
+    target
+        (n, P) normalised scores.
+    weights
+        (n,) inverse noise variance of each target, about 1.
+    rows
+        Draws the spectra of a batch.
+    """
+
+    def __init__(self, inputs: Tensor, target: Tensor, weights: Tensor, rows: RandomRows) -> None:
+        self.inputs, self.target, self.weights, self.rows = inputs, target, weights, rows
+
+    def draw(self) -> Batch:
+        """Return one of the inputs of each spectrum, and its target."""
+        rows = self.rows.draw()
+        which = torch.randint(self.inputs.shape[1], (len(rows),), generator=self.rows.generator)
+        rows, which = rows.to(self.inputs.device), which.to(self.inputs.device)
+        return Batch(self.inputs[rows, which], self.target[rows], self.weights[rows])
+
+
+class ScoresAndCounts:
+    """Scores of all parts of the counts but one as input, the counts of that part as target.
+
+    Parameters
+    ----------
+    parts
+        (n, F, P) scores of F independent parts, each on the scale of its own counts.
+    targets
+        F arrays (n, E): the parts themselves.
+    fractions
+        Share of the counts in each.
+    variance
+        None for counts; else the noise variance of the whole data, (E,) or (n, E).
+    rows
+        Draws the spectra of a batch.
+    """
+
+    def __init__(
+        self, parts: Tensor, targets: Sequence[np.ndarray], fractions: Sequence[float],
+        variance: np.ndarray | None, rows: RandomRows,
+    ) -> None:  # fmt: skip
+        self.parts, self.targets, self.fractions = parts, targets, fractions
+        self.variance, self.rows = variance, rows
+
+    def draw(self) -> Batch:
+        """Return a batch whose target is one of the parts."""
+        rows = self.rows.draw()
+        return self.batch(int(torch.randint(len(self.fractions), (1,), generator=self.rows.generator)), rows)
+
+    def batch(self, which: int, rows: Tensor) -> Batch:
+        """Return the batch of these spectra whose target is this part."""
+        share = sum(self.fractions) - self.fractions[which]
+        parts = self.parts[rows.to(self.parts.device)]  # (B, F, P)
+        scores = (parts.sum(dim=1) - parts[:, which]) / share  # (B, F, P) -> (B, P)
+        target, fraction = self._tensor(self.targets[which], rows), self.fractions[which]
+        return Batch(scores, target, self._weight(rows), fraction, {"share": share})
+
+    def _weight(self, rows: Tensor) -> Tensor | None:
+        """Return the inverse noise variance of the whole data, (B, E) or (1, E); None for counts."""
+        if self.variance is None:
+            return None
+        both = (self.variance, rows) if self.variance.ndim == 2 else (self.variance[None], [0])
+        return 1 / self._tensor(*both)
+
+    def _tensor(self, array: np.ndarray, rows: Tensor | list[int]) -> Tensor:
+        picked = array[np.asarray(rows)].astype(np.float32)
+        return torch.as_tensor(picked, device=self.parts.device)
+
+
+class DrawnCounts:
+    """Counts drawn from noise-free spectra, at a random number of counts each, with these spectra as target.
+
+    Parameters
+    ----------
+    shapes
+        (n, E) noise-free spectra of total 1.
+    projector
+        (E, P) to scores on a basis with noise of variance 1 over the total counts.
+    centre, variance
+        (P,) mean and variances of the clean scores.
+    totals
+        Smallest and largest number of counts in a spectrum; all sizes between are as likely.
+    rows
+        Draws the spectra of a batch.
+    """
+
+    def __init__(
+        self, shapes: Tensor, projector: Tensor, centre: Tensor, variance: Tensor,
+        totals: tuple[float, float], rows: RandomRows,
+    ) -> None:  # fmt: skip
+        self.shapes, self.projector, self.centre, self.variance = shapes, projector, centre, variance
+        self.totals, self.rows = totals, rows
+
+    def draw(self) -> Batch:
+        """Return noisy and clean scores (B, P), weighted by one over the error of the best linear denoiser.
+
+        So spectra of few and of many counts matter the same.
+        """
+        shapes = self.shapes[self.rows.draw().to(self.shapes.device)]
+        low, high = map(math.log, self.totals)
+        random = torch.rand(len(shapes), 1, generator=self.rows.generator)
+        total = (low + (high - low) * random).exp()
+        counts = torch.poisson(total * shapes.cpu(), generator=self.rows.generator).to(shapes.device)
+        found = counts.sum(dim=1, keepdim=True).clamp(min=1)  # what is known of the total later on
+        noisy, clean = (
+            values @ self.projector - self.centre for values in (counts / found, shapes)
+        )  # (B, E) -> (B, P)
+        level = found.rsqrt()
+        noise = level.square()
+        linear = (self.variance * noise / (self.variance + noise)).sum(dim=1)  # (B,)
+        return Batch(noisy, clean, 1 / linear, beside={"level": level, "variance": self.variance})
+
+
+@dataclass(frozen=True)
+class TilePair:
+    r"""One split of the counts of tiles of a scan. T tiles, S filters, P components.
+
+    Attributes
+    ----------
+    stack
+        (T, S, P, \*tile) filtered scores of the input, with noise of variance 1.
+    target
+        (T, P, \*tile) scores of the other counts, in the same unit.
+    weight
+        Inverse noise variance of the target.
+    centre, spread
+        (P,) mean and standard deviation of the components, in the same unit.
+    """
+
+    stack: Tensor
+    target: Tensor
+    weight: float
+    centre: Tensor
+    spread: Tensor
+
+
+class TileCrops:
+    r"""Crops of tiles, turned at random.
+
+    The pairs differ in the share of the counts that is input, so one network serves all noise levels.
+
+    Parameters
+    ----------
+    pairs
+        Splits of the counts.
+    valid
+        (T, 1, \*tile), 1 where there is a spectrum, else 0.
+    generator
+        Source of randomness, on the CPU.
+    """
+
+    def __init__(self, pairs: Sequence[TilePair], valid: Tensor, generator: torch.Generator) -> None:
+        self.pairs, self.valid, self.generator = pairs, valid, generator
+        self.crop = [min(n, _CROPS[valid.ndim - 2]) for n in valid.shape[2:]]
+        values = math.prod(pairs[0].stack.shape[1:3]) * math.prod(self.crop)
+        self.n_crops = int(min(max(1, _BATCH_VALUES // values), _MOST_CROPS))
+
+    def draw(self) -> Batch:
+        """Return crops (B, S, P, *crop) of one of the pairs."""
+        pair = self.pairs[self._below(len(self.pairs))]
+        crops: list[list[Tensor]] = [[], [], []]
+        for _ in range(self.n_crops):
+            tile = self._below(len(self.valid))
+            box = [self._box(n, c) for n, c in zip(self.valid.shape[2:], self.crop, strict=True)]
+            turned = [-1 - axis for axis in range(len(box)) if self._below(2)]
+            for out, maps in zip(crops, (pair.stack, pair.target, self.valid), strict=True):
+                out.append(maps[tile][(slice(None),) * (maps.ndim - 1 - len(box)) + tuple(box)].flip(turned))
+        stack, target, valid = (torch.stack(maps) for maps in crops)
+        shape = (self.n_crops, -1)
+        beside = {"valid": valid, "centre": pair.centre.expand(shape), "spread": pair.spread.expand(shape)}
+        return Batch(stack, target, torch.tensor(pair.weight), beside=beside)
+
+    def _below(self, n: int) -> int:
+        return int(torch.randint(n, (), generator=self.generator))
+
+    def _box(self, size: int, crop: int) -> slice:
+        start = self._below(size - crop + 1)
+        return slice(start, start + crop)
