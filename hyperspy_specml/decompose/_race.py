@@ -109,7 +109,7 @@ def turned(prepared: TrainingData, part: int, *, centre: bool) -> TrainingData:
     folds, wide = prepared.folds.turned(part), prepared.summary.moments.rows is not None
     basis = principal_basis(
         train_moments(folds, wide=wide), prepared.estimate.model, n_vectors=prepared.fold_basis.n_vectors, centre=centre,
-        width=prepared.width,
+        smoothing=prepared.width,
     )  # fmt: skip
     parts = project_parts(folds.parts, folds.fractions[:N_PARTS], basis)
     return replace(prepared, folds=folds, fold_basis=basis, fold_parts=parts)

@@ -68,7 +68,7 @@ def smooth_basis(
     score = score or _deviances
 
     def along(width: float) -> tuple[PrincipalBasis, np.ndarray]:
-        basis = principal_basis(moments, noise, n_vectors=n_vectors, centre=centre, width=width)
+        basis = principal_basis(moments, noise, n_vectors=n_vectors, centre=centre, smoothing=width)
         return basis, score(prepared, basis.first(n_scored))
 
     widths = [width for width in _WIDTHS if width <= widest]
@@ -83,7 +83,7 @@ def smooth_basis(
         fold_basis=fold_basis,
         fold_parts=project_parts(prepared.folds.parts, FRACTIONS[:N_PARTS], fold_basis),
         basis=principal_basis(
-            prepared.summary.moments, noise, n_vectors=n_vectors, centre=centre, width=widths[chosen]
+            prepared.summary.moments, noise, n_vectors=n_vectors, centre=centre, smoothing=widths[chosen]
         ),
         width=widths[chosen],
     )
