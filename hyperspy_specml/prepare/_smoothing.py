@@ -58,7 +58,7 @@ def smooth_basis(
     )
 
     def tried(smoothing: float) -> tuple[PrincipalBasis, np.ndarray]:
-        basis = basis_of(moments, width=smoothing)
+        basis = basis_of(moments, smoothing=smoothing)
         return basis, (score or _deviances)(data, basis.first(n_scored))
 
     smoothings = [smoothing for smoothing in _SMOOTHINGS if smoothing <= widest]
@@ -68,7 +68,7 @@ def smooth_basis(
     if chosen == 0:
         return data
     smoothing = smoothings[chosen]
-    whole = basis_of(data.summary.moments, width=smoothing)
+    whole = basis_of(data.summary.moments, smoothing=smoothing)
     return data.on(found[chosen][0], basis=whole, smoothing=smoothing)
 
 

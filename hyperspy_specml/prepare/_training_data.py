@@ -187,7 +187,7 @@ class TrainingData:
         folds = self.folds.turned(part)
         basis = principal_basis(
             train_moments(folds, wide=self.summary.moments.is_wide), self.estimate.model,
-            n_vectors=self.fold_basis.n_vectors, centre=self.centre, width=self.smoothing,
+            n_vectors=self.fold_basis.n_vectors, centre=self.centre, smoothing=self.smoothing,
         )  # fmt: skip
         return self.on(basis, folds=folds)
 
