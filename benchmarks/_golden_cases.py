@@ -237,6 +237,9 @@ def cases(name: str, signal: BaseSignal, other: BaseSignal) -> Iterator[Case]:
         for kind in ("dense", "simplex", "pca"):
             call = partial(decomposition, some, other, k=None, architecture=kind)
             yield f"decomposition {kind} number chosen", call
+    if name == "alloy" and signal._lazy:
+        wide = specml.datasets.fe_cr_ni_map((52, 58), n_channels=48, dose=100.0, lazy=True).signal
+        yield "denoising boxes", partial(denoising, wide)  # more than one box, which `options` makes small
     if name == "grains":
         yield from _masked(signal, other)
 
