@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RST = re.compile(r"^\.\. code-block:: python\n\n((?:    [^\n]*\n|\n)+)", re.M)
 MARKDOWN = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
-FOLDERS = ("docs", "docs/user_guide", "docs/reference", "docs/developer")  # the gallery's are made by the build
+FOLDERS = ("docs", "docs/user_guide", "docs/reference", "docs/developer")  # not those that the build makes
 PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.rst")))]
 
 
