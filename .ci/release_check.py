@@ -1,4 +1,4 @@
-"""Do version, changelog, citation, built files and tag of a release agree? `make release-check` builds it and asks."""
+"""Do version, changelog, citation, built files and tag of a release agree? Part of `make release-check`."""
 
 from __future__ import annotations
 
@@ -96,9 +96,6 @@ def this_release() -> Release:
 
 
 if __name__ == "__main__":
-    found = list(disagreements(this_release()))
-    print(
-        "\n".join(found)
-        or f"Version, changelog, citation, files and tag agree: {hyperspy_specml.__version__}"
-    )
+    found = list(disagreements(release := this_release()))
+    print("\n".join(found) or f"Version, changelog, citation, files and tag agree: {release.version}")
     sys.exit(bool(found))

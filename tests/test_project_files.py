@@ -1,4 +1,4 @@
-"""The files around the package agree with it: citation, news, changelog, issue forms, the check of a release."""
+"""The files around the package agree with it: citation, news, changelog, issue forms, check of a release."""
 
 from __future__ import annotations
 
@@ -78,12 +78,11 @@ def test_the_draft_of_the_changelog_has_all_news() -> None:
 def test_an_issue_form_has_what_github_asks_for(path: Path) -> None:
     form = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert {"name", "description", "body"} <= set(form)
-    names = [field["id"] for field in form["body"]]
-    assert len(names) == len(set(names))
-    assert all(
-        field["type"] in {"textarea", "input"} and field["attributes"]["label"] for field in form["body"]
-    )
-    assert any(field.get("validations", {}).get("required") for field in form["body"])
+    fields = form["body"]
+    assert len({field["id"] for field in fields}) == len(fields)
+    assert {field["type"] for field in fields} <= {"textarea", "input"}
+    assert all(field["attributes"]["label"] for field in fields)
+    assert any(field.get("validations", {}).get("required") for field in fields)
 
 
 def test_a_release_whose_parts_agree_passes(check: SimpleNamespace, release: Any) -> None:
