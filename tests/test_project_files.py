@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 NEWS_README = ROOT / "docs" / "changes" / "README.rst"
 NEWS = sorted(path for path in NEWS_README.parent.iterdir() if path != NEWS_README)
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 FORMS = sorted(path for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config")
 
 
@@ -52,6 +53,12 @@ def test_the_citation_has_what_the_format_asks_for_and_the_version_of_the_packag
     assert citation["license"] == PYPROJECT["project"]["license"]
     assert citation["repository-code"] == PYPROJECT["project"]["urls"]["Source"]
     assert str(citation["version"]) == hyperspy_specml.__version__
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_to_a_file_of_the_repository_finds_it(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert ":" in link or (page.parent / link).exists(), link
 
 
 def test_the_readme_of_the_news_lists_the_types_of_the_changelog_in_their_order() -> None:
