@@ -21,6 +21,7 @@ BENCHMARKS = {
     "rank": "benchmarks.rank",
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
+    "code": "benchmarks.code",
 }
 
 

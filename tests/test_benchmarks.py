@@ -328,3 +328,74 @@ def test_measured_maps_are_scored_on_counts_that_were_not_denoised(data_folder, 
     one, other = float(odd.data.sum()), float(even.sum())
     assert abs(one - other) < 5 * np.sqrt(one + other)
     assert not np.array_equal(odd.data, even)
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A package of three rooms with a circle, two private imports, and a longest chain of five modules."""
+    files = {
+        "__init__.py": '"""Nothing."""\n',
+        "top.py": "from planted.left import name\n\n\ndef call():\n    from planted.right import other\n",
+        "left/__init__.py": "from planted.left._a import name\n",
+        "left/_a.py": (
+            '"""Two\nlines."""\n\nfrom typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n'
+            "    from planted.right import other\n    from planted.right._b import other as again\n\n"
+            "name = [\n    1,  # a comment behind\n]  # fmt: skip\n"
+        ),
+        "right/__init__.py": "from planted.right._b import other\n",
+        "right/_b.py": "from planted.right import _c\n\nother = 1\n",
+        "right/_c.py": (
+            "import planted.left._a\n\n\nclass Some:\n    'A docstring.'\n\n    def long(self):\n"
+            '        """Another."""\n        # a comment\n        text = """two\n        lines"""\n\n'
+            "        return text\n"
+        ),
+    }
+    for name, text in files.items():
+        path = tmp_path / "planted" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "planted"
+
+
+def test_the_structure_of_a_planted_package_is_counted(harness, planted):
+    found = importlib.import_module("benchmarks._structure").structure(planted)
+
+    assert found["files"] == 7
+    assert found["lines of code"] == 3 + 1 + 7 + 1 + 2 + 6
+    assert found["those without a comment behind them"] == found["lines of code"] - 2
+    assert (found["functions"], found["longest function"], found["# fmt: skip"]) == (2, 4, 1)
+    assert found["private imports, statements"] == found["private imports, names"] == 2  # one is for types
+    chain = ["top", "right", "right._b", "right._c", "left._a"]
+    assert found["longest chain of modules"] == [f"planted.{name}" for name in chain]
+    assert len(found["the same, names followed to where they are defined"]) == 4  # right only passes on
+    assert found["longest chain of rooms"] == ["top", "right", "left"]
+    assert found["circles of modules"] == [
+        [f"planted.{name}" for name in ("left._a", "right", "right._b", "right._c")]
+    ]
+    assert found["circles of rooms"] == [["left", "right"]]
+
+
+def test_imports_that_never_run_are_in_circles_and_in_no_chain(harness, planted):
+    structure = importlib.import_module("benchmarks._structure")
+    package = structure.Package(planted)
+
+    assert structure.circles(package.graph(types=False)) == []
+    assert structure.circles(package.graph(types=True)) != []
+
+
+def test_names_of_a_stub_and_relative_imports_lead_to_their_module(harness, planted):
+    (planted / "left" / "__init__.py").write_text("")
+    (planted / "left" / "__init__.pyi").write_text("from ._a import name as name\n")
+    (planted / "left" / "_a.py").write_text("from ..right import _b\n\nname = _b\n")
+    package = importlib.import_module("benchmarks._structure").Package(planted)
+
+    origins = package.graph(types=False, origins=True)
+
+    assert set(origins["planted.top"]) == {"planted.left._a", "planted.right._b"}
+    assert set(package.graph(types=False)["planted.left"]) == {"planted.left._a"}
+    assert {one.written for one in package.private_imports()} == {"planted.right._b", "planted.left._a"}
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 3), (0.9, 5), (1.0, 5)])
+def test_a_quantile_is_a_value_that_this_share_does_not_exceed(harness, share, value):
+    assert importlib.import_module("benchmarks._structure").quantile([5, 1, 4, 2, 3], share) == value
