@@ -13,7 +13,7 @@ import io
 import tokenize
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import networkx as nx
 
@@ -208,31 +208,29 @@ def _below_type_checking(tree: ast.Module) -> Iterator[ast.AST]:
                 yield from ast.walk(statement)
 
 
-def structure(folder: Path) -> dict[str, Any]:
-    """Return the figures of the package in a folder."""
+def structure(folder: Path) -> dict[str, int | list[str]]:
+    """Return the figures of the package in a folder; of lists, that is how many there are."""
     package = Package(folder)
     modules = package.modules.values()
-    functions = [one for module in modules for one in module.functions()]
-    lengths = [lines for _, lines in functions]
+    lengths = [lines for module in modules for _, lines in module.functions()]
     private = package.private_imports()
-    return {
+    counts = {
         "lines of code": sum(len(module.code) for module in modules),
-        "those without a comment behind them": sum(len(m.code - m.commented) for m in modules),
+        "without a comment": sum(len(module.code - module.commented) for module in modules),
         "files": len(modules),
-        "longest file, all lines": max(len(module.text.splitlines()) for module in modules),
-        "functions": len(functions),
-        "lines of code in a function, median": quantile(lengths, 0.5),
-        "90 % of the functions have at most": quantile(lengths, 0.9),
+        "longest file": max(len(module.text.splitlines()) for module in modules),
+        "functions": len(lengths),
+        "median function": quantile(lengths, 0.5),
+        "90 % of functions": quantile(lengths, 0.9),
         "longest function": max(lengths, default=0),
         "# fmt: skip": sum(module.skips for module in modules),
-        "private imports, statements": len({(one.importer, one.line) for one in private}),
-        "private imports, names": len(private),
-        "longest chain of modules": longest_chain(package.graph(types=False)),
-        "the same, names followed to where they are defined": longest_chain(
-            package.graph(types=False, origins=True)
-        ),
-        "longest chain of rooms": longest_chain(package.graph(types=False, rooms=True)),
-        "circles of modules": circles(package.graph(types=True)),
-        "the same, names followed": circles(package.graph(types=True, origins=True)),
-        "circles of rooms": circles(package.graph(types=True, rooms=True)),
+        "private imports": sorted({f"{one.importer}, line {one.line}: {one.target}" for one in private}),
+        "private names": len(private),
     }
+    ways = {"": {}, ", followed": {"origins": True}, " of rooms": {"rooms": True}}
+    for way, options in ways.items():
+        counts[f"longest chain{way}"] = longest_chain(package.graph(types=False, **options))
+    for way, options in ways.items():
+        groups = circles(package.graph(types=True, **options))
+        counts[f"circles{way}"] = [", ".join(group) for group in groups]
+    return counts

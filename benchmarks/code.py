@@ -1,24 +1,42 @@
 """The package itself: lines of code, functions, how its modules import each other.
 
-Lines of code are those with anything but a comment on them, without docstrings; the second figure leaves out
-those that a comment ends. A function's lines are counted alike, from ``def`` on. A room is a folder or a
-module directly below the package. A private import names a module or a name that starts with an underscore,
-in another room. Chains are without imports for types, and with those inside functions; all modules of a
-circle count. Circles are with imports for types: groups of modules of which each imports all others, on
-detours if need be. Names that a module only passes on are followed to where they are defined in the lines
-that say so.
+A module is a ``.py`` file, a room a folder or a module directly below the package. Imports named by a string
+(``importlib``) are not seen; those of a stub (``__init__.pyi``) are its module's own.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks._harness import ROOT, table
+from benchmarks._harness import ROOT
+from benchmarks._records import Table
 from benchmarks._structure import structure
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+
+# The figures of `structure`, and how each is counted.
+FIGURES = {
+    "lines of code": "lines with a token that is no comment, outside of docstrings",
+    "without a comment": "lines of code that no comment ends",
+    "files": "modules",
+    "longest file": "lines, all of them",
+    "functions": "methods, and functions within functions too",
+    "median function": "lines of code from def on",
+    "90 % of functions": "have no more lines of code",
+    "longest function": "lines of code",
+    "# fmt: skip": "comments with it",
+    "private imports": "statements that name a private module or name of another room, those for types too",
+    "private names": "the same, every imported name",
+    "longest chain": "modules, each imports the next; also within functions, not for types; circles whole",
+    "longest chain, followed": "the same, names followed through modules that only pass them on",
+    "longest chain of rooms": "the same between rooms, as imported",
+    "circles": "largest groups of modules in which each leads to every other, imports for types too",
+    "circles, followed": "the same, names followed through modules that only pass them on",
+    "circles of rooms": "the same between rooms, as imported",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,16 +46,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Count and print."""
-    found = structure(options.package.resolve())
-    print(table(["", "count"], [[name, str(_count(value))] for name, value in found.items()]))
-    for name, value in found.items():
-        for one in value if isinstance(value, list) and "circles" in name else []:
-            print(f"\n{name}: {', '.join(one)}")
-    print(f"\nlongest chain: {' > '.join(found['longest chain of modules'])}")
-    return found
-
-
-def _count(value: int | list[Any]) -> int:
-    return len(value) if isinstance(value, list) else value
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Count."""
+    counts, details = [], []
+    for name, value in structure(options.package.resolve()).items():
+        counts.append([name, str(len(value) if isinstance(value, list) else value), FIGURES[name]])
+        lines = value if isinstance(value, list) else []
+        details += [[name, one.replace(f"{options.package.name}.", "")] for one in lines]
+    yield (
+        "",
+        [
+            Table("counts", options.package.name, ["figure", "count", "how it is counted"], counts, keys=0),
+            Table("which", options.package.name, ["figure", "modules"], details, keys=0),
+        ],
+    )

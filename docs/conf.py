@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 
 # The gallery would print them: exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them, and the
 # measured map is in an old version of HyperSpy's format.
 warnings.filterwarnings("ignore", message="Importing .Lazy|Loading old file version")
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 import hyperspy.api as hs
 import matplotlib
@@ -25,6 +28,7 @@ copyright = "the developers of hyperspy_specml, GPL-3.0-or-later"
 version = release = hyperspy_specml.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "sphinx_gallery.gen_gallery"]
+extensions += ["benchmark_tables"]  # docs/_ext
 exclude_patterns = ["_build", "changes", "gallery"]
 nitpicky = False  # types point to HyperSpy and NumPy, whose pages would have to be downloaded
 
