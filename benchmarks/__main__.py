@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("python -m benchmarks NAME [--help]\n")
         print("\n".join(f"  {name:<15}{title}" for name, title in titles.items()))
         return
-    run = this_run(shlex.join(["python", "-m", "benchmarks", *_without_paths(arguments)]))
+    paths = {value for value in vars(options).values() if isinstance(value, Path)}
+    run = this_run(shlex.join(["python", "-m", "benchmarks", *_without(paths, arguments)]))
     quick = "quick" if getattr(options, "quick", False) else ""
     for part, tables in modules[options.name].run(options):
         file = "-".join(filter(None, (options.name, part, quick)))
@@ -53,13 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n\n".join(one.text() for one in tables), end="\n\n", flush=True)
 
 
-def _without_paths(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the words of a command but options that name a place of this machine."""
-    words = iter(arguments)
-    for word in words:
-        if word in ("--results", "--package"):
-            next(words)
-        elif not word.startswith(("--results=", "--package=")):
+def _without(paths: set[Path], arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a command but places of this machine and the options that name them."""
+    for word, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        value = Path(word.partition("=")[2] or word)
+        if value not in paths and not (word.startswith("--") and Path(following) in paths):
             yield word
 
 

@@ -14,13 +14,11 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sphinx.application import Sphinx
 
 
 class BenchmarkTable(SphinxDirective):
-    """A table, its caption, and a line for each run that its rows are of."""
+    """A table, its caption, and a line for each kind of run that its rows are of."""
 
     required_arguments = 1
     final_argument_whitespace = True
@@ -43,7 +41,7 @@ class BenchmarkTable(SphinxDirective):
         if len(of_table) > 1:
             columns = [*columns, "measured"]
             rows = [[*row, _when(run)] for row, run in zip(rows, of_rows, strict=True)]
-        return [_table(table["caption"], columns, rows), *map(_source, of_table)]
+        return [_table(f"{name}: {table['caption']}", columns, rows), *_sources(of_table)]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -64,18 +62,28 @@ def _row(cells: list[str]) -> nodes.row:
     return nodes.row("", *(nodes.entry("", nodes.paragraph(cell, cell)) for cell in cells))
 
 
-def _source(run: dict[str, Any]) -> nodes.paragraph:
-    return nodes.paragraph("", "", *_words(run))
+def _sources(runs: list[dict[str, Any]]) -> list[nodes.paragraph]:
+    """Return a line for each run; for those that differ in the commit only, one together."""
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for run in runs:
+        machine = run["machine"]
+        cores = [f"{machine['cores']} core" + "s" * (machine["cores"] > 1)] if "cores" in machine else []
+        place = (
+            " of ".join([*cores, *([machine["cpu"]] if "cpu" in machine else [])]) or "machine not recorded"
+        )
+        words = (run["date"], run["command"], run["package_version"], place, run.get("recorded", ""))
+        lines.setdefault(words, []).extend(filter(None, [run["commit"]]))
+    return [_source(*words, ", ".join(commits)) for words, commits in lines.items()]
 
 
-def _words(run: dict[str, Any]) -> Iterator[nodes.Node]:
-    machine = run["machine"]
-    where = [f"{machine['cores']} cores"] if "cores" in machine else []
-    where += [f"of {machine['cpu']}"] if "cpu" in machine else []
-    yield nodes.Text(f"Measured {_when(run)} with ")
-    yield nodes.literal(run["command"], run["command"])
-    yield nodes.Text(f", version {run['package_version']}, {' '.join(where) or 'machine not recorded'}")
-    yield nodes.Text(f"; {run['recorded']}." if "recorded" in run else ".")
+def _source(
+    date: str, command: str, version: str, place: str, recorded: str, commits: str
+) -> nodes.paragraph:
+    code = f" ({commits})" if commits else ""
+    tail = f", version {version}{code}, {place}{'; ' * bool(recorded)}{recorded}."
+    return nodes.paragraph(
+        "", "", nodes.Text(f"Measured {date} with "), nodes.literal(command, command), nodes.Text(tail)
+    )
 
 
 def _when(run: dict[str, Any]) -> str:
