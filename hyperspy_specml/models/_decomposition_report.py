@@ -11,6 +11,8 @@ from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report
 from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
+    from matplotlib.figure import FigureBase
+
     from hyperspy_specml.models._table import Row
 
 _HEAD = ("candidate", "held-out deviance", "difference to PCA", "")
@@ -66,7 +68,9 @@ class DecompositionReport(Report):
         size = abs(model.difference) / model.standard_error if model.difference else 0.0
         if self.baseline_is_better():
             centred = self.candidates[-1].name.startswith("centred")
-            instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
+            instead = (
+                "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
+            )
             return f"PCA of the same size is better, by {size:.1f} standard errors: prefer {instead}."
         if model.difference < 0 and size > CLEAR:
             text = f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
@@ -126,6 +130,22 @@ class DecompositionReport(Report):
         rows = [(c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}") for c in models]
         rows.append((pca.name, f"{pca.score:.4f}", ""))
         return _HEAD, [(*row, "best" if row[0] == self.chosen else "") for row in rows]
+
+    def plot(self, figure: FigureBase | None = None) -> FigureBase:
+        """Plot the rank curve, the scree with its noise edge and, if a network was trained, its training.
+
+        Parameters
+        ----------
+        figure
+            Empty figure or subfigure to plot into; by default a new one of pyplot.
+
+        Returns
+        -------
+        the figure
+        """
+        from hyperspy_specml.models._report_figures import decomposition_figure
+
+        return decomposition_figure(self, figure=figure)
 
     def _restarts(self) -> str:
         collapsed = sum(bool(attempt.collapsed) for attempt in self.attempts)

@@ -14,6 +14,8 @@ from hyperspy_specml.statistics import RankCurve
 if TYPE_CHECKING:
     from typing import Self
 
+    from matplotlib.figure import FigureBase
+
 CLEAR = 2  # standard errors that make a difference worth a word
 CURVE: Any = {"curve": True}  # of a field: too long for metadata
 
@@ -127,6 +129,22 @@ class Report:
         """Return the sentences below the table."""
         raise NotImplementedError
 
+    def plot(self, figure: FigureBase | None = None) -> FigureBase:
+        """Plot every candidate's difference to PCA on the test fold, with its paired standard error.
+
+        Parameters
+        ----------
+        figure
+            Empty figure or subfigure to plot into; by default a new one of pyplot.
+
+        Returns
+        -------
+        the figure
+        """
+        from hyperspy_specml.models._report_figures import candidates_figure
+
+        return candidates_figure(self, axes=figure and figure.subplots())
+
     def __str__(self) -> str:
         """Return the table as text."""
         return as_text(*self.rows(), facts=self.facts(), words=self.words())
@@ -161,7 +179,9 @@ class Report:
             It is not such a report.
         """
         known = {item.name for item in fields(cls) if not item.metadata.get("curve")}
-        return from_plain(cls, {k: v for k, v in plain.items() if k in known}, names=REPORTED, where=cls.method)
+        return from_plain(
+            cls, {k: v for k, v in plain.items() if k in known}, names=REPORTED, where=cls.method
+        )
 
     def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
         """Return the report of a model that was applied to another map than the one it was trained on.
