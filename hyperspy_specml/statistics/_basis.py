@@ -170,9 +170,9 @@ def principal_basis(
     scree
         Return all E eigenvalues, not only P. Of wide spectra there are P in any case.
     smoothing
-        Standard deviation, in channels, of the Gaussian along energy that the spectra are smoothed with before
-        their leading vectors are computed (principal components of smooth functions, B. W. Silverman, Ann. Stat.
-        24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
+        Standard deviation, in channels, of the Gaussian along energy that the spectra are smoothed with
+        before their leading vectors are computed (principal components of smooth functions, B. W. Silverman, Ann.
+        Stat. 24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
     """
     weights = channel_weights(moments.mean, noise)
     if moments.rows is not None:

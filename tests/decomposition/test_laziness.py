@@ -96,7 +96,7 @@ def test_full_size_outputs_follow_the_chunks_of_the_file_within_a_block(
     dec = decompose(make_map(data=da.from_array(make_counts(), chunks=(5, 4, 20))), architecture=architecture)
     assert dec.residual.data.chunks == ((5, 5, 2), (4, 4, 4, 4, 1), (61,))
 
-    monkeypatch.setattr("hyperspy_specml.results._source._BLOCK_BYTES", 6 * 61 * 4)
+    monkeypatch.setattr("hyperspy_specml.signals._source._BLOCK_BYTES", 6 * 61 * 4)
     reconstruction = dec.baseline.reconstruction.data
     sizes = [max(sizes) for sizes in reconstruction.chunks]
     assert sizes[0] * sizes[1] <= 6
@@ -109,7 +109,7 @@ def test_an_eager_map_in_small_blocks_is_the_same(
     make_map, make_counts, decompose, fitted, architecture, monkeypatch
 ):
     _, expected = fitted(architecture)
-    monkeypatch.setattr("hyperspy_specml.results._source._BLOCK_BYTES", 5 * 61 * 4)
+    monkeypatch.setattr("hyperspy_specml.signals._source._BLOCK_BYTES", 5 * 61 * 4)
 
     dec = decompose(make_map(data=make_counts()), architecture=architecture)
 

@@ -72,7 +72,7 @@ def test_the_loadings_of_a_mixture_are_doses_times_shares(fitted, write, lazy):
     written = write(signal, dec)
 
     loadings = written.learning_results.loadings
-    np.testing.assert_allclose(loadings, (dec.dose.data * dec.scores.data).reshape(3, -1).T, rtol=1e-6)
+    np.testing.assert_allclose(loadings, (dec.intensity.data * dec.scores.data).reshape(3, -1).T, rtol=1e-6)
     model = data_of(written.get_decomposition_model())
     np.testing.assert_allclose(model, data_of(dec.reconstruction), rtol=1e-4, atol=1e-3)
 

@@ -28,7 +28,7 @@ def shifted(make_map, make_counts, decompose):
 def model_of(result):
     """Return dose * scores @ components, (ny, nx, E)."""
     scores = np.moveaxis(result.scores.data, 0, -1)
-    return result.dose.data[..., None] * (scores @ result.components.data)
+    return result.intensity.data[..., None] * (scores @ result.components.data)
 
 
 def test_scores_are_shares_and_components_are_non_negative_spectra_of_sum_one(simplex):
@@ -51,11 +51,11 @@ def test_the_dose_is_a_native_map_of_the_sums(simplex):
     signal, result = simplex
     sums = signal.data.sum(axis=-1)
 
-    assert result.dose.axes_manager.navigation_shape == (17, 12)
-    assert result.dose.axes_manager.signal_dimension == 0
-    assert result.dose.axes_manager[0].units == signal.axes_manager[0].units
-    np.testing.assert_allclose(result.dose.data, sums, rtol=0.05)
-    assert result.dose.metadata.Specml.architecture == "simplex"
+    assert result.intensity.axes_manager.navigation_shape == (17, 12)
+    assert result.intensity.axes_manager.signal_dimension == 0
+    assert result.intensity.axes_manager[0].units == signal.axes_manager[0].units
+    np.testing.assert_allclose(result.intensity.data, sums, rtol=0.05)
+    assert result.intensity.metadata.Specml.architecture == "simplex"
     assert result.shift is None
 
 
@@ -63,7 +63,7 @@ def test_an_empty_spectrum_is_zero_everywhere(simplex):
     _, result = simplex
 
     assert not result.scores.data[:, 2, 3].any()
-    assert result.dose.data[2, 3] == 0
+    assert result.intensity.data[2, 3] == 0
     assert not result.reconstruction.data[2, 3].any()
 
 
@@ -90,7 +90,7 @@ def test_masked_and_not_finite_spectra_are_nan_in_all_maps(make_map, make_counts
     mask[4, :3] = True
     result = decompose(make_map(data=values), architecture="simplex", navigation_mask=mask, energy_shift=True)
 
-    for data in (result.dose.data, result.shift.data, result.reconstruction.data[..., 0]):
+    for data in (result.intensity.data, result.shift.data, result.reconstruction.data[..., 0]):
         assert np.isnan(data[mask]).all()
         assert np.isnan(data[1, 2])
         assert np.isnan(data).sum() == 4
@@ -102,8 +102,8 @@ def test_a_lazy_signal_gives_the_same_and_a_lazy_reconstruction(shifted, make_ma
     other = decompose(lazy, architecture="simplex", energy_shift=True)
 
     np.testing.assert_array_equal(other.components.data, result.components.data)
-    np.testing.assert_allclose(other.dose.data, result.dose.data, rtol=1e-5)
-    assert not other.dose._lazy
+    np.testing.assert_allclose(other.intensity.data, result.intensity.data, rtol=1e-5)
+    assert not other.intensity._lazy
     assert other.residual._lazy
     np.testing.assert_allclose(other.residual.data.compute(), result.residual.data, rtol=1e-3, atol=1e-3)
 
@@ -112,7 +112,7 @@ def test_a_model_applied_to_its_own_map_gives_the_same_maps(shifted, decompose):
     signal, result = shifted
     again = signal.decomposition_ae(model=result.model, show_progressbar=False)
 
-    for name in ("scores", "dose", "shift"):
+    for name in ("scores", "intensity", "shift"):
         np.testing.assert_allclose(
             getattr(again, name).data, getattr(result, name).data, rtol=1e-3, atol=1e-4
         )
@@ -125,7 +125,7 @@ def test_a_brighter_map_has_the_same_abundances(simplex, make_map, make_counts):
         model=result.model, architecture="simplex", show_progressbar=False
     )
 
-    assert brighter.dose.data.mean() == pytest.approx(4 * result.dose.data.mean(), rel=0.03)
+    assert brighter.intensity.data.mean() == pytest.approx(4 * result.intensity.data.mean(), rel=0.03)
     difference = brighter.scores.data - result.scores.data
     assert np.sqrt(np.square(difference).mean()) < 0.15
 
@@ -142,7 +142,7 @@ def test_one_component_is_a_spectrum_times_a_dose(make_map, make_counts, decompo
 def test_lines_and_volumes_have_maps_of_their_scan(fitted, n_navigation):
     signal, result = fitted("simplex", 2, n_navigation)
 
-    assert result.dose.data.shape == signal.data.shape[:-1]
+    assert result.intensity.data.shape == signal.data.shape[:-1]
     np.testing.assert_allclose(result.reconstruction.data, model_of(result), rtol=1e-4, atol=1e-5)
 
 
@@ -161,7 +161,7 @@ def test_the_report_lists_the_starts(simplex):
     assert "4 tried" in str(result.report)
     assert set(result.report.to_dict()["attempts"]) == {"vertices", "vertex means", "random", "nmf"}
     assert not result.baseline.report.attempts
-    assert result.baseline.dose is None
+    assert result.baseline.intensity is None
 
 
 def test_a_shift_needs_a_uniform_energy_axis(make_map, make_counts, decompose):

@@ -1,4 +1,4 @@
-"""Decoding scores into whole spectra, block by block."""
+"""Full-size outputs: scores are decoded into whole spectra, block by block; outputs of models become maps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,8 @@ COMPONENTS = np.random.default_rng(2).random((3, 4)).astype(np.float32)
 class Linear:
     """Three components of four channels."""
 
-    architecture, n_components = "linear", 3
-
     def decode(self, scores):
         return scores @ COMPONENTS + np.float32(1)
-
-    def components(self):
-        return COMPONENTS
 
 
 DECODER = Decoder(Linear(), STATE)
@@ -39,7 +34,7 @@ def test_unused_channels_come_back_as_nan_and_dead_ones_as_zero():
     np.testing.assert_allclose(spectra[..., STATE == USED], scores @ COMPONENTS + 1, rtol=1e-6)
     assert np.isnan(spectra[..., [1, 5, 6]]).all()
     assert not spectra[..., 3].any()
-    np.testing.assert_array_equal(DECODER.components()[:, STATE == USED], COMPONENTS)
+    np.testing.assert_array_equal(DECODER.expand(COMPONENTS)[:, STATE == USED], COMPONENTS)
 
 
 def test_an_empty_spectrum_stays_empty_also_where_the_model_has_an_offset():
@@ -96,10 +91,28 @@ def test_an_input_without_a_title_is_called_by_its_class(make_map):
 def test_a_graph_keeps_the_model_and_the_scores_out_of_its_names(make_map, no_compute):
     signal = make_map(data=da.zeros((7, 5, 8), chunks=(2, 5, 3), dtype=np.uint8))
     source = Source.of(signal, spectra_of(signal, method="test"))
-    maps = source.maps(np.ones((35, 3), np.float32), {})
 
-    residual = source.residual(DECODER, maps, {"from": "here"})
+    residual = source.full_size(
+        DECODER, np.ones((35, 3), np.float32), "left", {"from": "here"}, residual=True
+    )
 
     assert residual._lazy
+    assert residual.metadata.General.title == "steel left"
     assert residual.data.chunks == ((2, 2, 2, 1), (5,), (8,))
     assert residual.metadata.Specml.as_dictionary() == {"from": "here"}
+
+
+def test_outputs_in_channels_become_units_of_the_energy_axis_and_come_back(make_map):
+    source = Source.of(make_map(), spectra_of(make_map(), method="test"))  # 0.25 eV per channel
+    columns = np.random.default_rng(5).random((35, 5), np.float32)
+    units = {"intensity": "signal", "shift": "channels", "ratio": ""}
+
+    scores = source.score_maps(columns[:, :2], {})
+    outputs = source.output_maps(units, columns[:, 2:], {"from": "here"})
+
+    assert list(outputs) == list(units)
+    assert outputs["shift"].axes_manager.navigation_shape == (5, 7)
+    assert outputs["shift"].metadata.Specml.as_dictionary() == {"from": "here"}
+    np.testing.assert_array_equal(outputs["shift"].data.reshape(-1), columns[:, 3] * 0.25)
+    np.testing.assert_array_equal(outputs["ratio"].data.reshape(-1), columns[:, 4])
+    np.testing.assert_array_equal(source.columns(scores, outputs, units).reshape(35, 5), columns)
