@@ -79,10 +79,10 @@ def try_network(
     """
     n_vectors = min(_MORE_AXES + 2 * n_components, *rows.shape)
     n_parts = int(np.clip(round(TRAIN * n_pixels), 2, _MOST_PARTS))
-    whole = principal_basis(moments_of(rows), noise, n_vectors=n_vectors, width=width)
+    whole = principal_basis(moments_of(rows), noise, n_vectors=n_vectors, smoothing=width)
     parts, folds = _split(rows, whole, noise, n_parts, seed)
     train = np.stack(parts).sum(axis=0, dtype=np.float32)
-    basis = principal_basis(moments_of(train).scaled(1 / TRAIN), noise, n_vectors=n_vectors, width=width)
+    basis = principal_basis(moments_of(train).scaled(1 / TRAIN), noise, n_vectors=n_vectors, smoothing=width)
     share = TRAIN / n_parts * n_pixels
     inputs = np.stack([basis.project(part / np.float32(share)) for part in parts], axis=1)  # (n, F, P)
     training = _training(inputs, basis, noise, rows, n_components)

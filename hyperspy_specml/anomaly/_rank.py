@@ -76,7 +76,7 @@ def _curves(
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
-    along = [principal_basis(moments, noise, n_vectors=n_vectors, width=width) for width in widths]
+    along = [principal_basis(moments, noise, n_vectors=n_vectors, smoothing=width) for width in widths]
     return [rank_curve(folds, basis, basis.project(train)) for basis in along]
 
 

@@ -1,4 +1,4 @@
-"""What the estimators on arrays have in common: the methods that scikit-learn's have.
+"""The decompositions as estimators on arrays, with the methods that scikit-learn's have.
 
 scikit-learn is not needed. Its ``clone`` and pipelines, and HyperSpy's ``s.decomposition(algorithm=...)``,
 know estimators by their methods. No attribute is called ``mean_``: HyperSpy 2.5 would add it to the data.
@@ -7,21 +7,31 @@ know estimators by their methods. No attribute is called ``mean_``: HyperSpy 2.5
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose._run import Decomposition, decompose
+from hyperspy_specml.decompose import (
+    Architecture,
+    Decomposition,
+    DenseOptions,
+    PCAOptions,
+    choose_architecture,
+    decompose,
+)
 from hyperspy_specml.exceptions import ArrayShapeError, DataTypeError, NotFittedError, OptionError
-from hyperspy_specml.models import apply_models
-from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.models import encode_map
+from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.statistics import expand_channels
 from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.train import choose_device
 
 if TYPE_CHECKING:
     from typing import Self
 
     import dask.array as da
+
+__all__ = ["DenseAutoencoder", "NoiseWeightedPCA"]
 
 
 class ArrayEstimator:
@@ -30,11 +40,10 @@ class ArrayEstimator:
     n spectra, E channels, K components.
     """
 
-    _architecture: ClassVar[str]
-
     n_components: int | None
     noise: str
     random_state: int
+    device: str
     config: TrainConfig | None
     decomposition_: Decomposition
 
@@ -89,11 +98,13 @@ class ArrayEstimator:
         OptionError, TooFewSpectraError, NegativeCountsError, NotCountsError, TrainingDivergedError
             See ``Signal1D.decomposition_ae``.
         """
-        config, array = self.config or TrainConfig(), _spectra(X, self._call("fit"))
+        array = _spectra(X, self._call("fit"))
+        architecture = self._architecture()
+        device = choose_device(self.device) if architecture.trained else "cpu"
+        run = Run(self.config or TrainConfig(), self.random_state, device)
         self.decomposition_ = decompose(
-            SpectrumStream(array, config.memory_budget),
-            architecture=self._architecture, n_components=self.n_components, noise=self.noise, config=config,
-            seed=self.random_state, device=getattr(self, "device", "cpu"),
+            SpectrumStream(array, run.config.memory_budget), run, architecture=architecture,
+            n_components=self.n_components, noise=self.noise,
         )  # fmt: skip
         self.n_features_in_ = array.shape[1]
         self.n_components_ = self.decomposition_.model.n_components
@@ -124,7 +135,9 @@ class ArrayEstimator:
                 f"expecting {self.n_features_in_} features as input, the channels that it was fitted on."
             )
         budget = (self.config or TrainConfig()).memory_budget
-        (scores,), _ = apply_models(SpectrumStream(array, budget), (found.model,), found.channels)
+        (scores,), _ = encode_map(
+            SpectrumStream(array, budget), (found.model,), found.prepared.summary.channels
+        )
         return scores
 
     def fit_transform(self, X: np.ndarray | da.Array, y: None = None) -> np.ndarray:
@@ -191,6 +204,10 @@ class ArrayEstimator:
         spectra[~scores.any(axis=1)] = 0
         return self._expand(spectra)
 
+    def _architecture(self) -> Architecture:
+        """Return the architecture with its options."""
+        raise NotImplementedError
+
     def _expand(self, spectra: np.ndarray) -> np.ndarray:
         return expand_channels(spectra, self.decomposition_.prepared.summary.channel_state)
 
@@ -201,6 +218,150 @@ class ArrayEstimator:
 
     def _call(self, method: str) -> str:
         return f"{type(self).__name__}.{method}()"
+
+
+class NoiseWeightedPCA(ArrayEstimator):
+    """Principal components of spectra whose channels are weighted by their noise.
+
+    ``s.decomposition(algorithm=NoiseWeightedPCA(4), output_dimension=4)`` works.
+
+    Parameters
+    ----------
+    n_components
+        Components K. By default chosen by held-out counts.
+    noise
+        "auto", "poisson", "gaussian" or "poisson-gaussian".
+    random_state
+        Seed of the folds and of the sample of spectra.
+    centre
+        Subtract the mean spectrum first (the textbook's), not only whiten (HyperSpy's default).
+    config
+        ``hyperspy_specml.TrainConfig``, for ``memory_budget``.
+
+    Attributes
+    ----------
+    components_
+        (K, E) component spectra: ``X = scores @ components_ + offset_``, and noise. NaN in channels left out.
+    offset_
+        (E,) mean spectrum if ``centre``, else zeros.
+    explained_variance_, explained_variance_ratio_
+        (K,) variance along each component in units of the noise variance, and its share of that of the data.
+    scree_, noise_edge_
+        All eigenvalues, and the largest that noise alone makes.
+    n_components_, n_features_in_
+        K and E.
+    decomposition_
+        What else the fit found out: noise model, rank curve, states of spectra and channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hyperspy_specml.estimators import NoiseWeightedPCA
+    >>> mean = np.outer(np.linspace(1, 2, 200), np.hanning(50)) + np.linspace(0.1, 1, 50)
+    >>> pca = NoiseWeightedPCA(2).fit(np.random.default_rng(0).poisson(50 * mean))
+    >>> pca.components_.shape
+    (2, 50)
+    """
+
+    device = "auto"
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        noise: str = "auto",
+        random_state: int = 0,
+        centre: bool = False,
+        config: TrainConfig | None = None,
+    ) -> None:
+        self.n_components, self.noise, self.random_state = n_components, noise, random_state
+        self.centre, self.config = centre, config
+
+    def _architecture(self) -> Architecture:
+        return choose_architecture("pca", PCAOptions(centre=self.centre))
+
+    @property
+    def components_(self) -> np.ndarray:
+        """(K, E) component spectra."""
+        return self._expand(self._fitted("components_").model.components())
+
+    @property
+    def offset_(self) -> np.ndarray:
+        """(E,) what is subtracted first."""
+        return self._expand(self._fitted("offset_").prepared.basis.offset[None])[0]
+
+    @property
+    def scree_(self) -> np.ndarray:
+        """(E in use,) all eigenvalues."""
+        return self._fitted("scree_").prepared.basis.eigenvalues
+
+    @property
+    def noise_edge_(self) -> float:
+        """Largest eigenvalue that noise alone makes."""
+        return self._fitted("noise_edge_").prepared.edge
+
+    @property
+    def explained_variance_(self) -> np.ndarray:
+        """(K,) variance along each component, in units of the noise variance."""
+        return self.scree_[: self.n_components_]
+
+    @property
+    def explained_variance_ratio_(self) -> np.ndarray:
+        """(K,) share of the whitened variance."""
+        return self.explained_variance_ / self.scree_.sum()
+
+
+class DenseAutoencoder(ArrayEstimator):
+    """A dense autoencoder of spectra, trained on split counts and stopped by held-out ones.
+
+    Its decoder is curved, so it has no ``components_`` and HyperSpy's ``s.decomposition`` refuses it;
+    ``s.decomposition_ae().to_learning_results(s)`` writes linear components instead.
+
+    Parameters
+    ----------
+    n_components
+        Latents K. By default chosen by held-out counts.
+    noise
+        "auto", "poisson", "gaussian" or "poisson-gaussian".
+    random_state
+        Seed of the folds, the sample of spectra, the weights and the batches.
+    device
+        "auto", "cpu", "cuda", "mps".
+    options
+        ``hyperspy_specml.DenseOptions``: size of the network, and whether spectra are centred.
+    config
+        ``hyperspy_specml.TrainConfig``.
+
+    Attributes
+    ----------
+    responses_
+        (K, E) half the change of the decoded spectrum from -1 to +1 standard deviation of one score.
+    n_components_, n_features_in_
+        K and E.
+    decomposition_
+        What else the fit found out: noise model, PCA baseline, held-out scores of the candidates, training.
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        noise: str = "auto",
+        random_state: int = 0,
+        device: str = "auto",
+        options: DenseOptions | None = None,
+        config: TrainConfig | None = None,
+    ) -> None:
+        self.n_components, self.noise, self.random_state = n_components, noise, random_state
+        self.device, self.options, self.config = device, options, config
+
+    def _architecture(self) -> Architecture:
+        return choose_architecture("dense", self.options, method="DenseAutoencoder")
+
+    @property
+    def responses_(self) -> np.ndarray:
+        """(K, E) what one score does to the spectrum."""
+        return self._expand(self._fitted("responses_").model.components())
 
 
 def _spectra(values: Any, call: str) -> np.ndarray | da.Array:
