@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import MapSummary, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
+
 def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary) -> Denoised:
     """Denoise the spectra that a denoiser was fitted to; the file is read once.
 

@@ -31,11 +31,11 @@ class HeldOutError:
 
     Attributes
     ----------
-    prepared
-        The map's training data. Every basis must have its weights and its offset.
+    data
+        Training data of the map. Every basis must have its weights and its offset.
     """
 
-    prepared: TrainingData
+    data: TrainingData
     _squares: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def scores_of(self, fold: str, basis: PrincipalBasis) -> np.ndarray:
@@ -60,12 +60,12 @@ class HeldOutError:
         return FRACTIONS[fold] * (self._square(fold) + error)
 
     def _values(self, fold: str) -> np.ndarray:
-        return self.prepared.folds.validation if fold == "validation" else self.prepared.folds.test
+        return self.data.folds.validation if fold == "validation" else self.data.folds.test
 
     def _square(self, fold: str) -> np.ndarray:
         """Return (n,) squared lengths of the whitened spectra of a fold."""
         if fold not in self._squares:
-            basis, values, fraction = self.prepared.fold_basis, self._values(fold), np.float32(FRACTIONS[fold])
+            basis, values, fraction = self.data.fold_basis, self._values(fold), np.float32(FRACTIONS[fold])
             squares = np.empty(len(values))
             weights, offset = basis.weights.astype(np.float32), basis.offset.astype(np.float32)
             for start in range(0, len(values), _SLAB):
@@ -76,9 +76,9 @@ class HeldOutError:
         return self._squares[fold]
 
 
-def pca_errors(prepared: TrainingData, basis: PrincipalBasis) -> np.ndarray:
+def pca_errors(data: TrainingData, basis: PrincipalBasis) -> np.ndarray:
     """Return (n,) held-out errors, on the validation fold, of the training fold projected on a basis."""
-    train, fraction = prepared.folds.train, np.float32(TRAIN)
+    train, fraction = data.folds.train, np.float32(TRAIN)
     # In slabs: all spectra at once would be the largest array of the whole analysis.
-    scores = np.concatenate([basis.project(train(rows) / fraction) for rows in prepared.folds.slabs()])
-    return HeldOutError(prepared).score("validation", basis, scores)
+    scores = np.concatenate([basis.project(train(rows) / fraction) for rows in data.folds.slabs()])
+    return HeldOutError(data).score("validation", basis, scores)

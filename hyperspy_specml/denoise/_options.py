@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from hyperspy_specml.exceptions import OptionError
 
@@ -14,8 +15,9 @@ class _Options:
     def __post_init__(self) -> None:
         """Refuse what would fail later, with a message that says which."""
         for option in fields(self):
-            value, kind = getattr(self, option.name), type(option.default)
-            if type(value) is not kind or (kind is int and value < 1):
+            value: Any = getattr(self, option.name)
+            kind = type(option.default)
+            if type(value) is not kind or value < (0 if kind is bool else 1):
                 needed = "True or False" if kind is bool else "a whole number, 1 or more"
                 call = f"{type(self).__name__}({option.name}=...)"
                 raise OptionError(f"{call} must be {needed}, e.g. {option.default!r}, not {value!r}.")

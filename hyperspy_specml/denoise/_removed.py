@@ -178,7 +178,9 @@ def _strongest(
             for values in sums(slice(None), slice(j, j + 1))
         ]
         for side in _SIDES:
-            excess, variance, clean = (None if values is None else _square_sum(values, side) for values in maps)
+            excess, variance, clean = (
+                None if values is None else _square_sum(values, side) for values in maps
+            )
             assert excess is not None
             assert variance is not None
             if clean is not None:

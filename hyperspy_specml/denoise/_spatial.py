@@ -78,7 +78,7 @@ class FilterFit:
         return dataclasses.replace(self.mixture, weights=weights)
 
 
-def fit_filters(prepared: TrainingData, tiles: Tiles, held_out: HeldOutError, progress: Progress) -> FilterFit:
+def fit_filters(data: TrainingData, tiles: Tiles, held_out: HeldOutError, progress: Progress) -> FilterFit:
     """Choose components and filters on the validation fold.
 
     Scores of parts of the training fold cannot choose: the fold's own basis lies where its noise is large, so
@@ -86,8 +86,8 @@ def fit_filters(prepared: TrainingData, tiles: Tiles, held_out: HeldOutError, pr
 
     Parameters
     ----------
-    prepared
-        The map's training data.
+    data
+        Training data of the map.
     tiles
         Its sample, laid out.
     held_out
@@ -95,16 +95,18 @@ def fit_filters(prepared: TrainingData, tiles: Tiles, held_out: HeldOutError, pr
     progress
         The filters make up its current stage.
     """
-    valid, maps, fraction = tiles.valid, tiles.maps(prepared.fold_scores), prepared.share
-    most = min(prepared.fold_basis.n_vectors, _MOST_COMPONENTS)
-    whole = _template(prepared, prepared.fold_basis.first(most), tiles)
+    valid, maps, fraction = tiles.valid, tiles.maps(data.fold_scores), data.fraction
+    most = min(data.fold_basis.n_vectors, _MOST_COMPONENTS)
+    whole = _template(data, data.fold_basis.first(most), tiles)
     target = held_out.scores_of("validation", whole.basis)
     with progress.enter("Choose components", 0.1):
-        stack = whole.stack(maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress)
+        stack = whole.stack(
+            maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress
+        )
     n_found = _n_useful(stack, target / whole.unit(fraction), tiles)
-    n = max(n_found, min(prepared.rank.chosen, most))  # PCA itself has these
+    n = max(n_found, min(data.rank.chosen, most))  # PCA itself has these
     bank, target = filters(whole.n_scan_axes), target[:, :n]
-    template = _template(prepared, prepared.fold_basis.first(n), tiles)
+    template = _template(data, data.fold_basis.first(n), tiles)
     with progress.enter("Filter"):
         stack = template.stack(maps[..., :n], valid, fraction, bank, progress)
     unit = template.unit(fraction)
@@ -115,14 +117,14 @@ def fit_filters(prepared: TrainingData, tiles: Tiles, held_out: HeldOutError, pr
 
 
 def fit_mixture(
-    prepared: TrainingData, tiles: Tiles, filtered: FilterFit, n_hidden: int, run: Run
+    data: TrainingData, tiles: Tiles, filtered: FilterFit, n_hidden: int, run: Run
 ) -> tuple[FilteredScores, History] | None:
     """Train the network that mixes the filters, pixel by pixel.
 
     Parameters
     ----------
-    prepared, tiles, filtered
-        The map's training data, its sample laid out, and the filters.
+    data, tiles, filtered
+        Training data of the map, its sample laid out, and the filters.
     n_hidden
         Channels of the hidden layers.
     run
@@ -150,43 +152,43 @@ def fit_mixture(
     goal = tiles.maps(filtered.target / filtered.unit)
 
     def score(_: torch.nn.Module) -> float:
-        error = denoiser.mixed(filtered.stack, tiles.valid, prepared.share) - goal
+        error = denoiser.mixed(filtered.stack, tiles.valid, data.fraction) - goal
         return float(np.square(error).sum() / tiles.valid.sum())
 
     with one_thread(run.device):
         with run.progress.enter("Filter splits of the counts", 0.4):
-            splits = [_pair(split, tiles, filtered, run) for split in _splits(prepared, len(start.noise), run)]
+            splits = [_pair(split, tiles, filtered, run) for split in _splits(data, len(start.noise), run)]
         valid = _tensor(tiles.valid[:, None], run)
         crops = TileCrops(splits, valid, torch.Generator().manual_seed(run.seed))
         with run.progress.enter("Train the spatial network"):
             return denoiser, fit(network, crops, squared_error_of_maps, run, score=score)
 
 
-def on_all_counts(prepared: TrainingData, fold: FilteredScores) -> FilteredScores:
+def on_all_counts(data: TrainingData, fold: FilteredScores) -> FilteredScores:
     """Return a denoiser of the training fold with the basis, mean and spread of all counts.
 
     What it learnt is in units of the noise and holds for all of them.
 
     Parameters
     ----------
-    prepared
-        The map's training data.
+    data
+        Training data of the map.
     fold
         Fitted on the training fold.
     """
-    basis = prepared.basis.first(len(fold.noise)).aligned_with(fold.basis)
-    noise = noise_along(basis, prepared.estimate.model, prepared.summary.moments.mean)
-    return dataclasses.replace(fold, basis=basis, noise=noise, **_moments(basis.project(prepared.summary.sample)))
+    basis = data.basis.first(len(fold.noise)).aligned_with(fold.basis)
+    noise = noise_along(basis, data.estimate.model, data.summary.moments.mean)
+    return dataclasses.replace(fold, basis=basis, noise=noise, **_moments(basis.project(data.summary.sample)))
 
 
-def _template(prepared: TrainingData, basis: PrincipalBasis, tiles: Tiles) -> FilteredScores:
+def _template(data: TrainingData, basis: PrincipalBasis, tiles: Tiles) -> FilteredScores:
     """Return the denoiser of the training fold that does not filter."""
-    noise = noise_along(basis, prepared.estimate.model, np.maximum(prepared.folds.mean, 0))
+    noise = noise_along(basis, data.estimate.model, np.maximum(data.folds.mean, 0))
     n_axes, n = len(tiles.shape), basis.n_vectors
     weights = np.zeros((len(filters(n_axes)), n))
     weights[0] = 1
-    moments = _moments(prepared.fold_scores[:, :n])
-    n_strong = min(prepared.rank.chosen, n)
+    moments = _moments(data.fold_scores[:, :n])
+    n_strong = min(data.rank.chosen, n)
     return FilteredScores(basis, noise, weights=weights, n_strong=n_strong, n_scan_axes=n_axes, **moments)
 
 
@@ -238,24 +240,24 @@ class _Split:
     target_fraction: float
 
 
-def _splits(prepared: TrainingData, n: int, run: Run) -> Iterator[_Split]:
+def _splits(data: TrainingData, n: int, run: Run) -> Iterator[_Split]:
     """Yield what the network is trained on: draws made before, else sums of parts of the training fold."""
-    draws = prepared.draws
+    draws = data.draws
     if draws:
-        for draw in run.progress.steps(range(len(draws.shares))):
+        for draw in run.progress.steps(range(len(draws.fractions))):
             inputs, target = draws.inputs[:, draw, :n], draws.target[:, :n]
-            yield _Split(inputs, float(draws.shares[draw]), target, draws.target_share)
+            yield _Split(inputs, float(draws.fractions[draw]), target, draws.target_fraction)
         return
     for step in run.progress.steps(range(len(_INPUTS))):
         seen = list(_INPUTS[step])
         others = [k for k in range(N_PARTS) if k not in seen]
-        yield _Split(*_sum_of(prepared, seen, n), *_sum_of(prepared, others, n))
+        yield _Split(*_sum_of(data, seen, n), *_sum_of(data, others, n))
 
 
-def _sum_of(prepared: TrainingData, parts: list[int], n: int) -> tuple[np.ndarray, float]:
+def _sum_of(data: TrainingData, parts: list[int], n: int) -> tuple[np.ndarray, float]:
     """Return the (n spectra, n) scores of some parts on the scale of the whole data, and their fraction of it."""
     fraction = len(parts) * (TRAIN / N_PARTS)
-    return prepared.fold_parts[:, parts, :n].sum(axis=1) / np.float32(fraction), fraction
+    return data.fold_parts[:, parts, :n].sum(axis=1) / np.float32(fraction), fraction
 
 
 def _pair(split: _Split, tiles: Tiles, filtered: FilterFit, run: Run) -> TilePair:

@@ -11,6 +11,9 @@ import numpy as np
 from hyperspy_specml.models._report import Candidate, Report
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from hyperspy_specml.models._table import Row
 
 _HEAD = ("candidate", "held-out error", "difference to PCA", "")
@@ -42,6 +45,11 @@ class RemovedFeature:
     z: float
     excess: float
     pixels: tuple[int, ...] = field(repr=False)
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of its pixels."""
+        return len(self.pixels)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -125,7 +133,7 @@ class DenoiseReport(Report):
         if not n:
             return "No signal was removed that noise cannot explain."
         named = [
-            f"{one.energy} at {one.position} ({len(one.pixels)} pixels, {one.z:+.1f} standard deviations)"
+            f"{one.energy} at {one.position} ({one.n_pixels} pixels, {one.z:+.1f} standard deviations)"
             for one in self.removed[:_NAMED]
         ]
         what = "feature was" if n == 1 else "features were"
@@ -166,10 +174,12 @@ class DenoiseReport(Report):
 
     def _origin(self) -> list[Row]:
         where = "" if self.n_boxes == 1 else f" in {self.n_boxes} boxes of the map"
-        facts = []
+        facts: list[Row] = []
         if self.trained_on is not None:
             where += f" of {self.trained_on!r}, to which the scores belong"
-            unit = "counts in a spectrum" if self.hold_out == "simulated" else "times that of the training map"
+            unit = (
+                "counts in a spectrum" if self.hold_out == "simulated" else "times that of the training map"
+            )
             facts.append(("intensity", f"{self.relative_intensity:.4g} {unit}"))
         facts.append(("learnt from", f"{self.n_sampled} spectra{where}"))
         if self.resampled_from is not None:
@@ -182,6 +192,34 @@ class DenoiseReport(Report):
         stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
         how = "" if self.corruption == "split" else f", inputs by {self.corruption}"
         return f"step {self.best_step} of {self.n_steps} ({stop}){how}"
+
+    def plot(self, axes: Axes | None = None) -> Figure:
+        """Plot every candidate's difference to plain PCA on the test fold, with its paired standard error.
+
+        Parameters
+        ----------
+        axes
+            To draw into; by default those of a new figure.
+
+        Returns
+        -------
+        matplotlib figure
+        """
+        import matplotlib.pyplot as plt
+
+        ordered = sorted(self.candidates, key=lambda candidate: -candidate.validation_score)
+        if axes is None:
+            _, axes = plt.subplots(figsize=(6.4, 0.24 * len(ordered) + 1.2), layout="constrained")
+        for place, one in enumerate(ordered):
+            colour = "C1" if one.name == self.chosen else "C0"
+            axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
+        axes.axvline(0, color="0.7", linewidth=0.8)
+        axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
+        axes.set(xlabel="held-out squared error, difference to plain PCA (noise = 1)", title=self.verdict())
+        axes.title.set(fontsize="small", wrap=True)
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        return figure
 
     def rows(self) -> tuple[Row, list[Row]]:
         """Return the candidates, the best on the validation fold first."""

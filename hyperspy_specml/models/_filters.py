@@ -141,7 +141,10 @@ def filter_stack(
     (S, T, \*tile, P) float32, 0 where not valid
     """
     stack = np.empty((len(bank), *maps.shape), np.float32)
-    tiles = [Maps(values, there, centre.astype(np.float32), n_strong) for values, there in zip(maps, valid, strict=True)]
+    tiles = [
+        Maps(values, there, centre.astype(np.float32), n_strong)
+        for values, there in zip(maps, valid, strict=True)
+    ]
     for step in (progress or Progress()).steps(range(stack.shape[0] * stack.shape[1])):
         t, s = divmod(step, len(bank))
         stack[s, t] = bank[s].function(tiles[t])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.models import DenoiseReport, Report
+    from hyperspy_specml.models import Report
 
 _MOST_COLUMNS = 6
 _MOST_OBLONG = 4  # a map longer than this many times its width is drawn square: pixels would be lines
@@ -79,22 +79,6 @@ def report_figure(report: Report) -> Figure:
     for panel in axes:
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))  # ten labels of four digits touch
         panel.legend()
-    return figure
-
-
-def candidates_figure(report: DenoiseReport) -> Figure:
-    """Draw every candidate's difference to plain PCA, the best at the top."""
-    import matplotlib.pyplot as plt
-
-    ordered = sorted(report.candidates, key=lambda candidate: -candidate.validation_score)
-    figure, axes = plt.subplots(figsize=(6.4, 0.24 * len(ordered) + 1.2), layout="constrained")
-    for place, one in enumerate(ordered):
-        colour = "C1" if one.name == report.chosen else "C0"
-        axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
-    axes.axvline(0, color="0.7", linewidth=0.8)
-    axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
-    axes.set(xlabel="held-out squared error, difference to plain PCA (noise = 1)", title=report.verdict())
-    axes.title.set(fontsize="small", wrap=True)
     return figure
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import dask.array as da
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.denoise import Protected
-    from hyperspy_specml.models import FittedModel
     from hyperspy_specml.signals._spectra import Spectra
 
 _BLOCK_BYTES = 64_000_000  # float32 bytes of a block of a full-size output
