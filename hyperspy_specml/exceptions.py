@@ -156,4 +156,4 @@ class LinearApproximationWarning(SpecMLWarning):
 
 
 class RemovedSignalWarning(SpecMLWarning):
-    """Denoising removed signal that noise cannot explain, such as a rare phase; the report says what and where."""
+    """Denoising removed signal that noise cannot explain, such as a rare phase: see the report."""

@@ -43,8 +43,8 @@ def apply_denoiser(
 ) -> Denoised:  # fmt: skip
     """Denoise the spectra of another map than the one of the training.
 
-    They are scaled to the intensity of the training map; the noise of the map sets how strongly they are denoised.
-    The file is read twice, and twice more where removed signal is restored.
+    They are scaled to the intensity of the training map; the noise of the map sets how strongly they are
+    denoised. The file is read twice, and twice more where removed signal is restored.
 
     Parameters
     ----------
@@ -90,16 +90,16 @@ def _rescaled(stream: SpectrumStream, noisy: Denoised, noise: NoiseModel) -> Den
     assert isinstance(denoiser, FittedDenoiser)
     if not valid.any():
         raise TooFewSpectraError(
-            f"denoise_dae(model=...): no spectrum can be used ({count_states(noisy.pixel_state)}). A channel that is "
-            "not finite is enough: train without it, signal_mask=..., or replace what is not finite, "
+            f"denoise_dae(model=...): no spectrum can be used ({count_states(noisy.pixel_state)}). A channel "
+            "that is not finite is enough: train without it, signal_mask=..., or replace what is not finite, "
             "s.data = np.nan_to_num(s.data)."
         )
     basis = denoiser.basis
     here = basis.spectra(scores[valid].mean(axis=0, dtype=np.float64)[None])[0]
     if isinstance(noise, PoissonNoise) and not here.sum() > 0:
         raise NegativeCountsError(
-            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal has a sum "
-            f"of {here.sum():.3g}. Undo the background or dark subtraction, or train on such data."
+            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal has "
+            f"a sum of {here.sum():.3g}. Undo the background or dark subtraction, or train on such data."
         )
     ratio = _relative_intensity(here, mean, noise)
     # The scores of a spectrum of zeros; they are not 0 for a basis about a mean spectrum.
@@ -122,7 +122,7 @@ def _denoised(
 
 
 def _relative_intensity(here: np.ndarray, mean: np.ndarray, noise: NoiseModel) -> float:
-    """Return how much brighter a map is than that of the training; 1 where the noise does not depend on it."""
+    """Return how much brighter a map is than the training map; 1 for noise that does not depend on it."""
     counted = noise.variance(2 * np.abs(mean)).sum() > noise.variance(np.abs(mean)).sum()
     if not counted or here.sum() <= 0 or mean.sum() <= 0:
         return 1.0

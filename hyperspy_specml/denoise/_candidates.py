@@ -1,13 +1,13 @@
-"""The candidates of a denoising: plain PCA, filtered score maps, networks. A new one is a function and a line.
+"""The candidates of a denoising: plain PCA, filtered score maps, networks.
 
-A kind of candidates is a function from `CandidateData` to a list of `Entry`, listed in `KINDS`.
+A new kind of candidates is one function, from `CandidateData` to a list of `Entry`, and one line of `KINDS`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,8 @@ from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hyperspy_specml.denoise._options import DenoiseOptions
     from hyperspy_specml.denoise._spatial import FilterFit
     from hyperspy_specml.models import FilteredScores, FittedDenoiser, Tiles
@@ -97,7 +99,8 @@ class Kind:
     weight
         Time that it takes, relative to the others (128 x 128 pixels of 1024 channels).
     fit
-        Fits them. Those that are ready when a training is interrupted are kept; the kinds after it are left out.
+        Fits them. Those that are ready when a training is interrupted are kept; the kinds after it are left
+        out.
     """
 
     stage: str
@@ -107,18 +110,18 @@ class Kind:
 
 
 def filtered_maps(data: CandidateData) -> list[Entry]:
-    """Return score maps behind one filter each, behind a mixture of them, and behind a network that mixes them."""
+    """Return score maps behind single filters, a mixture of them, and a network that mixes them."""
     smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
     with progress.enter("Filter score maps", 0.25):
         found = fit_filters(smooth, tiles, HeldOutError(smooth), progress)
-    n = len(found.unit)
+    n, entry = len(found.unit), partial(_filtered, data, found)
     entries = [
-        _filtered(data, f"pca ({n}), {one.name}", found, found.single(s), found.stack[s])
+        entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s])
         for s, one in enumerate(found.bank)
         if one.name not in ("unfiltered", "mean")
     ]
     mixed = np.einsum("s...p,sp->...p", found.stack, found.mixture.weights.astype(np.float32))
-    entries.append(_filtered(data, f"pca ({n}), mixed filters", found, found.mixture, mixed))
+    entries.append(entry(f"pca ({n}), mixed filters", found.mixture, mixed))
     try:
         trained = fit_mixture(smooth, tiles, found, data.options.n_hidden_spatial, data.run)
     except TrainingDivergedError as error:
@@ -131,19 +134,16 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
         return entries
     network, history = trained
     clean = network.mixed(found.stack, tiles.valid, smooth.fraction)
-    return [_filtered(data, f"spatial network ({n})", found, network, clean, history), *entries]
+    return [replace(entry(f"spatial network ({n})", network, clean), history=history), *entries]
 
 
 def _filtered(
-    data: CandidateData, name: str, found: FilterFit, fold: FilteredScores, clean: np.ndarray,
-    history: History | None = None,
-) -> Entry:  # fmt: skip
+    data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray
+) -> Entry:
     def scores() -> np.ndarray:
         return data.tiles.flat(clean) * found.unit
 
-    return Entry(
-        name, data.smooth, fold, scores, lambda: on_all_counts(data.smooth, fold), history or History()
-    )
+    return Entry(name, data.smooth, fold, scores, lambda: on_all_counts(data.smooth, fold))
 
 
 def spectral_network(data: CandidateData) -> list[Entry]:

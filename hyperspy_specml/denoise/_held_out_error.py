@@ -1,7 +1,8 @@
 """Held-out errors of denoised scores, in units of the noise, without computing a spectrum.
 
-Candidates are compared by squared error. On simulated maps it orders them as the truth does, while the Poisson
-deviance, which depends most on predictions near zero at low doses, prefers others whose error is up to a third larger.
+Candidates are compared by squared error. On simulated maps it orders them as the truth does, while the
+Poisson deviance, which depends most on predictions near zero at low doses, prefers others whose error is up
+to a third larger.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class HeldOutError:
         return project_parts((self._values(fold),), np.array([fraction]), basis)[:, 0] / np.float32(fraction)
 
     def score(self, fold: str, basis: PrincipalBasis, scores: np.ndarray) -> np.ndarray:
-        """Return (n,) squared errors of predictions, summed over channels; noise alone makes about 1 for each.
+        """Return (n,) squared errors of predictions, summed over channels; noise makes about 1 for each.
 
         Parameters
         ----------

@@ -1,22 +1,22 @@
 """Denoisers trained on a library of noise-free spectra: noisy inputs are drawn, clean targets are known.
 
-What is learnt is the mean of all spectra of the library that agree with a noisy one, at any noise level of a range.
-Intensities are not learnt: every spectrum counts by its shape, and keeps its own total.
+What is learnt is the mean of all spectra of the library that agree with a noisy one, at any noise level of a
+range. Intensities are not learnt: every spectrum counts by its shape, and keeps its own total.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from hyperspy_specml.decompose import Autoencoder
 from hyperspy_specml.denoise._options import LibraryOptions
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.models import LibraryDenoiser
 from hyperspy_specml.nn import Shrinkage
-from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import PoissonNoise, moments_of, principal_basis
 from hyperspy_specml.train import DrawnCounts, History, RandomRows, fit, one_thread, squared_error
 
@@ -25,14 +25,11 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import PrincipalBasis
 
 # Every batch draws new counts, so half of an autoencoder's batch is enough.
-DEFAULTS = TrainConfig(
-    learning_rate=5e-3, batch_size=256, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
-    comparison_share=0.2,
-)  # fmt: skip
+DEFAULTS = replace(Autoencoder.defaults, batch_size=256)
 _LEAST_SPECTRA = 16
 _MOST_VECTORS = 64
-# Variance along a basis vector, relative to that of the noise of the largest number of counts, below which the
-# vector is left out: what lies along it is lost in the noise.
+# Variance along a basis vector, relative to that of the noise of the largest number of counts, below which
+# the vector is left out: what lies along it is lost in the noise.
 _LEAST_VARIANCE = 0.05
 # Every eighth spectrum is held out: it only decides when to stop, and is what the report scores.
 _HELD_OUT = 8
@@ -52,7 +49,8 @@ class LibraryFit:
         (E,) mean spectrum of total 1.
     errors
         From "library network", "Wiener filter" and the PCA of best rank to the (n,) squared errors of
-        held-out spectra, in units of the noise and summed over channels, at the middle of the range of totals.
+        held-out spectra, in units of the noise and summed over channels, at the middle of the range of
+        totals.
     history
         Of the training.
     """

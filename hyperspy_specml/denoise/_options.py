@@ -16,8 +16,8 @@ class _Options:
         """Refuse what would fail later, with a message that says which."""
         for option in fields(self):
             value: Any = getattr(self, option.name)
-            kind = type(option.default)
-            if type(value) is not kind or value < (0 if kind is bool else 1):
+            kind: Any = type(option.default)
+            if type(value) is not kind or (kind is int and value < 1):
                 needed = "True or False" if kind is bool else "a whole number, 1 or more"
                 call = f"{type(self).__name__}({option.name}=...)"
                 raise OptionError(f"{call} must be {needed}, e.g. {option.default!r}, not {value!r}.")

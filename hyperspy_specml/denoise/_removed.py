@@ -1,4 +1,4 @@
-"""Signal that a denoiser removed and noise cannot explain: sums of the residual over windows of energy and space.
+"""Removed signal that noise cannot explain: sums of the residual over windows of energy and space.
 
 The probability of any false region in a map is held by dividing it by the number of sums tested (Bonferroni).
 """
@@ -121,9 +121,9 @@ class RemovedRegion:
 WindowSums = Callable[[Any, slice], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
 """From n of the flat pixels and m of the windows to three (n, m) sums over the windows.
 
-Of data minus denoised data, of their noise variance and, for counts, of the denoised data (else None): where these
-are negative, that is an error of the denoiser, and no counts were removed. Held for all windows at once they would
-take more memory than all else.
+Of data minus denoised data, of their noise variance and, for counts, of the denoised data (else None): where
+these are negative, that is an error of the denoiser, and no counts were removed. Held for all windows at once
+they would take more memory than all else.
 """
 
 

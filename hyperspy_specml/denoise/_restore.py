@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.denoise._removed import ChannelWindows, RemovedRegion, find_removed
-from hyperspy_specml.models import FittedDenoiser
 from hyperspy_specml.statistics import SATURATED, USED, PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy_specml.denoise._removed import WindowSums
+    from hyperspy_specml.models import FittedDenoiser
     from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
     from hyperspy_specml.streaming import SpectrumStream
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _MOST_FEATURES = 64
 # Full width at half maximum of a Gaussian in standard deviations.
 _FWHM = 2 * np.sqrt(2 * np.log(2))
-# Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it less.
+# Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it
+# less.
 _LEAST_VARIANCE = 0.05
 
 
@@ -54,7 +55,8 @@ class Denoised:
     model
         ``model.decode(scores)`` are the (n_pixels, E in use) denoised spectra.
     scores
-        (n_pixels, P) denoised scores, with F more of restored signal; NaN for spectra not used, 0 for empty ones.
+        (n_pixels, P) denoised scores, with F more of restored signal; NaN for spectra not used, 0 for empty
+        ones.
     pixel_state
         (n_pixels,) state of every spectrum.
     mean
@@ -128,7 +130,7 @@ def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
 def _window_sums(
     stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: ChannelWindows
 ) -> WindowSums:
-    """Sum the spectra over the windows, in one pass; what is compared with them is computed when asked for."""
+    """Sum the spectra over the windows, in one pass; what they are compared with is computed on demand."""
     counted = stream.map_rows(windows, n_columns=len(windows), label="Sum windows")
     basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores
     along, offset = windows.sums(basis.components()), windows.sums(basis.offset[None])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +36,9 @@ CONTEXTS = ("auto", "spectral", "spatial")
 _STAGES = {"prepare": 0.15, "fit": 0.55, "score": 0.05, "finish": 0.05, "apply": 0.1}
 # Two sets of parts of the training fold whose denoised scores differ by noise only.
 _HALVES = ((0, 1), (2, 3))
-# Largest smoothing of the basis, relative to the width of the sharpest line. Held-out counts prefer smoother bases
-# because most channels are between lines; this one lowers the height of that line by 2 %, twice as much by 6 %.
+# Largest smoothing of the basis, relative to the width of the sharpest line. Held-out counts prefer smoother
+# bases because most channels are between lines; this one lowers the height of that line by 2 %, twice as much
+# by 6 %.
 _MOST_SMOOTHING = 0.08
 
 
@@ -69,7 +70,7 @@ class Asked:
     corruption: str = "split"
     noise: str = "auto"
     protect: bool = False
-    options: DenoiseOptions = DenoiseOptions()
+    options: DenoiseOptions = field(default_factory=DenoiseOptions)
 
     def __post_init__(self) -> None:
         """Refuse what is wrong before the file is read."""
@@ -105,8 +106,8 @@ class Denoising:
 
 
 def denoise(
-    stream: SpectrumStream, run: Run | None = None, asked: Asked | None = None, *, masks: Masks = (None, None),
-    pairs: tuple[SpectrumStream, SpectrumStream] | None = None,
+    stream: SpectrumStream, run: Run | None = None, asked: Asked | None = None, *,
+    masks: Masks = (None, None), pairs: tuple[SpectrumStream, SpectrumStream] | None = None,
 ) -> Denoising:  # fmt: skip
     """Denoise the spectra of a stream.
 
@@ -211,11 +212,10 @@ def _prepare(stream: SpectrumStream, setting: _Setting) -> tuple[TrainingData, T
     wanted = np.zeros(shape, bool)
     for region in regions:
         wanted[region] = True
-    recordings = setting.recordings
+    recordings, centre, sample = setting.recordings, asked.options.centre, wanted.reshape(-1)
     plain = prepare(
-        stream, run, noise=asked.noise, masks=masks, centre=asked.options.centre, sample=wanted.reshape(-1),
-        recordings=recordings,
-    )  # fmt: skip
+        stream, run, noise=asked.noise, masks=masks, centre=centre, sample=sample, recordings=recordings
+    )
     widest = _MOST_SMOOTHING * line_width(plain.summary.moments.mean, plain.estimate.model)
     smooth = smooth_basis(plain, 1, score=pca_errors, widest=widest)
     if recordings and recordings.target is not None:

@@ -11,9 +11,9 @@ import scipy.linalg
 import scipy.optimize
 import torch
 
+from hyperspy_specml.decompose import Autoencoder
 from hyperspy_specml.models import Filter, FilteredScores, filters, noise_along
 from hyperspy_specml.nn import FilterMixture
-from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import N_PARTS, TRAIN
 from hyperspy_specml.train import History, TileCrops, TilePair, fit, one_thread, squared_error_of_maps
 
@@ -27,12 +27,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import PrincipalBasis
 
-# Of the spatial network. It starts as the best mixture of filters, so smaller and fewer steps than those of an
-# autoencoder that learns everything are enough; a step sees thousands of pixels.
-DEFAULTS = TrainConfig(
-    learning_rate=2e-3, batch_size=512, max_steps=300, evaluate_every=25, patience=4, restarts=1,
-    comparison_share=0.2,
-)  # fmt: skip
+# Of the spatial network. It starts as the best mixture of filters, so smaller and fewer steps than those of
+# an autoencoder that learns everything are enough; a step sees thousands of pixels.
+DEFAULTS = dataclasses.replace(Autoencoder.defaults, learning_rate=2e-3, max_steps=300, evaluate_every=25)
 # Standard errors by which a filtered component must be better than its mean to be kept.
 _CLEAR = 2.0
 # Components filtered at most: many faint ones cost time and gain nothing.
@@ -232,7 +229,7 @@ def _mixture(filtered: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Split:
-    """Input and target, (n, P) scores on the scale of the whole data, each with its fraction of the counts."""
+    """Input and target: (n, P) scores on the scale of the whole data, and their fraction of the counts."""
 
     input: np.ndarray
     fraction: float
@@ -255,7 +252,7 @@ def _splits(data: TrainingData, n: int, run: Run) -> Iterator[_Split]:
 
 
 def _sum_of(data: TrainingData, parts: list[int], n: int) -> tuple[np.ndarray, float]:
-    """Return the (n spectra, n) scores of some parts on the scale of the whole data, and their fraction of it."""
+    """Return (spectra, n) scores of some parts on the scale of the whole data, and their fraction of it."""
     fraction = len(parts) * (TRAIN / N_PARTS)
     return data.fold_parts[:, parts, :n].sum(axis=1) / np.float32(fraction), fraction
 
@@ -265,11 +262,10 @@ def _pair(split: _Split, tiles: Tiles, filtered: FilterFit, run: Run) -> TilePai
     start = filtered.mixture
     unit = start.unit(split.fraction)
     stack = start.stack(tiles.maps(split.input), tiles.valid, split.fraction, filtered.bank)
-    return TilePair(
-        _tensor(np.moveaxis(np.moveaxis(stack, 0, 1), -1, 2), run),
-        _tensor(np.moveaxis(tiles.maps(split.target / unit), -1, 1), run),
-        split.target_fraction / split.fraction, _tensor(start.centre / unit, run), _tensor(start.spread / unit, run),
-    )  # fmt: skip
+    inputs = _tensor(np.moveaxis(np.moveaxis(stack, 0, 1), -1, 2), run)
+    target = _tensor(np.moveaxis(tiles.maps(split.target / unit), -1, 1), run)
+    moments = _tensor(start.centre / unit, run), _tensor(start.spread / unit, run)
+    return TilePair(inputs, target, split.target_fraction / split.fraction, *moments)
 
 
 def _tensor(values: np.ndarray, run: Run) -> torch.Tensor:

@@ -56,9 +56,10 @@ class RemovedFeature:
 class DenoiseReport(Report):
     """The evidence behind a denoised signal; see `Report` for what all reports hold.
 
-    Scores of candidates are squared errors in units of the noise variance, summed over the channels of a spectrum;
-    noise alone makes about 1 for each channel. They are measured on the test fold (15 % of the counts, which chose
-    nothing) and belong to models fitted on 70 % of the counts; the applied one is fitted on all. Plain PCA is last.
+    Scores of candidates are squared errors in units of the noise variance, summed over the channels of a
+    spectrum; noise alone makes about 1 for each channel. They are measured on the test fold (15 % of the
+    counts, which chose nothing) and belong to models fitted on 70 % of the counts; the applied one is fitted
+    on all. Plain PCA is last.
 
     Attributes
     ----------
@@ -67,12 +68,12 @@ class DenoiseReport(Report):
     corruption
         How inputs for the networks were made from counts.
     noise_reduction
-        Standard deviation of the noise in the data over that in the denoised data, over all channels: by how much
-        the maps look smoother. `error` says how near they are to the truth.
+        Standard deviation of the noise in the data over that in the denoised data, over all channels: by how
+        much the maps look smoother. `error` says how near they are to the truth.
     error, error_standard_error, error_variance
-        Squared error that is left, in the unit of the scores, estimated without the truth: from the product of the
-        residuals of the validation and the test fold. Its part `error_variance` is noise; the rest is bias, which
-        is the same in every repetition and looks like signal.
+        Squared error that is left, in the unit of the scores, estimated without the truth: from the product
+        of the residuals of the validation and the test fold. Its part `error_variance` is noise; the rest is
+        bias, which is the same in every repetition and looks like signal.
     signal_variance
         Variance of the denoised spectra over the map, in the same unit.
     n_boxes
@@ -86,8 +87,8 @@ class DenoiseReport(Report):
     shape
         Of this map, in array order.
     removed
-        Signal that was removed and that noise cannot explain, strongest first. A map without any shows one with a
-        probability of 1 %.
+        Signal that was removed and that noise cannot explain, strongest first. A map without any shows one
+        with a probability of 1 %.
     restored
         Whether it was added again (``protect=True``).
     """
@@ -119,8 +120,8 @@ class DenoiseReport(Report):
         plain = self.candidates[-1]
         if self.hold_out == "none":
             return (
-                f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores favour "
-                "candidates that keep the noise. Plain PCA was taken."
+                f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
+                "favour candidates that keep the noise. Plain PCA was taken."
             )
         if chosen is plain:
             return f"Nothing predicts held-out counts better than plain {plain.name}."
@@ -142,7 +143,7 @@ class DenoiseReport(Report):
         return f"{n} {what} {done} that noise cannot explain: {'; '.join(named)}{rest}."
 
     def removed_map(self) -> np.ndarray:
-        """Return a map of int in array order: 0, or the number of the removed feature that a pixel belongs to.
+        """Return a map of int in array order: 0, or the number of the removed feature of a pixel.
 
         The strongest feature is number 1.
         """
@@ -159,8 +160,8 @@ class DenoiseReport(Report):
             ("noise", f"{self.noise_reduction:.3g} times less; {self.noise_model['name']} noise"),
             (
                 "error left",
-                f"{self.error:.3g} ± {self.error_standard_error:.2g} in units of the noise, {bias:.0%} of it bias; "
-                f"the signal varies by {self.signal_variance:.3g}",
+                f"{self.error:.3g} ± {self.error_standard_error:.2g} in units of the noise, {bias:.0%} of it "
+                f"bias; the signal varies by {self.signal_variance:.3g}",
             ),
             ("hold-out", self._hold_out()),
             *self._counts(),

@@ -248,12 +248,12 @@ class FilteredScores(FittedDenoiser):
                 f"its filters are {names!r:.200}, but this version has {known!r:.200}: train it anew"
             )
         n_hidden = parts.size("n_hidden", least=0, most=1 << 12)
-        make = lambda: FilterMixture(n_axes, len(known), p, n_hidden)  # noqa: E731
-        return cls(
-            basis, parts.positive("noise", p), parts.array("centre", p), parts.positive("spread", p),
-            parts.array("weights", len(known), p), parts.size("n_strong", least=0, most=p), n_axes,
-            loaded(make, parts) if n_hidden else None,
-        )  # fmt: skip
+        network = None
+        if n_hidden:
+            network = loaded(lambda: FilterMixture(n_axes, len(known), p, n_hidden), parts)
+        moments = parts.positive("noise", p), parts.array("centre", p), parts.positive("spread", p)
+        weights, n_strong = parts.array("weights", len(known), p), parts.size("n_strong", least=0, most=p)
+        return cls(basis, *moments, weights, n_strong, n_axes, network)
 
 
 def noise_along(basis: PrincipalBasis, noise: NoiseModel, mean: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Simple spatial filters of score maps, as strong as the noise: what every other denoiser is compared with.
 
-Maps come with noise of variance 1, whatever the dose, so one set of strengths serves all doses. Pixels without a
-spectrum do not contribute: averages are normalised by the weight of the pixels that do.
+Maps come with noise of variance 1, whatever the dose, so one set of strengths serves all doses. Pixels
+without a spectrum do not contribute: averages are normalised by the weight of the pixels that do.
 
 References
 ----------
@@ -23,10 +23,11 @@ from hyperspy_specml.progress import Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Standard deviations of the Gaussian filters, in pixels: each half again as wide as the one before, up to where
-# only broad gradients are left.
+# Standard deviations of the Gaussian filters, in pixels: each half again as wide as the one before, up to
+# where only broad gradients are left.
 _WIDTHS = (0.5, 0.8, 1.2, 1.8, 2.7, 4.0, 6.0)
-# Standard deviations, in pixels, of those along the fastest scan axis only: scans drift and jump between lines.
+# Standard deviations, in pixels, of those along the fastest scan axis only: scans drift and jump between
+# lines.
 _ALONG = (1.0, 3.0)
 # Strengths of total variation filters, in standard deviations of the noise.
 _VARIATION = (0.5, 1.0, 2.0, 3.0)
@@ -197,8 +198,8 @@ class _NonLocal:
         weight[: maps.n_strong] = 1.0
         sigma = float(np.sqrt(np.mean(weight**2)))
         image = (whole * weight)[None] if n_axes == 1 else whole * weight  # a line is an image of one row
+        sizes = {"patch_size": self.patch, "patch_distance": _SEARCHED[n_axes]}
         filtered = denoise_nl_means(
-            image, patch_size=self.patch, patch_distance=_SEARCHED[n_axes], h=self.strength * sigma,
-            sigma=sigma, fast_mode=True, channel_axis=-1,
-        )  # fmt: skip
+            image, h=self.strength * sigma, sigma=sigma, fast_mode=True, channel_axis=-1, **sizes
+        )
         return filtered.reshape(whole.shape) / weight

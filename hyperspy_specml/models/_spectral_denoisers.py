@@ -1,4 +1,4 @@
-"""Fitted denoisers of single spectra: networks of their scores. n spectra, P components, E channels in use."""
+"""Fitted denoisers of single spectra: networks of their scores. n spectra, P components."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.statistics import PrincipalBasis
 
-# Smallest total of a spectrum, relative to the mean total, by which its scores are divided: below, noise alone
-# would set its shape.
+# Smallest total of a spectrum, relative to the mean total, by which its scores are divided: below, noise
+# alone would set its shape.
 _LEAST_TOTAL = 1e-3
 
 
@@ -160,7 +160,5 @@ class LibraryDenoiser(FittedDenoiser):
         if levels[0] > levels[1]:
             raise ValueError("array 'levels' does not rise")
         p, sizes = basis.n_vectors, (parts.size("n_hidden", most=1 << 12), parts.size("n_layers", most=64))
-        return cls(
-            basis, parts.positive("noise", p), parts.array("centre", p), parts.positive("variance", p), levels,
-            loaded(lambda: Shrinkage(p, *sizes), parts),
-        )  # fmt: skip
+        moments = parts.positive("noise", p), parts.array("centre", p), parts.positive("variance", p)
+        return cls(basis, *moments, levels, loaded(lambda: Shrinkage(p, *sizes), parts))

@@ -1,7 +1,7 @@
 """Spectra as tiles of the scan: what filters and networks with spatial context see.
 
-A map that fits into the sample is one tile. The sample of a larger one is several tiles from all over it, so pixels
-keep their neighbours and a fit still needs only a bounded number of spectra.
+A map that fits into the sample is one tile. The sample of a larger one is several tiles from all over it, so
+pixels keep their neighbours and a fit still needs only a bounded number of spectra.
 """
 
 from __future__ import annotations
@@ -131,8 +131,10 @@ def plan_halos(shape: tuple[int, ...], n_pixels: int, halo: int) -> list[tuple[R
     """
     width = max(2 * halo, int(n_pixels ** (1 / len(shape))) - 2 * halo)
     whole = int(np.prod(shape, dtype=np.int64)) <= n_pixels
-    edges = [[slice(a, min(a + (n if whole else width), n)) for a in range(0, n, n if whole else width)]
-             for n in shape]  # fmt: skip
+    steps = [n if whole else width for n in shape]
+    edges = [
+        [slice(a, min(a + step, n)) for a in range(0, n, step)] for n, step in zip(shape, steps, strict=True)
+    ]
     plan = []
     for region in itertools.product(*edges):
         seen = tuple(

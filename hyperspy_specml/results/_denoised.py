@@ -45,9 +45,9 @@ def denoise_model(signal: BaseSignal) -> TrainedModel:
     Parameters
     ----------
     signal
-        What ``s.denoise_dae()`` returned, or a copy or a part of it, saved and loaded or not. The model is the array
-        of bytes ``metadata.Specml.model``, the content of the file that its ``save(path)`` makes; ``del
-        signal.metadata.Specml.model`` drops it.
+        What ``s.denoise_dae()`` returned, or a copy or a part of it, saved and loaded or not. The model is
+        the array of bytes ``metadata.Specml.model``, the content of the file that its ``save(path)`` makes;
+        ``del signal.metadata.Specml.model`` drops it.
 
     Raises
     ------
@@ -68,8 +68,8 @@ def denoise_model(signal: BaseSignal) -> TrainedModel:
     content = _kept(signal, "denoise_model").get("model")
     if content is None:
         raise OptionError(
-            f"denoise_model({signal!r}): its metadata.Specml.model was deleted. Denoise again, or load the model from "
-            "its file, specml.load_model(path)."
+            f"denoise_model({signal!r}): its metadata.Specml.model was deleted. Denoise again, or load the "
+            "model from its file, specml.load_model(path)."
         )
     return TrainedModel.from_bytes(np.asarray(content, np.uint8).tobytes(), name="metadata.Specml.model")
 

@@ -98,8 +98,8 @@ def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> None:
     signal
         One of our own results: this is the only function that writes to its argument.
     provenance
-        Nested mapping of text, numbers and lists of them, and of bytes, which become an array of uint8; replaces an
-        earlier stamp.
+        Nested mapping of text, numbers and lists of them, and of bytes, which become an array of uint8;
+        replaces an earlier stamp.
     """
     signal.metadata.set_item("Specml", _plain(provenance))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from dataclasses import replace
@@ -29,6 +28,8 @@ from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.workflows._call import yes_or_no
 
 if TYPE_CHECKING:
+    import os
+
     import dask.array as da
 
     from hyperspy_specml.denoise import RemovedRegion
@@ -76,8 +77,8 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
         return []
     if corruption != "split":
         raise OptionError(
-            f"denoise_dae(corruption={corruption!r}, pairs=...): one signal is input, the other the target, and "
-            "nothing is corrupted. Leave one of the two out."
+            f"denoise_dae(corruption={corruption!r}, pairs=...): one signal is input, the other the target, "
+            "and nothing is corrupted. Leave one of the two out."
         )
     if not (isinstance(pairs, tuple | list) and len(pairs) == 2):
         raise PairsError(
@@ -94,9 +95,9 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
         )
         if spectra.array.shape != here or not same_channels(own, call.axis):
             raise PairsError(
-                f"denoise_dae(pairs=...): {signal!r} has array shape {spectra.array.shape} and {in_words(own)}, but "
-                f"the signal has {here} and {in_words(call.axis)}. Crop all three alike first, s.inav[...], "
-                "s.isig[...]."
+                f"denoise_dae(pairs=...): {signal!r} has array shape {spectra.array.shape} and "
+                f"{in_words(own)}, but the signal has {here} and {in_words(call.axis)}. "
+                "Crop all three alike first, s.inav[...], s.isig[...]."
             )
         arrays.append(spectra.array)
     return arrays
@@ -108,7 +109,8 @@ def _apply(
     """Apply a trained denoiser, or that of a file, to another map: nothing is fitted."""
     trained = call.trained_model(
         model,
-        "a trained denoiser, specml.denoise_model(clean), specml.train_denoiser(library) or the path of its file",
+        "a trained denoiser: specml.denoise_model(clean) of a denoised signal, "
+        "specml.train_denoiser(library) or the path of its file",
     )
     if not isinstance(trained.report, DenoiseReport):
         raise OptionError(
@@ -116,19 +118,17 @@ def _apply(
             "specml.train_denoiser(library). What a decomposition describes of another map is "
             "s.decomposition_ae(model=...).reconstruction."
         )
-    call.refuse_beside_model(
-        trained, "fit anew", context=asked["context"] != "auto", corruption=asked["corruption"] != "split",
-        noise=asked["noise"] != "auto", pairs=asked["pairs"] is not None, options=asked["options"] is not None,
-    )  # fmt: skip
+    given = {name: asked[name] != "auto" for name in ("context", "noise")}
+    given |= {name: asked[name] is not None for name in ("pairs", "options")}
+    call.refuse_beside_model(trained, "fit anew", corruption=asked["corruption"] != "split", **given)
     trained = trained.on_axis(call.axis, method=call.method)
     report, denoiser, start = trained.report, trained.model, time.perf_counter()
     assert isinstance(report, DenoiseReport)
     assert isinstance(denoiser, FittedDenoiser)
     with call.running(trained=False) as (_, stream):
-        found = apply_denoiser(
-            stream, denoiser, channels=trained.channels, noise=noise_from_dict(report.noise_model),
-            mean=trained.fingerprint.mean, masked=call.masks[0], protect=protect,
-        )  # fmt: skip
+        noise, mean = noise_from_dict(report.noise_model), trained.fingerprint.mean
+        known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.masks[0]}
+        found = apply_denoiser(stream, denoiser, protect=protect, **known)
     pixels, seconds = count_states(found.pixel_state), {"application": time.perf_counter() - start}
     here = {"shape": stream.navigation_shape, "relative_intensity": found.relative_intensity}
     report = report.applied({"pixels": pixels}, seconds, trained.title, **here)

@@ -33,14 +33,15 @@ def train_denoiser(
 ) -> TrainedModel:
     """Train a denoiser on simulated, noise-free spectra; ``s.denoise_dae(model=...)`` applies it to counts.
 
-    Every batch draws new counts of library spectra, at random mean counts of the range, and has the noise-free
-    spectra as targets. The network is given the noise of each spectrum. It sees one spectrum at a time.
+    Every batch draws new counts of library spectra, at random mean counts of the range, and has the
+    noise-free spectra as targets. The network is given the noise of each spectrum. It sees one spectrum at a
+    time.
 
     Parameters
     ----------
     library
-        Noise-free spectra (n | E), e.g. ``specml.datasets.fe_l_library()``. The denoiser removes, as noise, what is
-        unlike all of them; of a map, the report and a warning say what and where that was.
+        Noise-free spectra (n | E), e.g. ``specml.datasets.fe_l_library()``. The denoiser removes, as noise,
+        what is unlike all of them; of a map, the report and a warning say what and where that was.
     doses
         Smallest and largest mean counts per channel of the maps to come.
     random_state
@@ -69,8 +70,8 @@ def train_denoiser(
     TooFewSpectraError
         It has fewer than 16 spectra.
     OptionError
-        The doses are no range of positive numbers; an unknown device; an impossible number; options or settings of
-        another class.
+        The doses are no range of positive numbers; an unknown device; an impossible number; options or
+        settings of another class.
     TrainingDivergedError
         The loss diverged.
 
@@ -82,10 +83,12 @@ def train_denoiser(
     >>> specml.train_denoiser(library, doses=(10, 100), config=quick, show_progressbar=False)
     <TrainedModel library, K = 12, 64 channels, of 'Library of Fe-L2,3 spectra'>
     """
-    call = Call.on(
-        library, "train_denoiser", config=config, show_progressbar=show_progressbar, random_state=random_state,
-        device=device,
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "random_state": random_state,
+        "device": device,
+        "show_progressbar": show_progressbar,
+    }
+    call = Call.on(library, "train_denoiser", config=config, **how)
     (low, high), options = _checked(doses), check_options(options)
     shape = call.source.spectra.array.shape
     with call.running() as (run, _):
@@ -96,10 +99,9 @@ def train_denoiser(
         n_channels = spectra.shape[1]
         found = fit_library(spectra, (low * n_channels, high * n_channels), run, options)
     used = {"pixels": {"used": len(spectra)}, "channels": count_states(state)}
-    report = _report(
-        found, (low, high), used=used, random_state=call.seed, shape=shape[:-1], n_sampled=len(spectra),
-        seconds={"training": time.perf_counter() - start},
-    )  # fmt: skip
+    facts = {"random_state": call.seed, "shape": shape[:-1], "n_sampled": len(spectra)}
+    seconds = {"training": time.perf_counter() - start}
+    report = _report(found, (low, high), used=used, seconds=seconds, **facts)
     fingerprint = Fingerprint(shape, len(spectra), found.mean * len(spectra))
     return TrainedModel(found.denoiser, state, call.axis, call.source.title, call.config, fingerprint, report)
 
