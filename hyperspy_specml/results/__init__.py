@@ -2,4 +2,5 @@
 
 from hyperspy_specml.results._anomaly import AnomalyResult, Spike
 from hyperspy_specml.results._decomposition import DecompositionResult
+from hyperspy_specml.results._denoised import denoise_model, denoise_report
 from hyperspy_specml.results._regions import make_regions
