@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,22 +10,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
 
-    from hyperspy_specml.models._decomposition_report import DecompositionReport
-    from hyperspy_specml.models._report import Report
-
 # Number of labels on an axis of whole numbers, at most: ten of four digits touch.
 _MAX_TICKS = 6
 # Number of eigenvalues that the scree shows, at least.
 _MIN_SCREE = 20
 
 
-def decomposition_figure(report: DecompositionReport, *, figure: FigureBase | None = None) -> FigureBase:
+def decomposition_figure(report: Any, *, figure: FigureBase | None = None) -> FigureBase:
     """Draw the rank curve, the scree and, if a network was trained, the course of its training.
 
     Parameters
     ----------
     report
-        Of a decomposition.
+        `DecompositionReport`; reports draw themselves by these functions, so they cannot be named here.
     figure
         Empty figure or subfigure to draw into; by default a new one of pyplot.
     """
@@ -40,7 +37,7 @@ def decomposition_figure(report: DecompositionReport, *, figure: FigureBase | No
     return figure
 
 
-def draw_rank(axes: Axes, report: DecompositionReport) -> None:
+def draw_rank(axes: Axes, report: Any) -> None:
     """Draw the held-out score against the number of components, and the number that was chosen."""
     curve = report.rank
     axes.errorbar(curve.ranks, curve.scores, yerr=curve.standard_errors, fmt="o-", markersize=3, capsize=2)
@@ -48,7 +45,7 @@ def draw_rank(axes: Axes, report: DecompositionReport) -> None:
     axes.set(xlabel="components", ylabel="held-out score", title=curve.method)
 
 
-def draw_scree(axes: Axes, report: DecompositionReport) -> None:
+def draw_scree(axes: Axes, report: Any) -> None:
     """Draw the largest eigenvalues, in units of the noise variance, and the noise edge."""
     shown = report.scree[: max(_MIN_SCREE, 2 * report.n_above_edge())]
     shown = np.where(shown > 0, shown, np.nan)  # rounding leaves some below zero
@@ -57,14 +54,14 @@ def draw_scree(axes: Axes, report: DecompositionReport) -> None:
     axes.set(xlabel="component", ylabel="eigenvalue / noise variance", title="scree")
 
 
-def draw_training(axes: Axes, report: Report) -> None:
+def draw_training(axes: Axes, report: Any) -> None:
     """Draw the score on the validation fold during the training, and the step that was kept."""
     axes.plot(report.steps, report.step_scores, "o-", markersize=3)
     axes.axvline(report.best_step, color="C1", label=f"kept: step {report.best_step}")
     axes.set(xlabel="training step", ylabel="held-out score", title="training")
 
 
-def candidates_figure(report: Report, *, axes: Axes | None = None) -> FigureBase:
+def candidates_figure(report: Any, *, axes: Axes | None = None) -> FigureBase:
     """Draw every candidate's difference to PCA with its standard error, the best at the top.
 
     Parameters
