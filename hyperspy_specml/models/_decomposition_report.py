@@ -11,7 +11,7 @@ from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report
 from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure
 
     from hyperspy_specml.models._table import Row
 
@@ -131,7 +131,7 @@ class DecompositionReport(Report):
         rows.append((pca.name, f"{pca.score:.4f}", ""))
         return _HEAD, [(*row, "best" if row[0] == self.chosen else "") for row in rows]
 
-    def plot(self, figure: FigureBase | None = None) -> FigureBase:
+    def plot(self, figure: Figure | None = None) -> Figure:
         """Plot the rank curve, the scree with its noise edge and, if a network was trained, its training.
 
         Parameters
