@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report
-from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
     from hyperspy_specml.models._table import Row
+    from hyperspy_specml.statistics import RankCurve
 
 _HEAD = ("candidate", "held-out deviance", "difference to PCA", "")
 
@@ -103,7 +102,7 @@ class DecompositionReport(Report):
 
     def facts(self) -> list[Row]:
         """Return what stands above the table."""
-        facts = [("architecture", f"{self.architecture}, {self.n_components} components")]
+        facts: list[Row] = [("architecture", f"{self.architecture}, {self.n_components} components")]
         if self.trained_on is not None:
             facts.append(("trained on", f"{self.trained_on}: noise, scores and rank below are of that map"))
         if self.resampled_from is not None:

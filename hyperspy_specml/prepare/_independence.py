@@ -6,7 +6,6 @@ import logging
 from dataclasses import replace
 import numpy as np
 
-from hyperspy_specml.prepare._training_data import TrainingData
 from hyperspy_specml.statistics import (
     N_PARTS,
     TRAIN,
@@ -15,6 +14,10 @@ from hyperspy_specml.statistics import (
     fold_correlation,
     holds_out,
 )
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hyperspy_specml.prepare._training_data import TrainingData
 
 _logger = logging.getLogger(__name__)
 
