@@ -1,8 +1,11 @@
-"""Figures of reports, drawn with matplotlib into a given figure or axes."""
+"""Figures of reports, drawn with matplotlib into a given figure or axes.
+
+Reports are known here by their attributes alone, as they draw themselves with these functions.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,16 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.models._decomposition_report import DecompositionReport
-    from hyperspy_specml.models._report import Report
-
 # Number of labels on an axis of whole numbers, at most: ten of four digits touch.
 _MAX_TICKS = 6
 # Number of eigenvalues that the scree shows, at least.
 _MIN_SCREE = 20
 
 
-def decomposition_figure(report: DecompositionReport, *, figure: Figure | None = None) -> Figure:
+def decomposition_figure(report: Any, *, figure: Figure | None = None) -> Figure:
     """Draw the rank curve, the scree and, if a network was trained, the course of its training.
 
     Parameters
@@ -40,7 +40,7 @@ def decomposition_figure(report: DecompositionReport, *, figure: Figure | None =
     return figure
 
 
-def draw_rank(axes: Axes, report: DecompositionReport) -> None:
+def draw_rank(axes: Axes, report: Any) -> None:
     """Draw the held-out score against the number of components, and the number that was chosen."""
     curve = report.rank
     axes.errorbar(curve.ranks, curve.scores, yerr=curve.standard_errors, fmt="o-", markersize=3, capsize=2)
@@ -48,7 +48,7 @@ def draw_rank(axes: Axes, report: DecompositionReport) -> None:
     axes.set(xlabel="components", ylabel="held-out score", title=curve.method)
 
 
-def draw_scree(axes: Axes, report: DecompositionReport) -> None:
+def draw_scree(axes: Axes, report: Any) -> None:
     """Draw the largest eigenvalues, in units of the noise variance, and the noise edge."""
     shown = report.scree[: max(_MIN_SCREE, 2 * report.n_above_edge())]
     shown = np.where(shown > 0, shown, np.nan)  # rounding leaves some below zero
@@ -57,14 +57,14 @@ def draw_scree(axes: Axes, report: DecompositionReport) -> None:
     axes.set(xlabel="component", ylabel="eigenvalue / noise variance", title="scree")
 
 
-def draw_training(axes: Axes, report: Report) -> None:
+def draw_training(axes: Axes, report: Any) -> None:
     """Draw the score on the validation fold during the training, and the step that was kept."""
     axes.plot(report.steps, report.step_scores, "o-", markersize=3)
     axes.axvline(report.best_step, color="C1", label=f"kept: step {report.best_step}")
     axes.set(xlabel="training step", ylabel="held-out score", title="training")
 
 
-def candidates_figure(report: Report, *, figure: Figure | None = None) -> Figure:
+def candidates_figure(report: Any, *, figure: Figure | None = None) -> Figure:
     """Draw every candidate's difference to PCA; see `draw_candidates`.
 
     Parameters
@@ -79,7 +79,7 @@ def candidates_figure(report: Report, *, figure: Figure | None = None) -> Figure
     return figure
 
 
-def draw_candidates(axes: Axes, report: Report) -> None:
+def draw_candidates(axes: Axes, report: Any) -> None:
     """Draw every candidate's difference to PCA with its standard error, the best at the top."""
     ordered = sorted(report.candidates, key=lambda candidate: -candidate.validation_score)
     for place, one in enumerate(ordered):
