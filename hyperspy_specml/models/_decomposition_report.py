@@ -9,7 +9,7 @@ from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure
 
     from hyperspy_specml.models._table import Row
     from hyperspy_specml.statistics import RankCurve
@@ -130,7 +130,7 @@ class DecompositionReport(Report):
         rows.append((pca.name, f"{pca.score:.4f}", ""))
         return _HEAD, [(*row, "best" if row[0] == self.chosen else "") for row in rows]
 
-    def plot(self, figure: FigureBase | None = None) -> FigureBase:
+    def plot(self, figure: Figure | None = None) -> Figure:
         """Plot the rank curve, the scree with its noise edge and, if a network was trained, its training.
 
         Parameters

@@ -14,7 +14,7 @@ from hyperspy_specml.statistics import RankCurve
 if TYPE_CHECKING:
     from typing import Self
 
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure
 
 CLEAR = 2  # standard errors that make a difference worth a word
 CURVE: Any = {"curve": True}  # of a field: too long for metadata
@@ -129,7 +129,7 @@ class Report:
         """Return the sentences below the table."""
         raise NotImplementedError
 
-    def plot(self, figure: FigureBase | None = None) -> FigureBase:
+    def plot(self, figure: Figure | None = None) -> Figure:
         """Plot every candidate's difference to PCA on the test fold, with its paired standard error.
 
         Parameters
@@ -143,7 +143,7 @@ class Report:
         """
         from hyperspy_specml.models._report_figures import candidates_figure
 
-        return candidates_figure(self, axes=figure and figure.subplots())
+        return candidates_figure(self, figure=figure)
 
     def __str__(self) -> str:
         """Return the table as text."""

@@ -1,4 +1,7 @@
-"""Figures of reports, drawn with matplotlib into a given figure or axes."""
+"""Figures of reports, drawn with matplotlib into a given figure or axes.
+
+Reports are known here by their attributes alone, as they draw themselves with these functions.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure
 
 # Number of labels on an axis of whole numbers, at most: ten of four digits touch.
 _MAX_TICKS = 6
@@ -16,13 +19,13 @@ _MAX_TICKS = 6
 _MIN_SCREE = 20
 
 
-def decomposition_figure(report: Any, *, figure: FigureBase | None = None) -> FigureBase:
+def decomposition_figure(report: Any, *, figure: Figure | None = None) -> Figure:
     """Draw the rank curve, the scree and, if a network was trained, the course of its training.
 
     Parameters
     ----------
     report
-        `DecompositionReport`; reports draw themselves by these functions, so they cannot be named here.
+        Of a decomposition.
     figure
         Empty figure or subfigure to draw into; by default a new one of pyplot.
     """
@@ -61,22 +64,24 @@ def draw_training(axes: Axes, report: Any) -> None:
     axes.set(xlabel="training step", ylabel="held-out score", title="training")
 
 
-def candidates_figure(report: Any, *, axes: Axes | None = None) -> FigureBase:
-    """Draw every candidate's difference to PCA with its standard error, the best at the top.
+def candidates_figure(report: Any, *, figure: Figure | None = None) -> Figure:
+    """Draw every candidate's difference to PCA; see `draw_candidates`.
 
     Parameters
     ----------
     report
         With candidates.
-    axes
-        To draw into; by default those of a new figure of pyplot.
-
-    Returns
-    -------
-    figure of the axes
+    figure
+        Empty figure or subfigure to draw into; by default a new one of pyplot.
     """
+    figure = figure or _new_figure(6.4, 0.24 * len(report.candidates) + 1.2)
+    draw_candidates(figure.subplots(), report)
+    return figure
+
+
+def draw_candidates(axes: Axes, report: Any) -> None:
+    """Draw every candidate's difference to PCA with its standard error, the best at the top."""
     ordered = sorted(report.candidates, key=lambda candidate: -candidate.validation_score)
-    axes = axes or _new_figure(6.4, 0.24 * len(ordered) + 1.2).subplots()
     for place, one in enumerate(ordered):
         colour = "C1" if one.name == report.chosen else "C0"
         axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
@@ -84,10 +89,9 @@ def candidates_figure(report: Any, *, axes: Axes | None = None) -> FigureBase:
     axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
     axes.set(xlabel="held-out score, difference to plain PCA", title="".join(report.words()[:1]))
     axes.title.set(fontsize="small", wrap=True)
-    return axes.figure
 
 
-def _new_figure(width: float, height: float) -> FigureBase:
+def _new_figure(width: float, height: float) -> Figure:
     import matplotlib.pyplot as plt
 
     return plt.figure(figsize=(width, height), layout="constrained")

@@ -14,7 +14,7 @@ from hyperspy_specml.signals import Decoder
 if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure
 
     from hyperspy_specml.models import DecompositionReport, TrainedModel
     from hyperspy_specml.signals import Source
@@ -79,7 +79,7 @@ class DecompositionResult:
             scores=source.score_maps(scores[:, :k], stamp),
             components=source.component_spectra(spectra, stamp),
             outputs=source.output_maps(model.model.outputs, scores[:, k:], stamp),
-            report=model.report,
+            report=model.report,  # type: ignore[arg-type]  # that of a decomposition
             model=model,
             baseline=baseline,
             _source=source,
@@ -121,7 +121,7 @@ class DecompositionResult:
         """
         return self._full_size("residual", residual=True)
 
-    def plot(self, figure: FigureBase | None = None) -> FigureBase:
+    def plot(self, figure: Figure | None = None) -> Figure:
         """Plot score maps above component spectra; works for one to three scan axes and K = 1.
 
         Parameters

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
     from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure
 
 _MAX_COLUMNS = 6
 # Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
@@ -23,8 +23,8 @@ _CONTRAST = (0.5, 99.5)
 
 
 def result_figure(
-    scores: BaseSignal, components: BaseSignal, *, title: str, figure: FigureBase | None = None
-) -> FigureBase:
+    scores: BaseSignal, components: BaseSignal, *, title: str, figure: Figure | None = None
+) -> Figure:
     """Draw every component as its score map above its spectrum.
 
     Parameters

@@ -191,7 +191,7 @@ def test_the_sample_and_its_folds_fit_into_the_budget():
     assert 256 <= module.sample_size(stream) <= 200_000_000 / (7 * 2 * 2048)
 
 
-def test_the_survey_runs_on_processes_too():
+def test_the_summary_runs_on_processes_too():
     data = damaged()
     with dask.config.set(scheduler="processes", num_workers=1):
         found = summary(da.from_array(data, (4, 5, 11)))
@@ -199,7 +199,7 @@ def test_the_survey_runs_on_processes_too():
     assert_same(found, summary(data), rtol=1e-12)
 
 
-def test_the_survey_does_not_change_its_input():
+def test_the_summary_does_not_change_its_input():
     data = damaged()
     before = data.copy()
     summary(data)
