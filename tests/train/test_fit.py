@@ -8,16 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
-from hyperspy_specml.run import TrainConfig
-from hyperspy_specml.train._device import choose_device, one_thread
-from hyperspy_specml.train._trainer import History, fit, refit
+from hyperspy_specml.exceptions import Cancelled, TrainingDivergedError
+from hyperspy_specml.progress import Progress
+from hyperspy_specml.run import Run, TrainConfig
+from hyperspy_specml.train import Batch, History, fit, refit
 
 CONFIG = TrainConfig(learning_rate=0.1, max_steps=120, evaluate_every=5, patience=2)
-
-
-def everything(steps):
-    return steps
+RUN = Run(CONFIG)
 
 
 class Parabola(nn.Module):
@@ -28,14 +25,25 @@ class Parabola(nn.Module):
         self.x = nn.Parameter(torch.zeros(()))
 
 
-def distance(network: Parabola) -> torch.Tensor:
-    return (network.x - 1).square()
+class Ones:
+    """Batches of the one target that there is."""
+
+    def draw(self) -> Batch:
+        return Batch(torch.zeros(1), torch.ones(1))
+
+
+def loss(network, batch, step):
+    return {"distance": (network.x - batch.target).square().mean()}
+
+
+def distance(network):
+    return (network.x.item() - 1) ** 2
 
 
 def test_the_network_of_the_best_score_is_kept_and_not_the_last_one():
     network = Parabola()
     # Held-out counts prefer 0.5: training goes past it, as an overfitting network does.
-    history = fit(network, distance, CONFIG, score=lambda n: abs(n.x.item() - 0.5), track=everything)
+    history = fit(network, Ones(), loss, RUN, score=lambda n: abs(n.x.item() - 0.5))
 
     assert abs(network.x.item() - 0.5) == pytest.approx(min(history.scores))
     assert history.scores[history.steps.index(history.best_step)] == min(history.scores)
@@ -44,7 +52,7 @@ def test_the_network_of_the_best_score_is_kept_and_not_the_last_one():
 
 def test_the_start_is_kept_where_training_only_harms():
     network = Parabola()
-    history = fit(network, distance, CONFIG, score=lambda n: n.x.item(), track=everything)
+    history = fit(network, Ones(), loss, RUN, score=lambda n: n.x.item())
 
     assert history.best_step == 0
     assert history.path == ()
@@ -53,7 +61,7 @@ def test_the_start_is_kept_where_training_only_harms():
 
 def test_plateaus_lower_the_learning_rate_and_then_end_the_training():
     scores = iter([5.0, 4.0, *[4.5] * 100])
-    history = fit(Parabola(), distance, CONFIG, score=lambda _: next(scores), track=everything)
+    history = fit(Parabola(), Ones(), loss, RUN, score=lambda _: next(scores))
 
     # Four rates (1, .3, .09, .027 is too slow), two scores each after the first, best, one.
     assert len(history.scores) == 2 + 2 * 3
@@ -62,92 +70,106 @@ def test_plateaus_lower_the_learning_rate_and_then_end_the_training():
 
 def test_the_path_tells_the_rates_and_steps_that_led_to_the_best_network():
     scores = iter([5.0, 4.0, 4.5, 4.5, 3.0, 2.0, *[9.0] * 100])
-    history = fit(Parabola(), distance, CONFIG, score=lambda _: next(scores), track=everything)
+    history = fit(Parabola(), Ones(), loss, RUN, score=lambda _: next(scores))
 
     assert history.path == ((0.1, 5), (pytest.approx(0.03), 5), (pytest.approx(0.03), 5))
     assert history.best_step == 25  # with the ten steps that were taken back
 
 
+def test_every_evaluation_has_the_mean_of_each_term_since_the_one_before():
+    def terms(network, batch, step):
+        return {"step": 0 * network.x + step, "distance": 0 * network.x + 100.0}
+
+    history = fit(Parabola(), Ones(), terms, RUN, score=lambda _: 1.0)
+
+    assert history.losses[:3] == [{}, {"step": 3.0, "distance": 100.0}, {"step": 8.0, "distance": 100.0}]
+
+
 def test_a_training_that_goes_on_from_the_best_step_is_one_history():
-    first = History([0, 5, 10], [math.nan, 3.0, 2.0], [9.0, 8.0, 8.5], 5, ((0.1, 5),))
-    later = History([0, 5], [math.nan, 1.0], [8.0, 7.0], 5, ((0.1, 5),), interrupted=True)
+    first = History([0, 5, 10], [{}, {"a": 3.0}, {"a": 2.0}], [9.0, 8.0, 8.5], 5, ((0.1, 5),))
+    later = History([0, 5], [{}, {"a": 1.0}], [8.0, 7.0], 5, ((0.1, 5),), interrupted=True)
 
     both = first.then(later)
 
     assert both.steps == [0, 5, 10]
     assert both.scores == [9.0, 8.0, 7.0]
-    assert both.losses[1:] == [3.0, 1.0]
+    assert both.losses == [{}, {"a": 3.0}, {"a": 1.0}]
     assert (both.best_step, both.path, both.interrupted) == (10, ((0.1, 5), (0.1, 5)), True)
 
 
-def test_an_interrupt_keeps_the_best_network_and_says_so():
-    def interrupted(steps):
-        for step in steps:
-            if step == 42:
-                raise KeyboardInterrupt
-            yield step
+class Stopped(Progress):
+    """Stops the call after so many steps: as Ctrl-C does, or as another thread that cancels."""
 
+    def __init__(self, after: int, how: str) -> None:
+        super().__init__()
+        self.after, self.how = after, how
+
+    def show(self) -> None:
+        self.after -= 1
+        if self.after == 0 and self.how == "Ctrl-C":
+            raise KeyboardInterrupt
+        if self.after == 0:
+            self.cancel()
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "cancel"])
+def test_a_stopped_training_keeps_the_best_network_and_says_so(how):
     network = Parabola()
-    history = fit(network, distance, CONFIG, score=lambda n: distance(n).item(), track=interrupted)
+    history = fit(network, Ones(), loss, Run(CONFIG, progress=Stopped(42, how)), score=distance)
 
     assert history.interrupted
     assert history.steps[-1] == 40
-    assert distance(network).item() == pytest.approx(min(history.scores))
+    assert distance(network) == pytest.approx(min(history.scores))
+    assert not network.training
 
 
-def test_an_interrupt_while_refitting_is_the_users_second_and_raises():
-    def interrupted(steps):
-        raise KeyboardInterrupt
-        yield from steps
-
-    with pytest.raises(KeyboardInterrupt):
-        refit(Parabola(), distance, [(0.1, 5)], track=interrupted)
+@pytest.mark.parametrize(("how", "error"), [("Ctrl-C", KeyboardInterrupt), ("cancel", Cancelled)])
+def test_a_stop_while_training_on_all_counts_is_for_the_caller_to_answer(how, error):
+    with pytest.raises(error):
+        refit(Parabola(), Ones(), loss, [(0.1, 5)], Run(CONFIG, progress=Stopped(2, how)))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_a_divergence(bad):
+    def spoilt(network, batch, step):
+        return {"distance": loss(network, batch, step)["distance"] * bad}
+
     with pytest.raises(TrainingDivergedError, match="the loss became"):
-        fit(Parabola(), lambda n: distance(n) * bad, CONFIG, score=lambda _: 0.0, track=everything)
+        fit(Parabola(), Ones(), spoilt, RUN, score=lambda _: 0.0)
+    with pytest.raises(TrainingDivergedError, match="the loss became"):
+        refit(Parabola(), Ones(), spoilt, [(0.1, 5)], RUN)
 
 
 def test_a_loss_that_explodes_is_a_divergence():
-    calls = iter(range(1000))
+    def exploding(network, batch, step):
+        return {"distance": loss(network, batch, step)["distance"] * 10.0**step}
+
     with pytest.raises(TrainingDivergedError, match="after 10 steps"):
-        fit(
-            Parabola(),
-            lambda n: distance(n) * 10.0 ** next(calls),
-            CONFIG,
-            score=lambda _: 0.0,
-            track=everything,
-        )
+        fit(Parabola(), Ones(), exploding, RUN, score=lambda _: 0.0)
 
 
 def test_refitting_takes_the_steps_of_the_path():
-    seen = []
-    network = Parabola()
-    refit(network, distance, [(0.1, 3), (0.01, 4)], track=lambda steps: seen.append(len(steps)) or steps)
+    steps, network = [], Parabola()
 
-    assert seen == [7]
+    def counted(network, batch, step):
+        steps.append(step)
+        return loss(network, batch, step)
+
+    refit(network, Ones(), counted, [(0.1, 3), (0.01, 4)], RUN)
+
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
     assert network.x.item() > 0
 
 
-def test_the_configuration_refuses_what_cannot_work():
-    with pytest.raises(OptionError, match="max_steps=0"):
-        TrainConfig(max_steps=0)
-    with pytest.raises(OptionError, match="float32"):
-        TrainConfig(kernel="float16")
+def test_the_steps_of_a_training_make_up_its_stage():
+    progress = Progress()
+    with progress.enter("Train", 0.5):
+        fit(Parabola(), Ones(), loss, Run(CONFIG, progress=progress), score=distance)
+    assert progress.fraction == 0.5
 
-
-def test_an_impossible_device_is_refused_with_the_way_out():
-    with pytest.raises(OptionError, match="device='auto' or 'cpu'"):
-        choose_device("abacus")
-
-
-def test_training_on_one_thread_leaves_the_users_threads_as_they_were():
-    before = torch.get_num_threads()
-    with one_thread(torch.device("cpu")):
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
+    with progress.enter("Train on all counts"):
+        refit(Parabola(), Ones(), loss, [(0.1, 5)], Run(CONFIG, progress=progress))
+    assert progress.fraction == 1
 
 
 class Moody(Parabola):
@@ -162,15 +184,15 @@ class Moody(Parabola):
 def test_a_network_knows_when_it_is_trained_and_when_it_is_scored():
     network, scored = Moody(), []
 
-    def loss(n: Moody) -> torch.Tensor:
-        n.modes.append(n.training)
-        return distance(n)
+    def watched(network, batch, step):
+        network.modes.append(network.training)
+        return loss(network, batch, step)
 
-    def score(n: Moody) -> float:
-        scored.append(n.training)
-        return distance(n).item()
+    def score(network):
+        scored.append(network.training)
+        return distance(network)
 
-    fit(network, loss, CONFIG, score=score, track=everything)
+    fit(network, Ones(), watched, RUN, score=score)
 
     assert all(network.modes)  # after an evaluation too
     assert len(network.modes) > 2 * CONFIG.evaluate_every
@@ -180,12 +202,12 @@ def test_a_network_knows_when_it_is_trained_and_when_it_is_scored():
 def test_what_is_kept_is_the_average_of_weights_and_buffers_over_the_steps():
     network, seen = Moody(), []
 
-    def loss(n: Moody) -> torch.Tensor:
-        seen.append(n.x.item())
-        n.steps.add_(1)
-        return distance(n)
+    def watched(network, batch, step):
+        seen.append(network.x.item())
+        network.steps.add_(1)
+        return loss(network, batch, step)
 
-    refit(network, loss, [(0.1, 8)], track=everything)
+    refit(network, Ones(), watched, [(0.1, 8)], RUN)
 
     # The first steps weigh alike: after n of them the start has 9 / (9 + n) of what it had before.
     average, steps = 0.0, 0.0
