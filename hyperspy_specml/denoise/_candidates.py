@@ -97,7 +97,7 @@ class Kind:
     contexts
         In which it takes part.
     weight
-        Time that it takes, relative to the others (128 x 128 pixels of 1024 channels).
+        Time that it takes, relative to the others (measured at 128 x 128 pixels and 2048 channels).
     fit
         Fits them. Those that are ready when a training is interrupted are kept; the kinds after it are left
         out.
@@ -112,7 +112,7 @@ class Kind:
 def filtered_maps(data: CandidateData) -> list[Entry]:
     """Return score maps behind single filters, a mixture of them, and a network that mixes them."""
     smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
-    with progress.enter("Filter score maps", 0.25):
+    with progress.enter("Filter score maps", 0.05):
         found = fit_filters(smooth, tiles, HeldOutError(smooth), progress)
     n, entry = len(found.unit), partial(_filtered, data, found)
     entries = [
@@ -157,7 +157,7 @@ def spectral_network(data: CandidateData) -> list[Entry]:
     run = architecture.completed(data.run, smooth)
     run = run.brief() if data.context == "auto" else run
     try:
-        with run.progress.enter("Choose the number of components", 0.6):
+        with run.progress.enter("Choose the number of components", 0.4):
             rank, stopped = choose_number(architecture, smooth, run, race=False)
         run = run.brief() if stopped else run  # who stops a search does not want to wait
         with run.progress.enter("Train the spectral network"):
@@ -191,7 +191,7 @@ def plain_pca(data: CandidateData) -> list[Entry]:
 
 
 KINDS = (
-    Kind("Fit filters and the spatial network", ("auto", "spatial"), 1.0, filtered_maps),
+    Kind("Fit filters and the spatial network", ("auto", "spatial"), 2.0, filtered_maps),
     Kind("Fit the spectral network", ("auto", "spectral"), 1.0, spectral_network),
 )
 

@@ -153,7 +153,7 @@ def fit_mixture(
         return float(np.square(error).sum() / tiles.valid.sum())
 
     with one_thread(run.device):
-        with run.progress.enter("Filter splits of the counts", 0.4):
+        with run.progress.enter("Filter splits of the counts", 0.15):
             splits = [_pair(split, tiles, filtered, run) for split in _splits(data, len(start.noise), run)]
         valid = _tensor(tiles.valid[:, None], run)
         crops = TileCrops(splits, valid, torch.Generator().manual_seed(run.seed))

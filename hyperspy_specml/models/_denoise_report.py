@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from hyperspy_specml.models._report import Candidate, Report
 
 if TYPE_CHECKING:
+    from typing import Self
 
     from hyperspy_specml.models._table import Row
 
 _HEAD = ("candidate", "held-out error", "difference to PCA", "")
 # Removed features that a sentence names; more would fill the screen.
 _NAMED = 3
+# Stages of a call in their order.
+_STAGES = ("preparation", "training", "scoring", "final fit", "application", "check")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,25 @@ class DenoiseReport(Report):
     shape: tuple[int, ...]
     removed: tuple[RemovedFeature, ...] = ()
     restored: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as in `Report`, but `candidates` as JSON text and `removed` as bytes of such text.
+
+        As lists they would fill the screen with metadata. Long texts do not fit into attributes of HDF5.
+        """
+        plain = super().to_dict()
+        candidates, removed = (json.dumps(plain[name]) for name in ("candidates", "removed"))
+        return plain | {"candidates": candidates, "removed": removed.encode()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Return the report that `to_dict` made plain; see `Report`."""
+        removed = plain["removed"]
+        removed = removed if isinstance(removed, bytes) else np.asarray(removed, np.uint8).tobytes()
+        seconds = plain["seconds"]  # files forget their order
+        ordered = {name: seconds[name] for name in (*_STAGES, *seconds) if name in seconds}
+        tables = {"candidates": json.loads(plain["candidates"]), "removed": json.loads(removed)}
+        return super().from_dict(plain | tables | {"seconds": ordered})
 
     def words(self) -> list[str]:
         """Return the verdict, and what was removed."""
