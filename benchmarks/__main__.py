@@ -21,6 +21,7 @@ BENCHMARKS = {
     "rank": "benchmarks.rank",
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
+    "golden": "benchmarks.golden",
 }
 
 
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     results = modules[name].run(argparse.Namespace(**options))
     save_record(path or Path(__file__).parent / "results" / f"{name}.json", name, options, results)
+    if results.get("differing"):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.models import TrainedDenoiser, TrainedModel
+    from hyperspy_specml.decompose import DenseOptions, PCAOptions, SimplexOptions
+    from hyperspy_specml.models import TrainedModel
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.results import AnomalyResult, DecompositionResult
     from hyperspy_specml.run import TrainConfig
 
@@ -23,13 +25,14 @@ def decomposition_ae(
     output_dimension: int | None = None,
     *,
     architecture: str = "dense",
+    options: PCAOptions | DenseOptions | SimplexOptions | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
     energy_shift: bool = False,
     random_state: int = 0,
     device: str = "auto",
-    show_progressbar: bool | None = None,
+    show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> DecompositionResult:
@@ -47,7 +50,11 @@ def decomposition_ae(
         best by more than its standard error.
     architecture
         "dense": nonlinear encoder and decoder. "simplex": abundances that sum to one of non-negative
-        endmember spectra, and a dose for each pixel. "pca": noise-weighted principal components, uncentred.
+        endmember spectra, and an intensity for each pixel. "pca": noise-weighted principal components. Or one that
+        ``specml.register_architecture`` made known.
+    options
+        Of the architecture, by its own class: ``specml.DenseOptions(n_hidden=128)``, ``specml.SimplexOptions``,
+        ``specml.PCAOptions(centre=True)``.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
@@ -60,20 +67,21 @@ def decomposition_ae(
     random_state
         Seed of the split, the sample of pixels, the weights and the batches.
     device
-        "auto", "cpu", "cuda", "mps": where networks are trained.
+        "auto", "cpu", "cuda", "mps": where the network is trained.
     show_progressbar
-        By default HyperSpy's preference.
+        True or False; by default HyperSpy's preference. Or a ``specml.Progress``, which a widget watches and can
+        cancel.
     model
         ``result.model`` of another map, or the path of the file that ``result.model.save(path)`` made. It is
         applied in one pass and nothing is fitted. Size, architecture, noise and signal mask are the model's
         own. Where the energy channels differ the model is resampled to those of the signal.
     config
-        Everything else: ``hyperspy_specml.TrainConfig``.
+        Training and memory: ``specml.TrainConfig``.
 
     Returns
     -------
     DecompositionResult
-        Score maps and component spectra in memory (of "simplex" also maps of dose and shift),
+        Score maps and component spectra in memory (of "simplex" also maps of intensity and shift),
         reconstruction and residual lazy if the signal is, the PCA baseline and the report. The signal itself
         is not changed.
 
@@ -90,14 +98,17 @@ def decomposition_ae(
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown architecture, noise model or device, an impossible number, an argument that a `model`
-        would have to ignore, or ``energy_shift=True`` for an architecture or an energy axis that cannot.
+        An unknown architecture, noise model or device, options of another architecture, an impossible number, an
+        argument that a `model` would have to ignore, or ``energy_shift=True`` for an architecture or an energy
+        axis that cannot.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     TrainingDivergedError
         The loss diverged with every seed or start tried; ``architecture="pca"`` needs no training.
+    Cancelled
+        The `Progress` was cancelled before or after the network was trained; a training keeps its best so far.
 
     Warns
     -----
@@ -106,11 +117,11 @@ def decomposition_ae(
 
     Notes
     -----
-    Simplex: ``reconstruction = dose * scores @ components``, trained under the likelihood of the noise. The
-    components sum to one, so the dose is the expected sum of a spectrum and scores are shares of it. An
+    Simplex: ``reconstruction = intensity * scores @ components``, trained under the likelihood of the noise. The
+    components sum to one, so the intensity is the expected sum of a spectrum and scores are shares of it. An
     encoder on the compressed spectra finds the abundances; a trained model needs one pass over a new map.
-    Data do not decide how far the simplex reaches beyond them: a pull of the components towards their mean,
-    the strongest that does not spoil the score on the validation counts, keeps it small. Four starts, vertices
+    Data do not decide how far the simplex reaches beyond them: a penalty on its volume, the largest that does not
+    spoil the score on the validation counts, keeps it small. Four starts, vertices
     of the data and factorisations, are trained briefly; the best on the validation counts goes on and the
     report lists all. Data cannot tell where no drift is: shifts are zero, on average, where the scan begins
     (the first 64th of its spectra).
@@ -134,36 +145,14 @@ def decomposition_ae(
     >>> dec.scores
     <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
     """
-    from hyperspy_specml.workflows import Call, _decomposition, whole_number
+    from hyperspy_specml.workflows import AskedDecomposition, Call, decomposition, n_components
 
     call = Call.on(
-        self,
-        method="decomposition_ae",
-        navigation_mask=navigation_mask,
-        signal_mask=signal_mask,
-        config=config,
-        show_progressbar=show_progressbar,
-    )
-    if output_dimension is not None:
-        output_dimension = whole_number("output_dimension", output_dimension, least=1)
-    if model is not None:
-        return _decomposition.apply(
-            call,
-            model,
-            output_dimension=output_dimension,
-            architecture=architecture,
-            noise=noise,
-            energy_shift=energy_shift,
-        )
-    return _decomposition.fit(
-        call,
-        architecture=architecture,
-        output_dimension=output_dimension,
-        noise=noise,
-        energy_shift=energy_shift,
-        random_state=whole_number("random_state", random_state, least=0),
-        device=device,
-    )
+        self, "decomposition_ae", navigation_mask=navigation_mask, signal_mask=signal_mask, config=config,
+        show_progressbar=show_progressbar, random_state=random_state, device=device,
+    )  # fmt: skip
+    k = n_components(output_dimension)
+    return decomposition(call, model, AskedDecomposition(k, architecture, options, noise, energy_shift))
 
 
 def anomaly_map(

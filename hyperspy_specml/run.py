@@ -86,6 +86,10 @@ class TrainConfig(ComputeConfig):
     restarts: int | None = None
     comparison_share: float | None = None
 
+    def of_training(self) -> list[str]:
+        """Return the names of the settings of training that were set."""
+        return [f.name for f in fields(self) if f.default is None and getattr(self, f.name) is not None]
+
     def over(self, defaults: TrainConfig) -> TrainConfig:
         """Return the settings with a network's defaults in place of None.
 

@@ -328,3 +328,55 @@ def test_measured_maps_are_scored_on_counts_that_were_not_denoised(data_folder, 
     one, other = float(odd.data.sum()), float(even.sum())
     assert abs(one - other) < 5 * np.sqrt(one + other)
     assert not np.array_equal(odd.data, even)
+
+
+def test_golden_finds_a_planted_difference_and_passes_equal_results(tmp_path):
+    path, only = tmp_path / "numbers.npz", ["--only", "CL/lazy/decomposition pca"]
+    record = ["--json", str(tmp_path / "record.json")]
+    benchmark("golden", "--save", str(path), *only, *record)
+
+    assert "greatest difference 0.0e+00" in benchmark("golden", "--compare", str(path), *only, *record)
+
+    with np.load(path, allow_pickle=False) as file:
+        numbers = dict(file)
+    place = "CL/lazy/decomposition pca/"
+    assert {len(name.split("/")) for name in numbers} <= {4, 5, 6}
+    assert numbers[f"{place}reconstruction"].shape == (20, 24, 160)
+    assert numbers[f"{place}report/chosen"].dtype.kind == "U"
+    assert not any("seconds" in name for name in numbers)
+    numbers[f"{place}components"][1, 70] += 1e-3 * numbers[f"{place}components"].std()
+    numbers[f"{place}report/hold-out"] = np.array("guessed")
+    numbers["CL/lazy/decomposition pca/gone"] = numbers.pop(f"{place}scores")
+    np.savez(path, **numbers)
+    with pytest.raises(AssertionError, match=r"4 records differ"):  # with exit code 1
+        benchmark("golden", "--compare", str(path), *only, *record)
+    assert json.loads((tmp_path / "record.json").read_text())["results"]["differing"] == {
+        f"{place}components": "1.0e-03",
+        f"{place}report/hold-out": "inf",
+        f"{place}gone": "missing",
+        f"{place}scores": "new",
+    }
+
+
+@pytest.mark.parametrize(
+    ("reference", "values", "expected"),
+    [
+        ([1.0, 3.0, np.nan], [1.0, 3.1, np.nan], 0.1),  # over the standard deviation
+        (-4.0, -5.0, 0.25),  # over its own size
+        ([0.1] * 7, [0.2] * 7, 1.0),  # equal values have a spread of rounding only
+        ([1.0, np.nan], [1.0, 2.0], np.inf),
+        ([1.0, 2.0], [1.0, np.nan], np.inf),
+        ([1.0, 2.0], [[1.0, 2.0]], np.inf),
+        (0.0, 1e-9, np.inf),
+        ("exact", "none", np.inf),
+        ("1", 1.0, np.inf),
+        (["a", "b"], ["a", "b"], 0.0),
+        ([np.inf, 1.0], [np.inf, 1.0], 0.0),
+    ],
+)
+def test_differences_of_golden_numbers_are_relative_to_the_spread(harness, reference, values, expected):
+    golden = importlib.import_module("benchmarks.golden")
+
+    found = golden.differences({"a": np.array(reference), "gone": np.array(1.0)}, {"a": np.array(values)})
+
+    assert found == {"a": pytest.approx(expected)}

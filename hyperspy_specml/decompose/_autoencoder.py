@@ -1,288 +1,283 @@
-"""Fit the dense autoencoder: on the training fold until the validation fold says stop, then on all counts."""
+"""Fit an autoencoder of scores: on the training fold until the validation fold says stop, then on all counts."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._network_data import DenseTraining, normalisation
-from hyperspy_specml.decompose._restarts import Attempt, best_of, collapse
+from hyperspy_specml.decompose._architecture import Architecture, Fit
+from hyperspy_specml.decompose._normalised import NormalisedScores
+from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import DenseModel
-from hyperspy_specml.statistics import FRACTIONS, N_PARTS, Folds
-from hyperspy_specml.train import History, fit, one_thread, refit
+from hyperspy_specml.models import AUTOENCODERS, LatentModel, autoencoder_network
+from hyperspy_specml.run import Run, TrainConfig
+from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
+from hyperspy_specml.train import History, fit, one_thread, refit, squared_error
 
 if TYPE_CHECKING:
-    from hyperspy_specml.nn import DenseNetwork
+    from collections.abc import Callable, Iterator
+    from torch import nn
+
+    from hyperspy_specml.models import Attempt, FittedModel
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.run import TrainConfig
 
-_SCORED_ELEMENTS = 1 << 21  # deviances per evaluation: a small part of the time of its steps
-_SCORED_TO_CHOOSE = 1 << 23  # deviances per number of latents: these decide, so they are more
-_REFIT_SHARE = (
-    1 / 3
-)  # of the chosen steps: the fold's network goes on with all counts, it does not start anew
-_BRIEF = 5  # times fewer steps tell which number of latents, or which seed, is best
-_MORE = 2  # seeds beyond those asked for, where trainings diverge or collapse
+DEFAULTS = TrainConfig(
+    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
+    comparison_share=0.2,
+)  # fmt: skip
 
-Track = Callable[[range], Iterable[int]]
-Watch = Callable[[DenseModel], object]
+_SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
+_COMPARED = 1 << 23  # deviances per number of latents: these decide, so they are more
+# Share of the chosen steps: the network of the fold goes on with all counts, it does not start anew.
+_REFIT_SHARE = 1 / 3
+_MORE_SEEDS = 2  # beyond those asked for, where trainings diverge or collapse
+_SEED_STEP = 7919  # between the seeds of two trainings; a prime
 
 
 @dataclass(frozen=True)
-class DenseFit:
-    """A trained autoencoder.
-
-    Attributes
-    ----------
-    model
-        Fitted on all counts.
-    fold_model
-        Fitted on the training fold: the one that held-out scores belong to.
-    history
-        Of the training on the fold.
-    attempts
-        The seeds that were tried.
-    """
-
-    model: DenseModel
-    fold_model: DenseModel
-    history: History
-    attempts: tuple[Attempt, ...]
-
-
-def fit_dense(
-    prepared: TrainingData,
-    n_components: int,
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: torch.device,
-    track: Track,
-    watch: Watch | None = None,
-) -> DenseFit:
-    """Train a dense autoencoder with K latents.
+class DenseOptions:
+    """Options of the dense autoencoder.
 
     Parameters
     ----------
-    prepared
-        What is known of the map.
-    n_components
-        Latents K.
-    config, seed, device, track
-        Settings, seed of weights and batches, torch device, and the progress bar around ranges of steps.
-    watch
-        Called with the model of the training fold at every step that is scored.
-
-    Raises
-    ------
-    TrainingDivergedError
-        The loss diverged with every seed tried.
+    n_hidden, n_layers
+        Width and number of the hidden layers, in encoder and in decoder.
+    centre
+        Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
     """
-    with one_thread(device):
-        trained, attempts = _Restarts(prepared, n_components, config, seed, device, track, watch).best()
-        fold_model = trained.fold.model(trained.network)
-        # What was learnt is kept; the rest is what Ctrl-C asks to skip, and draws are not made for it.
-        if trained.history.interrupted or (prepared.draws and trained.history.best_step):
-            return DenseFit(fold_model, fold_model, trained.history, attempts)
-        model = _on_all_counts(prepared, trained, config, device, track)
-    return DenseFit(model, fold_model, trained.history, attempts)
+
+    n_hidden: int = 64
+    n_layers: int = 2
+    centre: bool = False
 
 
-def score_latents(
-    prepared: TrainingData,
-    n_components: int,
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: torch.device,
-    track: Track,
-) -> tuple[np.ndarray, bool]:
-    """Train an autoencoder briefly, to compare numbers of latents.
-
-    Returns
-    -------
-    (m,) validation-fold scores, and whether the user interrupted the training
-
-    Raises
-    ------
-    TrainingDivergedError
-        The loss diverged with every seed tried.
-    """
-    short = dataclasses.replace(brief(config), restarts=1)
-    with one_thread(device):
-        trained, _ = _Restarts(prepared, n_components, short, seed, device, track, comparing=True).best()
-    few, few_scores = _some(prepared, _SCORED_TO_CHOOSE)
-    model = trained.fold.plain_model(trained.network)
-    return few.score("validation", lambda rows: model.predict(few_scores[rows])), trained.history.interrupted
-
-
-def centred_pca(prepared: TrainingData, n_components: int, config: TrainConfig) -> DenseModel:
-    """Return PCA about the mean spectrum, fitted on the training fold: a network that was not trained.
+@dataclass(frozen=True)
+class Autoencoder(Architecture):
+    """An architecture whose network encodes and decodes the scores of single spectra.
 
     Parameters
     ----------
-    prepared
-        What is known of the map.
-    n_components
-        Components K.
-    config
-        Settings.
+    name
+        As users give it.
+    network
+        Called with the number of scores P, that of latents K, and those options that it takes. Has ``encode``
+        (B, P) -> (B, K), ``decode`` (B, K) -> (B, P), and ``init_from_pca(basis, offset)``, which makes it PCA:
+        vectors (P, K) and a constant (P,). Then training is only kept where it is better.
+    options
+        A frozen dataclass; ``centre`` among its fields is a choice of the compression.
+
+    Examples
+    --------
+    >>> from hyperspy_specml import nn
+    >>> from hyperspy_specml.decompose import Autoencoder, DenseOptions, register_architecture
+    >>> register_architecture(Autoencoder("wide", nn.DenseNetwork, DenseOptions(n_hidden=128)))
     """
-    fold = _fold(prepared, n_components)
-    return fold.plain_model(fold.network(config, 0, torch.device("cpu")))
 
+    name: str
+    network: Callable[..., nn.Module]
+    options: Any = field(default_factory=DenseOptions)
+    smooth = True
+    more_components = 1
+    defaults = DEFAULTS
 
-def brief(config: TrainConfig) -> TrainConfig:
-    """Return the settings of a training that only compares, or that the user does not want to wait for.
+    def __post_init__(self) -> None:
+        """Make the network known to model files."""
+        AUTOENCODERS[self.name] = self.network
 
-    Parameters
-    ----------
-    config
-        The settings of the full training.
-    """
-    return dataclasses.replace(config, max_steps=max(1, config.max_steps // _BRIEF))
+    def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
+        """Train with K latents; see `Architecture.fit`."""
+        run = self.completed(run, data)
+        with one_thread(run.device):
+            trained, attempts = _Seeds(self, data, n_components, run).best()
+            fold_model = self.canonical_model(trained.scores, trained.network, n_components)
+        return Fit(fold_model, partial(self._on_all_counts, data, trained, run), trained.history, attempts)
+
+    def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
+        """Train briefly; see `Architecture.compare`."""
+        run = self.completed(run, data).brief()
+        run = replace(run, config=replace(run.config, restarts=1))
+        with one_thread(run.device):
+            trained, _ = _Seeds(self, data, n_components, run, comparing=True).best()
+        model = self.plain_model(trained.scores, trained.network, n_components)
+        return data.scores_of(model, _COMPARED), trained.history.interrupted
+
+    def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
+        """Return PCA about the mean spectrum: a network must not be praised for the mean that it may subtract."""
+        if data.centre:
+            return {}
+        scores = _fold_scores(data)
+        network = self.start(scores, n_components, Run())
+        return {f"centred pca ({n_components})": self.plain_model(scores, network, n_components)}
+
+    def start(self, scores: NormalisedScores, n_components: int, run: Run) -> nn.Module:
+        """Return the untrained network, which is PCA; the global random state is left alone."""
+        options = asdict(self.options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            network = autoencoder_network(self.name, scores.basis.n_vectors, n_components, options)
+            if hasattr(network, "init_from_pca"):
+                network.init_from_pca(*scores.pca(n_components))  # type: ignore[operator]
+        return network.to(run.device)
+
+    def plain_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
+        """Return the network as a model whose latents are as they come."""
+        ones = np.ones(k, np.float32)
+        return LatentModel(
+            scores.basis, network, scores.centre, scores.scale, np.diag(ones), 0 * ones, ones, self.name,
+            asdict(self.options),
+        )  # fmt: skip
+
+    def canonical_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
+        """Return the model with canonical latents.
+
+        The best linear map from latents to decoded scores is brought to its principal axes. That leaves
+        what the network computes as it is and makes order, scale and sign of the latents those of PCA.
+        """
+        network.eval()
+        plain = self.plain_model(scores, network, k)
+        latents = plain.encode_scores(scores.scores).astype(np.float64)
+        decoded = plain.decode_scores(latents).astype(np.float64)
+        origin = latents.mean(axis=0)
+        centred = latents - origin
+        response = np.linalg.lstsq(centred, decoded - decoded.mean(axis=0), rcond=1e-9)[0]  # (K, P)
+        values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+        values = np.maximum(values, 1e-12 * max(values.max(), 1e-30))  # a collapsed latent stays invertible
+        whiten = (vectors / np.sqrt(values)).T  # (K, K): unit covariance
+        _, deviation, turn = np.linalg.svd(response.T @ np.linalg.inv(whiten), full_matrices=False)
+        deviation = np.maximum(deviation, 1e-9 * max(deviation.max(), 1e-30))
+        rotation = deviation[:, None] * turn @ whiten
+        model = replace(plain, rotation=rotation, origin=origin, deviation=deviation.astype(np.float64))
+        spectra = model.components()
+        signs = np.where(np.sum(canonical_signs(spectra) * spectra, axis=1) < 0, -1.0, 1.0)
+        return replace(model, rotation=signs[:, None] * rotation)
+
+    def _on_all_counts(self, data: TrainingData, trained: _Trained, run: Run) -> LatentModel:
+        history, scores, k = trained.history, trained.scores, trained.n_components
+        if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
+            sample = data.basis.project(data.summary.sample)
+            whole = NormalisedScores.of(
+                data.basis, sample[:, None], np.ones(1), scores.weights, about_mean=scores.about_mean
+            )
+            return self.canonical_model(whole, self.start(whole, k, replace(run, seed=trained.seed)), k)
+        if data.draws:  # they are of the training fold: there are none of all counts
+            return self.canonical_model(scores, trained.network, k)
+        whole = replace(scores, basis=data.aligned, parts=data.parts, fractions=np.array(FRACTIONS))
+        final = copy.deepcopy(trained.network)
+        path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+        run = replace(run, seed=trained.seed)
+        with one_thread(run.device), run.progress.enter("Train on all counts"):
+            refit(final, whole.batches(run), squared_error, path, run)
+        return self.canonical_model(whole, final, k)
 
 
 @dataclass(frozen=True)
 class _Trained:
     """A network and how it came about on the training fold."""
 
-    fold: DenseTraining
-    network: DenseNetwork
+    scores: NormalisedScores
+    network: nn.Module
     history: History
     seed: int
+    n_components: int
 
 
 @dataclass(frozen=True)
-class _Restarts:
+class _Seeds:
     """Trainings on the fold that differ in their seed.
 
     All start as the same PCA and end close to each other, so one is enough if it is sound. Another one is
     tried where it diverged, and where it collapsed on counts that carry so many components.
+
+    Attributes
+    ----------
+    architecture, data, n_components, run
+        What is trained.
+    comparing
+        Whether it is compared with other numbers of latents, of which some are too many.
     """
 
-    prepared: TrainingData
+    architecture: Autoencoder
+    data: TrainingData
     n_components: int
-    config: TrainConfig
-    seed: int
-    device: torch.device
-    track: Track
-    watch: Watch | None = None
-    comparing: bool = False  # with other numbers of latents, of which some are too many
+    run: Run
+    comparing: bool = False
 
     def best(self) -> tuple[_Trained, tuple[Attempt, ...]]:
         """Train from one seed, or briefly from several, of which the best goes on."""
+        config = self.run.config
+        assert config.learning_rate is not None
         try:
             trained, attempts = best_of(self._starts(), self._judge, enough=self._enough)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
-                f"decomposition_ae(architecture='dense'): {error}. Train more gently, config="
-                f"specml.TrainConfig(learning_rate={self.config.learning_rate / 10:g}); the baseline does "
-                "not train: decomposition_ae(architecture='pca')."
+                f"architecture={self.architecture.name!r}: {error}. Train more gently, config="
+                f"specml.TrainConfig(learning_rate={config.learning_rate / 10:g}); PCA does not train: "
+                "architecture='pca'."
             ) from error
-        in_full = self.config.restarts == 1 and trained.seed == self.seed
+        in_full = config.restarts == 1 and trained.seed == self.run.seed
         if not (in_full or trained.history.interrupted):
-            later = self._fit(trained.fold, trained.network, self.config, trained.seed)
-            trained = dataclasses.replace(trained, history=trained.history.then(later))
+            later = self._fit(trained.scores, trained.network, replace(self.run, seed=trained.seed))
+            trained = replace(trained, history=trained.history.then(later))
         return trained, attempts
 
     def _starts(self) -> Iterator[tuple[str, Callable[[], _Trained]]]:
-        for i in range(self.config.restarts + _MORE):
-            config = self.config if i == 0 and self.config.restarts == 1 else brief(self.config)
-            seed = self.seed + 7919 * i
-            yield f"seed {seed}", partial(self._train, config, seed)
+        assert self.run.config.restarts is not None
+        for i in range(self.run.config.restarts + _MORE_SEEDS):
+            run = self.run if i == 0 and self.run.config.restarts == 1 else self.run.brief()
+            run = replace(run, seed=self.run.seed + _SEED_STEP * i)
+            yield f"seed {run.seed}", partial(self._train, run)
 
-    def _train(self, config: TrainConfig, seed: int) -> _Trained:
-        fold = _fold(self.prepared, self.n_components)
-        network = fold.network(config, seed, self.device)
-        if not config.centre:
-            other = dataclasses.replace(fold, about_mean=False)
-            rival = other.network(config, seed, self.device)
-            if self._score(other.plain_model(rival)) < self._score(fold.plain_model(network)):
-                fold, network = other, rival
-        return _Trained(fold, network, self._fit(fold, network, config, seed), seed)
+    def _train(self, run: Run) -> _Trained:
+        scores, k = _fold_scores(self.data), self.n_components
+        network = self.architecture.start(scores, k, run)
+        if not self.data.centre:
+            other = replace(scores, about_mean=False)
+            rival = self.architecture.start(other, k, run)
+            if self._score(other, rival) < self._score(scores, network):
+                scores, network = other, rival
+        return _Trained(scores, network, self._fit(scores, network, run), run.seed, k)
 
-    def _fit(self, fold: DenseTraining, network: DenseNetwork, config: TrainConfig, seed: int) -> History:
-        model = fold.plain_model(network)
+    def _fit(self, scores: NormalisedScores, network: nn.Module, run: Run) -> History:
+        name = f"Try {self.n_components} components" if self.comparing else "Train"
+        with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
+            return fit(
+                network, scores.batches(run), squared_error, run, score=lambda _: self._score(scores, network)
+            )
 
-        def score(_: torch.nn.Module) -> float:
-            if self.watch:
-                self.watch(model)
-            return self._score(model)
-
-        return fit(network, fold.loss(config, seed, self.device), config, score=score, track=self.track)
-
-    def _score(self, model: DenseModel) -> float:
-        few, scores = _some(self.prepared, _SCORED_ELEMENTS)
-        return float(few.score("validation", lambda rows: model.predict(scores[rows])).mean())
+    def _score(self, scores: NormalisedScores, network: nn.Module) -> float:
+        model = self.architecture.plain_model(scores, network, self.n_components)
+        return float(self.data.scores_of(model, _SCORED).mean())
 
     def _judge(self, trained: _Trained) -> tuple[float, str]:
         """Return the score of the best step, and whether a latent could as well be constant."""
         if self.comparing:
             return min(trained.history.scores), ""
-        k, (folds, scores) = self.n_components, _some(self.prepared, _SCORED_ELEMENTS)
-        model = trained.fold.model(trained.network)
-        latents = model.encode_scores(scores)
-        own = folds.score("validation", lambda rows: model.decode(latents[rows]))
-        without = {}
-        for i in range(k if k > 1 else 0):
+
+        def without(latents: np.ndarray, i: int) -> np.ndarray:
             constant = latents.copy()
             constant[:, i] = latents[:, i].mean()
-            without[f"component {i}"] = folds.score(
-                "validation", lambda rows, z=constant: model.decode(z[rows])
-            )  # type: ignore[misc]
-        basis = self.prepared.fold_basis.first(max(1, k - 1))
-        smaller = (
-            folds.score("validation", lambda rows: basis.spectra(scores[rows, : basis.n_vectors]))
-            if k > 1
-            else None
-        )
-        return float(own.mean()), collapse(own, without, smaller)
+            return constant
+
+        model = self.architecture.canonical_model(trained.scores, trained.network, self.n_components)
+        own, collapsed = judge(self.data, model, without, _SCORED)
+        return float(own.mean()), collapsed
 
     def _enough(self, trained: _Trained, attempts: list[Attempt]) -> bool:
-        too_many = (
-            self.n_components > self.prepared.rank.chosen
-        )  # a collapse is no accident: no seed mends it
+        assert self.run.config.restarts is not None
+        too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
         fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
-        return trained.history.interrupted or len(fine) >= self.config.restarts
+        return trained.history.interrupted or len(fine) >= self.run.config.restarts
 
 
-def _on_all_counts(
-    prepared: TrainingData, trained: _Trained, config: TrainConfig, device: torch.device, track: Track
-) -> DenseModel:
-    fold, history = trained.fold, trained.history
-    if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
-        scores = prepared.basis.project(prepared.summary.sample)
-        whole = dataclasses.replace(
-            fold, basis=prepared.basis, parts=scores[:, None], fractions=np.ones(1), **normalisation(scores)
-        )
-        return whole.model(whole.network(config, trained.seed, device))
-    whole = dataclasses.replace(
-        fold, basis=prepared.aligned, parts=prepared.parts, fractions=np.array(FRACTIONS)
+def _fold_scores(data: TrainingData) -> NormalisedScores:
+    """Return the scores of the training fold, normalised."""
+    fractions = np.array(data.folds.fractions[:N_PARTS])
+    return NormalisedScores.of(
+        data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws
     )
-    final = copy.deepcopy(trained.network)
-    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
-    refit(final, whole.loss(config, trained.seed, device), path, track=track)
-    return whole.model(final)
-
-
-def _fold(prepared: TrainingData, n_components: int) -> DenseTraining:
-    return DenseTraining(
-        prepared.fold_basis, prepared.fold_parts, np.array(prepared.folds.fractions[:N_PARTS]), prepared.spectrum_weights,
-        n_components, **normalisation(prepared.fold_scores), draws=prepared.draws,
-    )  # fmt: skip
-
-
-def _some(prepared: TrainingData, n_elements: int) -> tuple[Folds, np.ndarray]:
-    """Return folds and training-fold scores of about as many spectra as make up `n_elements` values."""
-    step = max(1, prepared.folds.validation.size // n_elements)
-    return prepared.folds.every(step), prepared.fold_scores[::step]

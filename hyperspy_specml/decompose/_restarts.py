@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
+
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import Attempt
 from hyperspy_specml.statistics import paired
 
 if TYPE_CHECKING:
+    import numpy as np
     from collections.abc import Callable, Iterable
 
-    import numpy as np
+    from hyperspy_specml.models import FittedModel
+    from hyperspy_specml.prepare import TrainingData
 
 _logger = logging.getLogger(__name__)
 
@@ -47,32 +50,61 @@ def best_of(
     TrainingDivergedError
         Every training diverged.
     """
-    trained: list[T | None] = []
+    trained: list[tuple[T, Attempt]] = []
     attempts: list[Attempt] = []
     for name, train in starts:
         try:
             result = train()
         except TrainingDivergedError as error:
             _logger.warning("Training from %s diverged (%s); trying another start.", name, error)
-            trained.append(None)
             attempts.append(Attempt(name, float("nan"), f"diverged: {error}"))
             continue
-        trained.append(result)
         attempts.append(Attempt(name, *judge(result)))
+        trained.append((result, attempts[-1]))
         if enough(result, attempts):
             break
-    order = sorted(
-        (i for i, result in enumerate(trained) if result is not None),
-        key=lambda i: (bool(attempts[i].collapsed), attempts[i].score),
-    )
-    if not order:
+    if not trained:
         raise TrainingDivergedError(f"all {len(attempts)} trainings diverged ({attempts[-1].collapsed})")
-    if attempts[order[0]].collapsed:
+    best, attempt = min(trained, key=lambda one: (bool(one[1].collapsed), one[1].score))
+    if attempt.collapsed:
         which = f"All {len(attempts)} trainings" if len(attempts) > 1 else "The training"
-        _logger.warning("%s collapsed (%s): ask for fewer components.", which, attempts[order[0]].collapsed)
-    best = trained[order[0]]
-    assert best is not None
+        _logger.warning("%s collapsed (%s): ask for fewer components.", which, attempt.collapsed)
     return best, tuple(attempts)
+
+
+def judge(
+    data: TrainingData, model: FittedModel, without: Callable[[np.ndarray, int], np.ndarray], n_values: int
+) -> tuple[np.ndarray, str]:
+    """Score a model of the training fold, and say why it collapsed, if it did.
+
+    Parameters
+    ----------
+    data
+        Training data.
+    model
+        Of their training fold.
+    without
+        Returns the scores without one of the components.
+    n_values
+        Deviances that are computed each time, about.
+
+    Returns
+    -------
+    (m,) validation scores, and why K components are worth no more than fewer, or ""
+    """
+    k, (folds, scores) = model.n_components, data.few(n_values)
+    encoded = model.encode_scores(scores)
+
+    def score(columns: np.ndarray) -> np.ndarray:
+        return folds.score("validation", lambda rows: model.decode(columns[rows]))
+
+    own = score(encoded)
+    if k == 1:
+        return own, collapse(own, {}, None)
+    reduced = {f"component {i}": score(without(encoded, i)) for i in range(k)}
+    basis = data.fold_basis.first(k - 1)
+    smaller = folds.score("validation", lambda rows: basis.spectra(scores[rows, : basis.n_vectors]))
+    return own, collapse(own, reduced, smaller)
 
 
 def collapse(scores: np.ndarray, without: dict[str, np.ndarray], smaller: np.ndarray | None) -> str:

@@ -8,27 +8,23 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from hyperspy_specml.decompose._autoencoder import Track, brief, centred_pca
-from hyperspy_specml.decompose._networks import choose_latents, fit_network
+from hyperspy_specml.decompose._registry import choose_architecture
+from hyperspy_specml.decompose._selection import choose_number
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.models import Candidate, LinearModel, SpectrumModel, encode_all
-from hyperspy_specml.prepare import TrainingData, prepare, smooth_basis
-from hyperspy_specml.statistics import NOISE_NAMES, RankCurve, paired
-from hyperspy_specml.train import History, choose_device
+from hyperspy_specml.models import Candidate, DecompositionReport, FittedModel, LinearModel, encode_map
+from hyperspy_specml.prepare import Masks, TrainingData, prepare, smooth_basis
+from hyperspy_specml.run import Run
+from hyperspy_specml.statistics import NOISE_NAMES, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
     import numpy as np
-    import torch
 
-    from hyperspy_specml.decompose._restarts import Attempt
-    from hyperspy_specml.run import TrainConfig
+    from hyperspy_specml.decompose._architecture import Architecture, Fit
     from hyperspy_specml.streaming import SpectrumStream
 
-ARCHITECTURES = ("dense", "simplex", "pca")
-SHIFTING = ("simplex",)  # architectures that know shifts along energy
-_SCORED_ELEMENTS = 1 << 23  # deviances per candidate: more would only shrink an error that is small already
+# Shares of the time of a call, measured on maps of 128 x 128 x 2048; a stage that is left out gives its share away.
+_STAGES = {"prepare": 0.2, "choose": 0.45, "train": 0.2, "score": 0.05, "project": 0.1}
 
 
 @dataclass(frozen=True)
@@ -40,230 +36,166 @@ class Decomposition:
     model, baseline
         The model asked for, and PCA of the same size.
     scores, baseline_scores
-        (n_pixels, K) float32, and the model's extra columns; NaN for masked and not finite spectra, 0 for
+        (n_pixels, K) float32, and the further outputs of the model; NaN for masked and not finite spectra, 0 for
         empty ones.
-    pixel_state, channels
-        (n_pixels,) state of every spectrum and (E,) bool channels in use.
     prepared
-        What was learnt before.
-    candidates
-        Scores on held-out counts; last the PCA of the same size that the others are compared with.
-    rank
-        The curve that chose (or would have chosen) the number of components.
-    steps, step_scores, best_step, interrupted
-        The training: held-out score at steps, the step kept, and whether the user stopped it.
-    width
-        Channels over which the axes of the network were smoothed, see `smooth_basis`.
-    attempts
-        The starts of the training, where there were several.
-    seconds
-        Time of each stage.
+        What was known before, without the counts.
+    report
+        The evidence.
     """
 
-    model: SpectrumModel
+    model: FittedModel
     baseline: LinearModel
     scores: np.ndarray = field(repr=False)
     baseline_scores: np.ndarray = field(repr=False)
-    pixel_state: np.ndarray = field(repr=False)
-    channels: np.ndarray = field(repr=False)
     prepared: TrainingData
-    candidates: tuple[Candidate, ...]
-    rank: RankCurve
-    steps: tuple[int, ...] = ()
-    step_scores: tuple[float, ...] = ()
-    best_step: int = 0
-    interrupted: bool = False
-    width: float = 0.0
-    attempts: tuple[Attempt, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
+    report: DecompositionReport
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # see side_by_side, which uses the other cores
 def decompose(
-    stream: SpectrumStream,
-    *,
-    architecture: str = "dense",
-    n_components: int | None = None,
-    noise: str = "auto",
-    masks: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
-    config: TrainConfig,
-    seed: int = 0,
-    device: str = "auto",
-    energy_shift: bool = False,
-    track: Track = lambda steps: steps,
-) -> Decomposition:
+    stream: SpectrumStream, run: Run | None = None, *, architecture: Architecture | str = "dense",
+    n_components: int | None = None, noise: str = "auto", masks: Masks = (None, None),
+) -> Decomposition:  # fmt: skip
     """Decompose the spectra of a stream.
 
     Parameters
     ----------
     stream
         The spectra; read twice.
+    run
+        Settings, seed, device and progress.
     architecture
-        "dense", "simplex" or "pca".
+        Its name, or what `choose_architecture` returned.
     n_components
         Components K; None chooses by held-out score.
     noise
         See `statistics.estimate_noise`.
     masks
         Navigation and signal mask, True = masked.
-    config, seed, device
-        Settings, seed, torch device name.
-    energy_shift
-        Whether each spectrum is shifted along energy.
-    track
-        The progress bar around training steps.
 
     Raises
     ------
     OptionError
-        Unknown architecture, noise or device, a number of components that is not positive, or an option that
-        the architecture does not have.
+        Unknown architecture or noise, or a number of components that is not positive.
     TooFewSpectraError, NegativeCountsError, NotCountsError, TrainingDivergedError
-        See `prepare`, `fit_dense` and `fit_simplex`.
+        See `prepare` and `Architecture.fit`.
+    Cancelled
+        The progress was asked to end the call before or after a network was trained.
     """
-    _check_options(architecture, n_components, noise, energy_shift=energy_shift, centre=config.centre)
-    place = choose_device(device) if architecture != "pca" else None
-    clock = Clock()
-    prepared = prepare(
-        stream, n_needed=n_components or 1, noise=noise, navigation_mask=masks[0], signal_mask=masks[1],
-        config=config, seed=seed,
-    )  # fmt: skip
-    clock.stop("prepared")
-    learnt = _learn(
-        prepared, _Task(architecture, n_components, config, seed, place, energy_shift, track), clock
-    )
-    pixel_state, channels, prepared = (
-        prepared.summary.pixel_state,
-        prepared.summary.channels,
-        prepared.without_counts(),
-    )
+    run = run or Run()
+    chosen = choose_architecture(architecture) if isinstance(architecture, str) else architecture
+    _check(n_components, noise)
+    clock, shares = Clock(), _shares(chosen, n_components)
+    with run.progress.enter("Read spectra", shares["prepare"]):
+        centre = getattr(chosen.options, "centre", False)
+        data = prepare(stream, run, n_needed=n_components or 1, noise=noise, masks=masks, centre=centre)
+    clock.stop("preparation")
+    data, models, report = _learn(data, chosen, n_components, run, clock)
     # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
-    scores, baseline_scores = encode_all(stream, (learnt.model, learnt.baseline), pixel_state, channels)
+    with run.progress.enter("Project"):
+        summary = data.summary
+        (scores, baseline_scores), _ = encode_map(stream, models, summary.channels, summary.pixel_state)
     clock.stop("projection")
-    history = learnt.history or History()
-    return Decomposition(
-        learnt.model, learnt.baseline, scores, baseline_scores, pixel_state, channels, prepared,
-        learnt.candidates, learnt.rank,
-        steps=tuple(history.steps), step_scores=tuple(history.scores), best_step=history.best_step,
-        interrupted=learnt.stopped or history.interrupted, width=learnt.width, attempts=learnt.attempts,
-        seconds=clock.seconds,
-    )  # fmt: skip
+    return Decomposition(*models, scores, baseline_scores, data, report)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What is to be learnt; see `decompose`."""
-
-    architecture: str
-    n_components: int | None
-    config: TrainConfig
-    seed: int
-    device: torch.device | None
-    energy_shift: bool
-    track: Track
-
-
-@dataclass(frozen=True)
-class _Learnt:
-    """A model, without the counts that it was learnt from."""
-
-    model: SpectrumModel
-    baseline: LinearModel
-    candidates: tuple[Candidate, ...]
-    rank: RankCurve
-    history: History | None = None
-    stopped: bool = False
-    width: float = 0.0
-    attempts: tuple[Attempt, ...] = ()
-
-
-def _learn(prepared: TrainingData, task: _Task, clock: Clock) -> _Learnt:
-    """Fit the model, and score it beside PCA."""
-    if task.device is None:
-        k = task.n_components or prepared.rank.chosen
-        clock.stop("training")
-        candidates = _score({f"pca ({k})": (LinearModel(prepared.fold_basis.first(k)), prepared)}, k)
-        clock.stop("scoring")
-        baseline = LinearModel(prepared.basis.first(k))
-        return _Learnt(baseline, baseline, candidates, prepared.rank)
-    dense, config, rank, stopped = task.architecture == "dense", task.config, prepared.rank, False
-    seen = smooth_basis(prepared, task.n_components or 1, centre=config.centre) if dense else prepared
-    if task.n_components is None:
-        rank, stopped = choose_latents(
-            seen, task.architecture, config, seed=task.seed, device=task.device, track=task.track, race=dense
-        )
-        config = brief(config) if stopped else config  # who stops a search does not want to wait
-    k = task.n_components or rank.chosen
-    fit = fit_network(
-        seen, task.architecture, k, config, seed=task.seed, device=task.device, track=task.track,
-        energy_shift=task.energy_shift,
-    )  # fmt: skip
-    clock.stop("training")
-    models: dict[str, tuple[SpectrumModel, TrainingData]] = {
-        f"{task.architecture} ({k})": (fit.fold_model, seen)
-    }
-    strongest = prepared.rank.chosen
-    if strongest != k:  # the strongest PCA, not only the one of the same size
-        models[f"pca ({strongest})"] = LinearModel(prepared.fold_basis.first(strongest)), prepared
-    if dense and not config.centre:
-        models[f"centred pca ({k})"] = centred_pca(prepared, k, config), prepared
-    models[f"pca ({k})"] = LinearModel(prepared.fold_basis.first(k)), prepared
-    candidates = _score(models, k)
-    clock.stop("scoring")
-    baseline = LinearModel(prepared.basis.first(k))
-    return _Learnt(fit.model, baseline, candidates, rank, fit.history, stopped, seen.width, fit.attempts)
-
-
-def _check_options(
-    architecture: str, n_components: int | None, noise: str, *, energy_shift: bool, centre: bool
-) -> None:
-    if architecture not in ARCHITECTURES:
-        raise OptionError.unknown("architecture", architecture, ARCHITECTURES)
-    if noise not in NOISE_NAMES:  # said before the file is read
+def _check(n_components: int | None, noise: str) -> None:
+    """Refuse what is wrong before the file is read."""
+    if noise not in NOISE_NAMES:
         raise OptionError.unknown("noise", noise, NOISE_NAMES)
     if n_components is not None and (n_components != int(n_components) or n_components < 1):
         raise OptionError(
             f"output_dimension={n_components!r} must be a whole number, 1 or more, or None, which chooses "
             "it by held-out score."
         )
-    if energy_shift and architecture not in SHIFTING:
-        dense = " 'dense' needs no such option: ask for one component more, and a latent is the shift."
-        raise OptionError(
-            f"energy_shift=True is not known to architecture={architecture!r}, only to "
-            f"{' and '.join(map(repr, SHIFTING))}: decomposition_ae(architecture={SHIFTING[0]!r}, "
-            f"energy_shift=True).{dense if architecture == 'dense' else ''}"
-        )
-    if architecture == "simplex" and centre:
-        raise OptionError(
-            "architecture='simplex' mixes spectra themselves, not their differences from the mean: "
-            "TrainConfig(centre=True) is for 'dense' and 'pca'. Leave it out."
-        )
 
 
-def _score(models: dict[str, tuple[SpectrumModel, TrainingData]], k: int) -> tuple[Candidate, ...]:
-    """Score fold models, each along the axes of its data; the last one is the rival: PCA of rank K.
+def _shares(architecture: Architecture, n_components: int | None) -> dict[str, float]:
+    left_out = {"choose"} if n_components or not architecture.trained else set()
+    if not architecture.trained:
+        left_out.add("train")
+    whole = sum(share for stage, share in _STAGES.items() if stage not in left_out)
+    return {stage: 0.0 if stage in left_out else share / whole for stage, share in _STAGES.items()}
+
+
+def _learn(
+    data: TrainingData, architecture: Architecture, n_components: int | None, run: Run, clock: Clock
+) -> tuple[TrainingData, tuple[FittedModel, LinearModel], DecompositionReport]:
+    """Fit the model, and score it beside PCA; return the training data without their counts."""
+    shares, rank, stopped = _shares(architecture, n_components), data.rank, False
+    smooth = smooth_basis(data, n_components or 1) if architecture.smooth else data
+    if n_components is None and architecture.trained:
+        with run.progress.enter("Choose the number", shares["choose"]):
+            rank, stopped = choose_number(architecture, smooth, run)
+        # Who stops a search does not want to wait for a long training either.
+        run = architecture.completed(run, data).brief() if stopped else run
+    k = n_components or rank.chosen
+    with run.progress.enter("Train", shares["train"]):
+        fit = architecture.fit(smooth, k, run)
+        model = fit.model
+    clock.stop("training")
+    with run.progress.enter("Score", shares["score"]):
+        candidates = _score(_fold_models(data, smooth, architecture, fit, k), k)
+    clock.stop("scoring")
+    baseline = model if isinstance(model, LinearModel) else LinearModel(data.basis.first(k))
+    history, summary, estimate = fit.history, data.summary, data.estimate
+    report = DecompositionReport(
+        architecture=architecture.name,
+        n_components=k,
+        candidates=candidates,
+        chosen=min(candidates, key=lambda c: c.validation_score).name,
+        noise_model=estimate.model.to_dict() | {"fano": estimate.fano},
+        hold_out=data.hold_out,
+        correlation=data.correlation,
+        rank=rank,
+        baseline_rank=data.rank,
+        scree=data.basis.eigenvalues,
+        noise_edge=data.edge,
+        used=summary.counts(),
+        n_sampled=len(summary.sample_pixels),
+        random_state=data.seed,
+        steps=tuple(history.steps),
+        step_scores=tuple(history.scores),
+        best_step=history.best_step,
+        smoothing=smooth.smoothing,
+        interrupted=stopped or history.interrupted,
+        attempts=fit.attempts,
+        seconds=clock.seconds,
+    )
+    return data.without_counts(), (model, baseline), report
+
+
+def _fold_models(
+    data: TrainingData, smooth: TrainingData, architecture: Architecture, fit: Fit, k: int
+) -> dict[str, tuple[FittedModel, TrainingData]]:
+    """Return the models of the training fold that are scored, each with the data on its basis; PCA comes last."""
+    models: dict[str, tuple[FittedModel, TrainingData]] = {}
+    if architecture.trained:
+        models[f"{architecture.name} ({k})"] = fit.fold_model, smooth
+        strongest = data.rank.chosen  # the strongest PCA, not only the one of the same size
+        models[f"pca ({strongest})"] = LinearModel(data.fold_basis.first(strongest)), data
+        models |= {name: (model, data) for name, model in architecture.rivals(data, k).items()}
+        models.pop(f"pca ({k})", None)
+    models[f"pca ({k})"] = LinearModel(data.fold_basis.first(k)), data
+    return models
+
+
+def _score(models: dict[str, tuple[FittedModel, TrainingData]], k: int) -> tuple[Candidate, ...]:
+    """Score models of the training fold; the last one is the rival: PCA of rank K.
 
     About the mean or not, as is better on the validation fold: a network must not be praised for the mean that
     it may subtract.
     """
-
-    def scores_on(fold: str, model: SpectrumModel, prepared: TrainingData) -> np.ndarray:
-        step = max(1, prepared.folds.validation.size // _SCORED_ELEMENTS)
-        fold_scores = prepared.fold_scores[::step]
-        return prepared.folds.every(step).score(fold, lambda rows: model.predict(fold_scores[rows]))
-
-    choose = {name: scores_on("validation", *model) for name, model in models.items()}
-    report = {name: scores_on("test", *model) for name, model in models.items()}
-    rival = min((name for name in models if name.endswith(f"pca ({k})")), key=lambda n: choose[n].mean())
-    report[rival] = report.pop(rival)
-    reference = report[rival]
-    found = []
-    for name, scores in report.items():
-        pair = paired(scores, reference)
-        found.append(
-            Candidate(name, pair.mean, pair.difference, pair.standard_error, float(choose[name].mean()))
-        )
-    return tuple(found)
+    validation = {name: data.scores_of(model).mean() for name, (model, data) in models.items()}
+    test = {name: data.scores_of(model, fold="test") for name, (model, data) in models.items()}
+    rival = min((name for name in models if name.endswith(f"pca ({k})")), key=lambda name: validation[name])
+    test[rival] = test.pop(rival)
+    pairs = {name: paired(scores, test[rival]) for name, scores in test.items()}
+    return tuple(
+        Candidate(name, pair.mean, pair.difference, pair.standard_error, float(validation[name]))
+        for name, pair in pairs.items()
+    )
 
 
 class Clock:

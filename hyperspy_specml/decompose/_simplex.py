@@ -1,10 +1,10 @@
 """Fit the simplex autoencoder: several starts, the best one trained to the end, then on all counts.
 
 Which endmembers a mixture has is not decided by its fit alone: larger simplices hold the same data. The
-smallest one is meant, and a pull of the endmembers towards their mean finds it: so many times the information
-that one count holds about the endmember it comes from, per spectrum. That is about what as many further
-counts of the mean spectrum in each spectrum would do. The pull is the strongest of `_PULLS` that the held-out
-counts allow: the next weaker one is taken where it makes the score better by more than two standard errors.
+smallest one is meant, and a penalty on its volume finds it: so many times the information that one count holds
+about the endmember it comes from, per spectrum. That is about what as many further counts of the mean spectrum
+in each spectrum would do. The penalty is the largest of `_PENALTIES` that the held-out counts allow: the next
+smaller one is taken where it makes the score better by more than two standard errors.
 In the end, given the abundances, the endmembers are those under which all counts are the most likely.
 
 References
@@ -16,159 +16,146 @@ IEEE Trans. Geosci. Remote Sens. 42 (2004) 2085, doi:10.1109/TGRS.2004.835299.
 from __future__ import annotations
 
 import copy
-import dataclasses
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from hyperspy_specml.decompose._architecture import Architecture, Fit
 from hyperspy_specml.decompose._endmembers import first_endmembers
-from hyperspy_specml.decompose._restarts import Attempt, best_of, collapse
+from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.decompose._simplex_start import least_mean, start_network, to_scores
 from hyperspy_specml.models import SimplexModel
-from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, Folds, paired
-from hyperspy_specml.train import History, SplitMixtures, fit, one_thread, refit
+from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
+from hyperspy_specml.train import (
+    History,
+    MixtureLikelihood,
+    RandomRows,
+    ScoresAndCounts,
+    fit,
+    one_thread,
+    refit,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from hyperspy_specml.models import Attempt
     from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.run import TrainConfig
+    from hyperspy_specml.run import Run
 
-_PULLS = (20.0, 5.0, 1.25)  # counts per spectrum
+DEFAULTS = TrainConfig(
+    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
+    comparison_share=0.1,
+)  # fmt: skip
+
+_PENALTIES = (20.0, 5.0, 1.25)  # on the volume, in counts per spectrum
 _CLEARLY = 2  # standard errors
-_SCORED_ELEMENTS = 1 << 21  # deviances per evaluation
-_SCORED_TO_CHOOSE = 1 << 23  # deviances per number of endmembers: these decide, so they are more
-_BATCH_ELEMENTS = 1 << 18  # values in a batch at most: the steps on many channels stay short
+_SCORED = 1 << 21  # deviances per evaluation
+_COMPARED = 1 << 23  # deviances per number of endmembers: these decide, so they are more
+_BATCH_VALUES = 1 << 18  # in a batch by default at most: the steps on many channels stay short
 _MOST_REGRESSED = 4096  # spectra from which the encoder's start is found
-_BRIEF = 10  # times fewer steps tell which start is best
-_FIRST, _LEAST_FIRST = 64, 32  # share of the spectra, and how many at least, that the scan begins with
-_REFIT_SHARE = 1 / 3  # of the chosen steps: the network goes on with all counts, it does not start anew
+# Share of the spectra, and how many at least, that the scan begins with.
+_FIRST, _LEAST_FIRST = 64, 32
+# Share of the chosen steps: the network goes on with all counts, it does not start anew.
+_REFIT_SHARE = 1 / 3
+_ROUNDS = 5  # of updates of the endmembers in closed form; more change the third digit
+_MIXED_VALUES = 1 << 20  # of the mixtures computed at a time
+_LEAST_CHANGE = 1e-3  # factor of a channel in an update: what noise makes negative comes near zero, not below
+_MOST_VALUES = 1 << 26  # of a part that decides about the endmembers; of larger samples, some of the spectra
+_STARTS_SHARE = 0.3  # of the time of a fit that the brief trainings from all starts take
 
 
 @dataclass(frozen=True)
-class SimplexFit:
-    """A trained simplex autoencoder.
-
-    Attributes
-    ----------
-    model, fold_model
-        Fitted on all counts; fitted on the training fold, to which the held-out scores belong.
-    history
-        Of the training on the fold.
-    attempts
-        The starts that were tried.
-    """
-
-    model: SimplexModel
-    fold_model: SimplexModel
-    history: History
-    attempts: tuple[Attempt, ...]
-
-
-def fit_simplex(
-    prepared: TrainingData,
-    n_components: int,
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: torch.device,
-    track: Callable[[range], Iterable[int]],
-    energy_shift: bool = False,
-) -> SimplexFit:
-    """Train a simplex autoencoder with K endmembers.
+class SimplexOptions:
+    """Options of unmixing into pure phases.
 
     Parameters
     ----------
-    prepared
-        What is known of the map.
-    n_components
-        Endmembers K.
-    config, seed, device, track
-        Settings, seed of starts and batches, torch device, and the progress bar around ranges of steps.
+    n_hidden, n_layers
+        Width and number of the hidden layers of the encoder.
     energy_shift
-        Whether each spectrum is shifted along energy.
-
-    Raises
-    ------
-    TrainingDivergedError
-        The loss diverged from every start.
+        Whether a drift or chemical shift, found for each pixel, moves its spectrum along energy.
     """
-    training = _Training(prepared, n_components, config, seed, device, track)
-    with one_thread(device):
-        network, history, attempts = training.start()
-        pull = _PULLS[-1]
-        if not history.interrupted:
-            network.shifts = energy_shift
-            network, history, pull = training.descend(network)
-        training.sort(network)
-        fold_model = SimplexModel(prepared.fold_basis, network)
-        if history.interrupted:  # what was learnt is kept; the rest is what Ctrl-C asks to skip
-            return SimplexFit(fold_model, fold_model, history, attempts)
-        return SimplexFit(training.on_all_counts(network, history, pull), fold_model, history, attempts)
+
+    n_hidden: int = 64
+    n_layers: int = 2
+    energy_shift: bool = False
 
 
-def score_simplex(
-    prepared: TrainingData,
-    n_components: int,
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: torch.device,
-    track: Callable[[range], Iterable[int]],
-) -> tuple[np.ndarray, bool]:
-    """Train briefly from all starts, to compare numbers of endmembers.
+@dataclass(frozen=True)
+class Simplex(Architecture):
+    """Abundances that sum to one of non-negative endmember spectra, and an intensity for each pixel."""
 
-    Returns
-    -------
-    (m,) validation-fold scores of the best, and whether the user interrupted the training
+    name: str = "simplex"
+    options: SimplexOptions = field(default_factory=SimplexOptions)
+    more_components = 1
+    defaults = DEFAULTS
 
-    Raises
-    ------
-    TrainingDivergedError
-        The loss diverged from every start.
-    """
-    training = _Training(prepared, n_components, config, seed, device, track)
-    with one_thread(device):
-        network, history, _ = training.start()
-    return training.scores(network, _SCORED_TO_CHOOSE), history.interrupted
+    def completed(self, run: Run, data: TrainingData) -> Run:
+        """Return the run with all settings set: by default, batches of many channels are smaller."""
+        assert DEFAULTS.batch_size is not None
+        most = max(1, _BATCH_VALUES // len(data.folds.mean))
+        return run.over(replace(DEFAULTS, batch_size=min(DEFAULTS.batch_size, most)))
+
+    def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
+        """Train with K endmembers; see `Architecture.fit`."""
+        training = _Training(data, n_components, self.completed(run, data), self.options)
+        with one_thread(run.device):
+            network, history, attempts = training.start(_STARTS_SHARE)
+            penalty = _PENALTIES[-1]
+            if not history.interrupted:
+                network.shifts = self.options.energy_shift
+                network, history, penalty = training.descend(network)
+            training.sort(network)
+        finish = partial(training.on_all_counts, network, history, penalty)
+        return Fit(SimplexModel(data.fold_basis, network), finish, history, attempts)
+
+    def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
+        """Train briefly from all starts; see `Architecture.compare`."""
+        training = _Training(data, n_components, self.completed(run, data), self.options)
+        with one_thread(run.device):
+            network, history, _ = training.start(1.0)
+        return data.scores_of(SimplexModel(data.fold_basis, network), _COMPARED), history.interrupted
 
 
 @dataclass(frozen=True)
 class _Training:
     """What all trainings of one number of endmembers share."""
 
-    prepared: TrainingData
+    data: TrainingData
     n_components: int
-    config: TrainConfig
-    seed: int
-    device: torch.device
-    track: Callable[[range], Iterable[int]]
+    run: Run
+    options: SimplexOptions
 
-    def start(self) -> tuple[SimplexNetwork, History, tuple[Attempt, ...]]:
+    def start(self, share: float) -> tuple[SimplexNetwork, History, tuple[Attempt, ...]]:
         """Train briefly from every start and return the best network."""
-        (network, history), attempts = best_of(self._starts(), self._judge)
+        (network, history), attempts = best_of(self._starts(share), self._judge)
         return network, history, attempts
 
-    def _starts(self) -> Iterator[tuple[str, Callable[[], tuple[SimplexNetwork, History]]]]:
-        config = dataclasses.replace(self.config, max_steps=max(1, self.config.max_steps // _BRIEF))
-        few = slice(None, None, -(-len(self.prepared.fold_scores) // _MOST_REGRESSED))
-        parts = [part[few].astype(np.float32) for part in self.prepared.folds.parts]
-        spectra, scores = np.sum(parts, axis=0) / np.float32(TRAIN), self.prepared.fold_scores[few]
-        guesses = first_endmembers(spectra, scores, self.n_components, seed=self.seed)
+    def _starts(self, share: float) -> Iterator[tuple[str, Callable[[], tuple[SimplexNetwork, History]]]]:
+        data, run = self.data, self.run.brief()
+        few = slice(None, None, -(-len(data.fold_scores) // _MOST_REGRESSED))
+        parts = [part[few].astype(np.float32) for part in data.folds.parts]
+        spectra, scores = np.sum(parts, axis=0) / np.float32(TRAIN), data.fold_scores[few]
+        guesses = first_endmembers(spectra, scores, self.n_components, seed=run.seed)
         if self.n_components == 1:
             guesses = {"mean": guesses["random"]}
         interrupted: list[bool] = []
 
         def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
+            options = self.options
             network = start_network(
-                self.prepared, endmembers, spectra, scores, self.config, seed=self.seed, device=self.device
+                data, endmembers, spectra, scores, run, n_hidden=options.n_hidden, n_layers=options.n_layers
             )
-            history = self.fit(network, config, _PULLS[-1])
+            with run.progress.enter("Try starts", share / len(guesses)):
+                history = self.fit(network, run, _PENALTIES[-1])
             interrupted.append(history.interrupted)
             return network, history
 
@@ -179,121 +166,135 @@ class _Training:
 
     def _judge(self, trained: tuple[SimplexNetwork, History]) -> tuple[float, str]:
         network, history = trained
-        k, (folds, scores) = self.n_components, self._some(_SCORED_ELEMENTS)
-        model = SimplexModel(self.prepared.fold_basis, network)
-        columns = model.encode_scores(scores)
-        own = folds.score("validation", lambda rows: model.decode(columns[rows]))
-        without = {}
-        for i, other in enumerate(nearest(network) if k > 1 else []):
+        others = nearest(network) if self.n_components > 1 else []
+
+        def without(columns: np.ndarray, i: int) -> np.ndarray:
             merged = columns.copy()
-            merged[:, other] += merged[:, i]
+            merged[:, others[i]] += merged[:, i]
             merged[:, i] = 0
-            without[f"component {i}"] = folds.score(
-                "validation", lambda rows, m=merged: model.decode(m[rows])
-            )  # type: ignore[misc]
-        basis = self.prepared.fold_basis.first(max(1, k - 1))
-        smaller = (
-            folds.score("validation", lambda rows: basis.spectra(scores[rows, : basis.n_vectors]))
-            if k > 1
-            else None
-        )
-        return history.scores[history.steps.index(history.best_step)], collapse(own, without, smaller)
+            return merged
+
+        _, collapsed = judge(self.data, SimplexModel(self.data.fold_basis, network), without, _SCORED)
+        return history.scores[history.steps.index(history.best_step)], collapsed
 
     def descend(self, start: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
-        """Train under weaker and weaker pulls while that clearly matters to the held-out counts.
+        """Train under smaller and smaller penalties while that clearly matters to the held-out counts.
 
-        From the simplex that a stronger pull has made small, which a training hardly leaves any more, and
+        From the simplex that a larger penalty has made small, which a training hardly leaves any more, and
         from the start, which knows nothing of it.
         """
         network = copy.deepcopy(start)
-        history, chosen = self.fit(network, self.config, _PULLS[0]), _PULLS[0]
-        scores = self.scores(network, _SCORED_TO_CHOOSE)
-        for pull in _PULLS[1:] if self.n_components > 1 else ():
+        share = 0.8 / (2 * len(_PENALTIES) - 1)  # of what is left; the rest is for all counts
+        with self.run.progress.enter("Train", share):
+            history, chosen = self.fit(network, self.run, _PENALTIES[0]), _PENALTIES[0]
+        scores = self._compared(network)
+        for penalty in _PENALTIES[1:] if self.n_components > 1 else ():
             for begin in (network, start):
                 if history.interrupted:
                     return network, history, chosen
                 freer = copy.deepcopy(begin)
-                later = self.fit(freer, self.config, pull)
-                own = self.scores(freer, _SCORED_TO_CHOOSE)
+                with self.run.progress.enter("Train", share):
+                    later = self.fit(freer, self.run, penalty)
+                own = self._compared(freer)
                 pair = paired(own, scores)
                 if pair.difference < -_CLEARLY * pair.standard_error:
-                    network, history, scores, chosen = freer, later, own, pull
+                    network, history, scores, chosen = freer, later, own, penalty
                 history.interrupted = later.interrupted
-            if chosen != pull:
+            if chosen != penalty:
                 break
         return network, history, chosen
 
-    def fit(self, network: SimplexNetwork, config: TrainConfig, pull: float) -> History:
+    def fit(self, network: SimplexNetwork, run: Run, penalty: float) -> History:
         """Train a network on the training fold until the held-out score stops falling."""
-        folds, scores = self._some(_SCORED_ELEMENTS)
-        model = SimplexModel(self.prepared.fold_basis, network)
-        counts = (
-            2 * VALIDATION / TRAIN
-        )  # from the loss, in nats of the training fold, to deviances of the other
+        folds, scores = self.data.few(_SCORED)
+        model = SimplexModel(self.data.fold_basis, network)
+        # From the loss, in nats of the training fold, to deviances of the validation fold.
+        counts = 2 * VALIDATION / TRAIN
 
         def score(_: torch.nn.Module) -> float:
             columns = model.encode_scores(scores)
             deviance = folds.score("validation", lambda rows: model.decode(columns[rows])).mean()
-            abundances = torch.as_tensor(columns[:, : self.n_components], device=self.device)
+            abundances = torch.as_tensor(columns[:, : self.n_components], device=run.device)
             with torch.inference_mode():
-                return float(deviance + counts * pull * network.spread(abundances))
+                return float(deviance + counts * penalty * network.endmember_divergence(abundances))
 
-        prepared = self.prepared
-        loss = self._loss(prepared.fold_parts, prepared.folds.parts, FRACTIONS[:N_PARTS], pull)
-        return fit(network, loss, config, score=score, track=self.track)
+        data = self.data
+        source = self._source(data.fold_parts, data.folds.parts, FRACTIONS[:N_PARTS])
+        return fit(network, source, self._loss(source, penalty), run, score=score)
 
-    def on_all_counts(self, network: SimplexNetwork, history: History, pull: float) -> SimplexModel:
+    def on_all_counts(self, network: SimplexNetwork, history: History, penalty: float) -> SimplexModel:
         """Go on with all counts, along the path of the training on the fold."""
-        prepared = self.prepared
+        data, folds = self.data, self.data.folds
         final = copy.deepcopy(network)
-        final.see(self._tensor(to_scores(prepared.aligned)))
+        final.use_basis(self._tensor(to_scores(data.aligned)))
         path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
         if path:
-            folds = prepared.folds
-            loss = self._loss(prepared.parts, (*folds.parts, folds.validation, folds.test), FRACTIONS, pull)
-            refit(final, loss, path, track=self.track)
-            loss.fit_endmembers(final)
-        model = SimplexModel(prepared.aligned, final)
+            source = self._source(data.parts, (*folds.parts, folds.validation, folds.test), FRACTIONS)
+            loss = self._loss(source, penalty)
+            with one_thread(self.run.device), self.run.progress.enter("Train on all counts"):
+                refit(final, source, loss, path, self.run)
+                fit_endmembers(final, source, loss.floor)
         if final.shifts:
-            first = prepared.parts.sum(axis=1)[: max(_LEAST_FIRST, len(prepared.parts) // _FIRST)]
+            first = data.parts.sum(axis=1)[: max(_LEAST_FIRST, len(data.parts) // _FIRST)]
             final.set_origin(self._tensor(first))
-        return model
+        return SimplexModel(data.aligned, final)
 
     def sort(self, network: SimplexNetwork) -> None:
         """Bring the endmembers into the order of their use."""
-        usage = (
-            SimplexModel(self.prepared.fold_basis, network)
-            .encode_scores(self.prepared.fold_scores)
-            .mean(axis=0)
-        )
-        network.reorder(
-            torch.as_tensor(np.argsort(-usage[: self.n_components], kind="stable"), device=self.device)
-        )
+        usage = SimplexModel(self.data.fold_basis, network).encode_scores(self.data.fold_scores).mean(axis=0)
+        order = np.argsort(-usage[: self.n_components], kind="stable")
+        network.reorder(torch.as_tensor(order, device=self.run.device))
 
-    def scores(self, network: SimplexNetwork, n_elements: int) -> np.ndarray:
-        """Return the validation-fold scores of about as many spectra as make up `n_elements` values."""
-        folds, scores = self._some(n_elements)
-        model = SimplexModel(self.prepared.fold_basis, network)
-        return folds.score("validation", lambda rows: model.predict(scores[rows]))
+    def _compared(self, network: SimplexNetwork) -> np.ndarray:
+        return self.data.scores_of(SimplexModel(self.data.fold_basis, network), _COMPARED)
 
-    def _loss(
-        self, parts: np.ndarray, targets: tuple[np.ndarray, ...], fractions: tuple[float, ...], pull: float
-    ) -> SplitMixtures:
-        floor = self._tensor(least_mean(self.prepared))
-        batch_size = min(self.config.batch_size, max(1, _BATCH_ELEMENTS // len(self.prepared.folds.mean)))
-        return SplitMixtures(
-            self._tensor(parts), targets, fractions, self.prepared.folds.variance, floor,
-            pull=pull, batch_size=batch_size,
-            generator=torch.Generator().manual_seed(self.seed),
-        )  # fmt: skip
+    def _source(
+        self, parts: np.ndarray, targets: Sequence[np.ndarray], fractions: Sequence[float]
+    ) -> ScoresAndCounts:
+        assert self.run.config.batch_size is not None
+        generator = torch.Generator().manual_seed(self.run.seed)
+        rows = RandomRows(len(parts), self.run.config.batch_size, generator)
+        return ScoresAndCounts(self._tensor(parts), targets, fractions, self.data.folds.variance, rows)
 
-    def _some(self, n_elements: int) -> tuple[Folds, np.ndarray]:
-        """Return folds and training-fold scores of about as many spectra as make up `n_elements` values."""
-        step = max(1, self.prepared.folds.validation.size // n_elements)
-        return self.prepared.folds.every(step), self.prepared.fold_scores[::step]
+    def _loss(self, source: ScoresAndCounts, penalty: float) -> MixtureLikelihood:
+        return MixtureLikelihood(self._tensor(least_mean(self.data)), sum(source.fractions), penalty)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=self.device)
+        return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=self.run.device)
+
+
+@torch.no_grad()
+def fit_endmembers(network: SimplexNetwork, source: ScoresAndCounts, floor: torch.Tensor) -> None:
+    """Bring the endmembers to the maximum of the likelihood, given the rest of the network.
+
+    Given the abundances, which the other parts say of each part, the likelihood is concave in the endmembers,
+    and few multiplicative updates find its maximum (D. D. Lee, H. S. Seung, NIPS 13 (2001)): the spectra that all
+    counts support, without the penalty and without the noise of the counts that they were trained on first.
+
+    Parameters
+    ----------
+    network
+        Trained; changed in place.
+    source
+        All counts.
+    floor
+        (E,) smallest prediction on the scale of the whole data.
+    """
+    n_spectra, n_channels = source.targets[0].shape
+    some = torch.arange(0, n_spectra, max(1, n_spectra * n_channels // _MOST_VALUES))
+    slabs = some.split(max(1, _MIXED_VALUES // n_channels))
+    for _ in range(_ROUNDS):
+        endmembers = network.endmembers()
+        wanted, given = torch.zeros_like(endmembers), torch.zeros_like(endmembers)
+        for i, rows in itertools.product(range(len(source.targets)), slabs):
+            batch = source.batch(i, rows)
+            mixture = network.encode(batch.input, **batch.beside)  # type: ignore[arg-type]
+            expected = batch.fraction * torch.maximum(network.decode(*mixture), floor)
+            noise = expected if batch.weight is None else batch.fraction / batch.weight
+            wanted += batch.fraction * network.decode_transposed(batch.target / noise, *mixture)
+            given += batch.fraction * network.decode_transposed(expected / noise, *mixture)
+        change = torch.where(given > 0, wanted / given, 1)  # 0: no spectrum is moved here
+        network.set_endmembers(endmembers * change.clamp_min(_LEAST_CHANGE))
 
 
 def nearest(network: SimplexNetwork) -> list[int]:

@@ -13,60 +13,55 @@ from hyperspy_specml.statistics import USED, PrincipalBasis
 
 if TYPE_CHECKING:
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.run import TrainConfig
+    from hyperspy_specml.run import Run
 
 _LEAST_ABUNDANCE = 0.03  # the encoder starts with; smaller ones would ask for extreme weights
 _DAMPING = 1e-3  # of the regression, in units of what the encoder sees
 
 
 def start_network(
-    prepared: TrainingData,
-    endmembers: np.ndarray,
-    spectra: np.ndarray,
-    scores: np.ndarray,
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: torch.device,
-) -> SimplexNetwork:
+    data: TrainingData, endmembers: np.ndarray, spectra: np.ndarray, scores: np.ndarray, run: Run, *,
+    n_hidden: int, n_layers: int,
+) -> SimplexNetwork:  # fmt: skip
     """Return a network whose encoder is linear in the logarithms of abundances, by regression.
 
     Parameters
     ----------
-    prepared
-        What is known of the map.
+    data
+        Training data.
     endmembers
         (K, E), positive, of sum one.
     spectra, scores
         (n, E) and (n, P) of some spectra of the training fold.
-    config, seed, device
-        Size, seed and place of the network; the global random state is left alone.
+    run
+        Seed and place of the network; the global random state is left alone.
+    n_hidden, n_layers
+        Size of the encoder.
     """
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(run.seed)
         network = SimplexNetwork(
-            tensor(endmembers), tensor(to_scores(prepared.fold_basis)),
-            tensor(np.maximum(prepared.folds.mean, least_mean(prepared))), tensor(prepared.fold_scores),
-            shot=_shot(prepared), ends=_ends(prepared), shifts=False, n_hidden=config.n_hidden,
-            n_layers=config.n_layers,
+            tensor(endmembers), tensor(to_scores(data.fold_basis)),
+            tensor(np.maximum(data.folds.mean, least_mean(data))), tensor(data.fold_scores),
+            shot=_shot(data), ends=_ends(data), shifts=False, n_hidden=n_hidden, n_layers=n_layers,
         )  # fmt: skip
-    seen = network.look(tensor(scores)).numpy().astype(np.float64)
-    seen = np.column_stack([seen, np.ones(len(seen))])
+    inputs = network.encoder_input(tensor(scores)).numpy().astype(np.float64)
+    inputs = np.column_stack([inputs, np.ones(len(inputs))])
     wanted = np.log(np.maximum(find_abundances(spectra, endmembers), _LEAST_ABUNDANCE))
     wanted -= wanted.mean(axis=1, keepdims=True)
-    normal = seen.T @ seen + _DAMPING * len(seen) * np.eye(seen.shape[1])
-    linear = np.linalg.solve(normal, seen.T @ wanted)
-    network.start_as(tensor(linear[:-1].T), tensor(linear[-1]))
-    return network.to(device)
+    normal = inputs.T @ inputs + _DAMPING * len(inputs) * np.eye(inputs.shape[1])
+    linear = np.linalg.solve(normal, inputs.T @ wanted)
+    network.init_encoder(tensor(linear[:-1].T), tensor(linear[-1]))
+    return network.to(run.device)
 
 
-def least_mean(prepared: TrainingData) -> np.ndarray:
+def least_mean(data: TrainingData) -> np.ndarray:
     """Return the (E,) smallest prediction: that of the score, and positive."""
-    return np.maximum(prepared.folds.floor, 1e-6 * np.abs(prepared.folds.mean).mean())
+    return np.maximum(data.folds.floor, 1e-6 * np.abs(data.folds.mean).mean())
 
 
 def to_scores(basis: PrincipalBasis) -> np.ndarray:
@@ -74,16 +69,16 @@ def to_scores(basis: PrincipalBasis) -> np.ndarray:
     return basis.vectors * basis.weights[:, None]
 
 
-def _shot(prepared: TrainingData) -> float:
-    """Return the share of the noise variance at the mean spectrum that is proportional to the dose."""
-    noise, mean = prepared.estimate.model, np.maximum(prepared.folds.mean, 0)
+def _shot(data: TrainingData) -> float:
+    """Return the share of the noise variance at the mean spectrum that is proportional to the intensity."""
+    noise, mean = data.estimate.model, np.maximum(data.folds.mean, 0)
     variance, still = noise.variance(mean).mean(), noise.variance(np.zeros_like(mean)).mean()
     return float(1 - still / max(variance, np.finfo(float).tiny))
 
 
-def _ends(prepared: TrainingData) -> torch.Tensor:
+def _ends(data: TrainingData) -> torch.Tensor:
     """Return first and last channel in use, counted among those, of the stretch that each one is in."""
-    used = np.flatnonzero(prepared.summary.channel_state == USED)
+    used = np.flatnonzero(data.summary.channel_state == USED)
     bounds = np.array([0, *(np.flatnonzero(np.diff(used) > 1) + 1), len(used)])
     lengths = np.diff(bounds)
     return torch.as_tensor(np.array([np.repeat(bounds[:-1], lengths), np.repeat(bounds[1:], lengths) - 1]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 
 from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report
-from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
+    import numpy as np
+    from hyperspy_specml.statistics import RankCurve
     from hyperspy_specml.models._table import Row
 
 _HEAD = ("candidate", "held-out deviance", "difference to PCA", "")
@@ -66,7 +66,9 @@ class DecompositionReport(Report):
         size = abs(model.difference) / model.standard_error if model.difference else 0.0
         if self.baseline_is_better():
             centred = self.candidates[-1].name.startswith("centred")
-            instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
+            instead = (
+                "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
+            )
             return f"PCA of the same size is better, by {size:.1f} standard errors: prefer {instead}."
         if model.difference < 0 and size > CLEAR:
             text = f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
@@ -99,7 +101,7 @@ class DecompositionReport(Report):
 
     def facts(self) -> list[Row]:
         """Return what stands above the table."""
-        facts = [("architecture", f"{self.architecture}, {self.n_components} components")]
+        facts: list[Row] = [("architecture", f"{self.architecture}, {self.n_components} components")]
         if self.trained_on is not None:
             facts.append(("trained on", f"{self.trained_on}: noise, scores and rank below are of that map"))
         if self.resampled_from is not None:

@@ -46,7 +46,9 @@ def pack(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> by
         By name.
     """
     text = json.dumps({"sha256": _NO_CHECKSUM, "format_version": _VERSION, **description})
-    return _sealed(safetensors.numpy.save({n: np.array(a, order="C") for n, a in arrays.items()}, {_KEY: text}))
+    return _sealed(
+        safetensors.numpy.save({n: np.array(a, order="C") for n, a in arrays.items()}, {_KEY: text})
+    )
 
 
 def unpack(raw: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -79,7 +81,9 @@ def unpack(raw: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]
     except (ValueError, LookupError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         raise _error(name, f"is not what its checksum promises ({error!r:.200})") from error
     if isinstance(version, int) and version < _VERSION:
-        raise _error(name, f"has version {version} of the format, of a development version: train the model anew")
+        raise _error(
+            name, f"has version {version} of the format, of a development version: train the model anew"
+        )
     known = f"only {_VERSION} is known here: update hyperspy_specml"
     raise _error(name, f"has version {version!r:.20} of the format, but {known}")
 

@@ -102,7 +102,11 @@ class LatentModel(FittedModel):
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays."""
-        basis, name, options = parts.basis(), parts.setting("architecture", str), parts.setting("options", dict)
+        basis, name, options = (
+            parts.basis(),
+            parts.setting("architecture", str),
+            parts.setting("options", dict),
+        )
         if name not in AUTOENCODERS:
             raise ValueError(
                 f"architecture {name!r} is not one of {', '.join(map(repr, AUTOENCODERS))}; import the package "

@@ -161,7 +161,9 @@ class Report:
             It is not such a report.
         """
         known = {item.name for item in fields(cls) if not item.metadata.get("curve")}
-        return from_plain(cls, {k: v for k, v in plain.items() if k in known}, names=REPORTED, where=cls.method)
+        return from_plain(
+            cls, {k: v for k, v in plain.items() if k in known}, names=REPORTED, where=cls.method
+        )
 
     def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
         """Return the report of a model that was applied to another map than the one it was trained on.

@@ -118,7 +118,7 @@ class TrainedModel:
         """Return what `save` writes; ``TrainedModel.from_bytes`` reads it."""
         parts = _parts(self)
         versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
-        return pack({"model": parts.settings, "versions": versions}, parts.arrays)
+        return pack({"model": parts.settings, "versions": versions}, prefixed("model", parts.arrays))
 
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str = "from_bytes(...)") -> TrainedModel:
@@ -182,7 +182,9 @@ class TrainedModel:
                 f"{method}(model=...): trained on {in_words(own)}, but the signal has {in_words(axis)}: {error}. "
                 "Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or fit anew without model."
             ) from error
-        _logger.info("%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis))
+        _logger.info(
+            "%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis)
+        )
         return found
 
     def _resampled(self, axis: dict[str, Any], resampling: Resampling) -> Self:
@@ -205,21 +207,21 @@ class TrainedModel:
 
 def _parts(trained: TrainedModel) -> Parts:
     """Take a trained model apart."""
-    model, print_ = parts_of(trained.model), trained.fingerprint
+    model, seen = parts_of(trained.model), trained.fingerprint
     settings = {
         "fitted": model.settings,
         "method": trained.report.method,
         "report": to_plain(trained.report),
-        "fingerprint": {"shape": list(print_.shape), "n_spectra": print_.n_spectra},
+        "fingerprint": {"shape": list(seen.shape), "n_spectra": seen.n_spectra},
         "baseline": None,
         **{name: to_plain(getattr(trained, name)) for name in _PLAIN},
     }
-    own = {"channel_state": trained.channel_state, "channel_sums": print_.channel_sums}
+    own = {"channel_state": trained.channel_state, "channel_sums": seen.channel_sums}
     arrays = prefixed("fitted", model.arrays) | own
     if trained.baseline is not None:
         baseline = _parts(trained.baseline)
         settings["baseline"], arrays = baseline.settings, arrays | prefixed("baseline", baseline.arrays)
-    return Parts(settings, prefixed("model", arrays))
+    return Parts(settings, arrays)
 
 
 def _assemble(parts: Parts) -> TrainedModel:
@@ -230,7 +232,8 @@ def _assemble(parts: Parts) -> TrainedModel:
         raise ValueError(f"method {method!r} is not one of {', '.join(map(repr, reports))}")
     names = REPORTED | {"TrainConfig": TrainConfig}
     plain = {
-        name: from_plain(kind, parts.settings.get(name), names=names, where=name) for name, kind in _PLAIN.items()
+        name: from_plain(kind, parts.settings.get(name), names=names, where=name)
+        for name, kind in _PLAIN.items()
     }
     report = from_plain(reports[method], parts.setting("report", dict), names=names, where="report")
     state, model = _channel_state(parts, plain["energy_axis"]), parts.within("fitted").model()

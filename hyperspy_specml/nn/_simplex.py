@@ -131,7 +131,9 @@ class SimplexNetwork(nn.Module):
         return here + part * (spectra.gather(1, far) - here)
 
     @torch.no_grad()
-    def decode_transposed(self, weights: Tensor, abundances: Tensor, intensity: Tensor, shift: Tensor) -> Tensor:
+    def decode_transposed(
+        self, weights: Tensor, abundances: Tensor, intensity: Tensor, shift: Tensor
+    ) -> Tensor:
         """Return (K, E) sums of (B, E) weights: `decode`, which is linear in the endmembers, transposed."""
         if self.shifts:
             near, far, part = self._neighbours(shift)

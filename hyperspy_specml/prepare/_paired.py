@@ -27,14 +27,14 @@ class PairedRecordings:
         The records.
     target
         (n, E) what networks are trained to predict, on the scale of the whole data; known after `folds`.
-    share, target_share
-        Of the counts of the map: in the first record, and in `target`.
+    fraction, target_fraction
+        Share of the counts of the map in the first record, and in `target`.
     """
 
     streams: tuple[SpectrumStream, SpectrumStream]
     target: np.ndarray | None = field(default=None, repr=False)
-    share: float = 1.0
-    target_share: float = 1.0
+    fraction: float = 1.0
+    target_fraction: float = 1.0
 
     def folds(self, summary: MapSummary, estimate: NoiseEstimate, noise: str, seed: int) -> Folds:
         """Read the sample of a summary from both records and make folds of it.
@@ -71,8 +71,8 @@ class PairedRecordings:
         target, choose, report = self._split(
             second, pixels, noise, (TRAIN, VALIDATION, TEST), seed, _STREAMS[1]
         )
-        self.share, self.target_share = shares[0], shares[1] * TRAIN
-        self.target = target / np.float32(self.target_share)
+        self.fraction, self.target_fraction = shares[0], shares[1] * TRAIN
+        self.target = target / np.float32(self.target_fraction)
         scaled = tuple(part * np.float32(TRAIN / shares[0]) for part in parts)
         variance = None
         if estimate.model.name != "poisson":

@@ -1,7 +1,7 @@
-"""A space for networks whose axes are smooth along energy, as smooth as held-out counts allow.
+"""A basis for networks that is smooth along energy, as smooth as held-out counts allow.
 
-Spectra are smooth on the scale of the detector's resolution, but principal axes do not know it: at low doses
-the noise of the axes themselves is a large part of a network's error. The baseline stays plain PCA.
+Spectra are smooth on the scale of the detector's resolution, but principal vectors do not know it: at few
+counts the noise of the vectors themselves is a large part of a network's error. The baseline stays plain PCA.
 
 References
 ----------
@@ -11,7 +11,6 @@ B. W. Silverman, "Smoothed functional principal components analysis by choice of
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,74 +23,58 @@ from hyperspy_specml.streaming import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_WIDTHS = (0.0, 0.7, 1.5, 3.0)  # channels
-_SCORED_ELEMENTS = 1 << 22  # deviances per width
+_SMOOTHINGS = (0.0, 0.7, 1.5, 3.0)  # standard deviations in channels that are tried
+_SCORED = 1 << 22  # deviances for each of them
 
 
 def smooth_basis(
-    prepared: TrainingData,
-    n_components: int,
-    *,
-    centre: bool,
+    data: TrainingData, n_components: int, *, widest: float = np.inf,
     score: Callable[[TrainingData, PrincipalBasis], np.ndarray] | None = None,
-    widest: float = np.inf,
-) -> TrainingData:
-    """Return the data along the smoothest axes that the validation fold likes.
+) -> TrainingData:  # fmt: skip
+    """Return the data on the smoothest basis that the validation fold likes.
 
     Parameters
     ----------
-    prepared
-        What is known of the map, along its principal axes.
+    data
+        Training data on their principal basis.
     n_components
-        Axes that a width is scored with; at least those that PCA carries.
-    centre
-        As in `principal_basis`.
-    score
-        From axes to the validation-fold scores of PCA along them, one per spectrum; by default deviances.
+        Vectors that a smoothing is scored with; at least those that PCA carries.
     widest
-        Largest width in channels.
+        Largest smoothing in channels.
+    score
+        From a basis to the validation scores of PCA on it, one per spectrum; by default deviances.
 
     Returns
     -------
-    prepared with other axes, scores and `width`; the same one where no smoothing is better by more than a
+    data on another basis, with its `smoothing`; the same data where no smoothing is better by more than a
     standard error, or where nothing valid is held out
     """
-    if prepared.hold_out == "none":
-        return prepared
-    wide = prepared.summary.moments.rows is not None
-    noise, n_vectors, moments = (
-        prepared.estimate.model,
-        prepared.basis.n_vectors,
-        train_moments(prepared.folds, wide=wide),
+    if data.hold_out == "none":
+        return data
+    moments = train_moments(data.folds, wide=data.summary.moments.is_wide)
+    n_scored = max(n_components, data.rank.chosen)
+    basis_of = partial(
+        principal_basis, noise=data.estimate.model, n_vectors=data.basis.n_vectors, centre=data.centre
     )
-    n_scored = max(n_components, prepared.rank.chosen)
-    score = score or _deviances
 
-    def along(width: float) -> tuple[PrincipalBasis, np.ndarray]:
-        basis = principal_basis(moments, noise, n_vectors=n_vectors, centre=centre, width=width)
-        return basis, score(prepared, basis.first(n_scored))
+    def tried(smoothing: float) -> tuple[PrincipalBasis, np.ndarray]:
+        basis = basis_of(moments, smoothing=smoothing)
+        return basis, (score or _deviances)(data, basis.first(n_scored))
 
-    widths = [width for width in _WIDTHS if width <= widest]
-    spaces = side_by_side(*(partial(along, width) for width in widths))
-    scores = np.array([scores for _, scores in spaces])
-    chosen = choose_rank(np.arange(len(widths)), scores, "held-out counts").chosen
+    smoothings = [smoothing for smoothing in _SMOOTHINGS if smoothing <= widest]
+    found = side_by_side(*(partial(tried, smoothing) for smoothing in smoothings))
+    scores = np.array([scores for _, scores in found])
+    chosen = choose_rank(np.arange(len(smoothings)), scores, "held-out counts").chosen
     if chosen == 0:
-        return prepared
-    fold_basis = spaces[chosen][0]
-    return replace(
-        prepared,
-        fold_basis=fold_basis,
-        fold_parts=project_parts(prepared.folds.parts, FRACTIONS[:N_PARTS], fold_basis),
-        basis=principal_basis(
-            prepared.summary.moments, noise, n_vectors=n_vectors, centre=centre, width=widths[chosen]
-        ),
-        width=widths[chosen],
-    )
+        return data
+    smoothing = smoothings[chosen]
+    whole = basis_of(data.summary.moments, smoothing=smoothing)
+    return data.on(found[chosen][0], basis=whole, smoothing=smoothing)
 
 
-def _deviances(prepared: TrainingData, basis: PrincipalBasis) -> np.ndarray:
-    """Return the validation-fold deviances of PCA along these axes, of some of the spectra."""
-    step = max(1, prepared.folds.validation.size // _SCORED_ELEMENTS)
-    parts = tuple(part[::step] for part in prepared.folds.parts)
+def _deviances(data: TrainingData, basis: PrincipalBasis) -> np.ndarray:
+    """Return the validation deviances of PCA on this basis, of some of the spectra."""
+    step = max(1, data.folds.validation.size // _SCORED)
+    parts = tuple(part[::step] for part in data.folds.parts)
     scores = project_parts(parts, FRACTIONS[:N_PARTS], basis).sum(axis=1) / np.float32(TRAIN)
-    return prepared.folds.every(step).score("validation", lambda rows: basis.spectra(scores[rows]))
+    return data.folds.every(step).score("validation", lambda rows: basis.spectra(scores[rows]))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.models import Report, TrainedModel
+    from hyperspy_specml.models import DecompositionReport, TrainedModel
     from hyperspy_specml.signals import Source
 
 
@@ -35,8 +35,8 @@ class DecompositionResult:
         Component spectra (K | E), class of the input. NaN in masked, not finite or saturated channels, 0
         in dead ones. Linear models: ``reconstruction = scores @ components``. Dense: half the change of the
         decoded spectrum from -1 to +1 standard deviation of the score, the others at their mean. Simplex:
-        endmembers, each of sum one; ``reconstruction = dose * scores @ components``, and then the shift.
-    dose
+        endmembers, each of sum one; ``reconstruction = intensity * scores @ components``, and then the shift.
+    intensity
         Expected sum of each spectrum, ``(scan axes |)``, of the simplex architecture; else None. NaN and 0
         as in `scores`.
     shift
@@ -53,9 +53,9 @@ class DecompositionResult:
 
     scores: BaseSignal
     components: BaseSignal
-    dose: BaseSignal | None
+    intensity: BaseSignal | None
     shift: BaseSignal | None
-    report: Report
+    report: DecompositionReport
     model: TrainedModel
     baseline: DecompositionResult | None
     _source: Source
@@ -77,14 +77,14 @@ class DecompositionResult:
         baseline
             The same for PCA.
         """
-        decoder = Decoder(model.spectrum_model, model.channel_state)
+        decoder = Decoder(model.model, model.channel_state)
         stamp = model.report.to_dict()
-        k, names = model.spectrum_model.n_components, model.spectrum_model.extras
+        k, names = model.model.n_components, tuple(model.model.outputs)
         maps = source.maps(scores[:, :k], stamp)
         spectra = source.component_spectra(decoder.components(), stamp)
         extras = source.extra_maps(names, scores[:, k:], stamp)
         return cls(
-            maps, spectra, extras.get("dose"), extras.get("shift"), model.report, model, baseline, source
+            maps, spectra, extras.get("intensity"), extras.get("shift"), model.report, model, baseline, source
         )
 
     @property
@@ -128,7 +128,7 @@ class DecompositionResult:
 
         Linear models are written as they are; the mean that a centred one subtracts becomes one more
         component, with the same loading everywhere. Of the simplex architecture, whose scores are shares,
-        the loadings are ``dose * scores``. Where the decoder is curved, in dense autoencoders and with
+        the loadings are ``intensity * scores``. Where the decoder is curved, in dense autoencoders and with
         ``energy_shift=True``, the linear components that come nearest to its reconstruction are written, with
         such a constant.
 
@@ -171,8 +171,8 @@ class DecompositionResult:
 
     @property
     def _extras(self) -> dict[str, BaseSignal]:
-        return {name: getattr(self, name) for name in self.model.spectrum_model.extras}
+        return {name: getattr(self, name) for name in self.model.model.outputs}
 
     @property
     def _decoder(self) -> Decoder:
-        return Decoder(self.model.spectrum_model, self.model.channel_state)
+        return Decoder(self.model.model, self.model.channel_state)

@@ -30,8 +30,8 @@ def write_learning_results(result: DecompositionResult, signal: BaseSignal) -> N
         -1, n_components + len(result._extras)
     )
     scores = columns[:, :n_components]
-    if result.dose is not None:  # a mixture is the dose times abundances times components
-        scores = scores * result.dose.data.reshape(-1, 1)
+    if result.intensity is not None:  # a mixture is the intensity times abundances times components
+        scores = scores * result.intensity.data.reshape(-1, 1)
     loadings, factors = _linear_form(result._decoder, columns, scores)
     variance = np.nanmean(np.square(loadings, dtype=np.float64), axis=0) * np.nansum(factors**2, axis=0)
     unknown, unused = np.isnan(scores).any(axis=1), np.isnan(factors).any(axis=1)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.denoise import Protected
-    from hyperspy_specml.models import SpectrumModel
+    from hyperspy_specml.models import FittedModel
     from hyperspy_specml.signals._spectra import Spectra
 
 _BLOCK_BYTES = 64_000_000  # float32 bytes of a block of a full-size output
@@ -161,7 +161,7 @@ class Decoder:
         (E,) state of every channel.
     """
 
-    model: SpectrumModel | Protected
+    model: Any
     channel_state: np.ndarray
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
 
 def principal_basis(
     moments: Moments, noise: NoiseModel, *, n_vectors: int, centre: bool = False, scree: bool = False,
-    width: float = 0.0,
+    smoothing: float = 0.0,
 ) -> PrincipalBasis:  # fmt: skip
     """Return the leading principal axes of noise-whitened spectra.
 
@@ -169,17 +169,17 @@ def principal_basis(
         Subtract the mean spectrum (the textbook's PCA) or not (HyperSpy's default).
     scree
         Return all E eigenvalues, not only P. Of wide spectra there are P in any case.
-    width
-        Standard deviation, in channels, of a Gaussian along energy that the axes are made smooth with, before
-        the leading ones are picked: the principal axes of smooth functions (B. W. Silverman, Ann. Stat. 24
-        (1996) 1). The eigenvalues are those of the smoothed spectra.
+    smoothing
+        Standard deviation, in channels, of the Gaussian along energy that the spectra are smoothed with before
+        their leading vectors are computed (principal components of smooth functions, B. W. Silverman, Ann. Stat.
+        24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
     """
     weights = channel_weights(moments.mean, noise)
     if moments.rows is not None:
-        return _basis_of_rows(moments, weights, n_vectors=n_vectors, centre=centre, width=width)
+        return _basis_of_rows(moments, weights, n_vectors=n_vectors, centre=centre, smoothing=smoothing)
     matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
-    for axis in (0, 1) if width else ():
-        matrix = gaussian_filter1d(matrix, width, axis=axis)
+    for axis in (0, 1) if smoothing else ():
+        matrix = gaussian_filter1d(matrix, smoothing, axis=axis)
     n_channels = len(matrix)
     n_vectors = min(n_vectors, n_channels)
     values, vectors = (all_values_leading_axes if scree else leading_axes)(matrix, n_vectors)
@@ -189,14 +189,14 @@ def principal_basis(
 
 
 def _basis_of_rows(
-    moments: Moments, weights: np.ndarray, *, n_vectors: int, centre: bool, width: float
+    moments: Moments, weights: np.ndarray, *, n_vectors: int, centre: bool, smoothing: float
 ) -> PrincipalBasis:
     """Return the axes of the spectra that stand for wide ones, from the (m, m) products of these."""
     assert moments.rows is not None
     offset = moments.mean if centre else np.zeros(len(weights))
     white = (moments.rows - offset.astype(np.float32)) * weights.astype(np.float32)
-    if width:
-        white = gaussian_filter1d(white, width, axis=1)
+    if smoothing:
+        white = gaussian_filter1d(white, smoothing, axis=1)
     n = len(white)
     values, left = leading_axes((white @ white.T).astype(np.float64) / n, min(n_vectors, *white.shape))
     vectors = np.linalg.qr(white.T @ left)[0]  # they are orthogonal already, but for rounding

@@ -111,7 +111,7 @@ def summarise_map(
         seen = channel_state == USED
         wide = are_wide(int(seen.sum()), stream.memory_budget)
         block = _SummaryBlock(masked, seen, wanted, kernel, wide)
-        found = stream.fold(block, _merge, label="MapSummary")
+        found = stream.fold(block, _merge, label="Summarise")
         # A spectrum with one bad value is left out; a channel that spoils most spectra is left out
         # itself, and then the others are looked at again.
         bad = found.not_finite > 0.5 * max(1, found.n_seen)

@@ -48,9 +48,7 @@ def squared_error_of_maps(network: nn.Module, batch: Batch, step: int) -> LossPa
     prediction, valid = network(batch.input, **batch.beside), batch.beside["valid"]
     assert isinstance(valid, Tensor)
     error = (prediction - batch.target).square() * valid
-    return {
-        "squared error": batch.weight * error.sum() / valid.sum().clamp(min=1) / prediction.shape[1]
-    }
+    return {"squared error": batch.weight * error.sum() / valid.sum().clamp(min=1) / prediction.shape[1]}
 
 
 @dataclass(frozen=True)

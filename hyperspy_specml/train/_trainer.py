@@ -196,7 +196,12 @@ class Trainer:
     """
 
     def __init__(
-        self, network: nn.Module, loss: Loss, learning_rate: float, *, rates: Mapping[str, float] | None = None
+        self,
+        network: nn.Module,
+        loss: Loss,
+        learning_rate: float,
+        *,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         self.network, self.loss, self.learning_rate = network, loss, learning_rate
         self.parameters, groups = _groups(network, rates or {})
@@ -224,7 +229,9 @@ class Trainer:
         self.n_steps += 1
         warm = min(1.0, self.n_steps / _WARM_UP)
         for group in self.optimizer.param_groups:
-            group["lr"] = warm * (self.learning_rate if learning_rate is None else learning_rate) * group["factor"]
+            group["lr"] = (
+                warm * (self.learning_rate if learning_rate is None else learning_rate) * group["factor"]
+            )
         if not self.network.training:  # switching takes its time too
             self.network.train()
         parts = self.loss(self.network, batch, self.n_steps)
