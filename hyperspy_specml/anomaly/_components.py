@@ -112,7 +112,7 @@ def _curves(
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
-    bases = [principal_basis(moments, noise, n_vectors=n_vectors, width=smoothing) for smoothing in smoothings]
+    bases = [principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings]
     return [rank_curve(folds, basis, basis.project(train)) for basis in bases]
 
 

@@ -64,23 +64,23 @@ def learn_reference(patches: PatchSums, task: LearningTask, run: Run) -> Learnt:
     Raises
     ------
     TrainingDivergedError
-        The autoencoder of architecture "dense" diverged.
+        An autoencoder that is needed diverged.
     Cancelled
         The user asked for it, and not while a network was trained.
     """
     trimming = Trimming(patches, task, run)
-    share = 1.0 if task.architecture == "pca" else _PCA_SHARE
+    share = _PCA_SHARE if task.autoencoder else 1.0
     with run.progress.enter("Fit PCA", share):
         reference, keep, choice = trimming.fit_without_rare()
     rows, n_pixels, n = patches.sums[keep], float(np.median(patches.counts[keep])), choice.n_components
     learnt = Learnt(reference, choice.curve, int((patches.used & ~keep).sum()))
-    if task.architecture != "pca":
-        with run.progress.enter("Train network", 1 - _PCA_SHARE):
-            learnt = replace(learnt, trial=_trial(rows, n_pixels, trimming.noise_of_sum, choice, task, run))
-        if learnt.trial and (task.architecture == "dense" or learnt.trial.better):
-            model = learnt.trial.model
-            leverage = leverage_of(model.basis.project(rows), n) * np.sqrt(n_pixels)
-            return replace(learnt, reference=replace(reference, model=model, leverage=leverage))
+    if task.autoencoder is not None:
+        with run.progress.enter("Train network"):
+            trial = _trial(rows, n_pixels, trimming.noise_of_sum, choice, task, run)
+        learnt = replace(learnt, trial=trial)
+        if trial and (trial.better or not task.only_if_better):
+            leverage = leverage_of(trial.model.basis.project(rows), n) * np.sqrt(n_pixels)
+            return replace(learnt, reference=replace(reference, model=trial.model, leverage=leverage))
     coefficients = reference.coefficients(rows)
     leverage, design = leverage_of(coefficients, n), design_of(coefficients, np.ones(len(rows)))  # of patches
     reference = replace(reference, leverage=leverage)
@@ -134,15 +134,16 @@ def _trial(
     rows: np.ndarray, n_pixels: float, noise: NoiseModel, choice: ComponentChoice, task: LearningTask, run: Run
 ) -> NetworkTrial | None:
     """Return the autoencoder that was trained; None where it diverged and is not needed."""
+    assert task.autoencoder is not None
     try:
         return try_network(
-            rows, n_pixels, noise, choice.n_components, smoothing=choice.smoothing, options=task.options, run=run
+            rows, n_pixels, noise, choice.n_components, task.autoencoder, run, smoothing=choice.smoothing
         )
     except TrainingDivergedError as error:
-        if task.architecture != "dense":
+        if task.only_if_better:
             _logger.warning("anomaly_map(): PCA is the reference model, because for the autoencoder %s", error)
             return None
         raise TrainingDivergedError(
-            f"anomaly_map(architecture='dense'): {error}. Train more gently, config=specml.TrainConfig("
-            "learning_rate=5e-4); PCA does not train: architecture='pca'."
+            f"anomaly_map(architecture={task.autoencoder.name!r}): {error}. Train more gently, config="
+            "specml.TrainConfig(learning_rate=5e-4); PCA does not train: architecture='pca'."
         ) from error

@@ -11,24 +11,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from hyperspy_specml.models import LatentModel, autoencoder_network
-from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.decompose import NormalisedScores
+from hyperspy_specml.prepare import Draws
 from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION, Folds, moments_of, paired, principal_basis
-from hyperspy_specml.train import DrawnInputs, RandomRows, fit, one_thread, squared_error
+from hyperspy_specml.train import fit, one_thread, squared_error
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
 
-    from torch import nn
-
+    from hyperspy_specml.decompose import Autoencoder
+    from hyperspy_specml.models import LatentModel
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import NoiseModel, PairedScore, PrincipalBasis
     from hyperspy_specml.train import History
 
-# What the training takes where the user's settings say nothing.
-DEFAULTS = TrainConfig(learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4)
 # Standard errors by which the network must be better than PCA.
 _CLEARLY = 2.0
 # Parts that a patch is thinned to, at most: larger patches are thinned to parts brighter than a pixel.
@@ -69,8 +66,8 @@ class NetworkTrial:
 
 
 def try_network(
-    rows: np.ndarray, n_pixels: float, noise: NoiseModel, n_components: int, *, smoothing: float,
-    options: dict[str, Any], run: Run,
+    rows: np.ndarray, n_pixels: float, noise: NoiseModel, n_components: int, architecture: Autoencoder, run: Run,
+    *, smoothing: float = 0.0,
 ) -> NetworkTrial:  # fmt: skip
     """Train an autoencoder on patches, for spectra of single pixels, and score it beside PCA.
 
@@ -84,51 +81,47 @@ def try_network(
         Noise model of a sum.
     n_components
         Latents, and components of PCA.
-    smoothing
-        Standard deviation, in channels, of the Gaussian that the basis is made smooth with.
-    options
-        Options of the network.
+    architecture
+        Of the autoencoder, with its options.
     run
         An interrupt or a cancel ends the training; the best network so far is scored.
+    smoothing
+        Standard deviation, in channels, of the Gaussian that the basis is made smooth with.
 
     Raises
     ------
     TrainingDivergedError
         The loss diverged.
     """
-    run = run.over(DEFAULTS)
-    n_vectors = min(_MORE_VECTORS + 2 * n_components, *rows.shape)
+    run = run.over(architecture.defaults)
+    options = {"n_vectors": min(_MORE_VECTORS + 2 * n_components, *rows.shape), "smoothing": smoothing}
     n_parts = int(np.clip(round(TRAIN * n_pixels), 2, _MOST_PARTS))
-    whole = principal_basis(moments_of(rows), noise, n_vectors=n_vectors, width=smoothing)
+    whole = principal_basis(moments_of(rows), noise, **options)
     parts, folds = _split(rows, whole, noise, n_parts, run.seed)
     train = np.stack(parts).sum(axis=0, dtype=np.float32)
-    basis = principal_basis(moments_of(train).scaled(1 / TRAIN), noise, n_vectors=n_vectors, width=smoothing)
+    basis = principal_basis(moments_of(train).scaled(1 / TRAIN), noise, **options)
     scale = np.float32(TRAIN / n_parts * n_pixels)  # from a pixel to a part
     inputs = np.stack([basis.project(part / scale) for part in parts], axis=1)  # (n, F, P)
     with one_thread(run.device):
-        model = _start(inputs, basis, n_components, options, run)
+        scores = _normalised(inputs, basis, noise, rows)
+        network = architecture.start(scores, n_components, run)
+        model = architecture.plain_model(scores, network, n_components)
         step = max(1, folds.validation.size // _SCORED_VALUES)
-        few, few_inputs = folds.every(step), inputs[::step]
+        few, predict_few = folds.every(step), _sums(model, inputs[::step], n_pixels)
         history = fit(
-            model.network, _batches(model, inputs, noise, rows, run), squared_error, run,
-            score=lambda _: float(_sums_score(few, "validation", model, few_inputs, n_pixels).mean()),
+            network, scores.batches(run), squared_error, run,
+            score=lambda _: float(few.score("validation", predict_few).mean()),
         )  # fmt: skip
-        pca = basis.first(n_components)
-        validation, test = (
-            (
-                _sums_score(folds, fold, model, inputs, n_pixels),
-                folds.score(
-                    fold, lambda some: pca.spectra(n_pixels * inputs[some, :, :n_components].mean(axis=1))
-                ),
-            )
-            for fold in ("validation", "test")
-        )
-    scores = (float(validation[0].mean()), float(validation[1].mean()))
-    deviation = model.encode_scores(inputs.mean(axis=1)).std(axis=0)
-    model.network.to("cpu")  # where maps are scanned
+        network.to("cpu")  # where maps are scanned
+        pca, first = basis.first(n_components), inputs[..., :n_components].mean(axis=1)
+        both = (_sums(model, inputs, n_pixels), lambda some: pca.spectra(n_pixels * first[some]))
+        validation, test = ([folds.score(f, predict) for predict in both] for f in ("validation", "test"))
+        model = architecture.canonical_model(scores, network, n_components)
     # The network was trained on scores along the basis of a part of the counts; it is used with that of all counts.
-    model = replace(model, basis=whole.aligned_with(basis), deviation=deviation)
-    return NetworkTrial(model, paired(*test), scores, history)
+    model = replace(model, basis=whole.aligned_with(basis))
+    return NetworkTrial(
+        model, paired(*test), (float(validation[0].mean()), float(validation[1].mean())), history
+    )
 
 
 def _split(
@@ -149,49 +142,27 @@ def _split(
     return parts, Folds((), validation, test, pixels, noise, variance, centre, fractions)
 
 
-def _start(
-    inputs: np.ndarray, basis: PrincipalBasis, n_components: int, options: dict[str, Any], run: Run
-) -> LatentModel:
-    """Return the untrained autoencoder: it is PCA along the first vectors, and 0 along the others."""
-    mean, k = inputs.mean(axis=1), n_components
-    centre = mean.mean(axis=0, dtype=np.float64).astype(np.float32)
-    scale = float(max(mean.std(axis=0).max(), 1e-30))  # one number keeps the noise of all scores equal
-    rest = -centre / scale
-    rest[:k] = 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
-        network: nn.Module = autoencoder_network("dense", basis.n_vectors, k, options)
-        network.init_from_pca(torch.eye(basis.n_vectors, k), torch.tensor(rest))  # type: ignore[operator]
-    identity, zeros, ones = np.eye(k, dtype=np.float32), np.zeros(k, np.float32), np.ones(k, np.float32)
-    return LatentModel(basis, network.to(run.device), centre, scale, identity, zeros, ones, options=options)
-
-
-def _batches(
-    model: LatentModel, inputs: np.ndarray, noise: NoiseModel, rows: np.ndarray, run: Run
-) -> DrawnInputs:
-    """Return batches with one part of a patch as input, and the mean of its other parts as target."""
+def _normalised(
+    inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray
+) -> NormalisedScores:
+    """Return a training with one part of a patch as input, and the mean of its other parts as target."""
     _, n_parts, n_vectors = inputs.shape
     mean = inputs.mean(axis=1)
     others = (n_parts * mean[:, None] - inputs) / np.float32(n_parts - 1)
     variance = noise.variance(rows).mean(axis=1)
     weights = variance.mean() / np.maximum(variance, _LEAST_VARIANCE * variance.mean())
-    weights = np.repeat(weights, n_parts).astype(np.float32) * model.scale**2 / n_vectors
-    values = (inputs.reshape(-1, 1, n_vectors), others.reshape(-1, n_vectors))
-    normalised = ((v - model.centre) / model.scale for v in values)
-    tensors = (torch.as_tensor(v, dtype=torch.float32, device=run.device) for v in (*normalised, weights))
-    assert run.config.batch_size is not None
-    rows_of = RandomRows(len(others) * n_parts, run.config.batch_size, torch.Generator().manual_seed(run.seed))
-    return DrawnInputs(*tensors, rows_of)
+    draws = Draws(inputs.reshape(-1, 1, n_vectors), np.ones(1), others.reshape(-1, n_vectors), 1.0)
+    return NormalisedScores.of(
+        basis, mean[:, None], np.ones(1), np.repeat(weights, n_parts).astype(np.float32), about_mean=False, draws=draws
+    )
 
 
-def _sums_score(
-    folds: Folds, fold: str, model: LatentModel, inputs: np.ndarray, n_pixels: float
-) -> np.ndarray:
-    """Return the deviances of patches from the sum of what a model predicts for their parts, one by one."""
+def _sums(model: LatentModel, inputs: np.ndarray, n_pixels: float) -> Callable[[slice], np.ndarray]:
+    """Return the function that predicts patches by the sum of what a model predicts for each of their parts."""
 
     def predict(some: slice) -> np.ndarray:
         parts = inputs[some]
         scores = model.decode_scores(model.encode_scores(parts.reshape(-1, parts.shape[-1])))
         return model.basis.spectra(np.float32(n_pixels) * scores.reshape(parts.shape).mean(axis=1))
 
-    return folds.score(fold, predict)
+    return predict

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.anomaly._errors import extend_basis
-from hyperspy_specml.anomaly._null import NullFit
+from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.anomaly._scan import ScanModel
 from hyperspy_specml.anomaly._shift_scan import ShiftScan
 from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
@@ -58,6 +58,9 @@ class ReferenceModel(FittedModel):
         Searches for shifted spectra; None where it does not.
     null, shift_null
         Distributions of the maxima of windows and of shifts in maps without anomalies.
+    drift_range
+        Smallest and largest drift of the scan lines that it was learnt from, in channels: so many channels beyond
+        those of the model were recorded.
     """
 
     model: FittedModel
@@ -72,6 +75,7 @@ class ReferenceModel(FittedModel):
     shift_scan: ShiftScan | None = field(repr=False, default=None)
     null: NullFit | None = field(repr=False, default=None)
     shift_null: NullFit | None = field(repr=False, default=None)
+    drift_range: tuple[int, int] = (0, 0)
     kind = "reference"
 
     @property
@@ -179,16 +183,19 @@ class ReferenceModel(FittedModel):
             reference = replace(reference, component_variance=resample(self.component_variance))
         if self.windows is None or self.line_width is None:
             return reference
-        per_channel = resample(np.ones((1, len(self.line_width))))[0]  # channels of the model
+        per_channel = resample(np.ones((1, len(self.line_width))))[0]  # channels of the model in one of the others
+        ratio = float(np.median(per_channel))
         windows, kept = self.windows.resampled(resample)
         if not len(windows):
             raise ValueError("no window of energy contains a channel")
         error = None if self.model_error is None else self.model_error[kept]
         width = resample(self.line_width[None])[0] / per_channel**2
-        reference = replace(reference, windows=windows, line_width=width, model_error=error, shift_scan=None)
+        low, high = (int(np.floor(by / ratio)) for by in (self.drift_range[0], -self.drift_range[1]))
+        reference = replace(
+            reference, windows=windows, line_width=width, model_error=error, shift_scan=None, drift_range=(low, -high)
+        )
         like = self.shift_scan
         if like is not None:
-            ratio = float(np.median(per_channel))
             like = replace(
                 like, mean=resample(like.mean[None])[0], smoothing=like.smoothing / ratio,
                 model_error=like.model_error / ratio,
@@ -206,6 +213,7 @@ class ReferenceModel(FittedModel):
             "shift": shift and {"smoothing": shift.smoothing, "model_error": shift.model_error},
             "null": self.null and self.null.settings(),
             "shift_null": self.shift_null and self.shift_null.settings(),
+            "drift_range": list(self.drift_range),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -239,7 +247,7 @@ class ReferenceModel(FittedModel):
             model, _noise(parts), parts.size("n_spectra", most=1 << 40), parts.size("side"),
             _optional(parts, "line_width", e), windows, _optional(parts, "model_error", len(windows or ())),
             _optional(parts, "component_variance", d, e), _optional(parts, "leverage", d, -1),
-            null=_null(parts, "null"), shift_null=_null(parts, "shift_null"),
+            null=_null(parts, "null"), shift_null=_null(parts, "shift_null"), drift_range=_drift_range(parts),
         )  # fmt: skip
         if (windows is None) != (reference.line_width is None) or (windows is None) != (reference.model_error is None):
             raise ValueError("windows, line_width and model_error belong together")
@@ -276,6 +284,13 @@ def _windows(parts: Parts, n_channels: int) -> Windows:
     if not (len(starts) and (whole & (starts >= 0) & (starts < stops) & (stops <= n_channels)).all()):
         raise ValueError(f"arrays 'windows.starts' and 'windows.stops' are no intervals of {n_channels} channels")
     return Windows(starts.astype(int), stops.astype(int), centres, widths)
+
+
+def _drift_range(parts: Parts) -> tuple[int, int]:
+    span = parts.setting("drift_range", list)
+    if len(span) != 2 or any(type(n) is not int for n in span) or not span[0] <= 0 <= span[1]:
+        raise ValueError(f"setting 'drift_range' is {span!r:.60}, no range of channels about 0")
+    return span[0], span[1]
 
 
 def _null(parts: Parts, name: str) -> NullFit | None:

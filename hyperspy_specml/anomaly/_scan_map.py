@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.anomaly._null import NullFit, fit_null
+from hyperspy_specml.anomaly._significance import NullFit, fit_null
 from hyperspy_specml.anomaly._scan import Scan
 from hyperspy_specml.statistics import correlation_kernel
 from hyperspy_specml.streaming import compute

@@ -7,7 +7,7 @@ from sums over patches of pixels: they separate its weak components from noise, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from hyperspy_specml.statistics import moments_of, principal_basis
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hyperspy_specml.decompose import Autoencoder
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import NoiseModel, Windows
 
@@ -92,9 +93,10 @@ class LearningTask:
     shift_smoothing
         Standard deviation, in channels, of the Gaussian whose derivative shifted spectra are compared with; None does
         not search for shifts.
-    architecture, options
-        "pca"; "dense" trains an autoencoder with these options on the same patches; "auto" takes it where it is
-        clearly better.
+    autoencoder
+        Trained on the same patches; None for PCA alone.
+    only_if_better
+        Whether the autoencoder is taken only where it is clearly better than PCA.
     """
 
     noise: NoiseModel
@@ -104,8 +106,8 @@ class LearningTask:
     n_spare: int = 0
     known: np.ndarray | None = None
     shift_smoothing: float | None = None
-    architecture: str = "pca"
-    options: dict[str, Any] = field(default_factory=dict)
+    autoencoder: Autoencoder | None = None
+    only_if_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Trimming:
         rows, noise, task = self.patches.sums[keep], self.noise_of_sum, self.task
         choice = choose_components(rows, noise, smoothings, n_components, seed=self.run.seed)
         basis = principal_basis(
-            moments_of(rows), noise, n_vectors=choice.n_components, width=choice.smoothing
+            moments_of(rows), noise, n_vectors=choice.n_components, smoothing=choice.smoothing
         )
         n_spectra = int(self.patches.counts[keep].sum())
         reference = ReferenceModel(LinearModel(basis), task.noise, n_spectra, self.patches.side)

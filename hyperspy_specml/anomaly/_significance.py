@@ -1,8 +1,16 @@
-"""From the maximum of a scan to a p-value: the distribution of maxima without any anomaly (the null distribution).
+"""From the maximum of a scan to a p-value, and from p-values to regions with a controlled false discovery rate.
 
 The strongest of many windows is strong by chance. How strong depends on how many windows are independent, which is
 not known, and on the expected counts of the pixel. Maps drawn from the reference model and scanned in the same way
-show both. Their tail is fitted, because few of them are drawn.
+show both: the distribution of maxima without any anomaly (the null distribution). Its tail is fitted, because few
+maps are drawn.
+
+A strong anomaly makes many pixels significant, and they are one discovery: regions are counted, not pixels.
+
+References
+----------
+Y. Benjamini, Y. Hochberg, J. R. Stat. Soc. B 57 (1995) 289;
+A. Schwartzman, Y. Gavrilov, R. J. Adler, Ann. Statist. 39 (2011) 3290 (testing of peaks).
 """
 
 from __future__ import annotations
@@ -32,6 +40,11 @@ _CERTAIN = 1e-8
 # Ratio of observed to expected numbers of pixels in the lowest bins from which the null is adapted; smaller ratios
 # occur by chance.
 _LEAST_RATIO = 1.3
+# Logarithm of the largest p-value that has a finite normal deviate.
+LARGEST_LOG_P = -1e-12
+# Score of a pixel relative to its strongest neighbour from which it belongs to the region: outside, squares that reach
+# into the region have weaker scores.
+_EXTENT = 0.6
 # Logarithm of -log(1 - p) that stands for p = 1.
 _LOG_RATE_OF_1 = 5.0
 
@@ -148,6 +161,68 @@ def fit_null(maxima: np.ndarray, expected: np.ndarray) -> NullFit:
 def equivalent_z(log_p: np.ndarray) -> np.ndarray:
     """Return the standard normal deviate with these one-sided p-values."""
     return -ndtri_exp(log_p)
+
+
+def local_peaks(strength: np.ndarray, reach: int) -> np.ndarray:
+    """Return bool: the pixel is the strongest within a square of `reach` pixels, the first of equal ones."""
+    strength = np.nan_to_num(strength, nan=-np.inf)
+    top = (strength == scipy.ndimage.maximum_filter(strength, reach, mode="nearest")) & np.isfinite(strength)
+    labels, _ = scipy.ndimage.label(top, np.ones((3,) * strength.ndim))
+    first = np.zeros(strength.size, bool)
+    flat = labels.reshape(-1)
+    inside = np.flatnonzero(flat)
+    first[inside[np.unique(flat[inside], return_index=True)[1]]] = True
+    return first.reshape(strength.shape)
+
+
+def significant_log_p(log_p: np.ndarray, *, fdr: float, reach: int) -> float:
+    """Return the logarithm of the largest p-value that keeps the false discovery rate; -inf for none.
+
+    Parameters
+    ----------
+    log_p
+        Map of logarithms of p-values, NaN where a pixel is not used.
+    fdr
+        Accepted fraction of false regions among all.
+    reach
+        Side in pixels of the square within which a peak is the largest value.
+    """
+    n_tests = max(1, int(np.isfinite(log_p).sum()))  # without anomalies strong pixels are isolated
+    limit = _benjamini_hochberg(log_p[local_peaks(-log_p, reach)], fdr, n_tests)
+    if np.isinf(limit):
+        return limit
+    # A large region has several peaks and is one discovery all the same.
+    strength = equivalent_z(np.minimum(log_p, LARGEST_LOG_P))
+    labels, n = label_regions(strength, float(equivalent_z(np.array(limit))), reach)
+    best = scipy.ndimage.minimum(np.nan_to_num(log_p), labels, np.arange(1, n + 1))
+    return _benjamini_hochberg(np.asarray(best), fdr, n_tests)
+
+
+def _benjamini_hochberg(log_p: np.ndarray, fdr: float, n_tests: int) -> float:
+    """Return the logarithm of the largest p-value that keeps the false discovery rate; -inf for none."""
+    limits = np.log(fdr * np.arange(1, len(log_p) + 1) / n_tests)
+    good = np.flatnonzero(np.sort(log_p) <= limits)
+    return float(limits[good[-1]]) if len(good) else -np.inf
+
+
+def label_regions(strength: np.ndarray, threshold: float, reach: int) -> tuple[np.ndarray, int]:
+    """Label the regions of pixels that are above a threshold.
+
+    Parameters
+    ----------
+    strength
+        Map, NaN where a pixel is not used.
+    threshold
+        Every region has a pixel at or above it.
+    reach
+        Pixels over which windows blur a region.
+    """
+    strength = np.nan_to_num(strength, nan=-np.inf)
+    top = scipy.ndimage.maximum_filter(strength, reach, mode="nearest")
+    inside = (strength >= threshold) & (strength >= _EXTENT * top)
+    # Pixels two apart belong to one region: the squares that found them do not see such gaps.
+    labels, n = scipy.ndimage.label(scipy.ndimage.maximum_filter(inside, 3), np.ones((3,) * strength.ndim))
+    return np.where(inside, labels, 0), n
 
 
 @dataclass(frozen=True)
