@@ -76,14 +76,14 @@ DENOISING_REPORT: Table = (
     ("signal variance", "signal_variance"),
     ("removed energy", "removed.energy"),
     ("removed position", "removed.position"),
-    ("removed number of pixels", "removed.pixels"),
+    ("removed number of pixels", "removed.n_pixels"),
     ("removed z", "removed.z"),
     ("removed sum", "removed.excess"),
-    ("removed pixels", "removed_pixels"),
-    ("boxes", "n_tiles"),
+    ("removed pixels", "removed.pixels"),
+    ("boxes", "n_boxes"),
     ("number of components", "n_components"),
     ("training steps", "n_steps"),
-    ("intensity over that of the training", "dose"),
+    ("intensity over that of the training", "relative_intensity"),
 )
 ANOMALY_REPORT: Table = (
     ("model", "model"),
@@ -119,6 +119,7 @@ REGIONS: Table = (
     ("candidate distances", "candidates.distance"),
     ("candidate evidence", "candidates.evidence"),
 )
+_WARNINGS = {"RemovedSignalWarning": "ErasedFeaturesWarning"}  # as records have it
 SPIKES: Table = tuple((f"spikes {name}", name) for name in ("position", "energy", "value", "expected"))
 
 
@@ -271,4 +272,5 @@ def run_case(call: Callable[[], Records]) -> Records:
         warnings.simplefilter("always")
         records = call()
     named = {w.category.__name__ for w in caught if w.category.__module__.startswith("hyperspy_specml")}
+    named = {_WARNINGS.get(name, name) for name in named}
     return records | {"warnings": numbers(sorted(named))}

@@ -23,8 +23,8 @@ Each error is also the builtin or HyperSpy class that users already catch::
 
     SpecMLWarning (UserWarning)
     ├── BaselineBetterWarning
-    ├── ErasedFeaturesWarning
-    └── LinearApproximationWarning
+    ├── LinearApproximationWarning
+    └── RemovedSignalWarning
 """
 
 from __future__ import annotations
@@ -151,9 +151,9 @@ class BaselineBetterWarning(SpecMLWarning):
     """PCA of the same size describes the held-out counts better than the model that was asked for."""
 
 
-class ErasedFeaturesWarning(SpecMLWarning):
-    """Denoising removed what noise cannot explain, e.g. a rare phase: the report says what and where."""
-
-
 class LinearApproximationWarning(SpecMLWarning):
     """The decoder is curved; linear components were written, which do not give all of its reconstruction."""
+
+
+class RemovedSignalWarning(SpecMLWarning):
+    """Denoising removed signal that noise cannot explain, such as a rare phase: see the report."""

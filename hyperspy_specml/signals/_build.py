@@ -96,7 +96,8 @@ def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
     signal
         One of our own results: this is the only function that writes to its argument.
     provenance
-        Nested mapping of text, numbers and lists of them; replaces an earlier stamp.
+        Nested mapping of text, numbers and lists of them, and of bytes, which become an array of uint8;
+        replaces an earlier stamp.
 
     Returns
     -------
@@ -145,6 +146,8 @@ def _plain(value: Any) -> Any:
     """Turn NumPy numbers, arrays and tuples into what .hspy files give back unchanged."""
     if hasattr(value, "items"):
         return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return np.frombuffer(value, np.uint8)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -33,6 +33,11 @@ class Resampling:
     _pieces: tuple[_Piece, ...]
     _used: np.ndarray
 
+    @property
+    def n_channels(self) -> int:
+        """Number of channels in use of the model."""
+        return int(self._used.sum())
+
     def __call__(self, spectra: np.ndarray) -> np.ndarray:
         """Resample spectra: counts, and whatever adds up as counts do.
 

@@ -1,4 +1,4 @@
-"""The mixture of filters: a fixed one before training, and the transform of their differences."""
+"""The mixture of filters: a fixed one at the start, and what it sees of their differences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hyperspy_specml.nn._mixture import _asinh
 
 
 @pytest.mark.parametrize("tile", [(5,), (4, 5), (2, 4, 3)])
-def test_an_untrained_network_is_the_mixture_of_its_start_and_zero_where_there_is_no_spectrum(tile):
+def test_an_untrained_network_is_the_mixture_it_starts_as_and_nothing_where_there_is_no_spectrum(tile):
     generator = torch.Generator().manual_seed(0)
     stack = torch.randn(2, 3, 4, *tile, generator=generator)
     valid = (torch.rand(2, 1, *tile, generator=generator) < 0.7).float()
@@ -25,7 +25,7 @@ def test_an_untrained_network_is_the_mixture_of_its_start_and_zero_where_there_i
     torch.testing.assert_close(clean, expected)
 
 
-def test_the_fast_inverse_hyperbolic_sine_is_that_of_torch_at_every_size_and_sign():
+def test_the_fast_asinh_is_asinh_at_every_size_and_sign():
     x = torch.cat([torch.zeros(1), torch.logspace(-8, 8, 400)])
     x = torch.cat([x, -x])
 

@@ -1,4 +1,4 @@
-"""The simplex network: abundances that sum to one, intensities, shifts."""
+"""The simplex network: mixtures on the simplex, intensities, shifts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def network():
     rng = np.random.default_rng(3)
     endmembers = torch.tensor(rng.dirichlet(np.full(N_CHANNELS, 3.0), K), dtype=torch.float32)
     mean = 40 * endmembers.mean(dim=0)
-    to_scores = torch.diag(mean.rsqrt())  # a complete basis: scores are whitened spectra
+    to_scores = torch.diag(mean.rsqrt())  # as many vectors as channels: scores are whitened spectra
     counts = torch.tensor(rng.poisson(mean, (N_SPECTRA, N_CHANNELS)), dtype=torch.float32)
     torch.manual_seed(1)
-    spectra = endmembers, to_scores, mean, counts @ to_scores
-    ends = torch.tensor([[0] * N_CHANNELS, [N_CHANNELS - 1] * N_CHANNELS])
-    return SimplexNetwork(*spectra, shot=1.0, shifts=False, n_hidden=8, n_layers=2, ends=ends)
+    return SimplexNetwork(
+        endmembers, to_scores, mean, counts @ to_scores, shot=1.0, shifts=False, n_hidden=8, n_layers=2,
+        ends=torch.tensor([[0] * N_CHANNELS, [N_CHANNELS - 1] * N_CHANNELS]),
+    )  # fmt: skip
 
 
 def test_abundances_sum_to_one_and_the_intensity_of_counts_is_their_sum(network):
@@ -36,7 +37,7 @@ def test_abundances_sum_to_one_and_the_intensity_of_counts_is_their_sum(network)
     torch.testing.assert_close(network.endmembers().sum(dim=1), torch.ones(K))
 
 
-def test_the_intensity_of_values_that_are_not_counts_is_that_of_least_squares(network):
+def test_without_counts_alone_the_intensity_is_that_of_least_squares(network):
     network.shot = 0.0
     x = torch.randn(N_SPECTRA, N_CHANNELS, generator=torch.Generator().manual_seed(2)) + 3
 
@@ -49,7 +50,7 @@ def test_the_intensity_of_values_that_are_not_counts_is_that_of_least_squares(ne
 
 
 @pytest.mark.parametrize("shifts", [False, True])
-def test_the_transpose_of_the_decoder_has_the_same_inner_products(network, shifts):
+def test_sums_over_spectra_are_the_transpose_of_mixing(network, shifts):
     network.shifts = shifts
     network.ends = torch.tensor([[0] * 4 + [4] * 7, [3] * 4 + [10] * 7])  # channels 0-3 and 4-10
     rng = torch.Generator().manual_seed(6)
@@ -57,15 +58,15 @@ def test_the_transpose_of_the_decoder_has_the_same_inner_products(network, shift
     shift = torch.tensor([0.0, 0.3, -0.3, 2.0, -1.75, 30.0, -30.0])
     weights = torch.randn(N_SPECTRA, N_CHANNELS, generator=rng)
 
-    decoded = (network.decode(abundances, intensity, shift) * weights).sum()
+    forward = (network.decode(abundances, intensity, shift) * weights).sum()
     transposed = (
         network.endmembers() * network.decode_transposed(weights, abundances, intensity, shift)
     ).sum()
 
-    torch.testing.assert_close(decoded, transposed, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(forward, transposed, rtol=1e-4, atol=1e-4)
 
 
-def test_a_shift_interpolates_linearly_and_repeats_the_value_at_the_end(network):
+def test_shifting_is_linear_interpolation_that_holds_the_ends(network):
     spectra = torch.rand(4, N_CHANNELS, generator=torch.Generator().manual_seed(5))
     shift = torch.tensor([0.0, 2.0, -1.25, 30.0])
     channels = np.arange(N_CHANNELS)
@@ -76,7 +77,7 @@ def test_a_shift_interpolates_linearly_and_repeats_the_value_at_the_end(network)
         np.testing.assert_allclose(found, np.interp(channels - by, channels, row), rtol=1e-5)
 
 
-def test_no_intensity_is_shifted_across_a_gap_in_the_channels(network):
+def test_nothing_is_shifted_across_a_gap_in_the_channels(network):
     network.ends = torch.tensor([[0] * 4 + [4] * 7, [3] * 4 + [10] * 7])
     spectra = torch.cat([torch.zeros(1, 4), torch.ones(1, 7)], dim=1)
 
@@ -94,7 +95,7 @@ def test_reordering_endmembers_changes_no_spectrum(network):
     torch.testing.assert_close(network.encode(x)[0], abundances[:, [2, 0, 1]])
 
 
-def test_equal_endmembers_do_not_diverge_and_disjoint_ones_by_the_logarithm_of_their_number(network):
+def test_equal_endmembers_do_not_diverge_from_their_mean_and_disjoint_ones_do_by_all_of_it(network):
     even = torch.full((N_SPECTRA, K), 1 / K)
     with torch.no_grad():
         network.log_ratio.zero_()
