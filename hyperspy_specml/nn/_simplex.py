@@ -225,7 +225,7 @@ class SimplexNetwork(nn.Module):
         return self._intensity(x, mean.expand_as(x)).clamp_min(_MIN_INTENSITY)
 
     def _intensity(self, x: Tensor, seen: Tensor) -> Tensor:
-        """Return (B,) intensities from scores and those of the mixtures: sums of counts, else least squares."""
+        """Return the (B,) intensities of scores, given those of mixtures: by sums for counts."""
         # The product of scores of counts with those of the mean spectrum is the sum of the counts.
         along = (self.prior.exp() @ self.to_scores).expand_as(seen) if self.shot == 1 else seen
         size = (seen * along).sum(dim=1)
