@@ -40,7 +40,7 @@ _CANDIDATES: Table = (
     ("test score", "candidates.score"),
     ("difference to PCA", "candidates.difference"),
     ("standard error", "candidates.standard_error"),
-    ("validation score", "candidates.choose_score"),
+    ("validation score", "candidates.validation_score"),
 )
 _COMMON: Table = (
     *_CANDIDATES,
@@ -74,16 +74,16 @@ DENOISING_REPORT: Table = (
     ("error standard error", "error_standard_error"),
     ("error variance", "error_variance"),
     ("signal variance", "signal_variance"),
-    ("removed energy", "erased.energy"),
-    ("removed position", "erased.position"),
-    ("removed number of pixels", "erased.pixels"),
-    ("removed z", "erased.z"),
-    ("removed sum", "erased.excess"),
-    ("removed pixels", "erased_pixels"),
-    ("boxes", "n_tiles"),
+    ("removed energy", "removed.energy"),
+    ("removed position", "removed.position"),
+    ("removed number of pixels", "removed.n_pixels"),
+    ("removed z", "removed.z"),
+    ("removed sum", "removed.excess"),
+    ("removed pixels", "removed.pixels"),
+    ("boxes", "n_boxes"),
     ("number of components", "n_components"),
     ("training steps", "n_steps"),
-    ("intensity over that of the training", "dose"),
+    ("intensity over that of the training", "relative_intensity"),
 )
 ANOMALY_REPORT: Table = (
     ("model", "model"),
@@ -119,13 +119,14 @@ REGIONS: Table = (
     ("candidate distances", "candidates.distance"),
     ("candidate evidence", "candidates.evidence"),
 )
+_WARNINGS = {"RemovedSignalWarning": "ErasedFeaturesWarning"}  # as records have it
 SPIKES: Table = tuple((f"spikes {name}", name) for name in ("position", "energy", "value", "expected"))
 
 
-def options(signal: BaseSignal, *, trained: bool = True) -> dict[str, Any]:
-    """Return the arguments that calls share: short training; small blocks for lazy maps."""
-    budget: dict[str, Any] = {"memory_budget": 2_000_000} if signal._lazy else {}
-    config = specml.TrainConfig(max_steps=150, evaluate_every=50, **budget)
+def options(signal: BaseSignal, *, trained: bool = True, short: bool = True) -> dict[str, Any]:
+    """Return the arguments that calls share: short training where one network is trained; small blocks if lazy."""
+    settings: dict[str, Any] = {"memory_budget": 2_000_000} if signal._lazy else {}
+    config = specml.TrainConfig(**settings, **({"max_steps": 150, "evaluate_every": 50} if short else {}))
     shared: dict[str, Any] = {"config": config, "show_progressbar": False}
     return shared | ({"device": "cpu"} if trained else {})
 
@@ -151,7 +152,7 @@ def of_decomposition(result: Any, *, full_size: bool = True) -> Records:
     signals = {
         "scores": result.scores,
         "components": result.components,
-        "intensity": result.dose,
+        "intensity": result.intensity,
         "shift": result.shift,
     }
     if full_size:
@@ -161,7 +162,7 @@ def of_decomposition(result: Any, *, full_size: bool = True) -> Records:
 
 def denoising(signal: BaseSignal, other: BaseSignal | None = None, **asked: Any) -> Records:
     """Denoise a map, and apply the denoiser to another one if there is one."""
-    clean = signal.denoise_dae(**asked, **options(signal))
+    clean = signal.denoise_dae(**asked, **options(signal, short=False))
     records = of_denoised(clean)
     if other is not None:
         again = other.denoise_dae(model=specml.denoise_model(clean), show_progressbar=False)
@@ -171,7 +172,7 @@ def denoising(signal: BaseSignal, other: BaseSignal | None = None, **asked: Any)
 
 def library_denoising(signal: BaseSignal, library: BaseSignal) -> Records:
     """Train a denoiser on simulated spectra and apply it to a map."""
-    trained = specml.train_denoiser(library, doses=(10, 200), **options(library))
+    trained = specml.train_denoiser(library, doses=(10, 200), **options(library, short=False))
     clean = signal.denoise_dae(model=trained, show_progressbar=False)
     return within("training report", pick(trained.report, DENOISING_REPORT)) | of_denoised(clean)
 
@@ -179,7 +180,7 @@ def library_denoising(signal: BaseSignal, library: BaseSignal) -> Records:
 def of_denoised(clean: BaseSignal) -> Records:
     """Return the numbers of a denoised signal."""
     report = specml.denoise_report(clean)
-    found = {"removed regions": numbers(report.erased_map()), **of_signals({"denoised": clean})}
+    found = {"removed regions": numbers(report.removed_map()), **of_signals({"denoised": clean})}
     return found | within("report", pick(report, DENOISING_REPORT))
 
 
@@ -271,4 +272,5 @@ def run_case(call: Callable[[], Records]) -> Records:
         warnings.simplefilter("always")
         records = call()
     named = {w.category.__name__ for w in caught if w.category.__module__.startswith("hyperspy_specml")}
+    named = {_WARNINGS.get(name, name) for name in named}
     return records | {"warnings": numbers(sorted(named))}

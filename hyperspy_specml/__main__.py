@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ import numpy as np
 from hyperspy.exceptions import VisibleDeprecationWarning
 
 from hyperspy_specml import _demo
-from hyperspy_specml.exceptions import BaselineBetterWarning, SpecMLError
+from hyperspy_specml.decompose import architecture_names, choose_architecture
+from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError, SpecMLError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.results import DecompositionResult
 
+_YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _SMALL = 200_000_000  # bytes of a reconstruction that is saved unasked
 _FILES = {
     "result.png": "score maps above component spectra",
@@ -77,13 +80,32 @@ def _parser() -> argparse.ArgumentParser:
     add("file", nargs="?", type=Path, help="any file that HyperSpy reads; default: a simulated map")
     add("--lazy", action="store_true", help="read in pieces, for maps larger than memory")
     add("--output-dimension", type=int, metavar="K", help="components; default: by held-out score")
-    add("--architecture", choices=("dense", "simplex", "pca"), default="dense", help="default: dense")
+    add("--architecture", choices=architecture_names(), default="dense", help="default: dense")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the architecture; repeatable")
     add("--signal", metavar="NAME_OR_NUMBER", help="of a file with several; default: the most spectra")
     add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER",
         help="where to write, over the last run's files; default: specml_output")  # fmt: skip
     add("--reconstruction", action="store_true", help=f"save it also if above {_SMALL // 10**6} MB")
     add("--shape", nargs=2, type=int, default=_demo.SHAPE, help=argparse.SUPPRESS)  # a small map for tests
     return parser
+
+
+def _options(architecture: str, given: Sequence[str]) -> object:
+    """Return the options of an architecture with values that were given as NAME=VALUE."""
+    options = choose_architecture(architecture).options
+    defaults = {field.name: getattr(options, field.name) for field in fields(options)}
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in defaults:
+            raise OptionError.unknown("--option", name, defaults)
+        kind = type(defaults[name])
+        try:
+            defaults[name] = _YES_NO[value.lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError) as error:
+            raise OptionError(
+                f"--option {text}: {name} needs {kind.__name__}, e.g. {name}={defaults[name]}."
+            ) from error
+    return type(options)(**defaults)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -102,9 +124,8 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{signal}, {simulated.dose:g} counts per channel\n")
     else:
         signal = _choose(_load(options.file, lazy=options.lazy), options.signal)
-    result = signal.decomposition_ae(
-        k, architecture=options.architecture, show_progressbar=sys.stderr.isatty()
-    )
+    chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
+    result = signal.decomposition_ae(k, **chosen, show_progressbar=sys.stderr.isatty())
     print(result, flush=True)
     for name in _FILES:  # files of two maps must not lie side by side
         (options.output / name).unlink(missing_ok=True)

@@ -143,7 +143,9 @@ class _Patches:
         """Fit PCA to the patches that are kept."""
         rows = self.sums[keep]
         chosen = choose(rows, self.noise_of_sum, widths, n_components, seed=self.seed)
-        basis = principal_basis(moments_of(rows), self.noise_of_sum, n_vectors=chosen.rank, smoothing=chosen.width)
+        basis = principal_basis(
+            moments_of(rows), self.noise_of_sum, n_vectors=chosen.rank, smoothing=chosen.width
+        )
         left_out = int((self.used & ~keep).sum())
         n_spectra = int(self.counts[keep].sum())
         normal = Normal(LinearModel(basis), self.noise, n_spectra, chosen.curve, left_out, self.side)

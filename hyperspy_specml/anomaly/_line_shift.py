@@ -101,7 +101,9 @@ class _Lines:
     def _typical(self, drift: np.ndarray) -> np.ndarray:
         """Return the mean spectrum of a pixel, of lines that have been moved."""
         total = shift_channels(self.sums, -drift).sum(axis=0)
-        inside = shift_channels(np.repeat(self.n_pixels.sum(axis=1)[:, None], len(total), axis=1), -drift).sum(axis=0)
+        inside = shift_channels(
+            np.repeat(self.n_pixels.sum(axis=1)[:, None], len(total), axis=1), -drift
+        ).sum(axis=0)
         mean = gaussian_filter1d(total / np.maximum(inside, 1), self.smooth, mode="nearest")
         return np.maximum(mean, _FLOOR * max(float(mean.mean()), 1e-300))
 

@@ -181,7 +181,9 @@ def leverage_of(coefficients: np.ndarray, n_vectors: int) -> np.ndarray:
 
     Regression on the (n, D) coefficients: axes of much more than noise are hardly anything else.
     """
-    values, turn = np.linalg.eigh(coefficients[:, :n_vectors].T.astype(np.float64) @ coefficients[:, :n_vectors])
+    values, turn = np.linalg.eigh(
+        coefficients[:, :n_vectors].T.astype(np.float64) @ coefficients[:, :n_vectors]
+    )
     some = values > 1e-12 * values.max()
     leverage = np.zeros((coefficients.shape[1], int(some.sum())))
     leverage[:n_vectors] = turn[:, some] / np.sqrt(values[some])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
 from hyperspy_specml.train import History, fit, one_thread, refit, squared_error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from torch import nn
 
     from hyperspy_specml.models import Attempt, FittedModel

@@ -82,20 +82,18 @@ class NormalisedScores:
     def batches(self, run: Run) -> BatchSource:
         """Return a source of fresh batches, with errors in units of the noise."""
         assert run.config.batch_size is not None
-        rows, device = len(self.parts), run.device
         generator = torch.Generator().manual_seed(run.seed)
         fractions = self.fractions.astype(np.float32)
         weights = self.weights * self.scale**2 / self.basis.n_vectors
+
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(values, dtype=torch.float32, device=run.device)
+
         if self.draws:
             inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
-            arrays = inputs, target, self.draws.target_fraction * weights
-            random = RandomRows(len(inputs), run.config.batch_size, generator)
-            return DrawnInputs(
-                *(torch.as_tensor(v, dtype=torch.float32, device=device) for v in arrays), random
-            )
+            rows = RandomRows(len(inputs), run.config.batch_size, generator)
+            weights = self.draws.target_fraction * weights
+            return DrawnInputs(tensor(inputs), tensor(target), tensor(weights), rows)
         parts = (self.parts - fractions[:, None] * self.centre) / self.scale
-        return SplitParts(
-            torch.as_tensor(parts, device=device), torch.as_tensor(fractions, device=device),
-            torch.as_tensor(weights, dtype=torch.float32, device=device),
-            RandomRows(rows, run.config.batch_size, generator),
-        )  # fmt: skip
+        rows = RandomRows(len(parts), run.config.batch_size, generator)
+        return SplitParts(tensor(parts), tensor(fractions), tensor(weights), rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import NOISE_NAMES, paired
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     import numpy as np
 
     from hyperspy_specml.decompose._architecture import Architecture, Fit

@@ -14,9 +14,6 @@ from hyperspy_specml.models._report import Candidate, Report
 if TYPE_CHECKING:
     from typing import Self
 
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from hyperspy_specml.models._table import Row
 
 _HEAD = ("candidate", "held-out error", "difference to PCA", "")
@@ -217,34 +214,6 @@ class DenoiseReport(Report):
         stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
         how = "" if self.corruption == "split" else f", inputs by {self.corruption}"
         return f"step {self.best_step} of {self.n_steps} ({stop}){how}"
-
-    def plot(self, axes: Axes | None = None) -> Figure:
-        """Plot every candidate's difference to plain PCA on the test fold, with its paired standard error.
-
-        Parameters
-        ----------
-        axes
-            To draw into; by default those of a new figure.
-
-        Returns
-        -------
-        matplotlib figure
-        """
-        import matplotlib.pyplot as plt
-
-        ordered = sorted(self.candidates, key=lambda candidate: -candidate.validation_score)
-        if axes is None:
-            _, axes = plt.subplots(figsize=(6.4, 0.24 * len(ordered) + 1.2), layout="constrained")
-        for place, one in enumerate(ordered):
-            colour = "C1" if one.name == self.chosen else "C0"
-            axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
-        axes.axvline(0, color="0.7", linewidth=0.8)
-        axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
-        axes.set(xlabel="held-out squared error, difference to plain PCA (noise = 1)", title=self.verdict())
-        axes.title.set(fontsize="small", wrap=True)
-        figure = axes.get_figure(root=True)
-        assert figure is not None
-        return figure
 
     def rows(self) -> tuple[Row, list[Row]]:
         """Return the candidates, the best on the validation fold first."""

@@ -14,6 +14,8 @@ from hyperspy_specml.statistics import RankCurve
 if TYPE_CHECKING:
     from typing import Self
 
+    from matplotlib.figure import Figure
+
 CLEAR = 2  # standard errors that make a difference worth a word
 CURVE: Any = {"curve": True}  # of a field: too long for metadata
 
@@ -126,6 +128,22 @@ class Report:
     def words(self) -> list[str]:
         """Return the sentences below the table."""
         raise NotImplementedError
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Plot every candidate's difference to PCA on the test fold, with its paired standard error.
+
+        Parameters
+        ----------
+        figure
+            Empty figure or subfigure to plot into; by default a new one of pyplot.
+
+        Returns
+        -------
+        the figure
+        """
+        from hyperspy_specml.models._report_figures import candidates_figure
+
+        return candidates_figure(self, figure=figure)
 
     def __str__(self) -> str:
         """Return the table as text."""

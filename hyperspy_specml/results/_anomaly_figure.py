@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.results._figures import _borders, _draw_map, _label
+from hyperspy_specml.results._figures import axis_label, axis_limits, draw_map
 
 if TYPE_CHECKING:
     from hyperspy.axes import BaseDataAxis
@@ -34,9 +34,9 @@ def anomaly_figure(found: AnomalyResult) -> Figure:
         width_ratios=[1, 1.4][: 1 + bool(shown)],
     )  # fmt: skip
     scan_axes = found.score.axes_manager.navigation_axes
-    _draw_map(axes[0, 0], found.score.data, scan_axes)
+    draw_map(axes[0, 0], found.score.data, scan_axes)
     if len(scan_axes) > 1:
-        axes[0, 0].set_ylabel(_label(scan_axes[1]))
+        axes[0, 0].set_ylabel(axis_label(scan_axes[1]))
         _outline(axes[0, 0], found.detections.data, scan_axes)
     for i, region in enumerate(shown):
         axes[0, 0].annotate(str(i), region.position[:2] if len(scan_axes) > 1 else (region.position[0], 0))
@@ -54,7 +54,7 @@ def _outline(axes: Axes, detections: np.ndarray, scan_axes: tuple[BaseDataAxis, 
     fine = np.kron(detections, np.ones((8, 8)))  # pixels keep their corners
     bounds = []
     for axis in scan_axes[:2]:
-        first, last = _borders(axis)
+        first, last = axis_limits(axis)
         half = 0.5 * (last - first) / (8 * axis.size)
         bounds.append(np.linspace(first + half, last - half, 8 * axis.size))
     axes.contour(*bounds, fine, levels=[0.5], colors="red", linewidths=0.8)
@@ -73,5 +73,5 @@ def _draw_regions(axes: Axes, found: AnomalyResult) -> None:
             axes.axvline(candidate.energy, color=f"C{i}", linestyle=":", linewidth=0.8)
             axes.annotate(str(candidate), (candidate.energy, step + np.nanmax(residual)), fontsize="small")
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
-    axes.set_xlabel(_label(energy))
+    axes.set_xlabel(axis_label(energy))
     axes.legend(fontsize="small")

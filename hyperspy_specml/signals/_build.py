@@ -52,9 +52,7 @@ def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSig
     -------
     Signal1D, Signal2D or BaseSignal (K | scan axes) for one, two or three scan axes.
     """
-    maps = np.moveaxis(scores, -1, 0).copy(
-        order="C"
-    )  # (*navigation, K) -> (K, *navigation), shared by nobody
+    maps = np.moveaxis(scores, -1, 0).copy(order="C")  # (*navigation, K) -> (K, *navigation)
     axes = [_component_axis(len(maps)), *_axes(signal.axes_manager.navigation_axes, navigate=False)]
     return _signal(maps, axes, _titled(title))
 
@@ -90,8 +88,8 @@ def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> Base
     return _signal(array, _axes(signal.axes_manager.navigation_axes, navigate=True), _titled(title))
 
 
-def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> None:
-    """Write where *signal* comes from under ``metadata.Specml``, in types that every file keeps.
+def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
+    """Write where a signal comes from under ``metadata.Specml``, in types that every file keeps.
 
     Parameters
     ----------
@@ -100,8 +98,13 @@ def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> None:
     provenance
         Nested mapping of text, numbers and lists of them, and of bytes, which become an array of uint8;
         replaces an earlier stamp.
+
+    Returns
+    -------
+    the same signal
     """
     signal.metadata.set_item("Specml", _plain(provenance))
+    return signal
 
 
 def _signal(
@@ -121,14 +124,7 @@ def _axes(axes: tuple[BaseDataAxis, ...], *, navigate: bool) -> list[dict[str, A
 
 
 def _component_axis(n_components: int) -> dict[str, Any]:
-    return {
-        "name": "Component index",
-        "size": n_components,
-        "offset": 0.0,
-        "scale": 1.0,
-        "units": "",
-        "navigate": True,
-    }
+    return {"name": "Component index", "size": n_components, "scale": 1.0, "units": "", "navigate": True}
 
 
 def _titled(title: str) -> dict[str, Any]:

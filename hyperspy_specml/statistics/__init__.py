@@ -29,7 +29,6 @@ from hyperspy_specml.statistics._noise import (
     gaussian_noise,
     noise_from_dict,
 )
-from hyperspy_specml.statistics._random import uniform
 from hyperspy_specml.statistics._rank import (
     RankCurve,
     bi_cross_validation,
@@ -53,4 +52,4 @@ from hyperspy_specml.statistics._summary import (
     sample_size,
     summarise_map,
 )
-from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts
+from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts, uniform

@@ -170,9 +170,9 @@ def principal_basis(
     scree
         Return all E eigenvalues, not only P. Of wide spectra there are P in any case.
     smoothing
-        Standard deviation, in channels, of the Gaussian along energy that the spectra are smoothed with before
-        their leading vectors are computed (principal components of smooth functions, B. W. Silverman, Ann. Stat.
-        24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
+        Standard deviation, in channels, of the Gaussian along energy that the spectra are smoothed with
+        before their leading vectors are computed (principal components of smooth functions, B. W. Silverman, Ann.
+        Stat. 24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
     """
     weights = channel_weights(moments.mean, noise)
     if moments.rows is not None:
@@ -182,7 +182,7 @@ def principal_basis(
         matrix = gaussian_filter1d(matrix, smoothing, axis=axis)
     n_channels = len(matrix)
     n_vectors = min(n_vectors, n_channels)
-    values, vectors = (all_values_leading_axes if scree else leading_axes)(matrix, n_vectors)
+    values, vectors = (all_eigenvalues if scree else leading_vectors)(matrix, n_vectors)
     vectors = canonical_signs(vectors.T, weights).T
     offset = moments.mean if centre else np.zeros(n_channels)
     return PrincipalBasis(weights, offset, vectors, values)
@@ -198,12 +198,12 @@ def _basis_of_rows(
     if smoothing:
         white = gaussian_filter1d(white, smoothing, axis=1)
     n = len(white)
-    values, left = leading_axes((white @ white.T).astype(np.float64) / n, min(n_vectors, *white.shape))
+    values, left = leading_vectors((white @ white.T).astype(np.float64) / n, min(n_vectors, *white.shape))
     vectors = np.linalg.qr(white.T @ left)[0]  # they are orthogonal already, but for rounding
     return PrincipalBasis(weights, offset, canonical_signs(vectors.T, weights).T, values)
 
 
-def leading_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
+def leading_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest eigenvalues, falling, and their vectors (E, n_axes) of a covariance.
 
     Of a large matrix by subspace iteration: axes that stand out of the noise are exact to rounding, those
@@ -211,7 +211,7 @@ def leading_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.nda
     """
     n_channels = len(matrix)
     if n_channels < _LARGE or n_vectors > n_channels // 8:
-        return _exact_axes(matrix, n_vectors)
+        return _exact_vectors(matrix, n_vectors)
     start = np.random.default_rng(0).standard_normal((n_channels, n_vectors + _OVERSAMPLING))
     basis = np.linalg.qr(matrix @ start)[0]
     for _ in range(_ITERATIONS):
@@ -220,7 +220,7 @@ def leading_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.nda
     return values[: -n_vectors - 1 : -1], basis @ turn[:, : -n_vectors - 1 : -1]
 
 
-def all_values_leading_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
+def all_eigenvalues(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
     """Return all eigenvalues of a covariance, falling, and the leading vectors (E, n_axes).
 
     SciPy's `eigh` gives as many values as vectors. Reduced to tridiagonal form once, which is nearly all the
@@ -245,9 +245,9 @@ def all_values_leading_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndar
     return values[::-1], turned[:, ::-1]
 
 
-def _exact_axes(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
+def _exact_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(matrix)
-    with threadpool_limits(limits=1, user_api="blas"):  # see all_values_leading_axes
+    with threadpool_limits(limits=1, user_api="blas"):  # see all_eigenvalues
         values, vectors = scipy.linalg.eigh(
             matrix, subset_by_index=(size - n_vectors, size - 1), check_finite=False
         )

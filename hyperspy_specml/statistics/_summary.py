@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.statistics._moments import Moments, are_wide, moments_of, sum_exactly, wide_moments
-from hyperspy_specml.statistics._random import choose_pixels
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
@@ -62,6 +61,14 @@ class MapSummary:
         return {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
 
 
+def _choose_pixels(seed: int, n_pixels: int, n_wanted: int) -> np.ndarray:
+    """Return sorted flat indices of a random sample of the pixels, all of them if they are few."""
+    if n_pixels <= n_wanted:
+        return np.arange(n_pixels)
+    chosen = np.random.default_rng([seed & 0xFFFFFFFF, n_pixels]).choice(n_pixels, n_wanted, replace=False)
+    return np.sort(chosen)
+
+
 def count_states(state: np.ndarray) -> dict[str, int]:
     """Return how many pixels or channels are in which state, states that do not occur left out.
 
@@ -106,7 +113,7 @@ def summarise_map(
     if wanted is None:
         wanted = np.zeros(stream.n_pixels, bool)
         inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
-        wanted[inside[choose_pixels(seed, len(inside), sample_size(stream))]] = True
+        wanted[inside[_choose_pixels(seed, len(inside), sample_size(stream))]] = True
     while True:
         seen = channel_state == USED
         wide = are_wide(int(seen.sum()), stream.memory_budget)

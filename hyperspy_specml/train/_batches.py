@@ -35,7 +35,9 @@ class Batch:
     target
         (B, ...) what its prediction is compared with.
     weight
-        Inverse noise variance of the target, in any shape the loss understands; None for counts, whose noise
+        Weight of the squared error of each sample: about the inverse noise variance of its target.
+    variance
+        Noise variance of each value on the scale of the whole data, for likelihoods; None for counts, whose noise
         follows from the prediction.
     fraction
         Share of the counts that the target holds.
@@ -46,6 +48,7 @@ class Batch:
     input: Tensor
     target: Tensor
     weight: Tensor | None = None
+    variance: Tensor | None = None
     fraction: float = 1.0
     beside: Mapping[str, Tensor | float] = field(default_factory=dict)
 
@@ -81,13 +84,14 @@ class RandomRows:
         return rows
 
 
+@dataclass(frozen=True)
 class SplitParts:
     """Some parts of the counts of each spectrum as input, the others as target.
 
     Every draw gives each spectrum another choice of parts, so the network never sees the noise that it is
     scored against, and cannot learn to repeat it.
 
-    Parameters
+    Attributes
     ----------
     parts
         (n, F, P) normalised scores of F independent parts, each on the scale of its own counts.
@@ -99,17 +103,19 @@ class SplitParts:
         Draws the spectra of a batch.
     """
 
-    def __init__(self, parts: Tensor, fractions: Tensor, weights: Tensor, rows: RandomRows) -> None:
-        self.parts, self.fractions, self.weights, self.rows = parts, fractions, weights, rows
-        # One quarter of the parts as target: fewer make the target, and so the gradient, noisier; more
-        # make the input noisier than the data that the network will be used on.
-        self.n_target = max(1, round(len(fractions) / 4))
+    parts: Tensor
+    fractions: Tensor
+    weights: Tensor
+    rows: RandomRows
 
     def draw(self) -> Batch:
         """Return sums of some parts and of the others, each on the scale of the whole."""
         rows = self.rows.draw()
         random = torch.rand(len(rows), len(self.fractions), generator=self.rows.generator)
-        is_target = (random.argsort(dim=1) < self.n_target).to(self.parts)  # (B, F)
+        # One quarter of the parts as target: fewer make the target, and so the gradient, noisier; more
+        # make the input noisier than the data that the network will be used on.
+        n_target = max(1, round(len(self.fractions) / 4))
+        is_target = (random.argsort(dim=1) < n_target).to(self.parts)  # (B, F)
         rows = rows.to(self.parts.device)
         parts = self.parts[rows]  # (B, F, P)
         target_share = is_target @ self.fractions  # (B,)
@@ -119,10 +125,11 @@ class SplitParts:
         return Batch(input_, target, self.weights[rows] * target_share)
 
 
+@dataclass(frozen=True)
 class DrawnInputs:
     """One of several inputs of each spectrum that were made before, with its target.
 
-    Parameters
+    Attributes
     ----------
     inputs
         (n, D, P) normalised scores, D draws of each spectrum.
@@ -134,8 +141,10 @@ class DrawnInputs:
         Draws the spectra of a batch.
     """
 
-    def __init__(self, inputs: Tensor, target: Tensor, weights: Tensor, rows: RandomRows) -> None:
-        self.inputs, self.target, self.weights, self.rows = inputs, target, weights, rows
+    inputs: Tensor
+    target: Tensor
+    weights: Tensor
+    rows: RandomRows
 
     def draw(self) -> Batch:
         """Return one of the inputs of each spectrum, and its target."""
@@ -145,10 +154,11 @@ class DrawnInputs:
         return Batch(self.inputs[rows, which], self.target[rows], self.weights[rows])
 
 
+@dataclass(frozen=True)
 class ScoresAndCounts:
     """Scores of all parts of the counts but one as input, the counts of that part as target.
 
-    Parameters
+    Attributes
     ----------
     parts
         (n, F, P) scores of F independent parts, each on the scale of its own counts.
@@ -162,12 +172,11 @@ class ScoresAndCounts:
         Draws the spectra of a batch.
     """
 
-    def __init__(
-        self, parts: Tensor, targets: Sequence[np.ndarray], fractions: Sequence[float],
-        variance: np.ndarray | None, rows: RandomRows,
-    ) -> None:  # fmt: skip
-        self.parts, self.targets, self.fractions = parts, targets, fractions
-        self.variance, self.rows = variance, rows
+    parts: Tensor
+    targets: Sequence[np.ndarray]
+    fractions: Sequence[float]
+    variance: np.ndarray | None
+    rows: RandomRows
 
     def draw(self) -> Batch:
         """Return a batch whose target is one of the parts."""
@@ -180,24 +189,25 @@ class ScoresAndCounts:
         parts = self.parts[rows.to(self.parts.device)]  # (B, F, P)
         scores = (parts.sum(dim=1) - parts[:, which]) / share  # (B, F, P) -> (B, P)
         target, fraction = self._tensor(self.targets[which], rows), self.fractions[which]
-        return Batch(scores, target, self._weight(rows), fraction, {"share": share})
+        return Batch(scores, target, None, self._variance(rows), fraction, {"share": share})
 
-    def _weight(self, rows: Tensor) -> Tensor | None:
-        """Return the inverse noise variance of the whole data, (B, E) or (1, E); None for counts."""
+    def _variance(self, rows: Tensor) -> Tensor | None:
+        """Return the noise variance of the whole data, (B, E) or (1, E); None for counts."""
         if self.variance is None:
             return None
         both = (self.variance, rows) if self.variance.ndim == 2 else (self.variance[None], [0])
-        return 1 / self._tensor(*both)
+        return self._tensor(*both)
 
     def _tensor(self, array: np.ndarray, rows: Tensor | list[int]) -> Tensor:
         picked = array[np.asarray(rows)].astype(np.float32)
         return torch.as_tensor(picked, device=self.parts.device)
 
 
+@dataclass(frozen=True)
 class DrawnCounts:
     """Counts drawn from noise-free spectra, at a random number of counts each, with these spectra as target.
 
-    Parameters
+    Attributes
     ----------
     shapes
         (n, E) noise-free spectra of total 1.
@@ -211,12 +221,12 @@ class DrawnCounts:
         Draws the spectra of a batch.
     """
 
-    def __init__(
-        self, shapes: Tensor, projector: Tensor, centre: Tensor, variance: Tensor,
-        totals: tuple[float, float], rows: RandomRows,
-    ) -> None:  # fmt: skip
-        self.shapes, self.projector, self.centre, self.variance = shapes, projector, centre, variance
-        self.totals, self.rows = totals, rows
+    shapes: Tensor
+    projector: Tensor
+    centre: Tensor
+    variance: Tensor
+    totals: tuple[float, float]
+    rows: RandomRows
 
     def draw(self) -> Batch:
         """Return noisy and clean scores (B, P), weighted by one over the error of the best linear denoiser.
@@ -261,12 +271,13 @@ class TilePair:
     spread: Tensor
 
 
+@dataclass(frozen=True)
 class TileCrops:
     r"""Crops of tiles, turned at random.
 
     The pairs differ in the share of the counts that is input, so one network serves all noise levels.
 
-    Parameters
+    Attributes
     ----------
     pairs
         Splits of the counts.
@@ -276,24 +287,25 @@ class TileCrops:
         Source of randomness, on the CPU.
     """
 
-    def __init__(self, pairs: Sequence[TilePair], valid: Tensor, generator: torch.Generator) -> None:
-        self.pairs, self.valid, self.generator = pairs, valid, generator
-        self.crop = [min(n, _CROPS[valid.ndim - 2]) for n in valid.shape[2:]]
-        values = math.prod(pairs[0].stack.shape[1:3]) * math.prod(self.crop)
-        self.n_crops = int(min(max(1, _BATCH_VALUES // values), _MOST_CROPS))
+    pairs: Sequence[TilePair]
+    valid: Tensor
+    generator: torch.Generator
 
     def draw(self) -> Batch:
         """Return crops (B, S, P, *crop) of one of the pairs."""
         pair = self.pairs[self._below(len(self.pairs))]
+        crop = [min(n, _CROPS[self.valid.ndim - 2]) for n in self.valid.shape[2:]]
+        values = math.prod(pair.stack.shape[1:3]) * math.prod(crop)
+        n_crops = int(min(max(1, _BATCH_VALUES // values), _MOST_CROPS))
         crops: list[list[Tensor]] = [[], [], []]
-        for _ in range(self.n_crops):
+        for _ in range(n_crops):
             tile = self._below(len(self.valid))
-            box = [self._box(n, c) for n, c in zip(self.valid.shape[2:], self.crop, strict=True)]
+            box = [self._box(n, c) for n, c in zip(self.valid.shape[2:], crop, strict=True)]
             turned = [-1 - axis for axis in range(len(box)) if self._below(2)]
             for out, maps in zip(crops, (pair.stack, pair.target, self.valid), strict=True):
                 out.append(maps[tile][(slice(None),) * (maps.ndim - 1 - len(box)) + tuple(box)].flip(turned))
         stack, target, valid = (torch.stack(maps) for maps in crops)
-        shape = (self.n_crops, -1)
+        shape = (n_crops, -1)
         beside = {"valid": valid, "centre": pair.centre.expand(shape), "spread": pair.spread.expand(shape)}
         return Batch(stack, target, torch.tensor(pair.weight), beside=beside)
 

@@ -152,7 +152,8 @@ def _wrap(
             stacklevel=5,  # the user's line
         )
     kept = report.to_dict() | {"model": trained.to_bytes()}
-    return call.source.denoised(Decoder(found.model, trained.channel_state), found.scores, kept)
+    decoder = Decoder(found.model, trained.channel_state)
+    return call.source.full_size(decoder, found.scores, "denoised", kept)
 
 
 def _feature(call: Call, region: RemovedRegion, channels: np.ndarray) -> RemovedFeature:

@@ -77,7 +77,7 @@ def test_the_noise_edge_looks_at_the_whole_sample(monkeypatch):
 
 
 @pytest.mark.parametrize(("above", "expected"), [(0, 16), (20, 38), (100, 128)])
-def test_a_network_gets_the_axes_above_the_edge_and_some_more(above, expected):
+def test_a_network_gets_the_vectors_above_the_noise_edge_and_some_more(above, expected):
     eigenvalues = np.where(np.arange(300) < above, 5.0, 1.0)
 
     assert n_compressed(eigenvalues, 2.0) == expected
