@@ -213,16 +213,18 @@ def _prepare(stream: SpectrumStream, setting: _Setting) -> tuple[TrainingData, T
     for region in regions:
         wanted[region] = True
     recordings, centre, sample = setting.recordings, asked.options.centre, wanted.reshape(-1)
-    plain = prepare(
-        stream, run, noise=asked.noise, masks=masks, centre=centre, sample=sample, recordings=recordings
-    )
-    widest = _MOST_SMOOTHING * line_width(plain.summary.moments.mean, plain.estimate.model)
-    smooth = smooth_basis(plain, 1, score=pca_errors, widest=widest)
-    if recordings and recordings.target is not None:
-        draws = paired_draws(smooth, recordings.target, recordings.target_fraction)
-        smooth = replace(smooth, draws=draws)
-    elif asked.corruption != "split":
-        smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
+    with run.progress.enter("Read and split", 0.8):
+        plain = prepare(
+            stream, run, noise=asked.noise, masks=masks, centre=centre, sample=sample, recordings=recordings
+        )
+    with run.progress.enter("Smooth the basis"):
+        widest = _MOST_SMOOTHING * line_width(plain.summary.moments.mean, plain.estimate.model)
+        smooth = smooth_basis(plain, 1, score=pca_errors, widest=widest)
+        if recordings and recordings.target is not None:
+            draws = paired_draws(smooth, recordings.target, recordings.target_fraction)
+            smooth = replace(smooth, draws=draws)
+        elif asked.corruption != "split":
+            smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
     return plain, smooth, tiles_of(plain.summary.sample_pixels, shape, regions)
 
 

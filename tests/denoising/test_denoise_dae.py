@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import RemovedSignalWarning, MaskError, OptionError, TooFewSpectraError
+from hyperspy_specml.exceptions import MaskError, OptionError, RemovedSignalWarning, TooFewSpectraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -176,7 +176,7 @@ def test_a_model_of_another_axis_is_resampled_or_refused(
 def test_what_is_no_denoiser_is_refused_with_the_call_that_is(
     make_map: Callable[..., BaseSignal], trained: Any, tmp_path: Path
 ) -> None:
-    signal, (clean, model) = make_map(data=counts()), trained
+    signal, model = make_map(data=counts()), trained[1]
     pca = signal.decomposition_ae(2, architecture="pca", show_progressbar=False).model
     with pytest.raises(OptionError, match=r"decomposition_ae\(model=...\)\.reconstruction"):
         apply(signal, pca)
