@@ -1,7 +1,7 @@
 """Sums over windows of energy and over squares of pixels, and how unlikely such sums are.
 
-A line is a little in many channels and a phase a little in many pixels: no single value shows either, but sums
-over windows as wide as they are do.
+A line is a little in many channels and a phase a little in many pixels: no single value shows either, but
+sums over windows as wide as they are do.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics._noise import NoiseModel
     from hyperspy_specml.statistics._resample import Resampling
 
-# Windows start so many times per window width: a line then lies at most an eighth of a window off the centre of
-# the nearest one.
+# Windows start so many times per window width: a line then lies at most an eighth of a window off the centre
+# of the nearest one.
 _STEPS_PER_WINDOW = 4
 # Fraction of a window's channels that must be in use; windows with fewer are left out.
 _LEAST_COVERED = 0.5
-# Squared deviates from which the correction of the deviance is computed. It costs time, and the maximum over many
-# windows, which alone counts, is always larger.
+# Squared deviates from which the correction of the deviance is computed. It costs time, and the maximum over
+# many windows, which alone counts, is always larger.
 _LEAST_CORRECTED = np.float32(4.0)
 # Mean of the Poisson variable that stands for a window, at most: with so many counts it is a normal variable.
 MOST_COUNTS = 1e4
@@ -48,6 +48,28 @@ class Windows:
     stops: np.ndarray
     centres: np.ndarray
     widths: np.ndarray
+
+    @classmethod
+    def checked(
+        cls,
+        starts: np.ndarray,
+        stops: np.ndarray,
+        centres: np.ndarray,
+        widths: np.ndarray,
+        *,
+        n_channels: int,
+    ) -> Windows:
+        """Return windows of numbers that come from a file.
+
+        Raises
+        ------
+        ValueError
+            They are no intervals of so many channels.
+        """
+        whole = (starts == starts.astype(int)) & (stops == stops.astype(int))
+        if not (len(starts) and (whole & (starts >= 0) & (starts < stops) & (stops <= n_channels)).all()):
+            raise ValueError(f"starts and stops of windows are no intervals of {n_channels} channels")
+        return cls(starts.astype(int), stops.astype(int), centres, widths)
 
     def __len__(self) -> int:
         """Return the number of windows J."""
@@ -73,9 +95,8 @@ class Windows:
         resampling
             To the other channels.
 
-        Returns
-        -------
-        the windows, without those that contain no channel any more, and the (J,) bool that says which are left
+        Returns ------- the windows, without those that contain no channel any more, and the (J,) bool that
+        says which are left
         """
         channels = np.arange(int(self.stops.max()))
         inside = np.zeros((len(self), resampling.n_channels))
