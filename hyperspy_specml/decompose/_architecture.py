@@ -1,25 +1,41 @@
-"""What every architecture of a decomposition is: a name, options, and a fit to training data."""
+"""What every architecture of a decomposition is, and what trained ones share: the best of several starts."""
 
 from __future__ import annotations
 
+import logging
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from hyperspy_specml.models import LinearModel
+from hyperspy_specml.exceptions import TrainingDivergedError
+from hyperspy_specml.models import CLEAR, Attempt, FittedModel, LinearModel
 from hyperspy_specml.progress import STOPPED
-from hyperspy_specml.run import TrainConfig
-from hyperspy_specml.train import History
+from hyperspy_specml.run import Run, TrainConfig
+from hyperspy_specml.statistics import paired
+from hyperspy_specml.train import BatchSource, History, Loss, one_thread, refit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
+    from torch import nn
 
-    from hyperspy_specml.models import Attempt, FittedModel
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.run import Run
+
+_logger = logging.getLogger(__name__)
+
+_DEFAULTS = TrainConfig(
+    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
+    comparison_share=0.2,
+)  # fmt: skip
+SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
+COMPARED = 1 << 23  # deviances per number of components: these decide, so they are more
+# Share of the chosen steps: the network of the fold goes on with all counts, it does not start anew.
+_REFIT_SHARE = 1 / 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Architecture(ABC):
     trained: bool = True
     smooth: bool = False
     more_components: int = 0
-    defaults: ClassVar[TrainConfig] = TrainConfig()
+    defaults: ClassVar[TrainConfig] = _DEFAULTS
 
     def completed(self, run: Run, data: TrainingData) -> Run:
         """Return the run with the defaults of the architecture where its settings say nothing."""
@@ -112,6 +128,127 @@ class Architecture(ABC):
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return further models of the training fold that the fitted one is scored beside, by name."""
         return {}
+
+
+def best_of(
+    starts: Iterable[tuple[str, Callable[[], T]]],
+    judge: Callable[[T], tuple[float, str]],
+    *,
+    enough: Callable[[T, list[Attempt]], bool] = lambda *_: False,
+) -> tuple[T, tuple[Attempt, ...]]:
+    """Train from several starts and keep the best that did not collapse.
+
+    Parameters
+    ----------
+    starts
+        Names, and functions that train.
+    judge
+        Returns the score of what was trained, and why it collapsed or "".
+    enough
+        Asked after each training with what was trained and all attempts so far: whether no more are tried.
+
+    Returns
+    -------
+    the best one, and all attempts in order. Where all collapsed, the best of these: the log says so.
+
+    Raises
+    ------
+    TrainingDivergedError
+        Every training diverged.
+    """
+    trained: list[tuple[T, Attempt]] = []
+    attempts: list[Attempt] = []
+    for name, train in starts:
+        try:
+            result = train()
+        except TrainingDivergedError as error:
+            _logger.warning("Training from %s diverged (%s); trying another start.", name, error)
+            attempts.append(Attempt(name, float("nan"), f"diverged: {error}"))
+            continue
+        attempts.append(Attempt(name, *judge(result)))
+        trained.append((result, attempts[-1]))
+        if enough(result, attempts):
+            break
+    if not trained:
+        raise TrainingDivergedError(f"all {len(attempts)} trainings diverged ({attempts[-1].collapsed})")
+    best, attempt = min(trained, key=lambda one: (bool(one[1].collapsed), one[1].score))
+    if attempt.collapsed:
+        which = f"All {len(attempts)} trainings" if len(attempts) > 1 else "The training"
+        _logger.warning("%s collapsed (%s): ask for fewer components.", which, attempt.collapsed)
+    return best, tuple(attempts)
+
+
+def judge(
+    data: TrainingData, model: FittedModel, without: Callable[[np.ndarray, int], np.ndarray]
+) -> tuple[np.ndarray, str]:
+    """Score a model of the training fold, and say why it collapsed, if it did.
+
+    Parameters
+    ----------
+    data
+        Training data.
+    model
+        Of their training fold.
+    without
+        Returns the scores without one of the components.
+
+    Returns
+    -------
+    (m,) validation scores, and why K components are worth no more than fewer, or ""
+    """
+    k, (folds, scores) = model.n_components, data.few(SCORED)
+    encoded = model.encode_scores(scores)
+
+    def score(columns: np.ndarray) -> np.ndarray:
+        return folds.score("validation", lambda rows: model.decode(columns[rows]))
+
+    own = score(encoded)
+    if k == 1:
+        return own, collapse(own, {}, None)
+    reduced = {f"component {i}": score(without(encoded, i)) for i in range(k)}
+    return own, collapse(own, reduced, data.scores_of(LinearModel(data.fold_basis.first(k - 1)), SCORED))
+
+
+def collapse(scores: np.ndarray, without: dict[str, np.ndarray], smaller: np.ndarray | None) -> str:
+    """Say why a model with K components is worth no more than one with fewer; "" if it is worth it.
+
+    Parameters
+    ----------
+    scores
+        (m,) held-out scores of the model.
+    without
+        (m,) scores of the model without one component, by what to call this component.
+    smaller
+        (m,) scores of PCA with one component less; None for K = 1.
+    """
+    for name, other in without.items():
+        pair = paired(other, scores)
+        if pair.difference <= pair.standard_error:
+            return f"{name} explains nothing"
+    if smaller is not None:
+        pair = paired(scores, smaller)
+        if pair.difference > CLEAR * pair.standard_error:
+            return "worse than PCA with one component less"
+    return ""
+
+
+def refit_whole(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
+    """Go on with all counts, along the path of the training on the fold.
+
+    Parameters
+    ----------
+    network
+        That of the fold; changed in place.
+    batches, loss
+        Of all counts.
+    history
+        Of the training on the fold.
+    run
+        Device and progress.
+    """
+    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+    with one_thread(run.device), run.progress.enter("Train on all counts"):
+        refit(network, batches, loss, path, run)
 
 
 @dataclass(frozen=True)

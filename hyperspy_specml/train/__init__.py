@@ -5,6 +5,7 @@ from hyperspy_specml.train._batches import (
     BatchSource,
     DrawnCounts,
     DrawnInputs,
+    Loss,
     LossParts,
     MixtureLikelihood,
     RandomRows,

@@ -189,9 +189,9 @@ class ScoresAndCounts:
         share = sum(self.fractions) - self.fractions[which]
         parts = self.parts[rows.to(self.parts.device)]  # (B, F, P)
         scores = (parts.sum(dim=1) - parts[:, which]) / share  # (B, F, P) -> (B, P)
-        target, variance = self._tensor(self.targets[which][np.asarray(rows)]), self.variance
-        if variance is not None:
-            variance = self._tensor(variance[np.asarray(rows)] if variance.ndim == 2 else variance[None])
+        target, variance = self._tensor(self.targets[which][np.asarray(rows)]), None
+        if self.variance is not None:
+            variance = self._tensor(self.variance[np.asarray(rows)] if self.variance.ndim == 2 else self.variance[None])
         return Batch(scores, target, None, variance, self.fractions[which], {"fraction": share})
 
     def _tensor(self, values: np.ndarray) -> Tensor:
@@ -294,9 +294,9 @@ class TileCrops:
         for _ in range(n_crops):
             tile = self._below(len(self.valid))
             starts = [self._below(n - c + 1) for n, c in zip(self.valid.shape[2:], crop, strict=True)]
-            box = [slice(start, start + c) for start, c in zip(starts, crop, strict=True)]
+            box = tuple(slice(start, start + c) for start, c in zip(starts, crop, strict=True))
             turned = [-1 - axis for axis in range(len(box)) if self._below(2)]
-            crops.append([maps[tile][..., *box].flip(turned) for maps in (pair.stack, pair.target, self.valid)])
+            crops.append([maps[tile][(...,) + box].flip(turned) for maps in (pair.stack, pair.target, self.valid)])  # noqa: RUF005
         stack, target, valid = (torch.stack(maps) for maps in zip(*crops, strict=True))
         centre, spread = pair.centre.expand(n_crops, -1), pair.spread.expand(n_crops, -1)
         beside = {"valid": valid, "centre": centre, "spread": spread}
@@ -326,7 +326,7 @@ def squared_error(network: Callable[..., Tensor], batch: Batch, step: int) -> Lo
         Not used.
     """
     error = (network(batch.input, **batch.beside) - batch.target).square().sum(dim=1)  # (B, P) -> (B,)
-    return {"squared error": (error * batch.weight).mean()}
+    return {"squared error": (error * batch.weight).mean()}  # type: ignore[operator]
 
 
 def squared_error_of_maps(network: nn.Module, batch: Batch, step: int) -> LossParts:
