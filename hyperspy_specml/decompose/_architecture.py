@@ -203,10 +203,9 @@ def judge(
         return folds.score("validation", lambda rows: model.decode(columns[rows]))
 
     own = score(encoded)
-    if k == 1:
-        return own, collapse(own, {}, None)
-    reduced = {f"component {i}": score(without(encoded, i)) for i in range(k)}
-    return own, collapse(own, reduced, data.scores_of(LinearModel(data.fold_basis.first(k - 1)), SCORED))
+    reduced = {f"component {i}": score(without(encoded, i)) for i in range(k)} if k > 1 else {}
+    smaller = data.scores_of(LinearModel(data.fold_basis.first(k - 1)), SCORED) if k > 1 else None
+    return own, collapse(own, reduced, smaller)
 
 
 def collapse(scores: np.ndarray, without: dict[str, np.ndarray], smaller: np.ndarray | None) -> str:

@@ -191,10 +191,9 @@ class Autoencoder(Architecture):
 
     def start(self, scores: NormalisedScores, n_components: int, run: Run) -> nn.Module:
         """Return the untrained network, which is PCA; the global random state is left alone."""
-        options = asdict(self.options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            network = autoencoder_network(self.network, scores.basis.n_vectors, n_components, options)
+            network = autoencoder_network(self.network, scores.basis.n_vectors, n_components, asdict(self.options))
             if hasattr(network, "init_from_pca"):
                 network.init_from_pca(*scores.pca(n_components))  # type: ignore[operator]
         return network.to(run.device)
@@ -285,9 +284,8 @@ class _Seeds:
             trained, attempts = best_of(self._starts(), self._judge, enough=self._enough)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
-                f"architecture={self.architecture.name!r}: {error}. Train more gently, config="
-                f"specml.TrainConfig(learning_rate={rate / 10:g}); PCA does not train: "
-                "architecture='pca'."
+                f"architecture={self.architecture.name!r}: {error}. Train more gently, config=specml.TrainConfig("
+                f"learning_rate={rate / 10:g}); PCA does not train: architecture='pca'."
             ) from error
         in_full = self.n_seeds == 1 and trained.seed == self.run.seed
         if not (in_full or trained.history.interrupted):

@@ -17,8 +17,6 @@ from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import NOISE_NAMES, paired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     from hyperspy_specml.decompose._architecture import Architecture, Fit
@@ -202,13 +200,11 @@ def _score(models: dict[str, tuple[FittedModel, TrainingData]], k: int) -> tuple
 class Clock:
     """Seconds between stops, by the name of the stage that ended."""
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.now = now
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.last = now()
+        self.last = time.perf_counter()
 
     def stop(self, stage: str) -> None:
         """End a stage."""
-        here = self.now()
-        self.seconds[stage] = here - self.last
-        self.last = here
+        before, self.last = self.last, time.perf_counter()
+        self.seconds[stage] = self.last - before

@@ -37,8 +37,6 @@ from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, pa
 from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
@@ -73,7 +71,7 @@ class Simplex(Architecture):
         """Train with K endmembers; see `Architecture.fit`."""
         training = _Training(data, n_components, self.completed(run, data), self.options)
         with one_thread(run.device):
-            network, history, attempts = training.start(_STARTS_SHARE)
+            (network, history), attempts = training.start(_STARTS_SHARE)
             penalty = _PENALTIES[-1]
             if not history.interrupted:
                 network.shifts = self.options.energy_shift
@@ -86,7 +84,7 @@ class Simplex(Architecture):
         """Train briefly from all starts; see `Architecture.compare`."""
         training = _Training(data, n_components, self.completed(run, data), self.options)
         with one_thread(run.device):
-            network, history, _ = training.start(1.0)
+            (network, history), _ = training.start(1.0)
         return data.scores_of(SimplexModel(data.fold_basis, network), COMPARED), history.interrupted
 
 
@@ -99,12 +97,8 @@ class _Training:
     run: Run
     options: SimplexOptions
 
-    def start(self, share: float) -> tuple[SimplexNetwork, History, tuple[Attempt, ...]]:
-        """Train briefly from every start and return the best network."""
-        (network, history), attempts = best_of(self._starts(share), self._judge)
-        return network, history, attempts
-
-    def _starts(self, share: float) -> Iterator[tuple[str, Callable[[], tuple[SimplexNetwork, History]]]]:
+    def start(self, share: float) -> tuple[tuple[SimplexNetwork, History], tuple[Attempt, ...]]:
+        """Train briefly from every start and return the best network, its history, and all attempts."""
         data, run = self.data, self.run.brief()
         few = slice(None, None, -(-len(data.fold_scores) // _MOST_REGRESSED))
         parts = [part[few].astype(np.float32) for part in data.folds.parts]
@@ -112,27 +106,24 @@ class _Training:
         guesses = first_endmembers(spectra, scores, self.n_components, seed=run.seed)
         if self.n_components == 1:
             guesses = {"mean": guesses["random"]}
-        interrupted: list[bool] = []
 
         def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
             network = start_network(data, endmembers, spectra, scores, run, self.options)
             with run.progress.enter("Try starts", share / len(guesses)):
-                history = self.fit(network, run, _PENALTIES[-1])
-            interrupted.append(history.interrupted)
-            return network, history
+                return network, self.fit(network, run, _PENALTIES[-1])
 
-        for name, endmembers in guesses.items():
-            if any(interrupted):
-                return
-            yield name, partial(train, endmembers)
+        starts = [(name, partial(train, endmembers)) for name, endmembers in guesses.items()]
+        return best_of(starts, self._judge, enough=lambda trained, _: trained[1].interrupted)
 
     def _judge(self, trained: tuple[SimplexNetwork, History]) -> tuple[float, str]:
         network, history = trained
-        others = nearest(network) if self.n_components > 1 else []
+        with torch.inference_mode():
+            roots = network.endmembers().sqrt()
+            nearest = torch.cdist(roots, roots).fill_diagonal_(torch.inf).argmin(dim=1).tolist()
 
         def without(columns: np.ndarray, i: int) -> np.ndarray:
             merged = columns.copy()
-            merged[:, others[i]] += merged[:, i]
+            merged[:, nearest[i]] += merged[:, i]
             merged[:, i] = 0
             return merged
 
@@ -180,17 +171,14 @@ class _Training:
             with torch.inference_mode():
                 return float(deviance + counts * penalty * network.endmember_divergence(abundances))
 
-        source = self._source(network, self.data.fold_parts, self.data.folds.parts, FRACTIONS[:N_PARTS])
-        return fit(network, source, self._loss(network, source, penalty), run, score=score)
+        return fit(network, *self._task(network, penalty), run, score=score)
 
     def on_all_counts(self, network: SimplexNetwork, history: History, penalty: float) -> SimplexModel:
         """Go on with all counts, along the path of the training on the fold."""
-        data, folds = self.data, self.data.folds
-        final = copy.deepcopy(network)
+        data, final = self.data, copy.deepcopy(network)
         final.to_scores.copy_(final.total * tensor_for(final, to_scores(data.aligned)))
         if history.path:
-            source = self._source(final, data.parts, (*folds.parts, folds.validation, folds.test), FRACTIONS)
-            loss = self._loss(final, source, penalty)
+            source, loss = self._task(final, penalty, whole=True)
             refit_whole(final, source, loss, history, self.run)
             with one_thread(self.run.device):
                 fit_endmembers(final, source, loss.floor)
@@ -208,14 +196,17 @@ class _Training:
     def _compared(self, network: SimplexNetwork) -> np.ndarray:
         return self.data.scores_of(SimplexModel(self.data.fold_basis, network), COMPARED)
 
-    def _source(
-        self, network: SimplexNetwork, parts: np.ndarray, targets: Sequence[np.ndarray], fractions: Sequence[float]
-    ) -> ScoresAndCounts:
+    def _task(
+        self, network: SimplexNetwork, penalty: float, *, whole: bool = False
+    ) -> tuple[ScoresAndCounts, MixtureLikelihood]:
+        """Return the batches of the training fold, or of all counts, and the loss."""
+        folds, fractions = self.data.folds, FRACTIONS if whole else FRACTIONS[:N_PARTS]
+        parts, targets = self.data.fold_parts, folds.parts
+        if whole:
+            parts, targets = self.data.parts, (*folds.parts, folds.validation, folds.test)
         rows = RandomRows(len(parts), self.run.config.batch_size, torch.Generator().manual_seed(self.run.seed))
-        return ScoresAndCounts(tensor_for(network, parts), targets, fractions, self.data.folds.variance, rows)
-
-    def _loss(self, network: SimplexNetwork, source: ScoresAndCounts, penalty: float) -> MixtureLikelihood:
-        return MixtureLikelihood(tensor_for(network, least_mean(self.data)), sum(source.fractions), penalty)
+        source = ScoresAndCounts(tensor_for(network, parts), targets, fractions, folds.variance, rows)
+        return source, MixtureLikelihood(tensor_for(network, least_mean(self.data)), sum(fractions), penalty)
 
 
 @torch.no_grad()
@@ -250,10 +241,3 @@ def fit_endmembers(network: SimplexNetwork, source: ScoresAndCounts, floor: torc
             given += batch.fraction * network.decode_transposed(expected / noise, *mixture)
         change = torch.where(given > 0, wanted / given, 1)  # 0: no spectrum is moved here
         network.set_endmembers(endmembers * change.clamp_min(_LEAST_CHANGE))
-
-
-def nearest(network: SimplexNetwork) -> list[int]:
-    """Return for each endmember the one that is most like it."""
-    with torch.inference_mode():
-        roots = network.endmembers().sqrt()
-        return torch.cdist(roots, roots).fill_diagonal_(torch.inf).argmin(dim=1).tolist()
