@@ -41,7 +41,6 @@ class ArrayEstimator:
     random_state: int
     device: str = "auto"
     config: TrainConfig | None
-    decomposition_: Decomposition
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +13,12 @@ from hyperspy_specml.models import CLEAR, Attempt, FittedModel, LinearModel
 from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.statistics import paired
-from hyperspy_specml.train import BatchSource, History, Loss, one_thread, refit
+from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import numpy as np
-    from torch import nn
 
     from hyperspy_specml.prepare import TrainingData
 
@@ -32,8 +30,6 @@ _DEFAULTS = TrainConfig(
 )  # fmt: skip
 SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
 COMPARED = 1 << 23  # deviances per number of components: these decide, so they are more
-# Share of the chosen steps: the network of the fold goes on with all counts, it does not start anew.
-_REFIT_SHARE = 1 / 3
 
 T = TypeVar("T")
 
@@ -229,25 +225,6 @@ def collapse(scores: np.ndarray, without: dict[str, np.ndarray], smaller: np.nda
         if pair.difference > CLEAR * pair.standard_error:
             return "worse than PCA with one component less"
     return ""
-
-
-def refit_whole(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
-    """Go on with all counts, along the path of the training on the fold.
-
-    Parameters
-    ----------
-    network
-        That of the fold; changed in place.
-    batches, loss
-        Of all counts.
-    history
-        Of the training on the fold.
-    run
-        Device and progress.
-    """
-    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
-    with one_thread(run.device), run.progress.enter("Train on all counts"):
-        refit(network, batches, loss, path, run)
 
 
 @dataclass(frozen=True)

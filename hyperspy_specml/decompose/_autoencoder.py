@@ -11,22 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge, refit_whole
+from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import LatentModel, autoencoder_network
 from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, PrincipalBasis, canonical_signs
-from hyperspy_specml.train import (
-    BatchSource,
-    DrawnInputs,
-    History,
-    RandomRows,
-    SplitParts,
-    fit,
-    one_thread,
-    squared_error,
-)
+from hyperspy_specml.train import BatchSource, DrawnInputs, History, RandomRows, SplitParts, fit, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +27,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.models import Attempt, FittedModel
     from hyperspy_specml.prepare import Draws, TrainingData
-    from hyperspy_specml.train import Batch, LossParts
+    from hyperspy_specml.train import BatchSource, History
 
 _MORE_SEEDS = 2  # beyond those asked for, where trainings diverge or collapse
 _SEED_STEP = 7919  # between the seeds of two trainings; a prime
@@ -238,7 +229,7 @@ class Autoencoder(Architecture):
             return self.canonical_model(scores, trained.network, k)
         whole = replace(scores, basis=data.aligned, parts=data.parts, fractions=np.array(FRACTIONS))
         final = copy.deepcopy(trained.network)
-        refit_whole(final, whole.batches(run), _error_of_reconstruction, trained.history, run)
+        refit_whole(final, whole.batches(run), reconstruction_error, trained.history, run)
         return self.canonical_model(whole, final, k)
 
 
@@ -313,7 +304,7 @@ class _Seeds:
         name = f"Try {self.n_components} components" if self.comparing else "Train"
         with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
             batches = scores.batches(run)
-            return fit(network, batches, _error_of_reconstruction, run, score=lambda _: self._score(scores, network))
+            return fit(network, batches, reconstruction_error, run, score=lambda _: self._score(scores, network))
 
     def _score(self, scores: NormalisedScores, network: nn.Module) -> float:
         model = self.architecture.plain_model(scores, network, self.n_components)
@@ -343,8 +334,3 @@ def _fold_scores(data: TrainingData) -> NormalisedScores:
     """Return the scores of the training fold, normalised."""
     fractions = np.array(data.folds.fractions[:N_PARTS])
     return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws)
-
-
-def _error_of_reconstruction(network: Any, batch: Batch, step: int) -> LossParts:
-    """Return the squared error of decoded latents: all that a network needs is to encode and to decode."""
-    return squared_error(lambda scores: network.decode(network.encode(scores)), batch, step)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge, refit_whole
+from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge
 from hyperspy_specml.decompose._simplex_start import (
     SimplexOptions,
     first_endmembers,
@@ -34,7 +34,7 @@ from hyperspy_specml.decompose._simplex_start import (
 )
 from hyperspy_specml.models import CLEAR, Attempt, SimplexModel, tensor_for
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
-from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread
+from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit_whole
 
 if TYPE_CHECKING:
     from hyperspy_specml.nn import SimplexNetwork

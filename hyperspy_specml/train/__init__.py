@@ -5,15 +5,14 @@ from hyperspy_specml.train._batches import (
     BatchSource,
     DrawnCounts,
     DrawnInputs,
-    Loss,
-    LossParts,
     MixtureLikelihood,
     RandomRows,
     ScoresAndCounts,
     SplitParts,
     TileCrops,
     TilePair,
+    reconstruction_error,
     squared_error,
     squared_error_of_maps,
 )
-from hyperspy_specml.train._trainer import History, Trainer, choose_device, fit, one_thread, refit
+from hyperspy_specml.train._trainer import History, Trainer, choose_device, fit, one_thread, refit, refit_whole

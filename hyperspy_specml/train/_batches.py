@@ -329,6 +329,19 @@ def squared_error(network: Callable[..., Tensor], batch: Batch, step: int) -> Lo
     return {"squared error": (error * batch.weight).mean()}  # type: ignore[operator]
 
 
+def reconstruction_error(network: Any, batch: Batch, step: int) -> LossParts:
+    """Return the squared error of decoded latents: all that a network needs is to encode and to decode.
+
+    Parameters
+    ----------
+    network
+        Encodes the input of a batch, and decodes that to a prediction (B, P) of the target.
+    batch, step
+        See `squared_error`.
+    """
+    return squared_error(lambda scores: network.decode(network.encode(scores)), batch, step)
+
+
 def squared_error_of_maps(network: nn.Module, batch: Batch, step: int) -> LossParts:
     r"""Return the squared error for each valid pixel and component.
 

@@ -26,6 +26,8 @@ _SLOWER = 0.3  # factor of the learning rate on a plateau
 _SLOWEST = 0.03  # share of the learning rate below which a plateau ends the training
 _EXPLODED = 1e4  # times the first loss
 _WEIGHT_DECAY = 1e-2
+# Share of the chosen steps: the network of the fold goes on with all counts, it does not start anew.
+_REFIT_SHARE = 1 / 3
 _AVERAGED = 0.01  # share of the newest weights in their running average
 
 Score = Callable[[nn.Module], float]
@@ -159,6 +161,25 @@ def refit(network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[t
     trainer.mean_losses()
     network.load_state_dict(trainer.average)
     network.eval()
+
+
+def refit_whole(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
+    """Go on with all counts, along the path of the training on the fold.
+
+    Parameters
+    ----------
+    network
+        That of the fold; changed in place.
+    batches, loss
+        Of all counts.
+    history
+        Of the training on the fold.
+    run
+        Device and progress.
+    """
+    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+    with one_thread(run.device), run.progress.enter("Train on all counts"):
+        refit(network, batches, loss, path, run)
 
 
 class _AdamW(torch.optim.AdamW):
