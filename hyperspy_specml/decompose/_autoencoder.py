@@ -17,7 +17,15 @@ from hyperspy_specml.models import LatentModel, autoencoder_network
 from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, PrincipalBasis, canonical_signs
-from hyperspy_specml.train import BatchSource, DrawnInputs, History, RandomRows, SplitParts, fit, one_thread
+from hyperspy_specml.train import (
+    DrawnInputs,
+    RandomRows,
+    SplitParts,
+    fit,
+    one_thread,
+    reconstruction_error,
+    refit_whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
