@@ -17,15 +17,7 @@ from hyperspy_specml.models import LatentModel, autoencoder_network
 from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, PrincipalBasis, canonical_signs
-from hyperspy_specml.train import (
-    DrawnInputs,
-    RandomRows,
-    SplitParts,
-    fit,
-    one_thread,
-    reconstruction_error,
-    refit_whole,
-)
+from hyperspy_specml.train import DrawnInputs, RandomRows, SplitParts, fit, one_thread, reconstruction_error, refit_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,7 +93,7 @@ class NormalisedScores:
 
     def batches(self, run: Run) -> BatchSource:
         """Return a source of fresh batches, with errors in units of the noise."""
-        generator = torch.Generator().manual_seed(run.seed)
+        rows = RandomRows(len(self.weights), run.config.batch_size, torch.Generator().manual_seed(run.seed))
         fractions = self.fractions.astype(np.float32)
         weights = self.weights * self.scale**2 / self.basis.n_vectors
 
@@ -110,11 +102,8 @@ class NormalisedScores:
 
         if self.draws:
             inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
-            weights = self.draws.target_fraction * weights
-            rows = RandomRows(len(inputs), run.config.batch_size, generator)
-            return DrawnInputs(tensor(inputs), tensor(target), tensor(weights), rows)
+            return DrawnInputs(tensor(inputs), tensor(target), tensor(self.draws.target_fraction * weights), rows)
         parts = (self.parts - fractions[:, None] * self.centre) / self.scale
-        rows = RandomRows(len(parts), run.config.batch_size, generator)
         return SplitParts(tensor(parts), tensor(fractions), tensor(weights), rows)
 
 
@@ -237,7 +226,7 @@ class Autoencoder(Architecture):
             return self.canonical_model(scores, trained.network, k)
         whole = replace(scores, basis=data.aligned, parts=data.parts, fractions=np.array(FRACTIONS))
         final = copy.deepcopy(trained.network)
-        refit_whole(final, whole.batches(run), reconstruction_error, trained.history, run)
+        refit_all(final, whole.batches(run), reconstruction_error, trained.history, run)
         return self.canonical_model(whole, final, k)
 
 

@@ -15,4 +15,4 @@ from hyperspy_specml.train._batches import (
     squared_error,
     squared_error_of_maps,
 )
-from hyperspy_specml.train._trainer import History, Trainer, choose_device, fit, one_thread, refit, refit_whole
+from hyperspy_specml.train._trainer import History, Trainer, choose_device, fit, one_thread, refit, refit_all

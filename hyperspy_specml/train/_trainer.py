@@ -163,7 +163,7 @@ def refit(network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[t
     network.eval()
 
 
-def refit_whole(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
+def refit_all(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
     """Go on with all counts, along the path of the training on the fold.
 
     Parameters
