@@ -98,6 +98,7 @@ def _report(
         used=counts,
         random_state=call.seed,
         seconds=found.seconds,
+        interrupted=found.learnt.interrupted,
         trained_on=None if trained is None else trained.title,
         **here,
     )
