@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import number, ratio, table
+from benchmarks._harness import number
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,10 @@ class Size:
 
     pixels: int = 64
     channels: int = 512
+
+    def __str__(self) -> str:
+        """Say it in a caption."""
+        return f"{self.pixels} x {self.pixels} pixels, {self.channels} channels"
 
 
 def simulate(
@@ -100,7 +105,7 @@ def with_anomalies(kind: str, dose: float, n_maps: int, size: Size) -> dict[str,
     return {"kind": kind, "dose": dose, "maps": n_maps, "seconds": time.perf_counter() - start} | totals
 
 
-def null_table(null: Sequence[dict[str, Any]]) -> str:
+def null_table(size: Size, null: Sequence[dict[str, Any]]) -> Table:
     """Return the table of maps without anomalies."""
     rows = [
         [f"{case['kind']}, dose {case['dose']:g}",
@@ -108,33 +113,30 @@ def null_table(null: Sequence[dict[str, Any]]) -> str:
          f"{case['maps_with_regions']} of {case['maps']}"]
         for case in null
     ]  # fmt: skip
-    n_maps, n_found = (sum(case[key] for case in null) for key in ("maps", "maps_with_regions"))
-    rows.append(["all", *["-"] * len(LEVELS), f"{n_found} of {n_maps}"])
-    head = [f"share of p < {level:g}, over it" for level in LEVELS]
-    return table(["without anomalies", *head, f"maps with regions at fdr {NULL_FDR:g}"], rows)
+    head = ["map", *(f"p < {level:g}" for level in LEVELS), "maps with regions"]
+    caption = (
+        f"share of pixels below p, over p, where nothing is anomalous; regions at fdr={NULL_FDR:g}; {size}"
+    )
+    return Table("null maps", caption, head, rows, total=True)
 
 
-def planted_table(planted: Sequence[dict[str, Any]]) -> str:
+def planted_table(size: Size, planted: Sequence[dict[str, Any]]) -> Table:
     """Return the table of maps with planted phases."""
-    keys = ("phases", "found", "regions", "false", "energy", "named", "spikes", "listed", "spike_regions")
-    everything = {key: sum(case[key] for case in planted) for key in keys} | {"kind": "all", "dose": None}
     rows = []
-    for case in [*planted, everything]:
+    for case in planted:
         true = case["regions"] - case["false"]
-        eds = case["kind"] not in ("fe-l", "all")
+        eds = case["kind"] != "fe-l"  # what is rare there has no lines of its own
         rows.append([
-            case["kind"] if case["dose"] is None else f"{case['kind']}, dose {case['dose']:g}",
-            str(case["phases"]), str(case["found"]), str(case["regions"]),
-            number(ratio(case["false"], case["regions"]), ".3f"),
-            number(ratio(case["energy"], true) if eds else None, ".3f"),
-            number(ratio(case["named"], true) if eds else None, ".3f"),
+            f"{case['kind']}, dose {case['dose']:g}",
+            f"{case['found']} of {case['phases']}", f"{case['false']} of {case['regions']}",
+            *(f"{case[key]} of {true}" if eds else "-" for key in ("energy", "named")),
             f"{case['listed']} of {case['spikes']}", str(case["spike_regions"]),
         ])  # fmt: skip
     head = [
-        f"planted, fdr {FDR:g}", "phases", "found", "regions", "false", "energy right", "named",
-        "cosmic rays listed", "as regions",
+        "map", "phases found", "regions false", "energy right", "named", "cosmic rays listed", "as regions",
     ]  # fmt: skip
-    return table(head, rows)
+    caption = f"{PLANTED} phases and {SPIKES} cosmic rays in each map; fdr={FDR:g}; {size}"
+    return Table("planted phases", caption, head, rows, total=True)
 
 
 def _planted_map(kind: str, dose: float, seed: int, size: Size) -> dict[str, int]:

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from benchmarks._denoise_rivals import error_of
-from benchmarks._harness import median, number, table
+from benchmarks._harness import median, number
 from benchmarks._maps import denoising_map
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def measure(
-    maps: Sequence[str], doses: Sequence[float], size: int, channels: int, seeds: int
-) -> dict[str, Any]:
-    """Measure and print."""
+def measure(maps: Sequence[str], doses: Sequence[float], size: int, channels: int, seeds: int) -> list[Table]:
+    """Measure."""
     results = {
         f"{name} {dose:g}": [_measure(name, dose, size, channels, seed) for seed in range(seeds)]
         for name in maps for dose in doses
@@ -27,9 +26,8 @@ def measure(
         over_best = median(run["errors"][run["chosen"]] / min(run["errors"].values()) for run in runs)
         best = min(errors, key=lambda candidate: errors[candidate])
         rows.append([name, str(len(errors)), runs[0]["chosen"], best, number(over_best, ".3f")])
-    print(f"{size} x {size} pixels, {seeds} seeds")
-    print(table(["map, counts", "candidates", "chosen", "best", "chosen / best"], rows), end="\n\n")
-    return results
+    caption = f"{size} x {size} pixels, {channels} channels of EDS maps; seeds: {seeds}"
+    return [Table("choice", caption, ["map, counts", "candidates", "chosen", "best", "chosen / best"], rows)]
 
 
 def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dict[str, Any]:

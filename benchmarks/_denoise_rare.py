@@ -5,14 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from benchmarks._harness import median, number, table
+from benchmarks._harness import median, number
+from benchmarks._records import Table
 
 DOSE = 200.0
 METHODS = ("pca", "spectral", "spectral, protect=True", "auto", "auto, protect=True")
 
 
-def measure(size: int, channels: int, seeds: int) -> dict[str, Any]:
-    """Measure and print."""
+def measure(size: int, channels: int, seeds: int) -> list[Table]:
+    """Measure."""
     results = {
         texture: [_measure(texture, size, channels, seed) for seed in range(seeds)]
         for texture in ("smooth", "grains")
@@ -22,8 +23,8 @@ def measure(size: int, channels: int, seeds: int) -> dict[str, Any]:
          f"{sum(run[method]['named'] for run in runs)} of {len(runs)}"]
         for texture, runs in results.items() for method in METHODS
     ]  # fmt: skip
-    print(table(["24 pixels of Nb, 200 counts", "excess kept", "erased, says the report"], rows), end="\n\n")
-    return results
+    caption = f"24 pixels of Nb, {DOSE:g} counts; {size} x {size} pixels, {channels} channels; seeds: {seeds}"
+    return [Table("excess", caption, ["map, method", "excess kept", "erased, says the report"], rows)]
 
 
 def _measure(texture: str, size: int, channels: int, seed: int) -> dict[str, Any]:

@@ -76,29 +76,30 @@ DENOISING_REPORT: Table = (
     ("signal variance", "signal_variance"),
     ("removed energy", "removed.energy"),
     ("removed position", "removed.position"),
-    ("removed number of pixels", "removed.pixels"),
+    ("removed number of pixels", "removed.n_pixels"),
     ("removed z", "removed.z"),
     ("removed sum", "removed.excess"),
-    ("removed pixels", "removed_pixels"),
-    ("boxes", "n_tiles"),
+    ("removed pixels", "removed.pixels"),
+    ("boxes", "n_boxes"),
     ("number of components", "n_components"),
     ("training steps", "n_steps"),
-    ("intensity over that of the training", "dose"),
+    ("intensity over that of the training", "relative_intensity"),
 )
 ANOMALY_REPORT: Table = (
     ("model", "model"),
     ("number of components", "n_components"),
-    ("autoencoder score", "autoencoder.score"),
-    ("autoencoder difference to PCA", "autoencoder.over_pca"),
-    ("autoencoder standard error", "autoencoder.standard_error"),
-    ("autoencoder better", "autoencoder.better"),
     ("noise model", "noise_model"),
-    ("patch side", "patches.side"),
-    ("patches left out", "patches.left_out"),
+    ("patch side", "patch_side"),
+    ("patches left out", "patches_left_out"),
     ("drift of scan lines", "drift"),
     ("pixels and channels", "used"),
     ("number of windows", "n_windows"),
     ("smallest p", "smallest_p"),
+)
+NETWORK: Table = (
+    ("autoencoder score", "score"),
+    ("autoencoder difference to PCA", "difference"),
+    ("autoencoder standard error", "standard_error"),
 )
 REGIONS: Table = (
     ("regions position", "position"),
@@ -119,11 +120,12 @@ REGIONS: Table = (
     ("candidate distances", "candidates.distance"),
     ("candidate evidence", "candidates.evidence"),
 )
+_WARNINGS = {"RemovedSignalWarning": "ErasedFeaturesWarning"}  # as records have it
 SPIKES: Table = tuple((f"spikes {name}", name) for name in ("position", "energy", "value", "expected"))
 
 
 def options(signal: BaseSignal, *, trained: bool = True, short: bool = True) -> dict[str, Any]:
-    """Return the arguments that calls share: short training where one network is trained; small blocks if lazy."""
+    """Return the arguments that calls share: training shortened where asked, small blocks if lazy."""
     settings: dict[str, Any] = {"memory_budget": 2_000_000} if signal._lazy else {}
     config = specml.TrainConfig(**settings, **({"max_steps": 150, "evaluate_every": 50} if short else {}))
     shared: dict[str, Any] = {"config": config, "show_progressbar": False}
@@ -185,12 +187,13 @@ def of_denoised(clean: BaseSignal) -> Records:
 
 def anomalies(signal: BaseSignal, **asked: Any) -> Records:
     """Look for anomalies of a map."""
-    return of_anomalies(signal.anomaly_map(**asked, **options(signal, trained=False)))
+    trained = asked.get("architecture", "pca") != "pca"
+    return of_anomalies(signal.anomaly_map(**asked, **options(signal, trained=trained, short=trained)))
 
 
 def anomalies_beside_known(signal: BaseSignal) -> Records:
     """Look for anomalies where the strongest one found before, or else a corner, counts as normal."""
-    found = signal.anomaly_map(**options(signal, trained=False))
+    found = signal.anomaly_map(**options(signal, trained=False, short=False))
     known = found.spectra.inav[0] if found.spectra is not None else signal.inav[:3, :3].mean()
     return anomalies(signal, known=known)
 
@@ -213,7 +216,11 @@ def of_anomalies(found: Any) -> Records:
     }
     records = of_signals(signals) | {"number of regions": numbers(len(found.regions))}
     records |= pick([region.to_dict() for region in found.regions], REGIONS) | pick(found.spikes, SPIKES)
-    return records | within("report", pick(found.report, ANOMALY_REPORT))
+    report = found.report
+    network = report.candidates[0] if report.candidates else None
+    better = None if network is None else network.difference < -2 * network.standard_error
+    of_network = pick(network, NETWORK) | {"autoencoder better": numbers(better)}
+    return records | within("report", pick(report, ANOMALY_REPORT) | of_network)
 
 
 def cases(name: str, signal: BaseSignal, other: BaseSignal) -> Iterator[Case]:
@@ -271,4 +278,5 @@ def run_case(call: Callable[[], Records]) -> Records:
         warnings.simplefilter("always")
         records = call()
     named = {w.category.__name__ for w in caught if w.category.__module__.startswith("hyperspy_specml")}
+    named = {_WARNINGS.get(name, name) for name in named}
     return records | {"warnings": numbers(sorted(named))}

@@ -15,10 +15,12 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import median, number, table
+from benchmarks._harness import median, number
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     import numpy as np
 
@@ -43,19 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure."""
     results = {
         f"{dose:g}": [_measure(options.size, options.channels, dose, seed) for seed in range(options.seeds)]
         for dose in options.doses
     }
     head = [
         "counts per channel", f"dense ({LATENTS})", f"PCA ({LATENTS})", "best PCA", "at rank",
-        "dense / best PCA", "range", "wanted", "collapsed", "idle latent", "stop / best", "largest", "wanted",
-        "best step", "seconds",
+        "dense / best PCA", "range", "ratio wanted", "collapsed", "idle latent", "stop / best", "largest",
+        "largest wanted", "best step", "seconds",
     ]  # fmt: skip
-    print(table(head, [_row(dose, runs) for dose, runs in results.items()]))
-    return results
+    caption = f"{options.size} x {options.size} pixels, {options.channels} channels; maps: {options.seeds}"
+    yield "", [Table("errors", caption, head, [_row(dose, runs) for dose, runs in results.items()])]
 
 
 def best_pca(counts: np.ndarray, clean: np.ndarray, *, most: int = MOST_AXES) -> tuple[float, int]:

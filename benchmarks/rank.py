@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import Contender, run_all, table
+from benchmarks._harness import Contender, run_all
 from benchmarks._maps import FIELDS, known_map
-from benchmarks.decomposition import QUICK, add_places, decompose, places
+from benchmarks._records import Table
+from benchmarks.decomposition import QUICK, add_places, decompose, places, size_of
 from benchmarks.fe_l import best_pca, error_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ARCHITECTURES = ("pca", "simplex", "dense")
 
@@ -29,14 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure."""
     if options.quick:
         vars(options).update({**QUICK, "seeds": options.seeds})
     results = {key: _choices(where, options.seeds) for key, where in places(options)}
     head = ["map", "architecture", "expected", "least error", "chosen", "within one"]
-    print(table(head, [row for key, found in results.items() for row in _rows(key, found)]))
-    return results
+    caption = f"{size_of(options)}; one number for each seed"
+    rows = [row for key, found in results.items() for row in _rows(key, found)]
+    yield "", [Table("chosen", caption, head, rows, keys=2)]
 
 
 def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, Any]]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 # measured map is in an old version of HyperSpy's format.
 warnings.filterwarnings("ignore", message="Importing .Lazy|Loading old file version")
 
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
 import hyperspy.api as hs
 import matplotlib
 
@@ -42,6 +44,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
+extensions += ["benchmark_tables"]  # docs/_ext
 exclude_patterns = ["_build", "changes", "gallery"]
 nitpicky = False  # types point to HyperSpy and NumPy, whose pages would have to be downloaded
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.decompose import DenseOptions, PCAOptions, SimplexOptions
+    from hyperspy_specml.denoise import DenoiseOptions
     from hyperspy_specml.models import TrainedModel
     from hyperspy_specml.progress import Progress
     from hyperspy_specml.results import AnomalyResult, DecompositionResult
@@ -305,46 +306,48 @@ def denoise_dae(
     corruption: str = "split",
     pairs: tuple[BaseSignal, BaseSignal] | None = None,
     protect: bool = False,
+    options: DenoiseOptions | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
     random_state: int = 0,
     device: str = "auto",
-    show_progressbar: bool | None = None,
-    model: TrainedDenoiser | str | os.PathLike[str] | None = None,
+    show_progressbar: bool | Progress | None = None,
+    model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> BaseSignal:
-    """Denoise spectra with what predicts counts best that no candidate has seen.
+    """Denoise spectra with the candidate that predicts held-out counts best.
 
     Candidates are plain PCA, PCA with filtered score maps (Gaussian, total variation, joint non-local means,
-    mixtures of them), a dense network that sees one spectrum at a time, and a network that sees neighbouring
-    pixels of the score maps and decides for each which filter to trust. The networks are trained on pairs
-    of independent splits of the same counts, so no clean data are needed. The data are split into training
-    (70 %), validation (15 %) and test (15 %) counts: the second choose the candidate, the third judge
-    it. Afterwards
-    what was taken away is searched for what noise cannot explain. The file is read three times, whatever its
-    size.
+    mixtures of them), an autoencoder that sees one spectrum at a time, and a network that sees neighbouring
+    pixels of the score maps and weights the filters pixel by pixel. The data are split into training (70 %),
+    validation (15 %) and test (15 %) counts: the first train, the second choose the candidate, the third measure
+    its error. Networks learn to predict one part of the training counts from the others, so no clean data are
+    needed. Afterwards the residual is searched for signal that noise cannot explain. The file is read three
+    times, whatever its size.
 
     Parameters
     ----------
     context
-        What a denoiser may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
+        What candidates may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
         "spatial": neighbouring pixels too. "auto": the validation counts decide.
     corruption
         What networks are trained on. "split": one part of the counts is input, the others are target. The
-        classical corruptions make the training counts worse and have them as target: "poisson" draws counts
+        classical corruptions add noise to the training counts and have them as target: "poisson" draws counts
         with these as means, "gaussian" adds noise of the variance of the noise, "mask" sets a quarter of the
         channels to zero. They teach a network to keep noise of its target, and the held-out scores show it.
     pairs
         Two signals of the same area, recorded independently, e.g. the sums of the odd and of the even frames,
-        or two detectors; this signal may be their sum. What is learnt of the first is scored on the second:
-        so the choice does not rely on a noise model. Their axes are those of this signal.
+        or two detectors; this signal may be their sum. Networks learn from the first and are scored on the
+        second, so the choice does not rely on a noise model. Their axes are those of this signal.
     protect
-        Put back what noise cannot explain and the denoiser took away, e.g. the lines of a rare phase: each
-        pixel gets its own counts there, noise included.
+        Restore removed signal that noise cannot explain, e.g. the lines of a rare phase: each pixel gets its
+        own counts there, noise included. The file is read twice more then.
+    options
+        Of the candidates: ``hyperspy_specml.DenoiseOptions``.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
-        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``). Masked pixels neither give nor take.
+        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``). Masked pixels do not influence their neighbours.
     noise
         "auto", "poisson", "gaussian" or "poisson-gaussian", as in `decomposition_ae`.
     random_state
@@ -352,21 +355,21 @@ def denoise_dae(
     device
         "auto", "cpu", "cuda", "mps": where networks are trained.
     show_progressbar
-        By default HyperSpy's preference.
+        By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
     model
         ``specml.denoise_model(clean)`` of another denoised map, ``specml.train_denoiser(library)``, or the
         path of the file that their ``save(path)`` made. It is applied in one pass, and one more looks for
-        what was erased; nothing is fitted. Noise model and signal mask are the model's own. A map with more
-        or fewer counts is brought to the dose of the training; where the energy channels differ the model is
+        removed signal; nothing is fitted. Noise model and signal mask are the model's own. A map with more
+        or fewer counts is scaled to those of the training; where the energy channels differ the model is
         resampled to those of the signal.
     config
-        Everything else: ``hyperspy_specml.TrainConfig``.
+        Settings of training and computation: ``hyperspy_specml.TrainConfig``.
 
     Returns
     -------
-    The denoised signal: class, axes and laziness of this one, float32. ``specml.denoise_report(clean)``
-    returns its report, which is under ``metadata.Specml``, and ``specml.denoise_model(clean)`` what denoised
-    it. The signal itself is not changed
+    The denoised signal: class, axes and laziness of this one, float32. Its metadata keep the report,
+    ``specml.denoise_report(clean)``, and what denoised it, ``specml.denoise_model(clean)``, through copies,
+    slices and files. The signal itself is not changed
 
     Raises
     ------
@@ -384,17 +387,20 @@ def denoise_dae(
         noise="poisson" or corruption="poisson" for values that are negative or not whole; with a `model` of
         counts, spectra whose mean is not positive.
     OptionError
-        An unknown context, corruption, noise model or device, an impossible number, or an argument that
-        `pairs` or a `model` would have to ignore.
+        An unknown context, corruption, noise model or device, an impossible number, `protect` that is not a
+        bool, options or settings of another class, or an argument that `pairs` or a `model` would have to
+        ignore.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
+    Cancelled
+        The progress was cancelled before any candidate was ready or after one was chosen.
 
     Warns
     -----
-    ErasedFeaturesWarning
-        Something was erased that noise cannot explain; the report says what and where.
+    RemovedSignalWarning
+        Signal was removed that noise cannot explain; the report says what and where.
 
     Notes
     -----
@@ -414,18 +420,11 @@ def denoise_dae(
     >>> s.denoise_dae(context="spatial", show_progressbar=False)
     <EDSTEMSpectrum, title: Simulated Fe-Cr-Ni map denoised, dimensions: (16, 16|256)>
     """
-    from hyperspy_specml.workflows import Call, _denoising, whole_number
+    from hyperspy_specml.workflows import Call, denoising
 
     call = Call.on(
-        self,
-        method="denoise_dae",
-        navigation_mask=navigation_mask,
-        signal_mask=signal_mask,
-        config=config,
-        show_progressbar=show_progressbar,
-    )
-    random_state = whole_number("random_state", random_state, least=0)
-    wanted = _denoising.Wanted(context, corruption, pairs, bool(protect), noise)
-    if model is not None:
-        return _denoising.apply(call, model, wanted)
-    return _denoising.fit(call, wanted, random_state=random_state, device=device)
+        self, "denoise_dae", navigation_mask=navigation_mask, signal_mask=signal_mask, config=config,
+        show_progressbar=show_progressbar, random_state=random_state, device=device,
+    )  # fmt: skip
+    asked = {"context": context, "corruption": corruption, "noise": noise}
+    return denoising(call, model, pairs=pairs, protect=protect, options=options, **asked)

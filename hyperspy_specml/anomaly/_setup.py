@@ -12,7 +12,8 @@ from hyperspy_specml.anomaly._drift import best_shifts, estimate_line_shift, far
 from hyperspy_specml.anomaly._spikes import PartialChannelSpikes
 from hyperspy_specml.anomaly._trimming import PatchSums
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import USED, energy_windows
+from hyperspy_specml.statistics import USED, energy_windows, typical_mean
+from hyperspy_specml.statistics import line_width as sharpest_width
 from hyperspy_specml.streaming import patch_sums, shift_channels
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ class ScanSetup:
         """Plan the scan; where no line width is known it is estimated, and shifts are searched for."""
         shifts = line_width is None
         if line_width is None:
-            mean = summary.moments.mean
-            line_width = np.full(stream.n_channels, estimate_line_width(mean, noise.variance(mean)))
+            mean, n = typical_mean(summary.sample), len(summary.sample)
+            sharpest = sharpest_width(mean, noise, n_spectra=n, channels=summary.channels)
+            line_width = np.full(stream.n_channels, sharpest)
         windows = energy_windows(line_width, channels, factors=_WINDOW_WIDTHS)
         return cls(stream, summary, summary.pixel_state == USED, channels, line_width, windows, shifts)
 
@@ -264,27 +266,3 @@ def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
     while side > 1 and np.prod([n // side for n in navigation_shape]) < _LEAST_PATCHES:
         side -= 1
     return side
-
-
-def estimate_line_width(mean: np.ndarray, noise_variance: np.ndarray) -> float:
-    """Return the full width at half maximum, in channels, of the sharpest structure of a spectrum.
-
-    Of a Gaussian line of standard deviation s the autocorrelation of the derivative crosses zero at a lag of
-    sqrt(2) s; of a spectrum it is ruled by its sharpest strong features. White noise shows at lag 0 only.
-
-    Parameters
-    ----------
-    mean
-        (E,) mean spectrum.
-    noise_variance
-        (E,) its noise variance.
-    """
-    # Differences of neighbours: those of channels two apart would carry their noise to lag 2.
-    slope = np.diff(mean / np.sqrt(np.maximum(noise_variance, 1e-6 * max(noise_variance.mean(), 1e-300))))
-    slope -= np.median(slope)
-    n = len(slope)
-    power = np.abs(np.fft.rfft(slope, 2 * n)) ** 2
-    correlation = np.fft.irfft(power)[: n // 2 + 1]
-    below = np.flatnonzero(correlation[2:] <= 0)
-    lag = below[0] + 2 if len(below) else 2
-    return float(np.clip(np.sqrt(8 * np.log(2)) * lag / np.sqrt(2), 2.0, max(2.0, n / 8)))

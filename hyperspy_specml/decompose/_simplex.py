@@ -290,7 +290,7 @@ def fit_endmembers(network: SimplexNetwork, source: ScoresAndCounts, floor: torc
             batch = source.batch(i, rows)
             mixture = network.encode(batch.input, **batch.beside)  # type: ignore[arg-type]
             expected = batch.fraction * torch.maximum(network.decode(*mixture), floor)
-            noise = expected if batch.weight is None else batch.fraction / batch.weight
+            noise = expected if batch.variance is None else batch.fraction * batch.variance
             wanted += batch.fraction * network.decode_transposed(batch.target / noise, *mixture)
             given += batch.fraction * network.decode_transposed(expected / noise, *mixture)
         change = torch.where(given > 0, wanted / given, 1)  # 0: no spectrum is moved here

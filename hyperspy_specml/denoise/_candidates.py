@@ -1,31 +1,61 @@
-"""The candidates of a denoising: plain PCA, filtered score maps, networks."""
+"""The candidates of a denoising: plain PCA, filtered score maps, networks.
+
+A new kind of candidates is one function, from `CandidateData` to a list of `Entry`, and one line of `KINDS`.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.decompose import brief, choose_latents, fit_dense
+from hyperspy_specml.decompose import DenseOptions, choose_architecture, choose_number
 from hyperspy_specml.denoise._held_out_error import HeldOutError
-from hyperspy_specml.denoise._spatial import SpatialFit, fit_filters, fit_mixture, on_all_counts
+from hyperspy_specml.denoise._spatial import fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import DenoisedSpectra, Denoiser, FilteredScores, Unchanged
+from hyperspy_specml.models import LatentModel, SpectralDenoiser, UnfilteredScores
+from hyperspy_specml.progress import STOPPED
+from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
-
-    from hyperspy_specml.decompose import Track
-    from hyperspy_specml.models import Tiles
+    from hyperspy_specml.denoise._options import DenoiseOptions
+    from hyperspy_specml.denoise._spatial import FilterFit
+    from hyperspy_specml.models import FilteredScores, FittedDenoiser, Tiles
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.run import TrainConfig
-    from hyperspy_specml.train import History
+    from hyperspy_specml.run import Run
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CandidateData:
+    """What candidates are fitted to, and how.
+
+    Attributes
+    ----------
+    plain, smooth
+        Training data of the map on its principal basis, and on one that may be smooth along energy.
+    tiles
+        The sample laid out.
+    context
+        What candidates may see: "auto", "spectral" or "spatial".
+    options
+        Of the networks.
+    run
+        Settings, seed, device and progress.
+    """
+
+    plain: TrainingData
+    smooth: TrainingData
+    tiles: Tiles
+    context: str
+    options: DenoiseOptions
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -36,131 +66,155 @@ class Entry:
     ----------
     name
         For the report.
-    prepared
-        Has the scores of the parts of the training fold along these axes.
+    data
+        Has the scores of the training fold on the basis of the candidate.
     fold
         Fitted on the training fold.
     scores
-        Makes the (n, P) scores that it predicts from the training fold, along the axes of `fold`.
+        Computes the (n, P) scores that it predicts from the training fold, along the basis of `fold`.
     on_all_counts
         Fits it on all counts.
     history
-        Of its training; None for filters.
+        Of its training; empty for what is not trained.
     """
 
     name: str
-    prepared: TrainingData
-    fold: Denoiser
+    data: TrainingData
+    fold: FittedDenoiser
     scores: Callable[[], np.ndarray]
-    on_all_counts: Callable[[], Denoiser]
-    history: History | None = None
+    on_all_counts: Callable[[], FittedDenoiser]
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What candidates are fitted to, and how.
+class Kind:
+    """A kind of candidates.
 
     Attributes
     ----------
-    plain, prepared
-        What is known of the map, along principal axes and along axes that may be smooth.
-    tiles
-        The sample laid out.
-    config, seed, device, track
-        Settings, seed, torch device, and the progress bar around training steps.
+    stage
+        What is done, for the progress.
+    contexts
+        In which it takes part.
+    weight
+        Time that it takes, relative to the others (measured at 128 x 128 pixels and 2048 channels).
+    fit
+        Fits them. Those that are ready when a training is interrupted are kept; the kinds after it are left
+        out.
     """
 
-    plain: TrainingData
-    prepared: TrainingData
-    tiles: Tiles
-    config: TrainConfig
-    seed: int
-    device: torch.device
-    track: Track
+    stage: str
+    contexts: tuple[str, ...]
+    weight: float
+    fit: Callable[[CandidateData], list[Entry]]
 
 
-def fit_candidates(setting: Setting, context: str) -> list[Entry]:
-    """Return the candidates of a context, plain PCA last.
-
-    Parameters
-    ----------
-    setting
-        Data and settings.
-    context
-        "auto", "spectral" or "spatial".
-    """
-    entries: list[Entry] = []
-    if context != "spectral":
-        entries += _spatial(setting)
-    if context != "spatial":
-        # Beside spatial candidates a brief training tells whether neighbours matter at all.
-        entries += _spectral(setting, brief(setting.config) if context == "auto" else setting.config)
-    return [*entries, _pca(setting.plain)]
-
-
-def _pca(prepared: TrainingData) -> Entry:
-    k = prepared.rank.chosen
-    return Entry(
-        f"pca ({k})", prepared, Unchanged(prepared.fold_basis.first(k)), lambda: prepared.fold_scores[:, :k],
-        lambda: Unchanged(prepared.basis.first(k)),
-    )  # fmt: skip
-
-
-def _spatial(setting: Setting) -> list[Entry]:
-    prepared, tiles = setting.prepared, setting.tiles
-    spatial = fit_filters(prepared, tiles, HeldOutError(prepared))
-    n = len(spatial.unit)
+def filtered_maps(data: CandidateData) -> list[Entry]:
+    """Return score maps behind single filters, a mixture of them, and a network that mixes them."""
+    smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
+    with progress.enter("Filter score maps", 0.05):
+        found = fit_filters(smooth, tiles, HeldOutError(smooth), progress)
+    n, entry = len(found.unit), partial(_filtered, data, found)
     entries = [
-        _filtered(setting, f"pca ({n}), {one.name}", spatial, spatial.simple(s), spatial.stack[s])
-        for s, one in enumerate(spatial.bank)
+        entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s])
+        for s, one in enumerate(found.bank)
         if one.name not in ("unfiltered", "mean")
     ]
-    mixed = np.einsum("s...p,sp->...p", spatial.stack, spatial.mixture.weights.astype(np.float32))
-    entries.append(_filtered(setting, f"pca ({n}), mixed filters", spatial, spatial.mixture, mixed))
+    mixed = np.einsum("s...p,sp->...p", found.stack, found.mixture.weights.astype(np.float32))
+    entries.append(entry(f"pca ({n}), mixed filters", found.mixture, mixed))
     try:
-        found = fit_mixture(
-            prepared,
-            tiles,
-            spatial,
-            setting.config,
-            seed=setting.seed,
-            device=setting.device,
-            track=setting.track,
-        )
+        trained = fit_mixture(smooth, tiles, found, data.options.n_hidden_spatial, data.run)
     except TrainingDivergedError as error:
         _logger.warning("The spatial network diverged (%s); the filters remain.", error)
         return entries
-    if found is None:
+    except STOPPED:  # before the first step
+        entries[-1].history.interrupted = True
         return entries
-    network, history = found
-    clean = network.mixed(spatial.stack, tiles.valid, prepared.share)
-    return [_filtered(setting, f"spatial network ({n})", spatial, network, clean, history), *entries]
+    if trained is None:
+        return entries
+    network, history = trained
+    clean = network.mixed(found.stack, tiles.valid, smooth.fraction)
+    return [replace(entry(f"spatial network ({n})", network, clean), history=history), *entries]
 
 
 def _filtered(
-    setting: Setting, name: str, spatial: SpatialFit, fold: FilteredScores, clean: np.ndarray,
-    history: History | None = None,
-) -> Entry:  # fmt: skip
-    return Entry(
-        name, setting.prepared, fold, lambda: setting.tiles.flat(clean) * spatial.unit,
-        lambda: on_all_counts(setting.prepared, fold), history,
-    )  # fmt: skip
+    data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray
+) -> Entry:
+    def scores() -> np.ndarray:
+        return data.tiles.flat(clean) * found.unit
+
+    return Entry(name, data.smooth, fold, scores, lambda: on_all_counts(data.smooth, fold))
 
 
-def _spectral(setting: Setting, config: TrainConfig) -> list[Entry]:
-    prepared = setting.prepared
-    seed, device, track = setting.seed, setting.device, setting.track
+def spectral_network(data: CandidateData) -> list[Entry]:
+    """Return an autoencoder of single spectra.
+
+    Beside candidates that see neighbours, a brief training tells whether these matter at all.
+    """
+    smooth, options = data.smooth, data.options
+    dense = DenseOptions(n_hidden=options.n_hidden, n_layers=options.n_layers, centre=options.centre)
+    architecture = choose_architecture("dense", dense, method="denoise_dae")
+    run = architecture.completed(data.run, smooth)
+    run = run.brief() if data.context == "auto" else run
     try:
-        rank, stopped = choose_latents(prepared, "dense", config, seed=seed, device=device, track=track)
-        config = brief(config) if stopped else config  # who stops a search does not want to wait
-        fitted = fit_dense(prepared, rank.chosen, config, seed=seed, device=device, track=track)
+        with run.progress.enter("Choose the number of components", 0.4):
+            rank, stopped = choose_number(architecture, smooth, run, race=False)
+        run = run.brief() if stopped else run  # who stops a search does not want to wait
+        with run.progress.enter("Train the spectral network"):
+            fitted = architecture.fit(smooth, rank.chosen, run)
     except TrainingDivergedError as error:
         _logger.warning("The spectral network diverged (%s); the other candidates remain.", error)
         return []
-    fold = DenoisedSpectra(fitted.fold_model)
-    return [
-        Entry(
-            f"spectral network ({rank.chosen})", prepared, fold, lambda: fold.denoise_rows(prepared.fold_scores),
-            lambda: DenoisedSpectra(fitted.model), fitted.history,
-        )
-    ]  # fmt: skip
+    fitted.history.interrupted |= stopped
+    assert isinstance(fitted.fold_model, LatentModel)
+    fold = SpectralDenoiser(fitted.fold_model)
+
+    def on_all() -> FittedDenoiser:
+        assert isinstance(fitted.model, LatentModel)
+        return SpectralDenoiser(fitted.model)
+
+    def scores() -> np.ndarray:
+        return fold.denoise_rows(smooth.fold_scores)
+
+    return [Entry(f"spectral network ({rank.chosen})", smooth, fold, scores, on_all, fitted.history)]
+
+
+def plain_pca(data: CandidateData) -> list[Entry]:
+    """Return plain PCA of the rank that held-out counts choose."""
+    plain, k = data.plain, data.plain.rank.chosen
+    fold = UnfilteredScores(plain.fold_basis.first(k))
+
+    def scores() -> np.ndarray:
+        return plain.fold_scores[:, :k]
+
+    return [Entry(f"pca ({k})", plain, fold, scores, lambda: UnfilteredScores(plain.basis.first(k)))]
+
+
+KINDS = (
+    Kind("Fit filters and the spatial network", ("auto", "spatial"), 2.0, filtered_maps),
+    Kind("Fit the spectral network", ("auto", "spectral"), 1.0, spectral_network),
+)
+
+
+def fit_candidates(data: CandidateData) -> list[Entry]:
+    """Return the candidates of a context, plain PCA, which all are compared with, last.
+
+    Parameters
+    ----------
+    data
+        Data and settings.
+    """
+    kinds = [kind for kind in KINDS if data.context in kind.contexts]
+    whole = sum(kind.weight for kind in kinds)
+    entries: list[Entry] = []
+    for kind in kinds:
+        if any(entry.history.interrupted for entry in entries):
+            break
+        try:
+            with data.run.progress.enter(kind.stage, kind.weight / whole):
+                entries += kind.fit(data)
+        except STOPPED:
+            if not entries:
+                raise
+            entries[-1].history.interrupted = True
+    return [*entries, *plain_pca(data)]

@@ -1,31 +1,40 @@
 """Denoisers trained on a library of noise-free spectra: noisy inputs are drawn, clean targets are known.
 
-What is learnt is the mean of all spectra of the library that fit a noisy one, at any noise level of a range.
-Intensities are not: every spectrum counts by its shape, and keeps its own total.
+What is learnt is the mean of all spectra of the library that agree with a noisy one, at any noise level of a
+range. Intensities are not learnt: every spectrum counts by its shape, and keeps its own total.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from hyperspy_specml.exceptions import TooFewSpectraError
+from hyperspy_specml.decompose import Autoencoder
+from hyperspy_specml.denoise._options import LibraryOptions
+from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.models import LibraryDenoiser
 from hyperspy_specml.nn import Shrinkage
-from hyperspy_specml.statistics import PoissonNoise, PrincipalBasis, moments_of, principal_basis
-from hyperspy_specml.train import History, LibraryPairs, fit, one_thread
+from hyperspy_specml.statistics import PoissonNoise, moments_of, principal_basis
+from hyperspy_specml.train import DrawnCounts, History, RandomRows, fit, one_thread, squared_error
 
 if TYPE_CHECKING:
-    from hyperspy_specml.decompose import Track
-    from hyperspy_specml.run import TrainConfig
+    from hyperspy_specml.run import Run
+    from hyperspy_specml.statistics import PrincipalBasis
 
+# Every batch draws new counts, so half of an autoencoder's batch is enough.
+DEFAULTS = replace(Autoencoder.defaults, batch_size=256)
 _LEAST_SPECTRA = 16
-_MOST_AXES = 64
-_KEPT = 0.05  # of the noise variance at the highest dose: what lies along axes with less is not missed
-_HELD_OUT = 8  # every so many spectra of the library only tell when to stop
+_MOST_VECTORS = 64
+# Variance along a basis vector, relative to that of the noise of the largest number of counts, below which
+# the vector is left out: what lies along it is lost in the noise.
+_LEAST_VARIANCE = 0.05
+# Every eighth spectrum is held out: it only decides when to stop, and is what the report scores.
+_HELD_OUT = 8
+# Batches of held-out spectra that a score is the mean of.
+_SCORED_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,8 @@ class LibraryFit:
         (E,) mean spectrum of total 1.
     errors
         From "library network", "Wiener filter" and the PCA of best rank to the (n,) squared errors of
-        held-out spectra, in units of the noise and summed over channels, at the middle of the dose range.
+        held-out spectra, in units of the noise and summed over channels, at the middle of the range of
+        totals.
     history
         Of the training.
     """
@@ -52,9 +62,8 @@ class LibraryFit:
 
 
 def fit_library(
-    spectra: np.ndarray, totals: tuple[float, float], config: TrainConfig, *, seed: int,
-    device: torch.device, track: Track,
-) -> LibraryFit:  # fmt: skip
+    spectra: np.ndarray, totals: tuple[float, float], run: Run, options: LibraryOptions | None = None
+) -> LibraryFit:
     """Train a denoiser on noise-free spectra.
 
     Parameters
@@ -63,67 +72,102 @@ def fit_library(
         (n, E) noise-free spectra, in any unit.
     totals
         Smallest and largest number of counts in a spectrum.
-    config, seed, device, track
-        Settings, seed of weights, noise and batches, torch device, and the progress bar around steps.
+    run
+        Settings, seed of weights, noise and batches, device and progress.
+    options
+        Of the network.
 
     Raises
     ------
+    OptionError
+        Options of another class.
     TooFewSpectraError
         Fewer than 16 spectra.
     TrainingDivergedError
         The loss diverged.
     """
+    options, run = check_options(options), run.over(DEFAULTS)
     if len(spectra) < _LEAST_SPECTRA:
         raise TooFewSpectraError(
-            f"A library of {len(spectra)} spectra teaches nothing: {_LEAST_SPECTRA} are the least, thousands "
-            "are good, e.g. specml.datasets.fe_l_library(4000)."
+            f"train_denoiser() needs {_LEAST_SPECTRA} spectra or more, best thousands, but the library holds "
+            f"{len(spectra)}. Simulate more, e.g. specml.datasets.fe_l_library(4000)."
         )
     shapes = spectra / spectra.sum(axis=1, keepdims=True, dtype=np.float64)
     held = np.arange(len(shapes)) % _HELD_OUT == 0
-    basis = _basis(shapes[~held], totals[1])
-    scores = basis.project(shapes[~held])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Shrinkage(basis.n_vectors, 2 * config.n_hidden, config.n_layers + 1).to(device)
-    denoiser = LibraryDenoiser(
-        basis, np.full(basis.n_vectors, 1 / np.sqrt(totals[0] * totals[1]) ** 0.5),
-        scores.mean(axis=0, dtype=np.float64), np.maximum(scores.var(axis=0, dtype=np.float64), 1e-30),
-        1 / np.sqrt(np.array(totals[::-1])), network,
-    )  # fmt: skip
-
-    def pairs(rows: np.ndarray, other: int, batch_size: int) -> LibraryPairs:
-        return LibraryPairs(
-            *(torch.as_tensor(v, dtype=torch.float32, device=device) for v in (
-                rows, basis.vectors * basis.weights[:, None], denoiser.centre, denoiser.variance)),
-            totals=totals, batch_size=batch_size, generator=torch.Generator().manual_seed(other),
-        )  # fmt: skip
-
-    with one_thread(device):
-        test = pairs(shapes[held], seed + 1, int(held.sum()))
-        batches = [test.draw() for _ in range(4)]
+    denoiser = _untrained(shapes[~held], totals, options, run)
+    network, middle = denoiser.network, float(np.sqrt(totals[0] * totals[1]))
+    with one_thread(run.device), run.progress.enter("Train"):
+        unseen = _counts(denoiser, shapes[held], totals, int(held.sum()), run.seed + 1, run.device)
+        batches = [unseen.draw() for _ in range(_SCORED_BATCHES)]
 
         def score(network: torch.nn.Module) -> float:
             with torch.inference_mode():
-                return sum(float(test.error(network, *batch)) for batch in batches) / len(batches)
+                terms = (sum(squared_error(network, batch, 0).values()) for batch in batches)
+                return sum(float(term) for term in terms) / len(batches)
 
-        loss = pairs(shapes[~held], seed, config.batch_size // 2)
-        history = fit(network, loss, config, score=score, track=track)
-    errors = _errors(denoiser, shapes[held], float(np.sqrt(totals[0] * totals[1])), seed)
-    return LibraryFit(denoiser, shapes.mean(axis=0), errors, history)
+        size = run.config.batch_size
+        assert size is not None
+        counts = _counts(denoiser, shapes[~held], totals, size, run.seed, run.device)
+        history = fit(network, counts, squared_error, run, score=score)
+    return LibraryFit(
+        denoiser, shapes.mean(axis=0), _errors(denoiser, shapes[held], middle, run.seed), history
+    )
+
+
+def check_options(options: LibraryOptions | None) -> LibraryOptions:
+    """Return options, by default the default ones; refuse those of another class."""
+    options = LibraryOptions() if options is None else options
+    if type(options) is not LibraryOptions:
+        raise OptionError(f"train_denoiser(options={options!r}) needs options=specml.LibraryOptions(...).")
+    return options
+
+
+def _untrained(
+    shapes: np.ndarray, totals: tuple[float, float], options: LibraryOptions, run: Run
+) -> LibraryDenoiser:
+    """Return the denoiser whose network is the best linear one."""
+    basis = _basis(shapes, totals[1])
+    scores = basis.project(shapes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        network = Shrinkage(basis.n_vectors, options.n_hidden, options.n_layers).to(run.device)
+    middle = np.full(basis.n_vectors, 1 / np.sqrt(totals[0] * totals[1]) ** 0.5)
+    variance = np.maximum(scores.var(axis=0, dtype=np.float64), 1e-30)
+    levels = 1 / np.sqrt(np.array(totals[::-1]))
+    return LibraryDenoiser(basis, middle, scores.mean(axis=0, dtype=np.float64), variance, levels, network)
 
 
 def _basis(shapes: np.ndarray, most: float) -> PrincipalBasis:
-    basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_AXES)
-    variance = basis.project(shapes).var(axis=0) * most  # over that of the noise at the highest dose
-    return basis.first(int(max(1, (variance > _KEPT).sum())))
+    basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_VECTORS)
+    variance = basis.project(shapes).var(axis=0) * most  # over that of the noise of the most counts
+    return basis.first(int(max(1, (variance > _LEAST_VARIANCE).sum())))
+
+
+def _counts(
+    denoiser: LibraryDenoiser,
+    shapes: np.ndarray,
+    totals: tuple[float, float],
+    size: int,
+    seed: int,
+    device: str,
+) -> DrawnCounts:
+    """Return the source of batches of noisy spectra of these shapes."""
+    projector = denoiser.basis.vectors * denoiser.basis.weights[:, None]
+    rows = RandomRows(len(shapes), size, torch.Generator().manual_seed(seed))
+
+    def tensor(values: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+    moments = tensor(denoiser.centre), tensor(denoiser.variance)
+    return DrawnCounts(tensor(shapes), tensor(projector), *moments, totals, rows)
 
 
 def _errors(denoiser: LibraryDenoiser, shapes: np.ndarray, total: float, seed: int) -> dict[str, np.ndarray]:
-    """Return squared errors of held-out spectra at one dose, by candidate."""
+    """Return squared errors of held-out spectra at one number of counts, by candidate."""
     basis = denoiser.basis
     noisy = basis.project(np.random.default_rng(seed + 2).poisson(total * shapes) / total)
     clean = basis.project(shapes)
-    share = denoiser.variance / (denoiser.variance + 1 / total)
+    kept = denoiser.variance / (denoiser.variance + 1 / total)
 
     def error(found: np.ndarray) -> np.ndarray:
         return total * np.square(found - clean).sum(axis=1, dtype=np.float64)
@@ -135,6 +179,6 @@ def _errors(denoiser: LibraryDenoiser, shapes: np.ndarray, total: float, seed: i
     totals = denoiser.totals(noisy)
     return {
         "library network": error(own.denoise_rows(noisy)),
-        "Wiener filter": error(totals * (share * (noisy / totals - denoiser.centre) + denoiser.centre)),
+        "Wiener filter": error(totals * (kept * (noisy / totals - denoiser.centre) + denoiser.centre)),
         f"pca ({best + 1})": plain[best],
     }

@@ -1,41 +1,78 @@
-"""What a denoiser took away and noise cannot explain: sums of the residual over windows of energy and space.
+"""Removed signal that noise cannot explain: sums of the residual over windows of energy and space.
 
-The family-wise error of the many tests is held by dividing it by their number (Bonferroni).
+The probability of any false region in a map is held by dividing it by the number of sums tested (Bonferroni).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.ndimage
 import scipy.stats
 
-_FALSE = 0.01  # probability that a map without any erased feature shows one
-_SIDES = (1, 3, 5)  # pixels of the squares, as far as the map has scan axes
-_WIDTH_FACTOR = 1.5  # of a window, in widths of the sharpest structure
+if TYPE_CHECKING:
+    from hyperspy_specml.progress import Progress
+
+# Probability that a map without any removed signal shows a region.
+_FALSE_ALARM = 0.01
+# Sides of the squares of pixels that are summed, as far as the map has scan axes.
+_SIDES = (1, 3, 5)
+# Width of a window of energies, relative to that of the sharpest line: holds a Gaussian line but for 8 %.
+_WIDTH_FACTOR = 1.5
+# Windows at most; finer ones would take more memory than they gain.
 _MOST_WINDOWS = 128
-_SLAB_ROWS = 256  # spectra summed at a time: they stay in the cache
-_SKEWED = 0.2  # a shifted Poisson variable stands for sums with so few counts that they are skewed
+# Spectra summed at a time: they stay in the cache.
+_SLAB_ROWS = 256
+# Expected counts of a sum from which on a Poisson variable describes it; a rarer one is treated as if it had
+# these.
+_LEAST_COUNTS = 0.2
+# Smallest noise variance of a sum, in squared units of the data: it is divided by.
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class WindowSums:
-    """Sums over J windows of E channels: an object, so that it travels to other processes.
+class ChannelWindows:
+    """Overlapping windows of channels, and the block function that sums spectra over them.
 
     Attributes
     ----------
     starts, stops
-        (J,) first channel, and the one after the last.
+        (J,) first channel, and the one after the last, among the channels in use.
     channels
-        (all channels,) bool, those in use; windows count among them.
+        (all channels,) bool, those in use.
     """
 
     starts: np.ndarray
     stops: np.ndarray
     channels: np.ndarray
+
+    @classmethod
+    def covering(cls, channels: np.ndarray, line_width: float) -> ChannelWindows:
+        """Cover the channels in use with windows that overlap by half.
+
+        Parameters
+        ----------
+        channels
+            (all channels,) bool, those in use.
+        line_width
+            Full width at half maximum of the sharpest line, in channels.
+        """
+        n_channels = int(channels.sum())
+        width = max(1.0, _WIDTH_FACTOR * line_width, 2 * n_channels / _MOST_WINDOWS)
+        starts = np.unique(np.arange(0, max(1, n_channels - width / 2), max(1.0, width / 2)).astype(int))
+        return cls(starts, np.minimum(starts + max(1, round(width)), n_channels), channels)
+
+    @property
+    def widths(self) -> np.ndarray:
+        """(J,) number of channels of each window."""
+        return self.stops - self.starts
+
+    def __len__(self) -> int:
+        """Return the number of windows J."""
+        return len(self.starts)
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """Return (n, J) sums of (n, all channels) spectra."""
@@ -44,8 +81,8 @@ class WindowSums:
             return self.sums(np.asarray(rows))
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Return (n, J) sums of (n, E) values."""
-        sums = np.empty((len(values), len(self.starts)))
+        """Return (n, J) sums of (n, E in use) values, float64."""
+        sums = np.empty((len(values), len(self)))
         below = np.zeros((min(len(values), _SLAB_ROWS), values.shape[1] + 1))
         for start in range(0, len(values), _SLAB_ROWS):
             slab = values[start : start + _SLAB_ROWS]
@@ -56,7 +93,7 @@ class WindowSums:
 
 
 @dataclass(frozen=True)
-class ErasedRegion:
+class RemovedRegion:
     """Neighbouring pixels whose spectra held something that the denoised ones do not.
 
     Attributes
@@ -81,110 +118,83 @@ class ErasedRegion:
     excess: float
 
 
-@dataclass(frozen=True)
-class Erased:
-    """All that was erased.
+WindowSums = Callable[[Any, slice], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
+"""From n of the flat pixels and m of the windows to three (n, m) sums over the windows.
 
-    Attributes
-    ----------
-    regions
-        By falling strength.
-    threshold
-        In standard deviations: the strongest of all windows would reach it by chance in one map of a hundred.
-    """
-
-    regions: tuple[ErasedRegion, ...]
-    threshold: float
-
-
-def channel_windows(line_width: float, channels: np.ndarray) -> WindowSums:
-    """Cover the channels in use with windows that overlap by half.
-
-    Parameters
-    ----------
-    line_width
-        Of the sharpest structure, in channels.
-    channels
-        (all channels,) bool, those in use.
-    """
-    n_channels = int(channels.sum())
-    width = max(1.0, _WIDTH_FACTOR * line_width, 2 * n_channels / _MOST_WINDOWS)
-    starts = np.unique(np.arange(0, max(1, n_channels - width / 2), max(1.0, width / 2)).astype(int))
-    return WindowSums(starts, np.minimum(starts + max(1, round(width)), n_channels), channels)
-
-
-Look = Callable[[Any, slice], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
-"""From n of the flat pixels and m of the windows to (n, m) sums over the windows.
-
-They are of data minus denoised data, of their noise variance and, where only errors of the denoiser make
-denoised data negative, of these (else None): what is below zero is no counts that were erased. Maps of all
-windows would take more memory than all else.
+Of data minus denoised data, of their noise variance and, for counts, of the denoised data (else None): where
+these are negative, that is an error of the denoiser, and no counts were removed. Held for all windows at once
+they would take more memory than all else.
 """
 
 
-def find_erased(look: Look, valid: np.ndarray, windows: WindowSums, *, gain: float) -> Erased:
-    r"""Find what noise cannot explain.
+def find_removed(
+    sums: WindowSums, valid: np.ndarray, windows: ChannelWindows, *, gain: float, progress: Progress
+) -> tuple[RemovedRegion, ...]:
+    r"""Find regions of the residual that noise cannot explain, the strongest first.
 
     Parameters
     ----------
-    look
-        See `Look`.
+    sums
+        See `WindowSums`.
     valid
-        (\*navigation,) bool.
+        (\*navigation,) bool, pixels that were denoised.
     windows
         The windows.
     gain
         Signal units per count; 0 for noise that is not from counting.
+    progress
+        The windows make up its current stage.
     """
-    n_windows = len(windows.starts)
-    n_tests = max(1, int(valid.sum())) * n_windows * len(_SIDES)
-    threshold = float(scipy.stats.norm.isf(_FALSE / 2 / n_tests))
-    strongest = np.zeros(valid.shape, np.float32)
-    at = np.zeros(valid.shape, np.int32)
-    for j in range(n_windows):
-        looked = look(slice(None), slice(j, j + 1))
-        residual, variance = (np.where(valid, values.reshape(valid.shape), 0) for values in looked[:2])
-        clean = None if looked[2] is None else np.where(valid, looked[2].reshape(valid.shape), 0)
-        for side in _SIDES:
-            excess = _square_sum(residual, side)
-            if clean is not None:
-                excess += np.minimum(_square_sum(clean, side), 0)
-            noise = _square_sum(variance, side)
-            candidates = valid & _may_exceed(excess, noise, threshold, gain)
-            z = np.zeros(valid.shape, np.float32)
-            z[candidates] = _deviate(excess[candidates], noise[candidates], gain)
-            better = np.abs(z) > np.abs(strongest)
-            strongest[better], at[better] = z[better], j
+    n_tests = max(1, int(valid.sum())) * len(windows) * len(_SIDES)
+    threshold = float(scipy.stats.norm.isf(_FALSE_ALARM / 2 / n_tests))
+    strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), threshold, gain)
     labels, _ = scipy.ndimage.label(np.abs(strongest) > threshold, np.ones((3,) * valid.ndim))
     regions = []
     for number, box in enumerate(scipy.ndimage.find_objects(labels), start=1):
         inside = labels[box] == number
         peak = np.unravel_index(np.argmax(np.where(inside, np.abs(strongest[box]), 0)), inside.shape)
-        j = int(at[box][peak])
-        corner = [s.start for s in box]
-        places = np.argwhere(inside).T + np.array(corner)[:, None]
+        j, z = int(window[box][peak]), float(strongest[box][peak])
+        places = np.argwhere(inside).T + np.array([s.start for s in box])[:, None]
         pixels = np.ravel_multi_index(tuple(places), valid.shape)
-        residual, variance, clean = look(pixels, slice(None))
-        sums, noise = residual.sum(axis=0), variance.sum(axis=0)
+        residual, variance, clean = sums(pixels, slice(None))
+        excess = residual.sum(axis=0)
         if clean is not None:
-            sums = sums + np.minimum(clean.sum(axis=0), 0)
-        regions.append(
-            ErasedRegion(
-                pixels, int(windows.starts[j]), int(windows.stops[j]),
-                _intervals(_deviate(sums, noise, gain), threshold, j, windows), float(strongest[box][peak]),
-                float(sums[j]),
+            excess = excess + np.minimum(clean.sum(axis=0), 0)
+        beyond = np.abs(_deviate(excess, variance.sum(axis=0), gain)) > threshold
+        beyond[j] = True
+        span = int(windows.starts[j]), int(windows.stops[j])
+        regions.append(RemovedRegion(pixels, *span, _intervals(beyond, windows), z, float(excess[j])))
+    return tuple(sorted(regions, key=lambda region: -abs(region.z)))
+
+
+def _strongest(
+    sums: WindowSums, valid: np.ndarray, windows: Iterator[int], threshold: float, gain: float
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the (\*navigation,) largest deviate about each pixel, in size, and the window that has it."""
+    strongest, window = np.zeros(valid.shape, np.float32), np.zeros(valid.shape, np.int32)
+    for j in windows:
+        maps = [
+            None if values is None else np.where(valid, values.reshape(valid.shape), 0)
+            for values in sums(slice(None), slice(j, j + 1))
+        ]
+        for side in _SIDES:
+            excess, variance, clean = (
+                None if values is None else _square_sum(values, side) for values in maps
             )
-        )  # fmt: skip
-    regions.sort(key=lambda region: -abs(region.z))
-    return Erased(tuple(regions), threshold)
+            assert excess is not None
+            assert variance is not None
+            if clean is not None:
+                excess += np.minimum(clean, 0)
+            candidates = valid & _may_exceed(excess, variance, threshold, gain)
+            z = np.zeros(valid.shape, np.float32)
+            z[candidates] = _deviate(excess[candidates], variance[candidates], gain)
+            better = np.abs(z) > np.abs(strongest)
+            strongest[better], window[better] = z[better], j
+    return strongest, window
 
 
-def _intervals(
-    z: np.ndarray, threshold: float, strongest: int, windows: WindowSums
-) -> tuple[tuple[int, int], ...]:
-    """Return the unions of neighbouring windows that are beyond the threshold."""
-    beyond = np.abs(z) > threshold
-    beyond[strongest] = True
+def _intervals(beyond: np.ndarray, windows: ChannelWindows) -> tuple[tuple[int, int], ...]:
+    """Return the unions of neighbouring windows out of those marked."""
     runs, n_runs = scipy.ndimage.label(beyond)
     return tuple(
         (int(windows.starts[runs == run].min()), int(windows.stops[runs == run].max()))
@@ -193,6 +203,7 @@ def _intervals(
 
 
 def _square_sum(values: np.ndarray, side: int) -> np.ndarray:
+    """Return sums over squares of pixels about each; outside of the map is 0."""
     size = [min(side, n) for n in values.shape]
     mean = scipy.ndimage.uniform_filter(values, size, mode="constant", output=np.float64)
     return mean * np.prod(size)
@@ -203,16 +214,16 @@ def _may_exceed(residual: np.ndarray, variance: np.ndarray, threshold: float, ga
 
     The root of a Poisson deviance is at most the square root of two times the plain deviate.
     """
-    least = max(_SKEWED * gain**2, 1e-12)
+    least = max(_LEAST_COUNTS * gain**2, _TINY)
     return 2 * np.square(residual) >= threshold**2 * np.maximum(variance, least)
 
 
 def _deviate(residual: np.ndarray, variance: np.ndarray, gain: float) -> np.ndarray:
     """Return the signed root of the Poisson deviance of the counts that have this variance."""
-    variance = np.maximum(variance, 1e-12)
+    variance = np.maximum(variance, _TINY)
     if gain <= 0:
         return residual / np.sqrt(variance)
-    expected = np.maximum(variance / gain**2, _SKEWED)
+    expected = np.maximum(variance / gain**2, _LEAST_COUNTS)
     counts = np.maximum(expected + residual / gain, 0)
     deviance = counts * np.log(np.maximum(counts, 1e-30) / expected) - (counts - expected)
     return np.sign(counts - expected) * np.sqrt(2 * np.maximum(deviance, 0))

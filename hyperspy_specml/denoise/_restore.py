@@ -1,144 +1,186 @@
-"""What a denoiser erased, found in one pass over the file, and put back where that is wanted."""
+"""What a denoiser removed, looked for in one pass over the file, and restored where that is wanted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.denoise._removed import Erased, WindowSums, channel_windows, find_erased
-from hyperspy_specml.statistics import PoissonNoise
+from hyperspy_specml.denoise._removed import ChannelWindows, RemovedRegion, find_removed
+from hyperspy_specml.statistics import SATURATED, USED, PoissonNoise
 
 if TYPE_CHECKING:
+    from hyperspy_specml.denoise._removed import WindowSums
+    from hyperspy_specml.models import FittedDenoiser
     from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
     from hyperspy_specml.streaming import SpectrumStream
 
+# Features restored at most, the strongest ones: each is a score map of its own.
 _MOST_FEATURES = 64
-_HALF_HEIGHT = 2 * np.sqrt(2 * np.log(2))
+# Full width at half maximum of a Gaussian in standard deviations.
+_FWHM = 2 * np.sqrt(2 * np.log(2))
+# Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it
+# less.
+_LEAST_VARIANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Protected:
-    """Denoised scores along axes, and features along shapes of their own.
+class RestoredSpectra:
+    """Denoised scores along a basis, and scores of removed signal along spectra of its own.
 
     Attributes
     ----------
     basis
-        The P axes.
+        The P vectors of the denoised scores.
     shapes
-        (F, E) residual spectra of what was put back, of length one.
+        (F, E) residual spectra of what was removed, of length one.
     """
 
     basis: PrincipalBasis
     shapes: np.ndarray
 
-    @property
-    def architecture(self) -> str:
-        """Name of the architecture."""
-        return "denoised"
-
-    def components(self) -> np.ndarray:
-        """Return the (P + F, E) spectra that a score of one stands for."""
-        return np.vstack([self.basis.components(), self.shapes])
-
     def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P + F) scores to (n, E) spectra, float32.
-
-        Parameters
-        ----------
-        scores
-            (n, P + F).
-        """
+        """Map (n, P + F) scores to (n, E) spectra, float32."""
         n = self.basis.n_vectors
-        spectra = self.basis.spectra(np.asarray(scores[:, :n], np.float32))
-        return spectra + scores[:, n:] @ self.shapes if len(self.shapes) else spectra
+        return self.basis.spectra(np.asarray(scores[:, :n], np.float32)) + scores[:, n:] @ self.shapes
 
 
-def erased_by(
-    stream: SpectrumStream, basis: PrincipalBasis, scores: np.ndarray, *, valid: np.ndarray,
-    channels: np.ndarray, mean: np.ndarray, noise: NoiseModel,
-) -> tuple[Erased, WindowSums]:  # fmt: skip
-    """Look through data minus denoised data for what noise cannot explain; the file is read once.
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised map, as arrays.
+
+    Attributes
+    ----------
+    model
+        ``model.decode(scores)`` are the (n_pixels, E in use) denoised spectra.
+    scores
+        (n_pixels, P) denoised scores, with F more of restored signal; NaN for spectra not used, 0 for empty
+        ones.
+    pixel_state
+        (n_pixels,) state of every spectrum.
+    mean
+        (E in use,) mean spectrum of the map.
+    relative_intensity
+        Mean counts of the map over those of the training map.
+    removed
+        Regions of signal that was removed and that noise cannot explain, the strongest first.
+    """
+
+    model: FittedDenoiser | RestoredSpectra
+    scores: np.ndarray = field(repr=False)
+    pixel_state: np.ndarray = field(repr=False)
+    mean: np.ndarray = field(repr=False)
+    relative_intensity: float = 1.0
+    removed: tuple[RemovedRegion, ...] = ()
+
+    @property
+    def used(self) -> np.ndarray:
+        """(n_pixels,) bool: the spectrum was denoised."""
+        return np.isin(self.pixel_state, (USED, SATURATED))
+
+
+def check_removed(
+    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, channels: np.ndarray, *, protect: bool
+) -> Denoised:
+    """Look for removed signal that noise cannot explain, and restore it on demand.
+
+    The file is read once, and twice more where something is restored.
 
     Parameters
     ----------
     stream
         The spectra.
-    basis, scores
-        Of the denoised spectra: P axes and (n_pixels, P).
-    valid, channels
-        (n_pixels,) bool, spectra that were denoised, and (E,) bool, channels in use.
-    mean
-        (E in use,) mean spectrum.
+    denoised
+        The map, nothing restored.
     noise
         Noise model.
+    channels
+        (all channels,) bool, those in use.
+    protect
+        Whether what is found is restored: each pixel gets the sum of its own residual there.
     """
-    windows = channel_windows(line_width(mean, noise), channels)
-    sums = stream.map_rows(windows, n_columns=len(windows.starts), label="Check")
-    valid = np.isfinite(scores).all(axis=1) & valid
+    progress, basis = stream.progress, denoised.model.basis
+    windows = ChannelWindows.covering(channels, line_width(denoised.mean, noise))
+    with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
+        with progress.enter("Sum windows", 0.5):
+            sums = _window_sums(stream, denoised, noise, windows)
+        valid = (np.isfinite(denoised.scores).all(axis=1) & denoised.used).reshape(stream.navigation_shape)
+        gain = 1.0 if isinstance(noise, PoissonNoise) else float(getattr(noise, "gain", 0.0))
+        removed = find_removed(sums, valid, windows, gain=gain, progress=progress)
+    denoised = replace(denoised, removed=removed)
+    if not (protect and removed):
+        return denoised
+    with progress.enter("Restore removed signal"):
+        model, scores = _restore(stream, basis, denoised, windows)
+    return replace(denoised, model=model, scores=scores)
+
+
+def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
+    """Return the full width at half maximum of the sharpest line of a mean spectrum, in channels."""
+    variance = np.maximum(noise.variance(mean), 1e-6 * max(float(noise.variance(mean).mean()), 1e-300))
+    slope = np.gradient(mean / np.sqrt(variance))
+    slope -= np.median(slope)
+    correlation = np.fft.irfft(np.abs(np.fft.rfft(slope, 2 * len(slope))) ** 2)[: len(slope) // 2 + 1]
+    below = np.flatnonzero(correlation[2:] <= 0)  # of a Gaussian line: at sqrt(2) standard deviations
+    lag = below[0] + 2 if len(below) else 2
+    return float(np.clip(_FWHM * lag / np.sqrt(2), 2.0, max(2.0, len(mean) / 8)))
+
+
+def _window_sums(
+    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: ChannelWindows
+) -> WindowSums:
+    """Sum the spectra over the windows, in one pass; what they are compared with is computed on demand."""
+    counted = stream.map_rows(windows, n_columns=len(windows), label="Sum windows")
+    basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores
     along, offset = windows.sums(basis.components()), windows.sums(basis.offset[None])
-    widths = windows.stops - windows.starts
     lags = np.arange(1, len(noise.correlation))
     shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
-    spread = widths * np.maximum(shared, 0.05)
+    spread = widths * np.maximum(shared, _LEAST_VARIANCE)
     counts = isinstance(noise, PoissonNoise)
 
-    def look(pixels: Any, some: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def sums(pixels: Any, some: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         clean = scores[pixels] @ along[:, some] + offset[:, some]
         variance = noise.variance(np.maximum(clean / widths[some], 0)) * spread[some]
-        return sums[pixels, some] - clean, variance, clean if counts else None
+        return counted[pixels, some] - clean, variance, clean if counts else None
 
-    gain = 1.0 if counts else float(getattr(noise, "gain", 0.0))
-    return find_erased(look, valid.reshape(stream.navigation_shape), windows, gain=gain), windows
+    return sums
 
 
-def put_back(
-    stream: SpectrumStream, basis: PrincipalBasis, scores: np.ndarray, erased: Erased, windows: WindowSums
-) -> tuple[Protected, np.ndarray]:
-    """Return denoised scores with what was erased: each pixel gets the sum of its own residual there.
-
-    Parameters
-    ----------
-    stream
-        The spectra; read once more.
-    basis, scores
-        Of the denoised spectra.
-    erased, windows
-        What was found, and where it was looked for.
-
-    Returns
-    -------
-    the model, and (n_pixels, P + F) scores
-    """
-    width = int(np.max(windows.stops - windows.starts))
-    n_channels = len(basis.weights)
+def _restore(
+    stream: SpectrumStream, basis: PrincipalBasis, denoised: Denoised, windows: ChannelWindows
+) -> tuple[RestoredSpectra, np.ndarray]:
+    """Return the model, and (n_pixels, P + F) scores with those of the restored signal; two more passes."""
+    regions, scores = denoised.removed, denoised.scores
+    width, n_channels = int(np.max(windows.widths)), len(basis.weights)
     features = [
         (region, (max(0, a - width), min(n_channels, b + width)))  # with the tails of the lines
-        for region in erased.regions
+        for region in regions
         for a, b in _merged(region.intervals, 2 * width)
     ][:_MOST_FEATURES]
     member = np.zeros(stream.n_pixels, np.int64)
-    for number, region in enumerate(erased.regions, start=1):
+    for number, region in enumerate(regions, start=1):
         member[region.pixels] = number
-    block = _RegionSums(member, len(erased.regions), windows.channels)
-    total = stream.fold(block, np.add, label="Protect")  # (regions + 1, E)
+    block = _RegionSums(member, len(regions), windows.channels)
+    with stream.progress.enter("Sum regions", 0.5):
+        total = stream.fold(block, np.add, label="Sum regions")  # (regions + 1, E)
     shapes = np.zeros((len(features), n_channels), np.float32)
     for f, (region, (a, b)) in enumerate(features):
         clean = basis.spectra(scores[region.pixels].astype(np.float64)).sum(axis=0)
         shapes[f, a:b] = (total[member[region.pixels[0]]] - clean)[a:b]
         shapes[f] /= max(float(np.linalg.norm(shapes[f])), 1e-30)
     # Along the shape of its sum a region gets back its sum, channel by channel.
-    along = stream.map_rows(_Along(shapes, windows.channels), n_columns=len(features), label="Protect")
+    product = _Products(shapes, windows.channels)
+    along = stream.map_rows(product, n_columns=len(features), label="Project on regions")
     along -= scores @ (basis.components() @ shapes.T) + basis.offset @ shapes.T
     amplitudes = np.zeros((stream.n_pixels, len(features)), np.float32)
     for f, (region, _) in enumerate(features):
         amplitudes[region.pixels, f] = along[region.pixels, f]
-    return Protected(basis, shapes), np.concatenate([scores, amplitudes], axis=1)
+    return RestoredSpectra(basis, shapes), np.concatenate([scores, amplitudes], axis=1)
 
 
 def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int, int]]:
-    """Join intervals that are not farther apart than this: none may be counted twice."""
+    """Join intervals that are not farther apart than this: with their tails they would overlap."""
     joined = [intervals[0]]
     for a, b in intervals[1:]:
         if a - joined[-1][1] <= gap:
@@ -146,17 +188,6 @@ def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int,
         else:
             joined.append((a, b))
     return joined
-
-
-def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
-    """Return the width of the sharpest structure of a mean spectrum, in channels."""
-    variance = np.maximum(noise.variance(mean), 1e-6 * max(float(noise.variance(mean).mean()), 1e-300))
-    slope = np.gradient(mean / np.sqrt(variance))
-    slope -= np.median(slope)
-    correlation = np.fft.irfft(np.abs(np.fft.rfft(slope, 2 * len(slope))) ** 2)[: len(slope) // 2 + 1]
-    below = np.flatnonzero(correlation[2:] <= 0)  # of a Gaussian line: at sqrt(2) standard deviations
-    lag = below[0] + 2 if len(below) else 2
-    return float(np.clip(_HALF_HEIGHT * lag / np.sqrt(2), 2.0, max(2.0, len(mean) / 8)))
 
 
 @dataclass(frozen=True)
@@ -176,8 +207,8 @@ class _RegionSums:
 
 
 @dataclass(frozen=True)
-class _Along:
-    """The block function of a pass: products with some shapes."""
+class _Products:
+    """The block function of a pass: products with some spectra."""
 
     shapes: np.ndarray
     channels: np.ndarray

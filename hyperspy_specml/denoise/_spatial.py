@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,32 +11,42 @@ import scipy.linalg
 import scipy.optimize
 import torch
 
+from hyperspy_specml.decompose import Autoencoder
 from hyperspy_specml.models import Filter, FilteredScores, filters, noise_along
 from hyperspy_specml.nn import FilterMixture
-from hyperspy_specml.statistics import N_PARTS, TRAIN, PrincipalBasis
-from hyperspy_specml.train import History, TilePair, TilePairs, fit, one_thread
+from hyperspy_specml.statistics import N_PARTS, TRAIN
+from hyperspy_specml.train import History, TileCrops, TilePair, fit, one_thread, squared_error_of_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from hyperspy_specml.denoise._held_out_error import HeldOutError
     from hyperspy_specml.models import Tiles
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.run import TrainConfig
+    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.run import Run
+    from hyperspy_specml.statistics import PrincipalBasis
 
-_logger = logging.getLogger(__name__)
-
-_CLEAR = 2.0  # standard errors by which a component must beat nothing
-_MOST_COMPONENTS = 24  # filtering many faint components costs time and gains nothing
-_PRIOR_SPECTRA = 200  # as many spectra speak for the best single filter against mixtures
-_RATE, _STEPS, _EVALUATIONS, _WIDTH = 0.4, 10, 4, 4  # learning rate, and divisors, relative to dense networks
-_LEAST_PIXELS = 256  # of the sample: fewer teach a network nothing that the filters do not know
-_INPUTS = ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1), (2, 3))  # parts of the training fold
+# Of the spatial network. It starts as the best mixture of filters, so smaller and fewer steps than those of
+# an autoencoder that learns everything are enough; a step sees thousands of pixels.
+DEFAULTS = dataclasses.replace(Autoencoder.defaults, learning_rate=2e-3, max_steps=300, evaluate_every=25)
+# Standard errors by which a filtered component must be better than its mean to be kept.
+_CLEAR = 2.0
+# Components filtered at most: many faint ones cost time and gain nothing.
+_MOST_COMPONENTS = 24
+# Weight of the prior belief that the best single filter is right, in spectra that speak for it.
+_PRIOR_SPECTRA = 200
+# Share of a mixture below which a filter is left out of it.
+_LEAST_SHARE = 1e-3
+# Pixels of the sample from which on the network is trained: on fewer it learns nothing beyond the filters.
+_LEAST_PIXELS = 256
+# Parts of the training fold that make up the input, one set after the other; the other parts are the target.
+_INPUTS = ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1), (2, 3))
 
 
 @dataclass(frozen=True)
-class SpatialFit:
-    r"""Filters of the training fold, and what the validation fold says of them.
+class FilterFit:
+    r"""Filters of the training fold, and how the validation fold weights them.
 
     Attributes
     ----------
@@ -59,65 +68,64 @@ class SpatialFit:
     unit: np.ndarray
     target: np.ndarray
 
-    def simple(self, index: int) -> FilteredScores:
-        """Return the denoiser that filters all components alike."""
+    def single(self, index: int) -> FilteredScores:
+        """Return the denoiser that applies one filter to all components."""
         weights = np.zeros_like(self.mixture.weights)
         weights[index] = 1
         return dataclasses.replace(self.mixture, weights=weights)
 
 
-def fit_filters(prepared: TrainingData, tiles: Tiles, judge: HeldOutError) -> SpatialFit:
+def fit_filters(data: TrainingData, tiles: Tiles, held_out: HeldOutError, progress: Progress) -> FilterFit:
     """Choose components and filters on the validation fold.
 
-    Scores of parts of the training fold cannot choose: the fold's own axes lie where its noise is large, so
-    the noise of its parts looks alike.
+    Scores of parts of the training fold cannot choose: the fold's own basis lies where its noise is large, so
+    the noise of its parts is correlated.
 
     Parameters
     ----------
-    prepared
-        What is known of the map.
+    data
+        Training data of the map.
     tiles
-        The prepared's sample, laid out.
-    judge
-        Has its held-out folds.
+        Its sample, laid out.
+    held_out
+        Error on its held-out folds.
+    progress
+        The filters make up its current stage.
     """
-    valid, maps = tiles.valid, tiles.maps(prepared.fold_scores)
-    whole = _template(
-        prepared, prepared.fold_basis.first(min(prepared.fold_basis.n_vectors, _MOST_COMPONENTS)), tiles
-    )
-    target = judge.scores_of("validation", whole.basis)
-    cheap = filters(whole.n_scan_axes, cheap=True)
-    n_found = _n_useful(
-        whole.stack(maps[..., : len(whole.noise)], valid, prepared.share, cheap),
-        target / (whole.noise / np.sqrt(prepared.share)).astype(np.float32),
-        tiles,
-    )
-    n_components = max(n_found, min(prepared.rank.chosen, len(whole.noise)))  # PCA itself has these
-    bank = filters(whole.n_scan_axes)
-    template = _template(prepared, prepared.fold_basis.first(n_components), tiles)
-    target = target[:, :n_components]
-    stack = template.stack(maps[..., :n_components], valid, prepared.share, bank)
-    unit = (template.noise / np.sqrt(prepared.share)).astype(np.float32)
-    goal = target / unit
-    weights = np.stack(
-        [_mixture(np.stack([m[valid] for m in stack[..., p]], axis=1), tiles.maps(goal[:, p])[valid])
-         for p in range(n_components)], axis=1,
-    )  # fmt: skip
-    return SpatialFit(bank, stack, dataclasses.replace(template, weights=weights), unit, target)
+    valid, maps, fraction = tiles.valid, tiles.maps(data.fold_scores), data.fraction
+    most = min(data.fold_basis.n_vectors, _MOST_COMPONENTS)
+    whole = _template(data, data.fold_basis.first(most), tiles)
+    target = held_out.scores_of("validation", whole.basis)
+    with progress.enter("Choose components", 0.1):
+        stack = whole.stack(
+            maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress
+        )
+    n_found = _n_useful(stack, target / whole.unit(fraction), tiles)
+    n = max(n_found, min(data.rank.chosen, most))  # PCA itself has these
+    bank, target = filters(whole.n_scan_axes), target[:, :n]
+    template = _template(data, data.fold_basis.first(n), tiles)
+    with progress.enter("Filter"):
+        stack = template.stack(maps[..., :n], valid, fraction, bank, progress)
+    unit = template.unit(fraction)
+    goal = tiles.maps(target / unit)[valid]
+    weights = [_mixture(np.stack([m[valid] for m in stack[..., p]], axis=1), goal[:, p]) for p in range(n)]
+    mixture = dataclasses.replace(template, weights=np.stack(weights, axis=1))
+    return FilterFit(bank, stack, mixture, unit, target)
 
 
 def fit_mixture(
-    prepared: TrainingData, tiles: Tiles, spatial: SpatialFit, config: TrainConfig, *, seed: int, device: torch.device,
-    track: Callable[[range], Iterable[int]],
-) -> tuple[FilteredScores, History] | None:  # fmt: skip
+    data: TrainingData, tiles: Tiles, filtered: FilterFit, n_hidden: int, run: Run
+) -> tuple[FilteredScores, History] | None:
     """Train the network that mixes the filters, pixel by pixel.
 
     Parameters
     ----------
-    prepared, tiles, spatial
-        What is known of the map, its sample laid out, and the filters.
-    config, seed, device, track
-        Settings, seed of weights and batches, torch device, and the progress bar around ranges of steps.
+    data, tiles, filtered
+        Training data of the map, its sample laid out, and the filters.
+    n_hidden
+        Channels of the hidden layers.
+    run
+        Settings, seed, device and progress.
 
     Returns
     -------
@@ -127,66 +135,58 @@ def fit_mixture(
     ------
     TrainingDivergedError
         The loss diverged.
+    Cancelled
+        That was asked for before the training began.
     """
     if tiles.valid.sum() < _LEAST_PIXELS:
         return None
-    config = dataclasses.replace(
-        config,
-        learning_rate=_RATE * config.learning_rate,
-        max_steps=max(1, config.max_steps // _STEPS),
-        evaluate_every=max(1, config.evaluate_every // _EVALUATIONS),
-    )
-    start = spatial.mixture
+    start, run = filtered.mixture, run.over(DEFAULTS)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = FilterMixture(
-            start.n_scan_axes, len(spatial.bank), len(start.noise), max(1, config.n_hidden // _WIDTH)
-        )
-    network.start_as(torch.as_tensor(start.weights, dtype=torch.float32))
-    denoiser = dataclasses.replace(start, network=network.to(device))
-    goal = tiles.maps(spatial.target / spatial.unit)
+        torch.manual_seed(run.seed)
+        network = FilterMixture(start.n_scan_axes, len(filtered.bank), len(start.noise), n_hidden)
+    network.init_from_weights(torch.as_tensor(start.weights, dtype=torch.float32))
+    denoiser = dataclasses.replace(start, network=network.to(run.device))
+    goal = tiles.maps(filtered.target / filtered.unit)
 
     def score(_: torch.nn.Module) -> float:
-        error = denoiser.mixed(spatial.stack, tiles.valid, prepared.share) - goal
+        error = denoiser.mixed(filtered.stack, tiles.valid, data.fraction) - goal
         return float(np.square(error).sum() / tiles.valid.sum())
 
-    with one_thread(device):
-        pairs = _pairs(prepared, tiles, start, spatial.bank, device)
-        valid = torch.as_tensor(tiles.valid[:, None], dtype=torch.float32, device=device)
-        loss = TilePairs(pairs, valid, generator=torch.Generator().manual_seed(seed))
-        return denoiser, fit(network, loss, config, score=score, track=track)
+    with one_thread(run.device):
+        with run.progress.enter("Filter splits of the counts", 0.15):
+            splits = [_pair(split, tiles, filtered, run) for split in _splits(data, len(start.noise), run)]
+        valid = _tensor(tiles.valid[:, None], run)
+        crops = TileCrops(splits, valid, torch.Generator().manual_seed(run.seed))
+        with run.progress.enter("Train the spatial network"):
+            return denoiser, fit(network, crops, squared_error_of_maps, run, score=score)
 
 
-def on_all_counts(prepared: TrainingData, fold: FilteredScores) -> FilteredScores:
-    """Return a denoiser of the training fold with the axes, mean and spread of all counts.
+def on_all_counts(data: TrainingData, fold: FilteredScores) -> FilteredScores:
+    """Return a denoiser of the training fold with the basis, mean and spread of all counts.
 
     What it learnt is in units of the noise and holds for all of them.
 
     Parameters
     ----------
-    prepared
-        What is known of the map.
+    data
+        Training data of the map.
     fold
         Fitted on the training fold.
     """
-    axes = prepared.basis.first(len(fold.noise)).aligned_with(fold.basis)
-    scores = axes.project(prepared.summary.sample)
-    return dataclasses.replace(
-        fold, basis=axes, noise=noise_along(axes, prepared.estimate.model, prepared.summary.moments.mean),
-        **_moments(scores),
-    )  # fmt: skip
+    basis = data.basis.first(len(fold.noise)).aligned_with(fold.basis)
+    noise = noise_along(basis, data.estimate.model, data.summary.moments.mean)
+    return dataclasses.replace(fold, basis=basis, noise=noise, **_moments(basis.project(data.summary.sample)))
 
 
-def _template(prepared: TrainingData, axes: PrincipalBasis, tiles: Tiles) -> FilteredScores:
-    noise = noise_along(axes, prepared.estimate.model, np.maximum(prepared.folds.mean, 0))
-    n_axes = len(tiles.shape)
-    weights = np.zeros((len(filters(n_axes)), axes.n_vectors))
+def _template(data: TrainingData, basis: PrincipalBasis, tiles: Tiles) -> FilteredScores:
+    """Return the denoiser of the training fold that does not filter."""
+    noise = noise_along(basis, data.estimate.model, np.maximum(data.folds.mean, 0))
+    n_axes, n = len(tiles.shape), basis.n_vectors
+    weights = np.zeros((len(filters(n_axes)), n))
     weights[0] = 1
-    n_strong = min(prepared.rank.chosen, axes.n_vectors)
-    return FilteredScores(
-        axes, noise, weights=weights, n_strong=n_strong, n_scan_axes=n_axes,
-        **_moments(prepared.fold_scores[:, : axes.n_vectors]),
-    )  # fmt: skip
+    moments = _moments(data.fold_scores[:, :n])
+    n_strong = min(data.rank.chosen, n)
+    return FilteredScores(basis, noise, weights=weights, n_strong=n_strong, n_scan_axes=n_axes, **moments)
 
 
 def _moments(scores: np.ndarray) -> dict[str, Any]:
@@ -196,10 +196,8 @@ def _moments(scores: np.ndarray) -> dict[str, Any]:
 
 def _n_useful(stack: np.ndarray, goal: np.ndarray, tiles: Tiles) -> int:
     """Return up to which component some filter predicts the (n, P) goal better than the mean does."""
-    goal = tiles.maps(goal)
-    errors = np.square(stack - goal)[:, tiles.valid]  # (S, n, P)
-    means = errors.mean(axis=1)
-    best = means.argmin(axis=0)
+    errors = np.square(stack - tiles.maps(goal))[:, tiles.valid]  # (S, n, P)
+    best = errors.mean(axis=1).argmin(axis=0)
     useful = [0]  # whatever the data, one component is kept
     for p, s in enumerate(best):
         gain = errors[1, :, p] - errors[s, :, p]
@@ -225,48 +223,50 @@ def _mixture(filtered: np.ndarray, goal: np.ndarray) -> np.ndarray:
     products[np.diag_indices(n_filters)] += 1e-9 * size
     root = scipy.linalg.cholesky(products, lower=True)
     weights, _ = scipy.optimize.nnls(root.T, scipy.linalg.solve_triangular(root, wanted, lower=True))
-    weights[weights < 1e-3] = 0
+    weights[weights < _LEAST_SHARE] = 0
     return weights / weights.sum() if weights.sum() > 0 else alone
 
 
-def _pairs(
-    prepared: TrainingData,
-    tiles: Tiles,
-    start: FilteredScores,
-    bank: tuple[Filter, ...],
-    device: torch.device,
-) -> list[TilePair]:
-    n, pairs = len(start.noise), []
-    for seen, share, target, rest in _inputs_and_targets(prepared, n):
-        unit = (start.noise / np.sqrt(share)).astype(np.float32)
-        stack = start.stack(tiles.maps(seen), tiles.valid, share, bank)
-        pairs.append(
-            TilePair(
-                _tensor(np.moveaxis(np.moveaxis(stack, 0, 1), -1, 2), device),
-                _tensor(np.moveaxis(tiles.maps(target / unit), -1, 1), device), rest / share,
-                _tensor(start.centre / unit, device), _tensor(start.spread / unit, device),
-            )
-        )  # fmt: skip
-    return pairs
+@dataclass(frozen=True)
+class _Split:
+    """Input and target: (n, P) scores on the scale of the whole data, and their fraction of the counts."""
+
+    input: np.ndarray
+    fraction: float
+    target: np.ndarray
+    target_fraction: float
 
 
-def _inputs_and_targets(
-    prepared: TrainingData, n: int
-) -> Iterator[tuple[np.ndarray, float, np.ndarray, float]]:
-    """Yield input and target, (n spectra, n) scores on the scale of the whole data, each with its share."""
-    if prepared.draws:
-        draws = prepared.draws
-        for draw, share in enumerate(draws.shares.tolist()):
-            yield draws.inputs[:, draw, :n], share, draws.target[:, :n], draws.target_share
+def _splits(data: TrainingData, n: int, run: Run) -> Iterator[_Split]:
+    """Yield what the network is trained on: draws made before, else sums of parts of the training fold."""
+    draws = data.draws
+    if draws:
+        for draw in run.progress.steps(range(len(draws.fractions))):
+            inputs, target = draws.inputs[:, draw, :n], draws.target[:, :n]
+            yield _Split(inputs, float(draws.fractions[draw]), target, draws.target_fraction)
         return
-    part = TRAIN / N_PARTS
-    for inputs in _INPUTS:
-        others = [k for k in range(N_PARTS) if k not in inputs]
-        share, rest = len(inputs) * part, len(others) * part
-        sums = (prepared.fold_parts[:, list(of), :n].sum(axis=1) for of in (inputs, others))
-        seen, target = (total / np.float32(s) for total, s in zip(sums, (share, rest), strict=True))
-        yield seen, share, target, rest
+    for step in run.progress.steps(range(len(_INPUTS))):
+        seen = list(_INPUTS[step])
+        others = [k for k in range(N_PARTS) if k not in seen]
+        yield _Split(*_sum_of(data, seen, n), *_sum_of(data, others, n))
 
 
-def _tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=device)
+def _sum_of(data: TrainingData, parts: list[int], n: int) -> tuple[np.ndarray, float]:
+    """Return (spectra, n) scores of some parts on the scale of the whole data, and their fraction of it."""
+    fraction = len(parts) * (TRAIN / N_PARTS)
+    return data.fold_parts[:, parts, :n].sum(axis=1) / np.float32(fraction), fraction
+
+
+def _pair(split: _Split, tiles: Tiles, filtered: FilterFit, run: Run) -> TilePair:
+    """Filter the input of a split and lay it out beside its target."""
+    start = filtered.mixture
+    unit = start.unit(split.fraction)
+    stack = start.stack(tiles.maps(split.input), tiles.valid, split.fraction, filtered.bank)
+    inputs = _tensor(np.moveaxis(np.moveaxis(stack, 0, 1), -1, 2), run)
+    target = _tensor(np.moveaxis(tiles.maps(split.target / unit), -1, 1), run)
+    moments = _tensor(start.centre / unit, run), _tensor(start.spread / unit, run)
+    return TilePair(inputs, target, split.target_fraction / split.fraction, *moments)
+
+
+def _tensor(values: np.ndarray, run: Run) -> torch.Tensor:
+    return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=run.device)

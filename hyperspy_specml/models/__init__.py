@@ -12,7 +12,10 @@ from hyperspy_specml.models._base import (
     prefixed,
 )
 from hyperspy_specml.models._decomposition_report import DecompositionReport
+from hyperspy_specml.models._denoise_report import DenoiseReport, RemovedFeature
+from hyperspy_specml.models._denoisers import FilteredScores, FittedDenoiser, UnfilteredScores, noise_along
 from hyperspy_specml.models._energy_axis import channels_in, check_axis_spec, in_words, same_channels
+from hyperspy_specml.models._filters import Filter, filters
 from hyperspy_specml.models._latent import LatentModel
 from hyperspy_specml.models._networks import (
     AUTOENCODERS,
@@ -23,5 +26,7 @@ from hyperspy_specml.models._networks import (
 )
 from hyperspy_specml.models._report import CLEAR, Attempt, Candidate, Report
 from hyperspy_specml.models._simplex import SimplexModel
+from hyperspy_specml.models._spectral_denoisers import LibraryDenoiser, SpectralDenoiser
 from hyperspy_specml.models._table import Row, as_html, as_text, short
+from hyperspy_specml.models._tiles import Tiles, plan_sample, tiles_of
 from hyperspy_specml.models._trained import Fingerprint, TrainedModel

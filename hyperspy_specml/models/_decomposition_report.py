@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-
 from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report
 
 if TYPE_CHECKING:
     import numpy as np
-    from hyperspy_specml.statistics import RankCurve
+    from matplotlib.figure import Figure
+
     from hyperspy_specml.models._table import Row
+    from hyperspy_specml.statistics import RankCurve
 
 _HEAD = ("candidate", "held-out deviance", "difference to PCA", "")
 
@@ -128,6 +129,22 @@ class DecompositionReport(Report):
         rows = [(c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}") for c in models]
         rows.append((pca.name, f"{pca.score:.4f}", ""))
         return _HEAD, [(*row, "best" if row[0] == self.chosen else "") for row in rows]
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Plot the rank curve, the scree with its noise edge and, if a network was trained, its training.
+
+        Parameters
+        ----------
+        figure
+            Empty figure or subfigure to plot into; by default a new one of pyplot.
+
+        Returns
+        -------
+        the figure
+        """
+        from hyperspy_specml.models._report_figures import decomposition_figure
+
+        return decomposition_figure(self, figure=figure)
 
     def _restarts(self) -> str:
         collapsed = sum(bool(attempt.collapsed) for attempt in self.attempts)

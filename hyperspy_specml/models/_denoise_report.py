@@ -1,270 +1,225 @@
-"""What ``s.denoise_dae()`` found out: kept in the metadata of the denoised signal, read back from there."""
+"""The report of a denoising."""
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from hyperspy_specml.exceptions import OptionError
+import numpy as np
+
+from hyperspy_specml.models._report import Candidate, Report
 
 if TYPE_CHECKING:
-    import numpy as np
-    from hyperspy.signal import BaseSignal
-    from matplotlib.figure import Figure
+    from typing import Self
 
-    from hyperspy_specml.decompose import Candidate
-    from hyperspy_specml.denoise import Denoising
+    from hyperspy_specml.models._table import Row
 
-_METHOD = "denoise_dae"
-_COLUMNS = ("name", "score", "difference", "standard_error", "validation_score")
-ERASED = ("energy", "position", "pixels", "z", "excess")  # columns
-_NAMED = 3  # erased features in a sentence
+_HEAD = ("candidate", "held-out error", "difference to PCA", "")
+# Removed features that a sentence names; more would fill the screen.
+_NAMED = 3
+# Stages of a call in their order.
+_STAGES = ("preparation", "training", "scoring", "final fit", "application", "check")
 
 
 @dataclass(frozen=True)
-class DenoiseReport:
-    """The evidence behind a denoised signal: `denoise_report` reads it from the signal.
+class RemovedFeature:
+    """Signal that a denoiser removed from neighbouring pixels and that noise cannot explain.
 
     Attributes
     ----------
-    chosen
-        Name of the candidate with the best score on the validation fold: what was applied.
-    candidates
-        Name, score, difference to plain PCA and its paired standard error on the test fold (15 % of the
-        counts, which chose nothing), and the score on the validation fold, which decided. Scores are squared
-        errors in units of the noise, summed over the channels of a spectrum; noise alone makes about 1 for
-        each. They belong to models fitted on 70 % of the counts; the applied one knows all.
-    context
-        What candidates were allowed to see.
-    noise_reduction
-        Standard deviation of the noise in the data over that in the denoised data, over all channels.
-        Denoised maps look as much better as this; how much better they are, `error` says.
-    error, error_standard_error, error_variance
-        Squared error that is left, in the unit of the scores, estimated without the truth: from the product
-        of the residuals of the validation and the test fold. `error_variance` of it is noise; the rest is
-        bias, which repeats itself and looks like signal.
-    signal_variance
-        Variance of the denoised spectra over the map, in the same unit.
-    noise_model, hold_out, correlation
-        See `Report`; hold_out is also "pairs" (real repeats) or "simulated" (library spectra). With "none" no
-        score is valid, and plain PCA is returned.
-    erased
-        What was taken away that noise cannot explain, strongest first, as columns: ``energy`` where it is
-        strongest, ``position`` of its middle as text, number of ``pixels``, ``z`` in standard deviations and
-        ``excess``, the sum of what was taken (negative: added). A map without any such
-        thing shows one with a chance of 1 %.
-    erased_pixels
-        Flat indices of the pixels of these regions, one region after the other.
-    protected
-        Whether they were put back.
-    shape
-        Of the map, in array order.
-    used
-        Numbers of pixels and channels in each state.
-    n_sampled, n_tiles
-        Spectra that everything was learnt from, and in how many boxes of the map; one box is the whole map.
-    n_components
-        Score maps P that the denoised spectra are made of.
-    smoothing
-        Channels over which the axes of the score maps were smoothed, because the validation fold liked it.
-    best_step, n_steps, interrupted
-        Training of the chosen network; 0 steps for filters.
-    random_state
-        Seed: the same one repeats the result.
-    seconds
-        Time of the stages.
-    trained_on, dose
-        Title of the map or library that all but ``erased``, ``shape``, ``used`` and ``seconds`` belongs
-        to, where a model was applied to another map, and the dose of this map over that of the training (over
-        one count in a spectrum for libraries); else "" and 1.
-    resampled_from
-        The energy axis of the training in words, where the model was brought to the channels of another one.
-    corruption
-        How inputs for the networks were made from counts.
+    energy
+        Where it is strongest, as text with its unit.
+    position
+        Of the middle of its pixels on the scan axes, as text.
+    z
+        Of the strongest window, in standard deviations of the noise; negative where signal was added.
+    excess
+        Counts (units of the data) removed from all its pixels together, in the window of energies where it is
+        strongest; negative where signal was added.
+    pixels
+        Flat indices of its pixels in array order.
     """
 
-    chosen: str
-    candidates: tuple[Candidate, ...]
+    energy: str
+    position: str
+    z: float
+    excess: float
+    pixels: tuple[int, ...] = field(repr=False)
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of its pixels."""
+        return len(self.pixels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DenoiseReport(Report):
+    """The evidence behind a denoised signal; see `Report` for what all reports hold.
+
+    Scores of candidates are squared errors in units of the noise variance, summed over the channels of a
+    spectrum; noise alone makes about 1 for each channel. They are measured on the test fold (15 % of the
+    counts, which chose nothing) and belong to models fitted on 70 % of the counts; the applied one is fitted
+    on all. Plain PCA is last.
+
+    Attributes
+    ----------
+    context
+        What candidates were allowed to see: "auto", "spectral" or "spatial".
+    corruption
+        How inputs for the networks were made from counts.
+    noise_reduction
+        Standard deviation of the noise in the data over that in the denoised data, over all channels: by how
+        much the maps look smoother. `error` says how near they are to the truth.
+    error, error_standard_error, error_variance
+        Squared error that is left, in the unit of the scores, estimated without the truth: from the product
+        of the residuals of the validation and the test fold. Its part `error_variance` is noise; the rest is
+        bias, which is the same in every repetition and looks like signal.
+    signal_variance
+        Variance of the denoised spectra over the map, in the same unit.
+    n_boxes
+        Boxes of the map that the `n_sampled` spectra come from; one box is the whole map.
+    n_components
+        Score maps P that the denoised spectra are made of.
+    n_steps
+        Steps of the training of the chosen network; 0 for filters and PCA.
+    relative_intensity
+        Mean counts of this map over those of the training map; for libraries the mean counts of a spectrum.
+    shape
+        Of this map, in array order.
+    removed
+        Signal that was removed and that noise cannot explain, strongest first. A map without any shows one
+        with a probability of 1 %.
+    restored
+        Whether it was added again (``protect=True``).
+    """
+
+    method: ClassVar[str] = "denoise_dae"
+
     context: str
     noise_reduction: float
     error: float
     error_standard_error: float
     error_variance: float
     signal_variance: float
-    noise_model: dict[str, Any]
-    hold_out: str
-    correlation: float
-    erased: dict[str, list[Any]]
-    erased_pixels: list[int] = field(repr=False)
-    protected: bool
-    shape: tuple[int, ...]
-    used: dict[str, dict[str, int]]
-    n_sampled: int
-    n_tiles: int
     n_components: int
-    smoothing: float
-    best_step: int
-    n_steps: int
-    interrupted: bool
-    random_state: int
-    seconds: dict[str, float] = field(compare=False)
-    trained_on: str = ""
-    dose: float = 1.0
-    resampled_from: str = ""
+    n_boxes: int = 1
+    n_steps: int = 0
     corruption: str = "split"
-
-    @classmethod
-    def of(cls, found: Denoising, *, context: str) -> DenoiseReport:
-        """Collect the report of a training; nothing of `erased` is known yet.
-
-        Parameters
-        ----------
-        found
-            The denoised map.
-        context
-            As asked for.
-        """
-        prepared, quality, history = found.prepared, found.quality, found.history
-        return cls(
-            chosen=found.chosen,
-            candidates=found.candidates,
-            context=context,
-            noise_reduction=quality.noise_reduction,
-            error=quality.error,
-            error_standard_error=quality.standard_error,
-            error_variance=quality.variance,
-            signal_variance=quality.signal,
-            noise_model=prepared.estimate.model.to_dict() | {"fano": prepared.estimate.fano},
-            hold_out=prepared.hold_out,
-            correlation=prepared.correlation,
-            erased={name: [] for name in ERASED},
-            erased_pixels=[],
-            protected=False,
-            shape=found.shape,
-            used=prepared.summary.counts(),
-            n_sampled=len(prepared.summary.sample_pixels),
-            n_tiles=found.n_tiles,
-            n_components=found.denoiser.basis.n_vectors,
-            smoothing=found.width,
-            best_step=history.best_step if history else 0,
-            n_steps=history.steps[-1] if history else 0,
-            interrupted=bool(history and history.interrupted),
-            random_state=prepared.seed,
-            seconds=found.seconds,
-            corruption=found.corruption,
-        )
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> DenoiseReport:
-        """Return the report that `to_dict` made plain.
-
-        Parameters
-        ----------
-        plain
-            As in ``metadata.Specml``.
-        """
-        from hyperspy_specml.decompose import Candidate
-
-        known = {name.name for name in dataclasses.fields(cls)}
-        facts = {name: value for name, value in plain.items() if name in known}
-        columns = [facts["candidates"][column] for column in _COLUMNS]
-        facts["shape"] = tuple(facts["shape"])
-        return cls(**facts | {"candidates": tuple(Candidate(*row) for row in zip(*columns, strict=True))})
+    relative_intensity: float = 1.0
+    shape: tuple[int, ...]
+    removed: tuple[RemovedFeature, ...] = ()
+    restored: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as nested numbers, text and lists for ``metadata.Specml``."""
-        plain = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        columns = {column: [getattr(c, column) for c in self.candidates] for column in _COLUMNS}
-        return {"method": _METHOD} | plain | {"candidates": columns}
+        """Return the report as in `Report`, but `candidates` as JSON text and `removed` as bytes of such text.
 
-    def __str__(self) -> str:
-        """Return the table as text."""
-        from hyperspy_specml.models import _denoise_table
+        As lists they would fill the screen with metadata. Long texts do not fit into attributes of HDF5.
+        """
+        plain = super().to_dict()
+        candidates, removed = (json.dumps(plain[name]) for name in ("candidates", "removed"))
+        return plain | {"candidates": candidates, "removed": removed.encode()}
 
-        return _denoise_table.as_text(self)
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Return the report that `to_dict` made plain; see `Report`."""
+        removed = plain["removed"]
+        removed = removed if isinstance(removed, bytes) else np.asarray(removed, np.uint8).tobytes()
+        seconds = plain["seconds"]  # files forget their order
+        ordered = {name: seconds[name] for name in (*_STAGES, *seconds) if name in seconds}
+        tables = {"candidates": json.loads(plain["candidates"]), "removed": json.loads(removed)}
+        return super().from_dict(plain | tables | {"seconds": ordered})
 
-    def _repr_html_(self) -> str:
-        """Return the table for notebooks."""
-        from hyperspy_specml.models import _denoise_table
-
-        return _denoise_table.as_html(self)
+    def words(self) -> list[str]:
+        """Return the verdict, and what was removed."""
+        return [self.verdict(), self.removed_in_words()]
 
     def verdict(self) -> str:
         """Say in one sentence how the denoised data compare with PCA."""
         chosen = next(c for c in self.candidates if c.name == self.chosen)
+        plain = self.candidates[-1]
         if self.hold_out == "none":
             return (
                 f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
-                "favour what keeps the noise. This is plain PCA."
+                "favour candidates that keep the noise. Plain PCA was taken."
             )
-        if chosen is self.candidates[-1]:
-            return f"Nothing predicts held-out counts better than plain {chosen.name}."
-        plain = self.candidates[-1].name
+        if chosen is plain:
+            return f"Nothing predicts held-out counts better than plain {plain.name}."
         size = -chosen.difference / chosen.standard_error if chosen.difference else 0.0
-        return f"{chosen.name} is better than plain {plain}, by {size:.1f} standard errors."
+        return f"{chosen.name} is better than plain {plain.name}, by {size:.1f} standard errors."
 
-    def erased_in_words(self) -> str:
-        """Say what was erased, and where."""
-        n = len(self.erased["z"])
+    def removed_in_words(self) -> str:
+        """Say what was removed, and where."""
+        n = len(self.removed)
         if not n:
-            return "Nothing was erased that noise cannot explain."
-        columns = (self.erased[name] for name in ("energy", "position", "pixels", "z"))
+            return "No signal was removed that noise cannot explain."
         named = [
-            f"{energy} at {position} ({pixels} pixels, {z:+.1f} standard deviations)"
-            for energy, position, pixels, z in list(zip(*columns, strict=True))[:_NAMED]
+            f"{one.energy} at {one.position} ({one.n_pixels} pixels, {one.z:+.1f} standard deviations)"
+            for one in self.removed[:_NAMED]
         ]
-        what = "features were put back" if self.protected else "features were erased"
+        what = "feature was" if n == 1 else "features were"
+        done = "removed and restored" if self.restored else "removed"
         rest = f" and {n - _NAMED} more" if n > _NAMED else ""
-        return f"{n} {what} that noise cannot explain: {'; '.join(named)}{rest}."
+        return f"{n} {what} {done} that noise cannot explain: {'; '.join(named)}{rest}."
 
-    def erased_map(self) -> np.ndarray:
-        """Return a map in array order: 0, or the number of the erased region that the pixel belongs to.
+    def removed_map(self) -> np.ndarray:
+        """Return a map of int in array order: 0, or the number of the removed feature of a pixel.
 
-        The strongest region is number 1.
+        The strongest feature is number 1.
         """
-        import numpy as np
-
         regions = np.zeros(math.prod(self.shape), int)
-        regions[self.erased_pixels] = np.repeat(np.arange(len(self.erased["z"])) + 1, self.erased["pixels"])
+        for number, one in enumerate(self.removed, start=1):
+            regions[list(one.pixels)] = number
         return regions.reshape(self.shape)
 
-    def plot(self) -> Figure:
-        """Plot every candidate's difference to plain PCA on the test fold, with its paired standard error.
+    def facts(self) -> list[Row]:
+        """Return what stands above the table."""
+        bias = max(0.0, 1 - self.error_variance / self.error) if self.error > 0 else 0.0
+        facts = [
+            ("chosen", f"{self.chosen}, of the candidates with context={self.context!r}"),
+            ("noise", f"{self.noise_reduction:.3g} times less; {self.noise_model['name']} noise"),
+            (
+                "error left",
+                f"{self.error:.3g} ± {self.error_standard_error:.2g} in units of the noise, {bias:.0%} of it "
+                f"bias; the signal varies by {self.signal_variance:.3g}",
+            ),
+            ("hold-out", self._hold_out()),
+            *self._counts(),
+            *self._origin(),
+        ]
+        if self.smoothing:
+            facts.append(("basis", f"smooth over {self.smoothing:g} channels, by held-out score"))
+        if self.n_steps or self.interrupted:
+            facts.append(("training", self._training()))
+        return [*facts, self._times()]
 
-        Returns
-        -------
-        matplotlib figure
-        """
-        from hyperspy_specml.results import _figures
+    def _origin(self) -> list[Row]:
+        where = "" if self.n_boxes == 1 else f" in {self.n_boxes} boxes of the map"
+        facts: list[Row] = []
+        if self.trained_on is not None:
+            where += f" of {self.trained_on!r}, to which the scores belong"
+            unit = (
+                "counts in a spectrum" if self.hold_out == "simulated" else "times that of the training map"
+            )
+            facts.append(("intensity", f"{self.relative_intensity:.4g} {unit}"))
+        facts.append(("learnt from", f"{self.n_sampled} spectra{where}"))
+        if self.resampled_from is not None:
+            facts.append(("resampled", f"from {self.resampled_from}"))
+        return facts
 
-        return _figures.candidates_figure(self)
+    def _training(self) -> str:
+        if not self.n_steps:
+            return "interrupted: the candidates that were ready until then"
+        stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
+        how = "" if self.corruption == "split" else f", inputs by {self.corruption}"
+        return f"step {self.best_step} of {self.n_steps} ({stop}){how}"
 
+    def rows(self) -> tuple[Row, list[Row]]:
+        """Return the candidates, the best on the validation fold first."""
+        ordered = sorted(self.candidates, key=lambda candidate: candidate.validation_score)
+        return _HEAD, [self._row(candidate) for candidate in ordered]
 
-def denoise_report(signal: BaseSignal) -> DenoiseReport:
-    """Return the report of a denoised signal, also after it was saved and loaded.
-
-    Parameters
-    ----------
-    signal
-        What ``s.denoise_dae()`` returned.
-
-    Raises
-    ------
-    OptionError
-        The signal has no such report.
-
-    Examples
-    --------
-    >>> import hyperspy_specml as specml
-    >>> s = specml.datasets.fe_cr_ni_map((16, 16), n_channels=256).signal
-    >>> clean = s.denoise_dae(context="spatial", show_progressbar=False)
-    >>> specml.denoise_report(clean).hold_out
-    'exact'
-    """
-    metadata = getattr(signal, "metadata", None)
-    stamped = metadata.get_item("Specml", None) if metadata is not None else None
-    if stamped is None or stamped.get_item("method", None) != _METHOD:
-        raise OptionError(f"{signal!r} has no report of a denoising: pass what s.denoise_dae() returned.")
-    return DenoiseReport.from_dict(stamped.as_dictionary())
+    def _row(self, one: Candidate) -> Row:
+        difference = f"{one.difference:+.4f} ± {one.standard_error:.4f}"
+        return (one.name, f"{one.score:.4f}", difference, "chosen" if one.name == self.chosen else "")

@@ -1,7 +1,7 @@
-"""Simple spatial filters of score maps, as strong as the noise: what every denoiser has to beat.
+"""Simple spatial filters of score maps, as strong as the noise: what every other denoiser is compared with.
 
-Maps come with noise of variance 1, whatever the dose, so one set of strengths serves all doses. Pixels that
-are not there neither give nor take: averages are normalised by what they cover.
+Maps come with noise of variance 1, whatever the dose, so one set of strengths serves all doses. Pixels
+without a spectrum do not contribute: averages are normalised by the weight of the pixels that do.
 
 References
 ----------
@@ -18,22 +18,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from hyperspy_specml.progress import Progress
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_WIDTHS = (0.5, 0.8, 1.2, 1.8, 2.7, 4.0, 6.0)  # pixels
-_ALONG = (1.0, 3.0)  # pixels, along the fastest scan axis: scans drift and jump from line to line
-_VARIATION = (0.5, 1.0, 2.0, 3.0)  # standard deviations of the noise
-_PATCHES = (
-    (3, 0.6),
-    (3, 0.8),
-    (5, 0.8),
-)  # patch size in pixels, strength in standard deviations of the noise
-_SEARCHED = {1: 31, 2: 7, 3: 3}  # pixels to each side, by the number of scan axes
-_FAINT = 0.05  # weight, among the likenesses of non-local means, of components that are mostly noise
-_FILL = 2.0  # pixels: width of the average that stands for missing pixels where a filter needs all
+# Standard deviations of the Gaussian filters, in pixels: each half again as wide as the one before, up to
+# where only broad gradients are left.
+_WIDTHS = (0.5, 0.8, 1.2, 1.8, 2.7, 4.0, 6.0)
+# Standard deviations, in pixels, of those along the fastest scan axis only: scans drift and jump between
+# lines.
+_ALONG = (1.0, 3.0)
+# Strengths of total variation filters, in standard deviations of the noise.
+_VARIATION = (0.5, 1.0, 2.0, 3.0)
+# Patch size in pixels and strength in standard deviations of the noise of non-local means.
+_PATCHES = ((3, 0.6), (3, 0.8), (5, 0.8))
+# Pixels to each side that non-local means search, by the number of scan axes: about as many in all.
+_SEARCHED = {1: 31, 2: 7, 3: 3}
+# Weight, in the similarity of patches, of components that are mostly noise; others have 1.
+_FAINT = 0.05
+# Standard deviation, in pixels, of the average that stands for missing pixels where a filter needs all.
+_FILL = 2.0
+# Iterations of total variation filters: enough to converge to a hundredth of the noise.
 _ITERATIONS = 100
-HALO = 24  # pixels beyond which no filter reaches, or not noticeably
+# Pixels beyond which no filter reaches noticeably: four standard deviations of the widest one.
+HALO = 24
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,9 @@ class Filter:
     name
         For reports.
     function
-        From (\*tile, P) maps, `valid` and the maps without gaps to filtered maps.
+        From `Maps` to (\*tile, P) filtered maps.
     cheap
-        Takes milliseconds.
+        Takes milliseconds, not seconds.
     """
 
     name: str
@@ -66,9 +75,9 @@ class Maps:
     valid
         (\*tile,) bool.
     centre
-        (P,) what a pixel is without any knowledge of it.
+        (P,) mean of the map, for pixels without any spectrum nearby.
     n_strong
-        Components that stand out of the noise: the first ones.
+        Number of components, the first ones, that stand out of the noise.
     """
 
     values: np.ndarray
@@ -85,35 +94,36 @@ class Maps:
         return np.where(cover > 1e-6, smooth / np.maximum(cover, 1e-6), self.centre).astype(np.float32)
 
     def filled(self) -> np.ndarray:
-        """Return the maps with averages in place of what is missing."""
+        """Return the maps with averages of their neighbours in place of missing pixels."""
         if self.valid.all():
             return self.values
         return np.where(self.valid[..., None], self.values, self.average((_FILL,) * self.valid.ndim))
 
 
 def filters(n_axes: int, *, cheap: bool = False) -> tuple[Filter, ...]:
-    """Return the filters for maps of so many scan axes; the first one does nothing, the second all it can.
+    """Return the filters for maps of so many scan axes: no filter first, the mean of the map second.
 
     Parameters
     ----------
     n_axes
         One to three.
     cheap
-        Only those that take no time.
+        Only those that take milliseconds.
     """
     found = [Filter("unfiltered", lambda maps: maps.values), Filter("mean", _constant)]
     found += [Filter(f"gaussian {width:g}", _Gaussian((width,) * n_axes)) for width in _WIDTHS]
     if n_axes > 1:
-        still = (0.0,) * (n_axes - 1)
-        found += [Filter(f"gaussian {width:g} along lines", _Gaussian((*still, width))) for width in _ALONG]
+        others = (0.0,) * (n_axes - 1)
+        found += [Filter(f"gaussian {width:g} along lines", _Gaussian((*others, width))) for width in _ALONG]
     found += [Filter(f"total variation {w:g}", _Variation(w), cheap=False) for w in _VARIATION]
     found += [Filter(f"non-local means {p}, {h:g}", _NonLocal(p, h), cheap=False) for p, h in _PATCHES]
     return tuple(f for f in found if f.cheap or not cheap)
 
 
 def filter_stack(
-    maps: np.ndarray, valid: np.ndarray, bank: Sequence[Filter], *, centre: np.ndarray, n_strong: int
-) -> np.ndarray:
+    maps: np.ndarray, valid: np.ndarray, bank: Sequence[Filter], *, centre: np.ndarray, n_strong: int,
+    progress: Progress | None = None,
+) -> np.ndarray:  # fmt: skip
     r"""Apply filters to score maps with noise of variance 1.
 
     Parameters
@@ -124,16 +134,21 @@ def filter_stack(
         S filters.
     centre, n_strong
         See `Maps`.
+    progress
+        The filters make up its current stage; by default they do not count.
 
     Returns
     -------
     (S, T, \*tile, P) float32, 0 where not valid
     """
     stack = np.empty((len(bank), *maps.shape), np.float32)
-    for t in range(len(maps)):
-        tile = Maps(maps[t], valid[t], centre.astype(np.float32), n_strong)
-        for s, one in enumerate(bank):
-            stack[s, t] = one.function(tile)
+    tiles = [
+        Maps(values, there, centre.astype(np.float32), n_strong)
+        for values, there in zip(maps, valid, strict=True)
+    ]
+    for step in (progress or Progress()).steps(range(stack.shape[0] * stack.shape[1])):
+        t, s = divmod(step, len(bank))
+        stack[s, t] = bank[s].function(tiles[t])
     stack *= valid[..., None]
     return stack
 
@@ -169,7 +184,7 @@ class _Variation:
 
 @dataclass(frozen=True)
 class _NonLocal:
-    """Joint over the components: pixels are alike where all strong components are."""
+    """Joint over the components: patches are similar where all strong components are."""
 
     patch: int
     strength: float
@@ -183,8 +198,8 @@ class _NonLocal:
         weight[: maps.n_strong] = 1.0
         sigma = float(np.sqrt(np.mean(weight**2)))
         image = (whole * weight)[None] if n_axes == 1 else whole * weight  # a line is an image of one row
+        sizes = {"patch_size": self.patch, "patch_distance": _SEARCHED[n_axes]}
         filtered = denoise_nl_means(
-            image, patch_size=self.patch, patch_distance=_SEARCHED[n_axes], h=self.strength * sigma,
-            sigma=sigma, fast_mode=True, channel_axis=-1,
-        )  # fmt: skip
+            image, h=self.strength * sigma, sigma=sigma, fast_mode=True, channel_axis=-1, **sizes
+        )
         return filtered.reshape(whole.shape) / weight

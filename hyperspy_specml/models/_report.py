@@ -14,6 +14,8 @@ from hyperspy_specml.statistics import RankCurve
 if TYPE_CHECKING:
     from typing import Self
 
+    from matplotlib.figure import Figure
+
 CLEAR = 2  # standard errors that make a difference worth a word
 CURVE: Any = {"curve": True}  # of a field: too long for metadata
 
@@ -127,6 +129,22 @@ class Report:
         """Return the sentences below the table."""
         raise NotImplementedError
 
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Plot every candidate's difference to PCA on the test fold, with its paired standard error.
+
+        Parameters
+        ----------
+        figure
+            Empty figure or subfigure to plot into; by default a new one of pyplot.
+
+        Returns
+        -------
+        the figure
+        """
+        from hyperspy_specml.models._report_figures import candidates_figure
+
+        return candidates_figure(self, figure=figure)
+
     def __str__(self) -> str:
         """Return the table as text."""
         return as_text(*self.rows(), facts=self.facts(), words=self.words())
@@ -161,9 +179,8 @@ class Report:
             It is not such a report.
         """
         known = {item.name for item in fields(cls) if not item.metadata.get("curve")}
-        return from_plain(
-            cls, {k: v for k, v in plain.items() if k in known}, names=REPORTED, where=cls.method
-        )
+        found = to_plain({name: value for name, value in plain.items() if name in known})  # files hold NumPy's
+        return from_plain(cls, found, names=REPORTED, where=cls.method)
 
     def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
         """Return the report of a model that was applied to another map than the one it was trained on.
@@ -191,7 +208,7 @@ class Report:
         return f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"
 
     def _counts(self) -> list[Row]:
-        falling = {kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in self.used.items()}
+        falling = {kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in sorted(self.used.items(), reverse=True)}
         return [(kind, ", ".join(f"{n} {state}" for state, n in of)) for kind, of in falling.items()]
 
     def _training(self) -> str:

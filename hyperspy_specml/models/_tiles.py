@@ -1,7 +1,7 @@
 """Spectra as tiles of the scan: what filters and networks with spatial context see.
 
-A map that fits into the sample is one tile. Of a larger one the sample is some tiles from all over it:
-neighbours are there, and all that is learnt is still learnt from a bounded number of spectra.
+A map that fits into the sample is one tile. The sample of a larger one is several tiles from all over it, so
+pixels keep their neighbours and a fit still needs only a bounded number of spectra.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-MOST_SCAN_AXES = 3  # of a tile; scan axes before these make one tile each
-_TILES = 9  # of a sample: parts of the map that differ, and each is still wider than what filters reach
+# Scan axes of a tile; every position along slower ones makes a tile of its own.
+MOST_SCAN_AXES = 3
+# Tiles of a sample: enough for parts of the map that differ, few enough to be wider than the filters.
+_TILES = 9
+# Smallest side of a tile in pixels: the reach of the filters to one side.
 _LEAST_SIDE = 24
 
 Region = tuple[slice, ...]
@@ -128,8 +131,10 @@ def plan_halos(shape: tuple[int, ...], n_pixels: int, halo: int) -> list[tuple[R
     """
     width = max(2 * halo, int(n_pixels ** (1 / len(shape))) - 2 * halo)
     whole = int(np.prod(shape, dtype=np.int64)) <= n_pixels
-    edges = [[slice(a, min(a + (n if whole else width), n)) for a in range(0, n, n if whole else width)]
-             for n in shape]  # fmt: skip
+    steps = [n if whole else width for n in shape]
+    edges = [
+        [slice(a, min(a + step, n)) for a in range(0, n, step)] for n, step in zip(shape, steps, strict=True)
+    ]
     plan = []
     for region in itertools.product(*edges):
         seen = tuple(

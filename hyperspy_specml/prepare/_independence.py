@@ -56,6 +56,6 @@ def check_fold_independence(data: TrainingData) -> TrainingData:
         white = some * data.basis.weights.astype(np.float32)
         rank = bi_cross_validation(white, max_rank=data.basis.n_vectors, block=block, seed=data.seed)
         return replace(data, correlation=correlation, hold_out="none", rank=rank)
-    counted = isinstance(noise, PoissonGaussianNoise) and noise.gain > 0
-    few = counted and np.median(data.folds.mean) < _LEAST_PRIMARY * noise.gain  # type: ignore[attr-defined]
+    gain = noise.gain if isinstance(noise, PoissonGaussianNoise) else 0.0
+    few = gain > 0 and np.median(data.folds.mean) < _LEAST_PRIMARY * gain
     return replace(data, correlation=correlation, hold_out="approximate" if few else "exact")

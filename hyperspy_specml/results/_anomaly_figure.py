@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.results._figures import _borders, _draw_map, _label
+from hyperspy_specml.results._figures import axis_label, axis_limits, draw_map
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +33,9 @@ def draw_anomalies(
         Of the numbers, (x, y ...) in units of the scan axes.
     """
     scan_axes = score.axes_manager.navigation_axes
-    _draw_map(axes, score.data, scan_axes)
+    draw_map(axes, score.data, scan_axes)
     if len(scan_axes) > 1:
-        axes.set_ylabel(_label(scan_axes[1]))
+        axes.set_ylabel(axis_label(scan_axes[1]))
         _outline(axes, detections.data, scan_axes)
     for i, position in enumerate(positions):
         axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
@@ -65,7 +65,7 @@ def draw_regions(
             axes.axvline(line.energy, color=f"C{i}", linestyle=":", linewidth=0.8)
             axes.annotate(str(line), (line.energy, step + np.nanmax(residual)), fontsize="small")
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
-    axes.set_xlabel(_label(energy))
+    axes.set_xlabel(axis_label(energy))
     axes.legend(fontsize="small")
 
 
@@ -77,7 +77,7 @@ def _outline(axes: Axes, detections: np.ndarray, scan_axes: tuple[BaseDataAxis, 
     fine = np.kron(detections, np.ones((8, 8)))  # pixels keep their corners
     bounds = []
     for axis in scan_axes[:2]:
-        first, last = _borders(axis)
+        first, last = axis_limits(axis)
         half = 0.5 * (last - first) / (8 * axis.size)
         bounds.append(np.linspace(first + half, last - half, 8 * axis.size))
     axes.contour(*bounds, fine, levels=[0.5], colors="red", linewidths=0.8)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def like(signal: BaseSignal, array: np.ndarray | da.Array, *, title: str) -> BaseSignal:
     """Make a signal of the same class, axes and metadata from new spectra.
 
-    Variance, markers and learning results stay behind: they describe the old data.
+    Variance, markers and learning results are left out: they describe the old data.
 
     Parameters
     ----------
@@ -52,9 +52,7 @@ def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSig
     -------
     Signal1D, Signal2D or BaseSignal (K | scan axes) for one, two or three scan axes.
     """
-    maps = np.moveaxis(scores, -1, 0).copy(
-        order="C"
-    )  # (*navigation, K) -> (K, *navigation), shared by nobody
+    maps = np.moveaxis(scores, -1, 0).copy(order="C")  # (*navigation, K) -> (K, *navigation)
     axes = [_component_axis(len(maps)), *_axes(signal.axes_manager.navigation_axes, navigate=False)]
     return _signal(maps, axes, _titled(title))
 
@@ -90,17 +88,23 @@ def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> Base
     return _signal(array, _axes(signal.axes_manager.navigation_axes, navigate=True), _titled(title))
 
 
-def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> None:
-    """Write where *signal* comes from under ``metadata.Specml``, in types that every file keeps.
+def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
+    """Write where a signal comes from under ``metadata.Specml``, in types that every file keeps.
 
     Parameters
     ----------
     signal
         One of our own results: this is the only function that writes to its argument.
     provenance
-        Nested mapping of text, numbers and lists of them; replaces an earlier stamp.
+        Nested mapping of text, numbers and lists of them, and of bytes, which become an array of uint8;
+        replaces an earlier stamp.
+
+    Returns
+    -------
+    the same signal
     """
     signal.metadata.set_item("Specml", _plain(provenance))
+    return signal
 
 
 def _signal(
@@ -120,14 +124,7 @@ def _axes(axes: tuple[BaseDataAxis, ...], *, navigate: bool) -> list[dict[str, A
 
 
 def _component_axis(n_components: int) -> dict[str, Any]:
-    return {
-        "name": "Component index",
-        "size": n_components,
-        "offset": 0.0,
-        "scale": 1.0,
-        "units": "",
-        "navigate": True,
-    }
+    return {"name": "Component index", "size": n_components, "scale": 1.0, "units": "", "navigate": True}
 
 
 def _titled(title: str) -> dict[str, Any]:
@@ -135,9 +132,9 @@ def _titled(title: str) -> dict[str, Any]:
 
 
 def _metadata(signal: BaseSignal, title: str) -> dict[str, Any]:
-    """Copy the metadata without what belongs to the old data; the large parts are left out before copying."""
+    """Copy the metadata but for what describes the old data; large parts are left out before copying."""
     metadata = signal.metadata.as_dictionary()
-    metadata.pop("_HyperSpy", None)  # how the old signal was folded, and its navigator
+    metadata.pop("_HyperSpy", None)  # whether the old signal was unfolded, and its navigator
     metadata.pop("Markers", None)
     metadata["Signal"].pop("Noise_properties", None)
     metadata = copy.deepcopy(metadata)
@@ -149,6 +146,8 @@ def _plain(value: Any) -> Any:
     """Turn NumPy numbers, arrays and tuples into what .hspy files give back unchanged."""
     if hasattr(value, "items"):
         return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return np.frombuffer(value, np.uint8)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

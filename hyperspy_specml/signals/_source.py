@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,16 +13,15 @@ from hyperspy_specml.statistics import expand_channels
 from hyperspy_specml.streaming import plan_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import dask.array as da
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.denoise import Protected
-    from hyperspy_specml.models import FittedModel
     from hyperspy_specml.signals._spectra import Spectra
 
-_BLOCK_BYTES = 64_000_000  # float32 bytes of a block of a full-size output
+# Size of one block of a full-size output, in bytes of float32.
+_BLOCK_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,100 +52,125 @@ class Source:
         """The input's title, or its class where it has none."""
         return self.template.metadata.General.title
 
-    def maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
-        """Return (n_pixels, K) scores as stamped maps."""
+    def score_maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
+        """Return (n_pixels, K) scores as stamped maps (K | scan axes)."""
         array = scores.reshape(*self.spectra.array.shape[:-1], -1)
-        signal = score_maps(self.template, array, title=f"Scores of {self.title}")
-        stamp(signal, provenance)
-        return signal
+        return stamp(score_maps(self.template, array, title=f"Scores of {self.title}"), provenance)
 
     def component_spectra(self, components: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
-        """Return (K, E) components as stamped spectra."""
-        signal = component_spectra(self.template, components, title=f"Components of {self.title}")
-        stamp(signal, provenance)
-        return signal
+        """Return (K, E) components as stamped spectra (K | E)."""
+        title = f"Components of {self.title}"
+        return stamp(component_spectra(self.template, components, title=title), provenance)
 
-    def extra_maps(
-        self, names: tuple[str, ...], columns: np.ndarray, provenance: Mapping[str, Any]
+    def output_maps(
+        self, units: Mapping[str, str], columns: np.ndarray, provenance: Mapping[str, Any]
     ) -> dict[str, BaseSignal]:
-        """Return (n_pixels, n) numbers beside the scores as stamped maps; shifts in units of the axis."""
+        """Return the outputs of a model beside its scores as stamped maps (scan axes |), by name.
+
+        Parameters
+        ----------
+        units
+            Of each output; see `FittedModel.outputs`. Channels become units of the energy axis.
+        columns
+            (n_pixels, n) outputs.
+        provenance
+            See `stamp`.
+        """
         found = {}
-        for name, column in zip(names, columns.T, strict=True):
-            array = (column * self._unit(name)).astype(np.float32).reshape(self.spectra.array.shape[:-1])
-            found[name] = navigation_map(self.template, array, title=f"{name.capitalize()} of {self.title}")
-            stamp(found[name], provenance)
+        for (name, unit), column in zip(units.items(), columns.T, strict=True):
+            array = (column * self._per(unit)).astype(np.float32).reshape(self.spectra.array.shape[:-1])
+            map_ = navigation_map(self.template, array, title=f"{name.capitalize()} of {self.title}")
+            found[name] = stamp(map_, provenance)
         return found
 
-    def reconstruction(
-        self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any], **extras: BaseSignal
+    def columns(
+        self, scores: BaseSignal, outputs: Mapping[str, BaseSignal], units: Mapping[str, str]
+    ) -> np.ndarray:
+        """Return the (*navigation, K + n) numbers of score and output maps, as a model decodes them."""
+        maps = np.moveaxis(np.asarray(scores.data), 0, -1)  # (K, *navigation) -> (*navigation, K)
+        beside = [(outputs[name].data / self._per(unit))[..., None] for name, unit in units.items()]
+        return np.concatenate([maps, *beside], axis=-1, dtype=np.float32)
+
+    def full_size(
+        self,
+        decoder: Decoder,
+        scores: np.ndarray,
+        title: str,
+        provenance: Mapping[str, Any],
+        *,
+        residual: bool = False,
     ) -> BaseSignal:
-        """Return the stamped spectra that a decoder makes of score maps and the maps beside them."""
-        array = self._by_block(decoder, self.columns(maps, extras))
-        return self._full_size(
-            array, f"{self.title} reconstructed ({decoder.model.architecture})", provenance
-        )
+        """Decode scores into a stamped signal like the input, block by block; lazy if the input is lazy.
 
-    def residual(
-        self, decoder: Decoder, maps: BaseSignal, provenance: Mapping[str, Any], **extras: BaseSignal
-    ) -> BaseSignal:
-        """Return the stamped difference of the input and its reconstruction."""
-        array = self._by_block(Residual(decoder), self.columns(maps, extras), self.spectra.array)
-        return self._full_size(array, f"{self.title} residual ({decoder.model.architecture})", provenance)
+        Parameters
+        ----------
+        decoder
+            From scores to spectra.
+        scores
+            (n_pixels, n) or (*navigation, n) numbers that it takes.
+        title
+            What the signal is; follows the title of the input.
+        provenance
+            See `stamp`.
+        residual
+            Return the input minus the decoded spectra.
+        """
+        source: Any = self.spectra.array
+        inputs = [scores.reshape(*source.shape[:-1], -1)]
+        if residual:
+            inputs.append(source)
+        apply = _blocks_now if isinstance(source, np.ndarray) else _blocks_later
+        array = apply(Residual(decoder) if residual else decoder, inputs, source)
+        return stamp(like(self.template, array, title=f"{self.title} {title}"), provenance)
 
-    def columns(self, maps: BaseSignal, extras: Mapping[str, BaseSignal]) -> np.ndarray:
-        """Return (*navigation, K + n) numbers that a decoder takes: score maps and the maps beside them."""
-        scores = np.moveaxis(np.asarray(maps.data), 0, -1)  # (K, *navigation) -> (*navigation, K)
-        beside = [(map_.data / self._unit(name))[..., None] for name, map_ in extras.items()]
-        return np.concatenate([scores, *beside], axis=-1, dtype=np.float32)
+    def _per(self, unit: str) -> float:
+        """Return what one unit of a model's output is in the units of its map."""
+        return float(energy_axis(self.template).scale) if unit == "channels" else 1.0
 
-    def _unit(self, name: str) -> float:
-        """Return what one stands for: shifts are in channels below and in energy above."""
-        return float(energy_axis(self.template).scale) if name == "shift" else 1.0
 
-    def denoised(self, decoder: Decoder, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
-        """Return the stamped spectra that a decoder makes of (n_pixels, P) denoised scores."""
-        array = self._by_block(decoder, scores.reshape(*self.spectra.array.shape[:-1], -1))
-        return self._full_size(array, f"{self.title} denoised", provenance)
+def _blocks_now(
+    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray
+) -> np.ndarray:
+    """Map (*navigation, n) arrays to (*navigation, E) in memory."""
+    out = np.empty(source.shape, np.float32)
+    for block in plan_blocks(source, n_rows=_rows_of_a_block(source)):
+        out[block.region] = function(*(array[block.region] for array in inputs))
+    return out
 
-    def _full_size(
-        self, array: np.ndarray | da.Array, title: str, provenance: Mapping[str, Any]
-    ) -> BaseSignal:
-        signal = like(self.template, array, title=title)
-        stamp(signal, provenance)
-        return signal
 
-    def _by_block(
-        self, function: Callable[..., np.ndarray], *inputs: np.ndarray | da.Array
-    ) -> np.ndarray | da.Array:
-        """Map (*navigation, n) arrays to (*navigation, E): at once for eager input, as a graph for lazy."""
-        source = self.spectra.array
-        n_channels = source.shape[-1]
-        n_rows = max(1, _BLOCK_BYTES // (4 * n_channels))
-        if isinstance(source, np.ndarray):
-            out = np.empty(source.shape, np.float32)
-            for block in plan_blocks(source, n_rows=n_rows):
-                out[block.region] = function(*(array[block.region] for array in inputs))
-            return out
-        import dask
-        import dask.array as da
+def _blocks_later(
+    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray | da.Array], source: da.Array
+) -> da.Array:
+    """Map (*navigation, n) arrays to (*navigation, E) as a graph, in the file's navigation chunks."""
+    import dask
+    import dask.array as da
 
-        chunks = _navigation_chunks(source.chunks[:-1], n_rows)
-        parts = [
-            da.from_array(array, chunks=(*chunks, -1), name=False)  # not hashed
-            if isinstance(array, np.ndarray)
-            else array.rechunk((*chunks, -1))
-            for array in inputs
-        ]
-        meta = np.empty((0,) * source.ndim, np.float32)
-        # As a task of its own the model goes to a cluster once, not with every block.
-        once = dask.delayed(function, pure=False, traverse=False)
-        return da.map_blocks(
-            _call, *parts, function=once, chunks=(*chunks, (n_channels,)), dtype=np.float32, meta=meta
-        )
+    chunks = _navigation_chunks(source.chunks[:-1], _rows_of_a_block(source))
+    parts = [
+        array.rechunk((*chunks, -1))
+        if isinstance(array, da.Array)
+        else da.from_array(array, chunks=(*chunks, -1), name=False)  # not hashed
+        for array in inputs
+    ]
+    # As a task of its own the function is sent to a cluster once, not with every block.
+    once = dask.delayed(function, pure=False, traverse=False)
+    options = {"dtype": np.float32, "meta": np.empty((0,) * source.ndim, np.float32)}
+    return da.map_blocks(_call, *parts, function=once, chunks=(*chunks, source.shape[-1:]), **options)
 
 
 def _call(*blocks: np.ndarray, function: Callable[..., np.ndarray]) -> np.ndarray:
     return function(*blocks)
+
+
+def _rows_of_a_block(source: np.ndarray | da.Array) -> int:
+    return max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
+
+
+class CanDecode(Protocol):
+    """Anything that makes spectra of scores."""
+
+    def decode(self, scores: np.ndarray) -> np.ndarray:
+        """Map (n, K) scores to (n, E in use) float32 spectra, an array of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +185,7 @@ class Decoder:
         (E,) state of every channel.
     """
 
-    model: Any
+    model: CanDecode
     channel_state: np.ndarray
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
@@ -170,10 +194,6 @@ class Decoder:
         spectra = self.model.decode(rows)
         spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
         return self.expand(spectra).reshape(*scores.shape[:-1], -1)
-
-    def components(self) -> np.ndarray:
-        """Return the (K, E) component spectra."""
-        return self.expand(self.model.components())
 
     def expand(self, spectra: np.ndarray) -> np.ndarray:
         """Put (n, E in use) spectra into all E channels: 0 in dead ones, NaN in others that were not used."""
@@ -193,7 +213,7 @@ class Residual:
 
 
 def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tuple[tuple[int, ...], ...]:
-    """Return the file's chunks along the scan axes, halved until whole spectra of one fit into a block."""
+    """Return the file's chunks along the scan axes, halved until one of whole spectra fits into a block."""
     cut = list(chunks)
     while np.prod([max(sizes) for sizes in cut], dtype=np.int64) > n_rows:
         longest = max(range(len(cut)), key=lambda axis: max(cut[axis]))

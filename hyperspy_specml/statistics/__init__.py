@@ -21,6 +21,7 @@ from hyperspy_specml.statistics._folds import (
     make_folds,
     paired,
 )
+from hyperspy_specml.statistics._line_width import line_width, typical_mean
 from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
 from hyperspy_specml.statistics._noise import (
     NoiseModel,
@@ -29,7 +30,6 @@ from hyperspy_specml.statistics._noise import (
     gaussian_noise,
     noise_from_dict,
 )
-from hyperspy_specml.statistics._random import uniform
 from hyperspy_specml.statistics._rank import (
     RankCurve,
     bi_cross_validation,
@@ -53,7 +53,7 @@ from hyperspy_specml.statistics._summary import (
     sample_size,
     summarise_map,
 )
-from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts
+from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts, uniform
 from hyperspy_specml.statistics._windows import (
     MOST_COUNTS,
     Windows,

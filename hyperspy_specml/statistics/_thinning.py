@@ -5,8 +5,13 @@ f and its rest are independent). Gaussian values are split so that fold k has me
 covariance f_k * Sigma, and all folds are uncorrelated: the same two facts, so everything after a split
 treats both alike.
 
+Random numbers are a function of (seed, stream, pixel, channel) alone: a generator that is advanced call by
+call would give others for other chunks or threads. Every number is the SplitMix64 output function of key +
+counter * odd constant, which is that generator's own sequence with random access.
+
 References
 ----------
+G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
 A. Neufeld et al., "Data thinning for convolution-closed distributions", JMLR 25 (2024) 57.
 J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-seq", bioRxiv 786269.
 """
@@ -14,21 +19,54 @@ J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.ndimage import convolve1d
 from scipy.special import bdtr, ndtri
 
-from hyperspy_specml.statistics._random import normal, uniform
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_SLAB = 1 << 20  # elements worked on at a time: the index arrays of a slab stay in tens of MB
-_LOW_BITS = 12  # larger counts are thinned as a sum of powers of two, so the tables stay few and small
-_MOST_TABULATED = 1 << 24  # beyond, a normal law is within 1e-4 of its standard deviation
-_STREAMS = 64  # independent numbers that one split of one value may need: one per bit, and one more
+# Number of values worked on at a time: their index arrays stay in tens of MB.
+_SLAB = 1 << 20
+# Counts with more binary digits are thinned as a sum of powers of two, so the tables stay few and small.
+_LOW_BITS = 12
+# Number of counts from which a binomial law is taken as normal: they differ by 1e-4 standard deviations.
+_MAX_TABULATED = 1 << 24
+# Number of random numbers that one split of one value may need: one per binary digit, and one more.
+_STREAMS = 64
+
+# Constants of SplitMix64.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+# Binary digits of the counter that are the channel: spectra of up to 16.7 million channels.
+_CHANNEL_BITS = np.uint64(24)
+
+
+def uniform(seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Return uniform numbers in the open interval (0, 1), float64.
+
+    Parameters
+    ----------
+    seed
+        Seed of the analysis.
+    stream
+        Which of several independent numbers of the same pixel and channel is wanted.
+    pixels, channels
+        Integer arrays that broadcast; the result has their common shape.
+    """
+    counter = (pixels.astype(np.uint64) << _CHANNEL_BITS) + channels.astype(np.uint64)
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+        key = _mix(_mix(np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) + np.uint64(stream + 1) * _GOLDEN)
+        bits = _mix(key + counter * _GOLDEN)
+    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def standard_normal(seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Return standard normal numbers, float32; see `uniform`."""
+    return ndtri(uniform(seed, stream, pixels, channels)).astype(np.float32)
 
 
 def thin_counts(
@@ -43,7 +81,7 @@ def thin_counts(
     pixels
         (n,) flat indices of the spectra in their map: the split depends on them, not on the block.
     fractions
-        Expected share of each fold; they sum to one.
+        Expected part of the counts in each fold; they sum to one.
     seed, stream
         Address of the random numbers.
 
@@ -56,10 +94,10 @@ def thin_counts(
         where = np.flatnonzero(counts[rows])
         row, channel = np.divmod(where, counts.shape[1])
         values = counts[rows].reshape(-1)[where].astype(np.int64)
-        shares = _thin(values, fractions, seed, stream, pixels[rows][row], channel)
-        for fold, share in zip(folds, shares, strict=True):
-            some = np.flatnonzero(share)
-            fold[rows].reshape(-1)[where[some]] = share[some]
+        thinned = _thin(values, fractions, seed, stream, pixels[rows][row], channel)
+        for fold, part in zip(folds, thinned, strict=True):
+            some = np.flatnonzero(part)
+            fold[rows].reshape(-1)[where[some]] = part[some]
     return folds
 
 
@@ -71,22 +109,22 @@ def _thin(
     pixels: np.ndarray,
     channels: np.ndarray,
 ) -> np.ndarray:
-    """Return the (folds, n) shares of (n,) counts."""
-    shares = np.zeros((len(fractions), len(counts)), dtype=np.int64)
+    """Return the (folds, n) parts of (n,) counts."""
+    parts = np.zeros((len(fractions), len(counts)), dtype=np.int64)
     # Sparse maps hold single counts almost everywhere: one number says which fold takes it.
     one = np.flatnonzero(counts == 1)
     u = uniform(seed, (stream + 1) * _STREAMS - 1, pixels[one], channels[one])
-    shares[np.searchsorted(np.cumsum(fractions)[:-1], u), one] = 1
+    parts[np.searchsorted(np.cumsum(fractions)[:-1], u), one] = 1
     more = np.flatnonzero(counts > 1)
     rest, rest_of_fractions = counts[more], 1.0
     for k, fraction in enumerate(fractions[:-1]):
-        share = min(1.0, fraction / rest_of_fractions)
-        taken = _binomial(rest, share, seed, (stream + k) * _STREAMS, pixels[more], channels[more])
-        shares[k, more] = taken
+        p = min(1.0, fraction / rest_of_fractions)
+        taken = _binomial(rest, p, seed, (stream + k) * _STREAMS, pixels[more], channels[more])
+        parts[k, more] = taken
         rest = rest - taken
         rest_of_fractions -= fraction
-    shares[-1, more] = rest
-    return shares
+    parts[-1, more] = rest
+    return parts
 
 
 def _binomial(
@@ -110,11 +148,11 @@ def _binomial(
 
 
 def _binomial_quantile(n: int, p: float, u: np.ndarray) -> np.ndarray:
-    mean, spread = n * p, np.sqrt(n * p * (1 - p))
-    if n > _MOST_TABULATED:
-        return np.clip(np.rint(mean + spread * ndtri(u)), 0, n).astype(np.int64)
-    # Beyond 12 standard deviations lies less than the resolution of u.
-    reach = 12 * spread + 12
+    mean, deviation = n * p, np.sqrt(n * p * (1 - p))
+    if n > _MAX_TABULATED:
+        return np.clip(np.rint(mean + deviation * ndtri(u)), 0, n).astype(np.int64)
+    # Beyond 12 standard deviations the probability is less than the resolution of u.
+    reach = 12 * deviation + 12
     k = np.arange(max(0, int(mean - reach)), min(n, int(mean + reach)) + 1)
     return k[0] + np.minimum(np.searchsorted(bdtr(k, n, p), u), len(k) - 1)
 
@@ -154,10 +192,11 @@ def split_gaussian(
         # none with the other folds.
         scale = np.sqrt(variance[rows]).astype(np.float32)
         noises = [
-            scale / np.float32(np.sqrt(f))
-            * _correlated_normal(pixels[rows], values.shape[1], kernel, seed, stream + k)
-            for k, f in enumerate(fractions)
-        ]  # fmt: skip
+            _correlated_normal(pixels[rows], values.shape[1], kernel, seed, stream + k)
+            for k in range(len(fractions))
+        ]
+        for f, z in zip(fractions, noises, strict=True):
+            z *= scale / np.float32(np.sqrt(f))
         common = values[rows].astype(np.float32)
         for f, z in zip(fractions, noises, strict=True):
             common -= np.float32(f) * z
@@ -186,10 +225,16 @@ def _correlated_normal(
     pixels: np.ndarray, n_channels: int, kernel: np.ndarray, seed: int, stream: int
 ) -> np.ndarray:
     half = len(kernel) // 2
-    z = normal(seed, stream, pixels[:, None], np.arange(n_channels + 2 * half)[None])
+    z = standard_normal(seed, stream, pixels[:, None], np.arange(n_channels + 2 * half)[None])
     return convolve1d(z, kernel, axis=1)[:, half : half + n_channels] if half else z
 
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:
     step = max(1, _SLAB // max(1, shape[1]))
     return (slice(start, start + step) for start in range(0, shape[0], step))
+
+
+def _mix(x: Any) -> Any:
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))

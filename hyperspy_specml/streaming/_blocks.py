@@ -64,12 +64,12 @@ def plan_blocks(
     return tuple(Block(region) for region in itertools.product(*intervals))
 
 
-def _merge_or_cut(sizes: tuple[int, ...], room: int, most: int) -> list[int]:
-    """Return the bounds of intervals along an axis that is cut into chunks of these sizes."""
+def _merge_or_cut(sizes: tuple[int, ...], n_merged: int, most: int) -> list[int]:
+    """Return the bounds of intervals: chunks of these sizes merged to `n_merged` pixels, or cut at `most`."""
     bounds, start = [0], 0
     for size in sizes:
         stop = start + size
-        if len(bounds) > 1 and stop - bounds[-2] <= min(room, most):
+        if len(bounds) > 1 and stop - bounds[-2] <= min(n_merged, most):
             bounds[-1] = stop
         else:
             bounds.extend(range(start + most, stop, most))

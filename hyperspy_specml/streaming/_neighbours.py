@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,25 +38,19 @@ def map_with_halo(
     -------
     for each block the flat indices of its pixels, and what the function returned
     """
-    import dask
-
     shape = stream.navigation_shape
-    task = stream._task()
-    function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
-    bind = dask.delayed(_Shaped, pure=False)
-    parts = []
+    grown, more = [], []
     for block in stream.blocks:
-        grown = tuple(
+        region = tuple(
             slice(max(0, s.start - halo), min(n, s.stop + halo))
             for s, n in zip(block.region, shape, strict=True)
         )
-        inner = tuple(
-            slice(s.start - g.start, s.stop - g.start) for s, g in zip(block.region, grown, strict=True)
+        inner = (
+            slice(s.start - g.start, s.stop - g.start) for s, g in zip(block.region, region, strict=True)
         )
-        sizes = tuple(g.stop - g.start for g in grown)
-        around = Block(grown)
-        parts.append(task(stream._read(around), around.pixels(shape), bind(function, sizes, inner)))
-    found = stream._compute(parts, label)
+        grown.append(Block(region))
+        more.append((tuple(g.stop - g.start for g in region), tuple(inner)))
+    found = stream.map_blocks(grown, _Shaped(function), label=label, more=more)
     return [(block.pixels(shape), part) for block, part in zip(stream.blocks, found, strict=True)]
 
 
@@ -75,19 +70,19 @@ def map_boxes(
     label
         Name of the stage, for people.
     """
-    import dask
-
-    shape = stream.navigation_shape
-    task = stream._task()
-    function = dask.delayed(function, pure=False, traverse=False)
-    parts = [task(stream._read(block), block.pixels(shape), function) for block in blocks]
-    return list(stream._compute(parts, label)) if parts else []
+    return list(stream.map_blocks(blocks, function, label=label))
 
 
 def patch_sums(
-    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, *, sides: tuple[int, ...], label: str,
-    beside: Callable[[np.ndarray], np.ndarray] | None = None, n_beside: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    stream: SpectrumStream,
+    used: np.ndarray,
+    channels: np.ndarray,
+    *,
+    sides: tuple[int, ...],
+    label: str,
+    beside: Callable[[np.ndarray], np.ndarray] | None = None,
+    n_beside: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
     r"""Sum the spectra of patches of pixels, in one pass.
 
     Parameters
@@ -103,7 +98,7 @@ def patch_sums(
     label
         Name of the stage, for people.
     beside, n_beside
-        Gives that many numbers of each of (n, E kept) spectra, which are summed too.
+        Function from (n, E kept) spectra to (n, n_beside) further numbers, which are summed too.
 
     Returns
     -------
@@ -111,7 +106,7 @@ def patch_sums(
     """
     shape = stream.navigation_shape
     grid = tuple(-(-n // side) for n, side in zip(shape, sides, strict=True))
-    parts = stream.fold(_SumPatches(shape, grid, sides, used, channels, beside), _join, label=label)
+    parts = stream.fold(_SumPatches(shape, grid, sides, used, channels, beside), operator.add, label=label)
     sums = np.zeros((int(np.prod(grid)), int(channels.sum()) + n_beside), np.float32)
     counts = np.zeros(len(sums), np.int64)
     for patches, part, n in parts:
@@ -122,14 +117,12 @@ def patch_sums(
 
 @dataclass(frozen=True)
 class _Shaped:
-    """Gives the rows of a block their place in the map back."""
+    """Calls a function on the rows of a block in the shape that they have in the map."""
 
     function: Callable[..., Any]
-    sizes: tuple[int, ...]
-    inner: tuple[slice, ...]
 
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> Any:
-        return self.function(rows.reshape(*self.sizes, -1), pixels.reshape(self.sizes), self.inner)
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray, sizes: tuple[int, ...], inner: Any) -> Any:
+        return self.function(rows.reshape(*sizes, -1), pixels.reshape(sizes), inner)
 
 
 @dataclass(frozen=True)
@@ -155,11 +148,7 @@ class _SumPatches:
         )
         patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
         ones = np.ones(len(member), np.float32)
-        chooser = scipy.sparse.csr_array(
+        members = scipy.sparse.csr_array(
             (ones, (member, np.arange(len(member)))), (len(patches), len(member))
         )
-        return [(patches, chooser @ rows, np.bincount(member, minlength=len(patches)))]
-
-
-def _join(a: list[Any], b: list[Any]) -> list[Any]:
-    return a + b
+        return [(patches, members @ rows, np.bincount(member, minlength=len(patches)))]

@@ -5,25 +5,26 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperspy_specml.progress import Progress
 from hyperspy_specml.streaming._blocks import Block, plan_blocks
-from hyperspy_specml.streaming._shift import shift_channels
+from hyperspy_specml.streaming._parallel import active_client, compute, count_workers, one_openmp_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import dask.array as da
     from dask.delayed import Delayed
-    from threadpoolctl import ThreadpoolController
 
-_BLOCKS_PER_BUDGET = 16  # the blocks in flight, one per core, and what is made of them
-_ROWS_FOR_PRODUCT = 2048, 16384  # enough for an efficient (E x E) product, and more than enough
-_LEAST_BLOCKS = 4  # of a map with enough rows for that: for as many cores
+# Number of blocks that the memory budget has room for: those in flight, one per core, and their results.
+_BLOCKS_PER_BUDGET = 16
+# Number of spectra in a block: enough for an efficient (E, E) product, and more than enough.
+_ROWS_FOR_PRODUCT = 2048, 16384
+# Number of blocks of a map with enough spectra for that, at least: work for as many cores.
+_MIN_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class SpectrumStream:
     progress
         Every pass is a stage of it.
     drift
-        (n_lines,) channels by which the spectra of each scan line lie too high. All passes see them moved
-        back, and 0 where nothing was recorded.
+        (n_lines,) channels by which the spectra of each scan line lie too high in energy. All passes see them
+        shifted back, and 0 where nothing was recorded.
     """
 
     array: np.ndarray | da.Array
@@ -53,7 +54,7 @@ class SpectrumStream:
         """Plan the blocks once: every pass sees the same ones."""
         bytes_per_row = max(1, self.n_channels * self.array.dtype.itemsize)
         most_rows = max(1, self.memory_budget // _BLOCKS_PER_BUDGET // bytes_per_row)
-        n_rows = min(most_rows, int(np.clip(self.n_pixels // _LEAST_BLOCKS, *_ROWS_FOR_PRODUCT)))
+        n_rows = min(most_rows, int(np.clip(self.n_pixels // _MIN_BLOCKS, *_ROWS_FOR_PRODUCT)))
         blocks = plan_blocks(self.array, n_rows=n_rows, most_rows=most_rows)
         object.__setattr__(self, "blocks", blocks)
 
@@ -91,18 +92,13 @@ class SpectrumStream:
         """
         import dask
 
-        task = self._task()
         add = dask.delayed(combine, pure=False)
-        function = dask.delayed(function, pure=False, traverse=False)  # one copy for all blocks
-        chains: list[Delayed] = []
+        # A block is folded apart from being added: a step that needed the state before it would leave the
+        # other workers nothing to do but to read blocks ahead, as many as the file has.
+        states = self._tasks(self.blocks, function)
         # As many chains as workers: each holds one state, whatever the number of blocks.
-        for blocks in _contiguous_groups(self.blocks, _n_workers(None if self._where() else _client())):
-            # A block is folded apart from being added: a step that needed the state before it would leave the
-            # other workers nothing to do but to read blocks ahead, as many as the file has.
-            states = [
-                task(self._read(block), block.pixels(self.navigation_shape), function) for block in blocks
-            ]
-            chains.append(functools.reduce(add, states))
+        n_workers = count_workers(None if self._where() else active_client())
+        chains = [functools.reduce(add, group) for group in _contiguous_groups(states, n_workers)]
         return functools.reduce(combine, self._compute(chains, label))
 
     def map_rows(self, function: Callable[..., np.ndarray], *, n_columns: int, label: str) -> np.ndarray:
@@ -121,25 +117,52 @@ class SpectrumStream:
         -------
         float32 array of shape (n_pixels, n_columns), pixels in C order
         """
-        import dask
-
         result = np.empty((self.n_pixels, n_columns), dtype=np.float32)
-        task = self._task()
-        function = dask.delayed(_FillRows(function, _Table(result)), pure=False, traverse=False)
-        parts = [
-            task(self._read(block), block.pixels(self.navigation_shape), function) for block in self.blocks
-        ]
-        for block, part in zip(self.blocks, self._compute(parts, label), strict=True):
+        parts = self.map_blocks(self.blocks, _FillRows(function, _Table(result)), label=label)
+        for block, part in zip(self.blocks, parts, strict=True):
             if part is not None:
                 result[block.pixels(self.navigation_shape)] = part
         return result
 
-    def _task(self) -> Delayed:
-        """Return the task that calls a function on a block."""
+    def map_blocks(
+        self,
+        blocks: Sequence[Block],
+        function: Callable[..., Any],
+        *,
+        label: str,
+        more: Sequence[tuple[Any, ...]] = (),
+    ) -> tuple[Any, ...]:
+        """Call a function on boxes of the map, which may overlap; nothing else is read.
+
+        Parameters
+        ----------
+        blocks
+            The boxes.
+        function
+            Called as ``function(rows, pixels)`` with the (n, E) spectra and their flat indices.
+        label
+            Name of the stage, for people.
+        more
+            Further arguments of the function, one tuple for each box.
+
+        Returns
+        -------
+        what the function returned for each box
+        """
+        return self._compute(self._tasks(blocks, function, more), label) if blocks else ()
+
+    def _tasks(
+        self, blocks: Sequence[Block], function: Callable[..., Any], more: Sequence[tuple[Any, ...]] = ()
+    ) -> list[Delayed]:
+        """Return the tasks that call a function on blocks, of which all share one copy."""
         import dask
 
-        run = _RunBlock(self.drift, self.navigation_shape[-1])
-        return dask.delayed(run, pure=False, traverse=False)
+        run = dask.delayed(_RunBlock(self.drift, self.navigation_shape[-1]), pure=False, traverse=False)
+        function = dask.delayed(function, pure=False, traverse=False)
+        return [
+            run(self._read(block), block.pixels(self.navigation_shape), function, *arguments)
+            for block, arguments in zip(blocks, more or [()] * len(blocks), strict=True)
+        ]
 
     def _read(self, block: Block) -> Delayed:
         import dask
@@ -155,84 +178,29 @@ class SpectrumStream:
 
     def _where(self) -> dict[str, str]:
         """Return where to compute: an array in memory is not worth sending to a cluster."""
-        return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and _client() else {}
+        return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and active_client() else {}
 
 
-def compute(*tasks: Delayed, progress: Progress, label: str, **where: str) -> tuple[Any, ...]:
-    """Compute tasks, each on one core: products that use all cores as well would only wait for each other.
-
-    Parameters
-    ----------
-    tasks
-        Delayed pieces of work.
-    progress, label
-        The tasks make up a stage of this name.
-    where
-        Keywords of ``dask.compute``.
-
-    Raises
-    ------
-    Cancelled
-        The progress was asked to end the call.
-    """
-    import dask
-    from threadpoolctl import threadpool_limits
-
-    with progress.enter(label), _advancing(progress), threadpool_limits(limits=1, user_api="blas"):
-        return dask.compute(*tasks, optimize_graph=True, **where)
-
-
-def _advancing(progress: Progress) -> Any:
-    """Return the context in which every finished task moves the progress; a cluster reports none of them."""
-    from dask.callbacks import Callback
-
-    n_tasks, finished = 0, itertools.count(1)
-
-    def start(dsk: Any, state: dict[str, Any]) -> None:
-        nonlocal n_tasks
-        n_tasks = sum(len(state[kind]) for kind in ("ready", "waiting"))
-
-    def finish(key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
-        progress.advance(next(finished) / max(1, n_tasks))
-
-    return Callback(start_state=start, posttask=finish)
-
-
-def side_by_side(*tasks: Callable[[], Any]) -> tuple[Any, ...]:
-    """Run independent pieces of work in threads of this machine, each on one core.
-
-    Two products that share the cores finish together; two threads that share one product wait for each other
-    whenever anything else runs on the machine.
+def shift_channels(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Return spectra shifted to higher energy by whole channels, which leaves their noise as it is.
 
     Parameters
     ----------
-    tasks
-        Functions without arguments that spend their time in NumPy, SciPy or torch.
+    rows
+        (n, E) spectra.
+    by
+        (n,) whole numbers of channels, smaller than E; negative ones shift to lower energy.
 
     Returns
     -------
-    what they return, in their order
+    (n, E) spectra, 0 in channels that nothing was recorded for
     """
-    import dask
-    from threadpoolctl import threadpool_limits
-
-    if len(tasks) == 1:
-        return (tasks[0](),)
-    run = dask.delayed(_run_alone, pure=False)
-    with threadpool_limits(limits=1, user_api="blas"):
-        return dask.compute(*(run(_Task(task)) for task in tasks), scheduler="threads")
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A function that dask does not look into."""
-
-    function: Callable[[], Any]
-
-
-def _run_alone(task: _Task) -> Any:
-    with _openmp().limit(limits=1, user_api="openmp"):
-        return task.function()
+    shifted = np.zeros_like(rows)
+    n_channels = rows.shape[1]
+    for shift in np.unique(by):
+        at, up, down = by == shift, max(0, shift), max(0, -shift)
+        shifted[at, up : n_channels - down] = rows[at, down : n_channels - up]
+    return shifted
 
 
 @dataclass(frozen=True)
@@ -277,48 +245,14 @@ class _RunBlock:
     drift: np.ndarray | None
     line_length: int
 
-    def __call__(self, part: Any, pixels: np.ndarray, function: Callable[..., Any]) -> Any:
+    def __call__(self, part: Any, pixels: np.ndarray, function: Callable[..., Any], *more: Any) -> Any:
         rows = np.asarray(part.array if isinstance(part, _Rows) else part).reshape(len(pixels), -1)
         if self.drift is not None:
             rows = shift_channels(rows, -self.drift[pixels // self.line_length])
-        with _openmp().limit(limits=1, user_api="openmp"):
-            return function(rows, pixels)
+        with one_openmp_thread():
+            return function(rows, pixels, *more)
 
 
-@lru_cache(maxsize=1)
-def _openmp() -> ThreadpoolController:
-    """Return the control of OpenMP threads, which torch uses.
-
-    A worker that starts a team of its own keeps it, and from then on every small operation of a training
-    in this process waits twice as long for its threads. The limit holds for the calling thread only.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def _contiguous_groups(blocks: tuple[Block, ...], n_groups: int) -> list[tuple[Block, ...]]:
-    bounds = np.linspace(0, len(blocks), min(n_groups, len(blocks)) + 1).astype(int)
-    return [blocks[a:b] for a, b in itertools.pairwise(bounds)]
-
-
-def _client() -> Any:
-    """Return the active distributed client, or None."""
-    import sys
-
-    distributed = sys.modules.get("distributed")  # no client can exist where it was never imported
-    if distributed is None:
-        return None
-    try:
-        return distributed.get_client()
-    except ValueError:
-        return None
-
-
-def _n_workers(client: Any) -> int:
-    """Return the threads of the client's cluster, else the cores of this machine."""
-    import dask
-
-    if client is not None:
-        return max(1, sum(client.ncores().values()))
-    return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+def _contiguous_groups(tasks: list[Delayed], n_groups: int) -> list[list[Delayed]]:
+    bounds = np.linspace(0, len(tasks), min(n_groups, len(tasks)) + 1).astype(int)
+    return [tasks[a:b] for a, b in itertools.pairwise(bounds)]

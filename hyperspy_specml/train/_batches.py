@@ -35,7 +35,9 @@ class Batch:
     target
         (B, ...) what its prediction is compared with.
     weight
-        Inverse noise variance of the target, in any shape the loss understands; None for counts, whose noise
+        Weight of the squared error of each sample: about the inverse noise variance of its target.
+    variance
+        Noise variance of each value on the scale of the whole data, for likelihoods; None for counts, whose noise
         follows from the prediction.
     fraction
         Share of the counts that the target holds.
@@ -46,6 +48,7 @@ class Batch:
     input: Tensor
     target: Tensor
     weight: Tensor | None = None
+    variance: Tensor | None = None
     fraction: float = 1.0
     beside: Mapping[str, Tensor | float] = field(default_factory=dict)
 
@@ -186,14 +189,14 @@ class ScoresAndCounts:
         parts = self.parts[rows.to(self.parts.device)]  # (B, F, P)
         scores = (parts.sum(dim=1) - parts[:, which]) / share  # (B, F, P) -> (B, P)
         target, fraction = self._tensor(self.targets[which], rows), self.fractions[which]
-        return Batch(scores, target, self._weight(rows), fraction, {"share": share})
+        return Batch(scores, target, None, self._variance(rows), fraction, {"fraction": share})
 
-    def _weight(self, rows: Tensor) -> Tensor | None:
-        """Return the inverse noise variance of the whole data, (B, E) or (1, E); None for counts."""
+    def _variance(self, rows: Tensor) -> Tensor | None:
+        """Return the noise variance of the whole data, (B, E) or (1, E); None for counts."""
         if self.variance is None:
             return None
         both = (self.variance, rows) if self.variance.ndim == 2 else (self.variance[None], [0])
-        return 1 / self._tensor(*both)
+        return self._tensor(*both)
 
     def _tensor(self, array: np.ndarray, rows: Tensor | list[int]) -> Tensor:
         picked = array[np.asarray(rows)].astype(np.float32)

@@ -32,7 +32,7 @@ def choose_device(name: str) -> str:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=torch.device(name)).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise OptionError(
             f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). Use device='auto' or 'cpu'."

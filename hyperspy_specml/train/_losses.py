@@ -17,7 +17,7 @@ Loss = Callable[[nn.Module, Batch, int], LossParts]
 """From a network, a batch and the number of the step (from 1; weights may be annealed by it) to the terms."""
 
 
-def squared_error(network: nn.Module, batch: Batch, step: int) -> LossParts:
+def squared_error(network: Callable[..., Tensor], batch: Batch, step: int) -> LossParts:
     """Return the squared error of each sample, weighted and averaged.
 
     Parameters
@@ -76,10 +76,10 @@ class MixtureLikelihood:
         mixture = network.decode(abundances, intensity, shift)  # type: ignore[operator]
         expected = batch.fraction * torch.maximum(mixture, self.floor)  # (B, E)
         target = batch.target
-        if batch.weight is None:
+        if batch.variance is None:
             error = expected - target + torch.xlogy(target, target) - torch.xlogy(target, expected)
         else:
-            error = (target - expected).square() * batch.weight / (2 * batch.fraction)
+            error = (target - expected).square() / (2 * batch.fraction * batch.variance)
         divergence = network.endmember_divergence(abundances)  # type: ignore[operator]
         return {
             "deviance": error.sum(dim=1).mean() * (self.everything / batch.fraction),

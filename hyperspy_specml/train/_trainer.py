@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from hyperspy_specml.exceptions import TrainingDivergedError
+from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.progress import STOPPED
 
 if TYPE_CHECKING:
@@ -187,6 +187,11 @@ class Trainer:
         Factor of the learning rate of the parameters whose names start with this text, the longest such text
         counts; 0 freezes them. All others have 1.
 
+    Raises
+    ------
+    OptionError
+        There are no parameters of such a name.
+
     Attributes
     ----------
     average
@@ -252,8 +257,10 @@ class Trainer:
         """Give the network its averaged weights for a while."""
         last = copy.deepcopy(self.network.state_dict())
         self.network.load_state_dict(self.average)
-        yield
-        self.network.load_state_dict(last)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(last)
 
     def mean_losses(self) -> dict[str, float]:
         """Return the mean of each term of the loss since the last call.
@@ -275,10 +282,14 @@ class Trainer:
 
 def _groups(network: nn.Module, rates: Mapping[str, float]) -> tuple[list[Tensor], list[dict[str, object]]]:
     """Return the trained parameters, and the optimiser's groups of those with the same factor."""
+    names = [name for name, _ in network.named_parameters()]
+    for prefix in rates:
+        if not any(name.startswith(prefix) for name in names):
+            raise OptionError.unknown("Trainer(rates=...)", prefix, names)
     by_factor: dict[float, list[Tensor]] = {}
     for name, weights in network.named_parameters():
-        prefix = max((p for p in rates if name.startswith(p)), key=len, default=None)
-        factor = 1.0 if prefix is None else rates[prefix]
+        own = max((p for p in rates if name.startswith(p)), key=len, default=None)
+        factor = 1.0 if own is None else rates[own]
         if factor and weights.requires_grad:
             by_factor.setdefault(factor, []).append(weights)
     groups: list[dict[str, object]] = [{"params": w, "factor": f} for f, w in by_factor.items()]

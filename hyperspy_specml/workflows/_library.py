@@ -1,23 +1,23 @@
-"""Denoisers for maps that nobody has measured yet, trained on simulated spectra."""
+"""Denoisers for maps to be measured, trained on simulated spectra."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose import Candidate
-from hyperspy_specml.denoise import LibraryFit, fit_library
+from hyperspy_specml.denoise import check_options, fit_library
 from hyperspy_specml.exceptions import NegativeCountsError, OptionError
-from hyperspy_specml.models import ERASED, DenoiseReport, Fingerprint, TrainedDenoiser
-from hyperspy_specml.signals import axis_spec, energy_axis
-from hyperspy_specml.statistics import EMPTY, PoissonNoise, count_states, paired
-from hyperspy_specml.workflows._call import Call, whole_number
+from hyperspy_specml.models import Candidate, DenoiseReport, Fingerprint, TrainedModel
+from hyperspy_specml.statistics import EMPTY, USED, PoissonNoise, count_states, paired
+from hyperspy_specml.workflows._call import Call
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
+    from hyperspy_specml.denoise import LibraryFit, LibraryOptions
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import TrainConfig
 
 
@@ -27,19 +27,21 @@ def train_denoiser(
     doses: tuple[float, float] = (2.0, 500.0),
     random_state: int = 0,
     device: str = "auto",
-    show_progressbar: bool | None = None,
+    show_progressbar: bool | Progress | None = None,
     config: TrainConfig | None = None,
-) -> TrainedDenoiser:
+    options: LibraryOptions | None = None,
+) -> TrainedModel:
     """Train a denoiser on simulated, noise-free spectra; ``s.denoise_dae(model=...)`` applies it to counts.
 
-    Every batch draws counts of library spectra anew, at a random dose of the range, and has the noise-free
-    spectra as targets. The network is told how noisy a spectrum is. It sees one spectrum at a time.
+    Every batch draws new counts of library spectra, at random mean counts of the range, and has the
+    noise-free spectra as targets. The network is given the noise of each spectrum. It sees one spectrum at a
+    time.
 
     Parameters
     ----------
     library
-        Noise-free spectra (n | E), e.g. ``specml.datasets.fe_l_library()``. What is not in
-        there, the denoiser takes for noise; on maps the report and a warning say what and where that was.
+        Noise-free spectra (n | E), e.g. ``specml.datasets.fe_l_library()``. The denoiser removes, as noise,
+        what is unlike all of them; of a map, the report and a warning say what and where that was.
     doses
         Smallest and largest mean counts per channel of the maps to come.
     random_state
@@ -47,15 +49,17 @@ def train_denoiser(
     device
         "auto", "cpu", "cuda", "mps": where the network is trained.
     show_progressbar
-        By default HyperSpy's preference.
+        By default HyperSpy's preference; a ``hyperspy_specml.Progress`` follows and cancels the call.
     config
-        Everything else: ``hyperspy_specml.TrainConfig``.
+        Settings of training and computation: ``hyperspy_specml.TrainConfig``.
+    options
+        Of the network: ``hyperspy_specml.LibraryOptions``.
 
     Returns
     -------
-    TrainedDenoiser
-        Its report scores the network on library spectra that it has not seen, at the middle of the dose
-        range, beside the best linear denoiser and PCA.
+    TrainedModel
+        Its report scores the network on library spectra that it has not seen, at the middle of the
+        range of counts, beside the best linear denoiser and PCA.
 
     Raises
     ------
@@ -66,7 +70,8 @@ def train_denoiser(
     TooFewSpectraError
         It has fewer than 16 spectra.
     OptionError
-        The doses are no range of positive numbers; an unknown device; an impossible number.
+        The doses are no range of positive numbers; an unknown device; an impossible number; options or
+        settings of another class.
     TrainingDivergedError
         The loss diverged.
 
@@ -76,31 +81,29 @@ def train_denoiser(
     >>> library = specml.datasets.fe_l_library(200, n_channels=64)
     >>> quick = specml.TrainConfig(max_steps=50)
     >>> specml.train_denoiser(library, doses=(10, 100), config=quick, show_progressbar=False)
-    <TrainedDenoiser library network, 64 channels, of 'Library of Fe-L2,3 spectra'>
+    <TrainedModel library, K = 12, 64 channels, of 'Library of Fe-L2,3 spectra'>
     """
-    from hyperspy_specml.train import choose_device
-
-    call = Call.on(
-        library, method="train_denoiser", navigation_mask=None, signal_mask=None, config=config,
-        show_progressbar=show_progressbar,
-    )  # fmt: skip
-    low, high = _checked(doses)
-    seed = whole_number("random_state", random_state, least=0)
+    how: dict[str, Any] = {
+        "random_state": random_state,
+        "device": device,
+        "show_progressbar": show_progressbar,
+    }
+    call = Call.on(library, "train_denoiser", config=config, **how)
+    (low, high), options = _checked(doses), check_options(options)
     shape = call.source.spectra.array.shape
-    spectra = np.asarray(call.source.spectra.array, np.float64).reshape(-1, shape[-1])
-    _check_spectra(library, spectra)
-    state = np.where(spectra.any(axis=0), 0, EMPTY).astype(np.uint8)
-    spectra = spectra[:, state == 0]
-    start, n_channels = time.perf_counter(), spectra.shape[1]
-    found = fit_library(
-        spectra, (low * n_channels, high * n_channels), call.config, seed=seed,
-        device=choose_device(device), track=call.track,
-    )  # fmt: skip
-    report = _report(found, shape, state, (low, high), seed, time.perf_counter() - start)
-    return TrainedDenoiser(
-        found.denoiser, state, axis_spec(energy_axis(library)), call.source.title, call.config,
-        Fingerprint(shape, len(spectra), found.mean * len(spectra)), report,
-    )  # fmt: skip
+    with call.running() as (run, _):
+        spectra = np.asarray(call.source.spectra.array, np.float64).reshape(-1, shape[-1])
+        _check_spectra(library, spectra)
+        state = np.where(spectra.any(axis=0), USED, EMPTY).astype(np.uint8)
+        spectra, start = spectra[:, state == USED], time.perf_counter()
+        n_channels = spectra.shape[1]
+        found = fit_library(spectra, (low * n_channels, high * n_channels), run, options)
+    used = {"pixels": {"used": len(spectra)}, "channels": count_states(state)}
+    facts = {"random_state": call.seed, "shape": shape[:-1], "n_sampled": len(spectra)}
+    seconds = {"training": time.perf_counter() - start}
+    report = _report(found, (low, high), used=used, seconds=seconds, **facts)
+    fingerprint = Fingerprint(shape, len(spectra), found.mean * len(spectra))
+    return TrainedModel(found.denoiser, state, call.axis, call.source.title, call.config, fingerprint, report)
 
 
 def _checked(doses: object) -> tuple[float, float]:
@@ -124,22 +127,19 @@ def _check_spectra(library: BaseSignal, spectra: np.ndarray) -> None:
         )
 
 
-def _report(
-    found: LibraryFit, shape: tuple[int, ...], state: np.ndarray, doses: tuple[float, float], seed: int,
-    seconds: float,
-) -> DenoiseReport:  # fmt: skip
-    plain = list(found.errors.values())[-1]
+def _report(found: LibraryFit, doses: tuple[float, float], **facts: Any) -> DenoiseReport:
+    """Return the report of a training, with further facts about the library."""
+    plain, own, history = list(found.errors.values())[-1], found.errors["library network"], found.history
     candidates = []
     for name, errors in found.errors.items():
         pair = paired(errors, plain)
         candidates.append(Candidate(name, pair.mean, pair.difference, pair.standard_error, pair.mean))
-    n_channels, axes = int((state == 0).sum()), found.denoiser.axes
-    own = found.errors["library network"]
-    middle = np.sqrt(doses[0] * doses[1])
+    n_channels, middle = len(found.mean), float(np.sqrt(doses[0] * doses[1]))
     return DenoiseReport(
         chosen="library network",
         candidates=tuple(candidates),
         context="spectral",
+        corruption=f"counts at {doses[0]:g} to {doses[1]:g} per channel",
         noise_reduction=float(np.sqrt(n_channels / own.mean())),
         error=float(own.mean()),
         error_standard_error=float(own.std() / np.sqrt(len(own))),
@@ -147,20 +147,11 @@ def _report(
         signal_variance=float(found.denoiser.variance.sum() * middle * n_channels),
         noise_model=PoissonNoise().to_dict() | {"fano": 1.0},
         hold_out="simulated",
-        correlation=0.0,
-        erased={name: [] for name in ERASED},
-        erased_pixels=[],
-        protected=False,
-        shape=shape[:-1],
-        used={"pixels": {"used": int(np.prod(shape[:-1]))}, "channels": count_states(state)},
-        n_sampled=int(np.prod(shape[:-1])),
-        n_tiles=1,
-        n_components=axes.n_axes,
-        smoothing=0.0,
-        best_step=found.history.best_step,
-        n_steps=found.history.steps[-1],
-        interrupted=found.history.interrupted,
-        random_state=seed,
-        seconds={"training": seconds},
-        corruption=f"counts at {doses[0]:g} to {doses[1]:g} per channel",
+        n_components=found.denoiser.n_components,
+        steps=tuple(history.steps),
+        step_scores=tuple(history.scores),
+        best_step=history.best_step,
+        n_steps=history.steps[-1],
+        interrupted=history.interrupted,
+        **facts,
     )

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import hyperspy.api as hs
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import ErasedFeaturesWarning, MaskError, OptionError, TooFewSpectraError
+from hyperspy_specml.exceptions import MaskError, OptionError, RemovedSignalWarning, TooFewSpectraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
     from hyperspy.signal import BaseSignal
 
-pytestmark = pytest.mark.filterwarnings("ignore::hyperspy_specml.exceptions.ErasedFeaturesWarning")
-QUICK = specml.TrainConfig(max_steps=40, evaluate_every=20, n_hidden=16)
+pytestmark = pytest.mark.filterwarnings("ignore::hyperspy_specml.exceptions.RemovedSignalWarning")
+QUICK = {
+    "config": specml.TrainConfig(max_steps=40, evaluate_every=20),
+    "options": specml.DenoiseOptions(n_hidden=16, n_hidden_spatial=4),
+}
 SCANS = {1: (71,), 2: (12, 17), 3: (3, 8, 10)}
 N_CHANNELS = 31
 
@@ -39,7 +43,7 @@ def counts(scan: tuple[int, ...] = SCANS[2], dose: float = 6.0) -> np.ndarray:
 
 
 def denoise(signal: BaseSignal, **options: Any) -> BaseSignal:
-    return signal.denoise_dae(**{"config": QUICK, "show_progressbar": False, "noise": "poisson"} | options)
+    return signal.denoise_dae(**QUICK | {"show_progressbar": False, "noise": "poisson"} | options)
 
 
 def error(estimate: BaseSignal, scan: tuple[int, ...], dose: float = 6.0) -> float:
@@ -135,7 +139,7 @@ def test_the_report_survives_a_file_and_says_what_was_chosen(
     report = specml.denoise_report(clean)
     clean.save(tmp_path / "clean.hspy")
     again = specml.denoise_report(hs.load(tmp_path / "clean.hspy"))
-    assert again == report
+    assert again.to_dict() == report.to_dict()
     assert str(again) == str(report)
     names = [candidate.name for candidate in report.candidates]
     assert names[-1].startswith("pca (")
@@ -148,6 +152,9 @@ def test_the_report_survives_a_file_and_says_what_was_chosen(
     assert report.chosen in report._repr_html_()
     assert report.noise_reduction > 3
     assert report.plot().axes[0].get_title() == report.verdict()
+    given = plt.figure().subplots(1, 2)[1]
+    assert report.plot(given) is given.figure
+    assert given.get_title() == report.verdict()
 
 
 def test_the_spatial_network_is_among_the_candidates_of_larger_maps(
@@ -165,7 +172,7 @@ def test_no_counts_but_those_of_a_block_are_in_memory_while_the_map_is_projected
 
     held: list[weakref.ref[np.ndarray]] = []
     alive: list[bool] = []
-    prepare, apply = _denoise.prepare, _denoise._apply
+    prepare, apply = _denoise.prepare, _denoise.denoise_own_map
 
     def prepared(*args: Any, **options: Any) -> Any:
         found = prepare(*args, **options)
@@ -174,12 +181,12 @@ def test_no_counts_but_those_of_a_block_are_in_memory_while_the_map_is_projected
         )
         return found
 
-    def project(*args: Any) -> np.ndarray:
+    def project(*args: Any) -> Any:
         alive.extend(reference() is not None for reference in held)
         return apply(*args)
 
     monkeypatch.setattr(_denoise, "prepare", prepared)
-    monkeypatch.setattr(_denoise, "_apply", project)
+    monkeypatch.setattr(_denoise, "denoise_own_map", project)
     report = specml.denoise_report(denoise(make_map(data=counts())))
 
     assert len(alive) == 6
@@ -225,17 +232,17 @@ def with_spot(dose: float = 30.0) -> tuple[np.ndarray, np.ndarray, float]:
     return np.random.default_rng(2).poisson(mean).astype(np.uint16), mask, 4 * line[26:].sum()
 
 
-def test_a_rare_line_that_was_erased_is_named_and_put_back(make_map: Callable[..., BaseSignal]) -> None:
+def test_a_rare_line_that_was_removed_is_named_and_restored(make_map: Callable[..., BaseSignal]) -> None:
     data, mask, intensity = with_spot()
     signal = make_map(data=data)
     options = {"context": "spectral", "config": specml.TrainConfig(max_steps=1)}
-    with pytest.warns(ErasedFeaturesWarning, match="protect=True"):
+    with pytest.warns(RemovedSignalWarning, match="protect=True"):
         clean = denoise(signal, **options)
     protected = denoise(signal, protect=True, **options)
     report = specml.denoise_report(protected)
-    assert (report.erased_map()[mask] > 0).all()
-    assert report.erased["energy"][0].endswith("eV")
-    assert report.protected
+    assert (report.removed_map()[mask] > 0).all()
+    assert report.removed[0].energy.endswith("eV")
+    assert report.restored
     background = 30 * truth((25, 27))[mask]
     kept = (protected.data[mask] - background)[:, 26:].sum() / intensity
     assert 0.9 < kept < 1.15
@@ -244,39 +251,38 @@ def test_a_rare_line_that_was_erased_is_named_and_put_back(make_map: Callable[..
     np.testing.assert_array_equal(protected.data[far], clean.data[far])
 
 
-def test_noise_alone_shows_no_erased_feature(make_map: Callable[..., BaseSignal]) -> None:
+def test_noise_alone_shows_no_removed_signal(make_map: Callable[..., BaseSignal]) -> None:
     flat = np.random.default_rng(3).poisson(0.3, (31, 29, 23)).astype(np.uint8)
-    assert specml.denoise_report(denoise(make_map(data=flat))).erased["z"] == []
+    assert specml.denoise_report(denoise(make_map(data=flat))).removed == ()
 
 
 def test_no_window_beyond_the_threshold_is_passed_over() -> None:
     """The plain deviate sorts out what need not be looked at: it must never be too small for that."""
-    from hyperspy_specml.denoise import _removed as _erased
+    from hyperspy_specml.denoise import _removed
 
     variance = np.geomspace(1e-3, 1e3, 61)[:, None]
     residual = np.concatenate([-np.geomspace(1e-3, 1e3, 60), np.geomspace(1e-3, 1e3, 60)])
     for gain in (0.0, 0.4, 1.0):
-        z = _erased._deviate(residual, variance, gain)
+        z = _removed._deviate(residual, variance, gain)
         for threshold in (0.5, 3.0, 6.0):
-            assert _erased._may_exceed(residual, variance, threshold, gain)[np.abs(z) > threshold].all()
+            assert _removed._may_exceed(residual, variance, threshold, gain)[np.abs(z) > threshold].all()
 
 
-def test_a_denoiser_that_falls_below_zero_erases_no_counts() -> None:
+def test_a_denoised_map_below_zero_removes_no_counts() -> None:
     """Seen on maps of few counts: nothing was counted, nothing is expected, and the denoised map has -0.4."""
-    from hyperspy_specml.denoise import channel_windows, find_erased
+    from hyperspy_specml.denoise import ChannelWindows, find_removed
 
-    windows = channel_windows(3.0, np.ones(20, bool))
+    windows = ChannelWindows.covering(np.ones(20, bool), 3.0)
     n = len(windows.starts)
     clean = np.full((9, 11, n), 0.2)
     clean[3:6, 4:8] = -0.9
 
     def find(residual: np.ndarray) -> tuple:
-        def look(pixels, some):
+        def sums(pixels, some):
             return tuple(v.reshape(-1, n)[pixels, some] for v in (residual, np.maximum(clean, 0), clean))
 
-        return find_erased(look, np.ones((9, 11), bool), windows, gain=1.0)
+        return find_removed(sums, np.ones((9, 11), bool), windows, gain=1.0, progress=specml.Progress())
 
-    assert find(0 - clean).regions == ()
-    found = find(np.where(clean < 0, 12.0, 0) - clean)
-    assert len(found.regions) == 1
-    assert set(np.unravel_index(found.regions[0].pixels, (9, 11))[0]) >= {3, 4, 5}
+    assert find(0 - clean) == ()
+    (region,) = find(np.where(clean < 0, 12.0, 0) - clean)
+    assert set(np.unravel_index(region.pixels, (9, 11))[0]) >= {3, 4, 5}

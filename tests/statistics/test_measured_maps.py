@@ -1,4 +1,4 @@
-"""The noise of measured maps: what it is found to be, and whether the split that follows from it holds."""
+"""The noise of measured maps: the model that is chosen, and whether folds split with it are independent."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def correlation_of_halves(summary, estimate):
     folds = make_folds(summary.sample, summary.sample_pixels, estimate.model, seed=0, mean=estimate.mean)
     train = moments_of(folds.train(slice(None)))
     moments = Moments(train.n, train.sums / TRAIN, train.products / TRAIN**2)
-    axes = principal_basis(moments, estimate.model, n_vectors=16)
-    parts = [axes.project(part) for part in folds.parts]
-    axes = axes.first(rank_curve(folds, axes, sum(parts) / np.float32(TRAIN)).chosen)
-    halves = [sum(half)[:, : axes.n_vectors] / np.float32(TRAIN / 2) for half in (parts[:2], parts[2:])]
-    return fold_correlation(folds, *[axes.spectra(half).__getitem__ for half in halves])
+    basis = principal_basis(moments, estimate.model, n_vectors=16)
+    parts = [basis.project(part) for part in folds.parts]
+    basis = basis.first(rank_curve(folds, basis, sum(parts) / np.float32(TRAIN)).chosen)
+    halves = [sum(half)[:, : basis.n_vectors] / np.float32(TRAIN / 2) for half in (parts[:2], parts[2:])]
+    return fold_correlation(folds, *[basis.spectra(half).__getitem__ for half in halves])
 
 
 @pytest.mark.parametrize(
