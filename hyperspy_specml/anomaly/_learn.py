@@ -52,7 +52,7 @@ class Learnt:
     trial
         Autoencoder that was trained beside PCA; None for none.
     interrupted
-        Whether the user ended the call's training before there was an autoencoder.
+        Whether the user ended the training of the autoencoder.
     """
 
     reference: ReferenceModel
@@ -91,8 +91,10 @@ def learn_reference(patches: PatchSums, task: LearningTask, run: Run) -> Learnt:
             with run.progress.enter("Train network"):
                 trial = _trial(rows, n_pixels, trimming.noise_of_sum, choice, task, run)
         except STOPPED:
-            _logger.warning("anomaly_map(): interrupted before a network was trained: PCA is the reference model")
+            if trial is None:
+                _logger.warning("anomaly_map(): PCA is the reference model, as no network was trained so far")
             interrupted = True
+        interrupted |= trial is not None and trial.history.interrupted
         learnt = replace(learnt, trial=trial, interrupted=interrupted)
         if trial and (trial.better or not task.only_if_better):
             leverage = leverage_of(trial.model.basis.project(rows), n) * np.sqrt(n_pixels)

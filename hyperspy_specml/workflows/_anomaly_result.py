@@ -121,7 +121,6 @@ def _with_trial(report: AnomalyReport, trial: NetworkTrial, taken: bool) -> Anom
         steps=tuple(history.steps),
         step_scores=tuple(history.scores),
         best_step=history.best_step,
-        interrupted=history.interrupted,
     )
 
 

@@ -8,7 +8,6 @@ from scipy.stats import norm
 
 from hyperspy_specml.anomaly._components import robust_distance
 from hyperspy_specml.anomaly._scan_map import draw_values
-from hyperspy_specml.anomaly._setup import estimate_line_width
 from hyperspy_specml.anomaly._significance import (
     equivalent_z,
     fit_null,
@@ -154,23 +153,6 @@ def test_robust_distance_finds_a_group_that_the_covariance_hides():
     distance = robust_distance(values)
 
     assert distance[:12].min() > 10 * distance[12:].max()
-
-
-@pytest.mark.parametrize("width", [4.0, 9.0, 20.0])
-def test_the_line_width_is_read_from_a_spectrum(width):
-    channel = np.arange(501)
-    lines = sum(np.exp(-((channel - c) ** 2) / (2 * (width / 2.355) ** 2)) for c in (120, 300, 385))
-    mean = 20 * lines + 3 + np.random.default_rng(0).normal(0, 0.01, 501)
-
-    assert estimate_line_width(mean, np.full(501, 1e-4)) == pytest.approx(width, rel=0.35)
-
-
-def test_noise_is_not_taken_for_a_line_width():
-    channel = np.arange(501)
-    lines = sum(np.exp(-((channel - c) ** 2) / (2 * (20 / 2.355) ** 2)) for c in (120, 300, 385))
-    mean = 20 * lines + 3 + np.random.default_rng(0).normal(0, 1, 501)
-
-    assert estimate_line_width(mean, np.ones(501)) == pytest.approx(20, rel=0.35)
 
 
 def test_equivalent_z_is_the_normal_deviate():
