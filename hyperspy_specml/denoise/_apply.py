@@ -98,8 +98,8 @@ def _rescaled(stream: SpectrumStream, noisy: Denoised, noise: NoiseModel) -> Den
     here = basis.spectra(scores[valid].mean(axis=0, dtype=np.float64)[None])[0]
     if isinstance(noise, PoissonNoise) and not here.sum() > 0:
         raise NegativeCountsError(
-            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal has "
-            f"a sum of {here.sum():.3g}. Undo the background or dark subtraction, or train on such data."
+            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal "
+            f"has a sum of {here.sum():.3g}. Undo the background or dark subtraction, or train on such data."
         )
     ratio = _relative_intensity(here, mean, noise)
     # The scores of a spectrum of zeros; they are not 0 for a basis about a mean spectrum.

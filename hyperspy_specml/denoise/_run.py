@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.prepare import Masks, TrainingData
     from hyperspy_specml.streaming import SpectrumStream
 
+    Pairs = tuple[SpectrumStream, SpectrumStream] | None
+
 CONTEXTS = ("auto", "spectral", "spatial")
 # Shares of the time of a call, measured at 128 x 128 pixels and 2048 channels; what is left is the check.
 _STAGES = {"prepare": 0.35, "fit": 0.48, "score": 0.06, "finish": 0.03, "apply": 0.03}
@@ -107,7 +109,7 @@ class Denoising:
 
 def denoise(
     stream: SpectrumStream, run: Run | None = None, asked: Asked | None = None, *,
-    masks: Masks = (None, None), pairs: tuple[SpectrumStream, SpectrumStream] | None = None,
+    masks: Masks = (None, None), pairs: Pairs = None,
 ) -> Denoising:  # fmt: skip
     """Denoise the spectra of a stream.
 
@@ -131,35 +133,25 @@ def denoise(
     Cancelled
         The progress was asked to end the call, and no candidate was ready or it had been chosen.
     """
-    run, asked = run or Run(progress=stream.progress), asked or Asked()
-    clock, enter = Clock(), run.progress.enter
-    found = _learn(stream, _Setting(asked, masks, run, PairedRecordings(pairs) if pairs else None), clock)
+    run, asked, clock = run or Run(progress=stream.progress), asked or Asked(), Clock()
+    denoiser, data, report = _learn(stream, run, asked, masks, pairs, clock)
     # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
-    with enter("Apply", _STAGES["apply"]):
-        denoised = denoise_own_map(stream, found.denoiser, found.prepared.summary)
+    with run.progress.enter("Apply", _STAGES["apply"]):
+        denoised = denoise_own_map(stream, denoiser, data.summary)
     clock.stop("application")
-    with enter("Check"):
-        summary, noise = found.prepared.summary, found.prepared.estimate.model
-        denoised = check_removed(stream, denoised, noise, summary.channels, protect=asked.protect)
+    with run.progress.enter("Check"):
+        noise, channels = data.estimate.model, data.summary.channels
+        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect)
     clock.stop("check")
-    return replace(found, denoised=denoised)
+    return Denoising(denoiser, denoised, data, replace(report, seconds=clock.seconds))
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """What is to be learnt; see `denoise`."""
-
-    asked: Asked
-    masks: Masks
-    run: Run
-    recordings: PairedRecordings | None
-
-
-def _learn(stream: SpectrumStream, setting: _Setting, clock: Clock) -> Denoising:
-    """Fit and choose a denoiser; return the answer without the denoised map and without the counts."""
-    asked, run = setting.asked, setting.run
+def _learn(
+    stream: SpectrumStream, run: Run, asked: Asked, masks: Masks, pairs: Pairs, clock: Clock
+) -> tuple[FittedDenoiser, TrainingData, DenoiseReport]:
+    """Fit and choose a denoiser; return it, training data without the counts, and the report."""
     with run.progress.enter("Prepare", _STAGES["prepare"]):
-        plain, smooth, tiles = _prepare(stream, setting)
+        plain, smooth, tiles = _prepare(stream, run, asked, masks, pairs)
     clock.stop("preparation")
     with run.progress.enter("Fit candidates", _STAGES["fit"]):
         data = CandidateData(plain, smooth, tiles, asked.context, asked.options, run)
@@ -179,7 +171,6 @@ def _learn(stream: SpectrumStream, setting: _Setting, clock: Clock) -> Denoising
         noise_model=estimate.model.to_dict() | {"fano": estimate.fano},
         used=summary.counts(),
         random_state=plain.seed,
-        seconds=clock.seconds,
         candidates=candidates,
         chosen=chosen.name,
         hold_out=plain.hold_out,
@@ -198,21 +189,20 @@ def _learn(stream: SpectrumStream, setting: _Setting, clock: Clock) -> Denoising
         shape=stream.navigation_shape,
         **quality,
     )
-    nothing = Denoised(
-        denoiser, np.empty((0, denoiser.n_components), np.float32), summary.pixel_state, summary.moments.mean
-    )
-    return Denoising(denoiser, nothing, plain.without_counts(), report)
+    return denoiser, plain.without_counts(), report
 
 
-def _prepare(stream: SpectrumStream, setting: _Setting) -> tuple[TrainingData, TrainingData, Tiles]:
+def _prepare(
+    stream: SpectrumStream, run: Run, asked: Asked, masks: Masks, pairs: Pairs
+) -> tuple[TrainingData, TrainingData, Tiles]:
     """Return training data on the principal basis and on a smooth one, and the sample as tiles."""
-    shape, run, masks, asked = stream.navigation_shape, setting.run, setting.masks, setting.asked
+    shape, recordings = stream.navigation_shape, PairedRecordings(pairs) if pairs else None
     masked = None if masks[0] is None else masks[0].reshape(-1)
     regions = plan_sample(shape, sample_size(stream), masked=masked, seed=run.seed)
     wanted = np.zeros(shape, bool)
     for region in regions:
         wanted[region] = True
-    recordings, centre, sample = setting.recordings, asked.options.centre, wanted.reshape(-1)
+    centre, sample = asked.options.centre, wanted.reshape(-1)
     with run.progress.enter("Read and split", 0.8):
         plain = prepare(
             stream, run, noise=asked.noise, masks=masks, centre=centre, sample=sample, recordings=recordings

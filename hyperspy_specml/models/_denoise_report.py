@@ -113,7 +113,7 @@ class DenoiseReport(Report):
     restored: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as in `Report`, but `candidates` as JSON text and `removed` as bytes of such text.
+        """Return the report as in `Report`, but `candidates` as JSON and `removed` as bytes of JSON.
 
         As lists they would fill the screen with metadata. Long texts do not fit into attributes of HDF5.
         """

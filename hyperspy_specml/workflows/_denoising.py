@@ -59,15 +59,8 @@ def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSi
         )
     summary = found.prepared.summary
     fingerprint = Fingerprint(call.source.spectra.array.shape, summary.moments.n, summary.moments.sums)
-    trained = TrainedModel(
-        found.denoiser,
-        summary.channel_state,
-        call.axis,
-        call.source.title,
-        call.config,
-        fingerprint,
-        found.report,
-    )
+    origin = (summary.channel_state, call.axis, call.source.title, call.config)
+    trained = TrainedModel(found.denoiser, *origin, fingerprint, found.report)
     return _wrap(call, trained, found.report, found.denoised, protect=asked.protect)
 
 
@@ -89,10 +82,8 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     for signal in pairs:
         if not isinstance(signal, BaseSignal):
             raise PairsError(f"denoise_dae(pairs=...) needs signals, not {type(signal).__name__}.")
-        spectra, own = (
-            spectra_of(signal, method="denoise_dae(pairs=...): denoise_dae"),
-            axis_spec(energy_axis(signal)),
-        )
+        own = axis_spec(energy_axis(signal))
+        spectra = spectra_of(signal, method="denoise_dae(pairs=...): denoise_dae")
         if spectra.array.shape != here or not same_channels(own, call.axis):
             raise PairsError(
                 f"denoise_dae(pairs=...): {signal!r} has array shape {spectra.array.shape} and "

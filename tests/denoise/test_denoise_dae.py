@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import hyperspy.api as hs
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -152,9 +151,6 @@ def test_the_report_survives_a_file_and_says_what_was_chosen(
     assert report.chosen in report._repr_html_()
     assert report.noise_reduction > 3
     assert report.plot().axes[0].get_title() == report.verdict()
-    given = plt.figure().subplots(1, 2)[1]
-    assert report.plot(given) is given.figure
-    assert given.get_title() == report.verdict()
 
 
 def test_the_spatial_network_is_among_the_candidates_of_larger_maps(
