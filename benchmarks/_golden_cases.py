@@ -88,17 +88,18 @@ DENOISING_REPORT: Table = (
 ANOMALY_REPORT: Table = (
     ("model", "model"),
     ("number of components", "n_components"),
-    ("autoencoder score", "autoencoder.score"),
-    ("autoencoder difference to PCA", "autoencoder.over_pca"),
-    ("autoencoder standard error", "autoencoder.standard_error"),
-    ("autoencoder better", "autoencoder.better"),
     ("noise model", "noise_model"),
-    ("patch side", "patches.side"),
-    ("patches left out", "patches.left_out"),
+    ("patch side", "patch_side"),
+    ("patches left out", "patches_left_out"),
     ("drift of scan lines", "drift"),
     ("pixels and channels", "used"),
     ("number of windows", "n_windows"),
     ("smallest p", "smallest_p"),
+)
+NETWORK: Table = (
+    ("autoencoder score", "score"),
+    ("autoencoder difference to PCA", "difference"),
+    ("autoencoder standard error", "standard_error"),
 )
 REGIONS: Table = (
     ("regions position", "position"),
@@ -186,12 +187,13 @@ def of_denoised(clean: BaseSignal) -> Records:
 
 def anomalies(signal: BaseSignal, **asked: Any) -> Records:
     """Look for anomalies of a map."""
-    return of_anomalies(signal.anomaly_map(**asked, **options(signal, trained=False)))
+    trained = asked.get("architecture", "pca") != "pca"
+    return of_anomalies(signal.anomaly_map(**asked, **options(signal, trained=trained, short=trained)))
 
 
 def anomalies_beside_known(signal: BaseSignal) -> Records:
     """Look for anomalies where the strongest one found before, or else a corner, counts as normal."""
-    found = signal.anomaly_map(**options(signal, trained=False))
+    found = signal.anomaly_map(**options(signal, trained=False, short=False))
     known = found.spectra.inav[0] if found.spectra is not None else signal.inav[:3, :3].mean()
     return anomalies(signal, known=known)
 
@@ -214,7 +216,11 @@ def of_anomalies(found: Any) -> Records:
     }
     records = of_signals(signals) | {"number of regions": numbers(len(found.regions))}
     records |= pick([region.to_dict() for region in found.regions], REGIONS) | pick(found.spikes, SPIKES)
-    return records | within("report", pick(found.report, ANOMALY_REPORT))
+    report = found.report
+    network = report.candidates[0] if report.candidates else None
+    better = None if network is None else network.difference < -2 * network.standard_error
+    records |= within("report", pick(report, ANOMALY_REPORT) | pick(network, NETWORK))
+    return records | {"report autoencoder better": numbers(better)}
 
 
 def cases(name: str, signal: BaseSignal, other: BaseSignal) -> Iterator[Case]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class SpecMLError(Exception):
-    """Base of all errors: catch it to catch everything that the package raises on purpose.
+    """Base of all errors that the package raises on purpose.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ class SpecMLError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        # Not super(): HyperSpy's dimension errors come next in the MRO and take two dimensions instead.
+        # Not super(): HyperSpy's dimension errors come next and take two dimensions instead of a message.
         Exception.__init__(self, message)
 
     def __str__(self) -> str:
-        return str(self.args[0])  # HyperSpy's __str__ would read attributes that are not set here
+        return str(self.args[0])  # HyperSpy's __str__ reads attributes that are not set here
 
 
 class SpectraRequiredError(SpecMLError, SignalDimensionError):
@@ -94,7 +94,7 @@ class OptionError(SpecMLError, ValueError):
 
     @classmethod
     def unknown(cls, argument: str, value: object, options: Iterable[object]) -> Self:
-        """Make the error that lists the options and guesses which one was meant.
+        """Make the error that lists the options and suggests the one that was probably meant.
 
         Parameters
         ----------
@@ -112,19 +112,19 @@ class OptionError(SpecMLError, ValueError):
 
 
 class PairsError(SpecMLError, ValueError):
-    """Two signals that are said to show the same area do not have its shape or its energy axis."""
+    """Two signals of the same area do not have the same shape or energy axis."""
 
 
 class EnergyAxisMismatchError(SpecMLError, ValueError):
-    """A model and a signal have energy axes that cannot be brought together soundly."""
+    """The energy axes of a model and a signal differ too much to resample the model."""
 
 
 class ModelFileError(SpecMLError, ValueError):
-    """A model file is damaged, foreign, or newer than this version reads."""
+    """A file is damaged, no model file, or written by a newer version than this one reads."""
 
 
 class ModelFileExistsError(FileExistsError, ModelFileError):  # in this order, or it would not unpickle
-    """A model would be saved over a file that is there."""
+    """A model would be saved over an existing file."""
 
 
 class LearningResultsError(SpecMLError, ValueError):
@@ -140,7 +140,7 @@ class TrainingDivergedError(SpecMLError, RuntimeError):
 
 
 class Cancelled(SpecMLError, RuntimeError):
-    """The call was asked to end, `Progress.cancel`, before there was anything to keep."""
+    """The call was cancelled by `Progress.cancel` before there was anything to keep."""
 
 
 class SpecMLWarning(UserWarning):
@@ -152,7 +152,7 @@ class BaselineBetterWarning(SpecMLWarning):
 
 
 class LinearApproximationWarning(SpecMLWarning):
-    """A curved model was written as linear components, which do not give all of its reconstruction."""
+    """The decoder is curved; linear components were written, which do not give all of its reconstruction."""
 
 
 class RemovedSignalWarning(SpecMLWarning):

@@ -164,45 +164,49 @@ def anomaly_map(
     statistic: str = "scan",
     output_dimension: int | None = None,
     architecture: str = "pca",
+    options: DenseOptions | None = None,
     known: BaseSignal | None = None,
     drift: bool = True,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
     random_state: int = 0,
-    show_progressbar: bool | None = None,
+    device: str = "auto",
+    show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> AnomalyResult:
     """Find pixels and regions whose spectra the rest of the map does not explain, with known error rates.
 
-    What is normal is learnt from the map itself by PCA, without the few places that may be rare, and with the
-    number of components that counts held back choose. Then the difference between data and model is summed
-    over windows of energy (1, 2 and 4 line widths) and of space (1, 3 and 5 pixels wide), and each sum is
-    compared with its noise. The strongest one of a pixel becomes a p-value: maps that are drawn from the
-    model and scanned in the same way tell how strong it is by chance.
+    A reference model of ordinary spectra is learnt from the map itself: PCA, without the few places that may
+    contain something rare, with the number of components that held-out counts choose. The difference between
+    data and model is summed over windows of energy (1, 2 and 4 line widths) and squares of pixels (1, 3 and 5
+    pixels wide), and each sum is compared with its noise. The strongest sum of a pixel becomes a p-value: maps
+    that are drawn from the model and scanned in the same way show how strong it is by chance.
 
     Parameters
     ----------
     fdr
-        Accepted share of false regions among the regions found, on average.
+        Accepted fraction of false regions among the regions found, on average.
     threshold
         Smallest `score` of a region, instead of `fdr`.
     statistic
         "scan", or one of the literature's, which need a `threshold`: "squared_error", "deviance" (both
         between spectrum and model) or "rx" (Mahalanobis distance of the model's coefficients).
     output_dimension
-        Components of the model of the normal. By default held-out counts choose them.
+        Components of the reference model. By default held-out counts choose them.
     architecture
-        Of the model of the normal: "pca"; "dense", an autoencoder; "auto" trains one beside PCA and takes it
-        if sums over neighbouring pixels are clearly better described by it, on counts held back; beside
-        `known` it does not.
+        Reference model: "pca"; "dense", an autoencoder; "auto" trains the autoencoder beside PCA and takes it
+        if it clearly better describes sums over neighbouring pixels, on held-out counts. Beside `known`, "auto"
+        is "pca".
+    options
+        Options of the autoencoder: ``specml.DenseOptions``.
     known
-        Spectra of phases that count as normal although they are rare, such as ``found.spectra.inav[0]`` of an
+        Spectra of phases that count as ordinary although they are rare, such as ``found.spectra.inav[0]`` of an
         earlier search, of this map or another. Navigation axes are free.
     drift
-        Take the drift of the energy axis from scan line to scan line back, where there is one; not of EDS,
-        and not with `model`.
+        Take the drift of the energy axis from scan line to scan line back, where there is one. Not for X-ray
+        maps, and not with the `model` of a decomposition.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
@@ -210,12 +214,16 @@ def anomaly_map(
         "auto", "poisson", "gaussian" or "poisson-gaussian" (variance = gain * mean + readout**2, both and the
         correlation along energy estimated from the data).
     random_state
-        Seed of the split into folds and of the maps drawn.
+        Seed of the split into folds, of the maps drawn, and of a network.
+    device
+        Where the autoencoder is trained: "cpu", "cuda", "mps", or "auto".
     show_progressbar
-        By default HyperSpy's preference.
+        By default HyperSpy's preference. A `Progress` is told how far the call is, and can cancel it.
     model
-        ``s2.decomposition_ae().model`` of a map in which all is normal, or the path of its file: nothing is
-        learnt from this map then.
+        ``found.model`` of another map, or the path of its file: the reference model is used as it is, with its
+        errors and its null distribution, so that scores are comparable. Or the model of a decomposition,
+        ``dec.model``, of a map in which everything is ordinary: its errors on this map are measured, and its
+        null distribution is drawn.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
 
@@ -223,7 +231,7 @@ def anomaly_map(
     -------
     AnomalyResult
         Maps of score, p-value, detections and energy; regions with their spectra and candidate elements;
-        spikes. All in memory; the signal itself is not changed.
+        spikes; the reference model. All in memory; the signal itself is not changed.
 
     Raises
     ------
@@ -238,24 +246,31 @@ def anomaly_map(
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown statistic, architecture or noise model, an impossible number, `known` spectra that are
-        none or that stand beside an autoencoder, or an argument that a `model` would have to ignore.
+        An unknown statistic, architecture, noise model or device, options of another architecture, an impossible
+        number, `known` spectra that are none or that stand beside an autoencoder, or an argument that would have
+        to be ignored: beside a `model`, or because no network is trained.
     TrainingDivergedError
         The autoencoder of architecture="dense" diverged.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly; `known` has another one.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
+    Cancelled
+        The `Progress` was cancelled; while the autoencoder is trained, that ends the training only.
 
     Notes
     -----
     Masked and not finite spectra are NaN in all maps; empty ones have p = 1.
 
-    The widths come from the detector's resolution in the metadata of EDS, else from the sharpest structure of
-    the mean spectrum. There, in EELS, the energy axis may drift from scan line to scan line. Where the two
-    halves of lines agree on it, lines are moved back by whole channels before all else: energies and spectra
-    of the result are those of the typical line, and channels that some line lacks are not searched. Residuals
-    are compared with the derivative of the expected spectrum too, which tells shifts that no window does.
+    The line width comes from the detector's resolution in the metadata of X-ray maps, else from the sharpest
+    structure of the mean spectrum. In the latter case, as in EELS, the energy axis may drift from scan line to
+    scan line. Where the two halves of the lines agree on the drift, lines are moved back by whole channels
+    before all else: energies and spectra of the result are those of the typical line, and channels that some
+    line lacks are not searched. Residuals are also compared with the derivative of the expected spectrum, which
+    shows shifts that no window does.
+
+    With ``found.model`` of such a map, lines that drift are moved to where the model has its spectra; lines that
+    then lack channels of the model are NaN. Its scores suppose spectra with a similar number of counts.
 
     References
     ----------
@@ -272,27 +287,16 @@ def anomaly_map(
     >>> found.score
     <BaseSignal, title: Anomaly map of Simulated Fe-Cr-Ni map, dimensions: (32, 32|)>
     """
-    from hyperspy_specml.workflows import Call, _anomaly, whole_number
+    from hyperspy_specml.workflows import AskedAnomalies, Call, anomalies, n_components
 
     call = Call.on(
-        self,
-        method="anomaly_map",
-        navigation_mask=navigation_mask,
-        signal_mask=signal_mask,
-        config=config,
-        show_progressbar=show_progressbar,
+        self, "anomaly_map", navigation_mask=navigation_mask, signal_mask=signal_mask, config=config,
+        show_progressbar=show_progressbar, random_state=random_state, device=device,
+    )  # fmt: skip
+    asked = AskedAnomalies(
+        fdr, threshold, statistic, n_components(output_dimension), architecture, options, known, drift, noise
     )
-    if output_dimension is not None:
-        output_dimension = whole_number("output_dimension", output_dimension, least=1)
-    return _anomaly.find(
-        call,
-        _anomaly.Wanted(statistic, fdr, threshold, bool(drift), architecture),
-        output_dimension=output_dimension,
-        noise=noise,
-        random_state=whole_number("random_state", random_state, least=0),
-        model=model,
-        known=known,
-    )
+    return anomalies(call, model, asked)
 
 
 def denoise_dae(

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from hyperspy_specml import estimators
-from hyperspy_specml.decompose import DenseAutoencoder, NoiseWeightedPCA
+from hyperspy_specml.decompose import DenseOptions
+from hyperspy_specml.estimators import DenseAutoencoder, NoiseWeightedPCA
 from hyperspy_specml.exceptions import ArrayShapeError, DataTypeError, NotFittedError, OptionError
 from hyperspy_specml.run import TrainConfig
 
-QUICK = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=32)
+QUICK = TrainConfig(max_steps=60, evaluate_every=20)
+SMALL = {DenseAutoencoder: DenseOptions(n_hidden=32), NoiseWeightedPCA: None}
 EXPECTED_TO_FAIL = {  # our errors are TypeErrors with other words, and one spectrum is no map
     "check_complex_data": "DataTypeError is a TypeError",
     "check_dtype_object": "objects are not converted",
@@ -25,6 +27,8 @@ EXPECTED_TO_FAIL = {  # our errors are TypeErrors with other words, and one spec
 
 
 def make(kind, n_components=3, **options):
+    if kind is DenseAutoencoder:
+        options = {"options": SMALL[kind], **options}
     return kind(n_components, config=QUICK, **options)
 
 
@@ -41,14 +45,21 @@ def kind(request):
     return request.param
 
 
+_FITTED = {}
+
+
 @pytest.fixture
 def fitted(kind, counts):
-    return make(kind).fit(counts)
+    """Fit once for each kind; nobody may write to what comes back."""
+    if kind not in _FITTED:
+        _FITTED[kind] = make(kind).fit(counts)
+    return _FITTED[kind]
 
 
 def test_the_scores_are_those_of_the_method(kind, counts):
+    architecture = "pca" if kind is NoiseWeightedPCA else "dense"
     dec = hs.signals.Signal1D(counts).decomposition_ae(
-        3, architecture=kind._architecture, config=QUICK, show_progressbar=False
+        3, architecture=architecture, options=SMALL[kind], config=QUICK, show_progressbar=False
     )
 
     estimator = make(kind)
@@ -105,7 +116,7 @@ def test_linear_spectra_are_scores_times_components_and_the_variance_is_that_of_
 
 
 def test_a_centred_pca_has_its_offset(counts):
-    pca = NoiseWeightedPCA(2, config=TrainConfig(centre=True)).fit(counts)
+    pca = NoiseWeightedPCA(2, centre=True).fit(counts)
 
     np.testing.assert_allclose(pca.offset_, counts.mean(axis=0))
     scores = pca.transform(counts)
@@ -249,7 +260,7 @@ def test_sparse_arrays_are_refused_with_the_way_out(counts):
 
 def test_scikit_learn_is_not_needed(python):
     blocked = "import sys; sys.modules['sklearn'] = None\n"
-    code = "import numpy as np; from hyperspy_specml.decompose import NoiseWeightedPCA as P\n"
+    code = "import numpy as np; from hyperspy_specml.estimators import NoiseWeightedPCA as P\n"
     run = "print(P(1).fit_transform(np.random.default_rng(0).poisson(5, (40, 9))).shape)"
 
     assert python(blocked + code + run).endswith("(40, 1)\n")

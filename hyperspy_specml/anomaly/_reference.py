@@ -1,86 +1,117 @@
-"""A model of what is normal in a map, and how far it describes one."""
+"""The reference model: what ordinary spectra of a map look like, with its errors and its null distribution.
+
+n spectra, E channels in use, D coefficients, J windows.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import chi2
 
-from hyperspy_specml.anomaly._known_spectra import extend_basis
-from hyperspy_specml.anomaly._scan import Scan, ScanModel
+from hyperspy_specml.anomaly._errors import extend_basis
+from hyperspy_specml.anomaly._significance import NullFit
+from hyperspy_specml.anomaly._scan import ScanModel
 from hyperspy_specml.anomaly._shift_scan import ShiftScan
-from hyperspy_specml.models import LinearModel
-from hyperspy_specml.statistics import NoiseModel, PoissonGaussianNoise, RankCurve
+from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
+from hyperspy_specml.statistics import Resampling, Windows, noise_from_dict
 
 if TYPE_CHECKING:
-    from hyperspy_specml.anomaly._autoencoder import Tried
-    from hyperspy_specml.anomaly._windows import Windows
-    from hyperspy_specml.models import SpectrumModel
+    from collections.abc import Callable
+    from typing import Self
 
-_SIDE = 3
-_LEAST_PATCHES = 100  # fewer tell no rank
-_MOST_VALUES = 1 << 24  # of all patches: learning takes some twenty-five bytes for each
-_SHIFTED = 0.9  # of the patches: their shifts are normal; the ends of a small map tell their spread badly
-_SCATTER_ELSEWHERE = 0.9  # of the patches: of a model learnt elsewhere, more may be new to it than is rare
+    from hyperspy_specml.models import Parts
+    from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
+
+_WINDOWS = ("starts", "stops", "centres", "widths")
 
 
 @dataclass(frozen=True)
-class Normal:
-    """A model of what is normal.
+class ReferenceModel(FittedModel):
+    """A model of ordinary spectra, and what the scan has to know about it.
+
+    Without windows it can only compute coefficients and expected spectra. Without a null distribution its scores
+    are not calibrated yet.
 
     Attributes
     ----------
     model
-        From spectra to coefficients and back, on the channels in use.
+        From spectra to coefficients and back, on the channels in use: PCA or an autoencoder.
     noise
         Noise model of a pixel.
     n_spectra
-        Pixels that it was learnt from.
-    rank
-        Held-out score against rank; None where nothing was to be chosen.
-    trimmed
-        Patches left out because they may hold something rare.
+        Spectra that the model was learnt from.
     side
-        Pixels along the side of a patch.
-    misfit
-        (J,) relative error of the model in each window of the scan; None where it is not known yet.
-    doubt
-        (D, E) variances of the spectra that the coefficients stand for; None for none.
+        Pixels along the side of the patches from whose sums it was learnt, or its errors measured.
+    line_width
+        (E,) full width at half maximum of a line, in channels.
+    windows
+        Windows of energy that are scanned.
+    model_error
+        (J,) relative error of what the model expects in each window.
+    component_variance
+        (D, E) noise variances of the spectra that the coefficients multiply; None where they are negligible.
     leverage
         (D, L), see `ScanModel`; None if it was learnt from other maps.
-    shift
-        Looks for shifted spectra; None where it does not.
-    tried
-        Autoencoder that was trained beside PCA; None for none.
+    shift_scan
+        Searches for shifted spectra; None where it does not.
+    null, shift_null
+        Distributions of the maxima of windows and of shifts in maps without anomalies.
+    drift_range
+        Smallest and largest drift of the scan lines that it was learnt from, in channels: so many channels beyond
+        those of the model were recorded.
     """
 
-    model: SpectrumModel
+    model: FittedModel
     noise: NoiseModel
     n_spectra: int
-    rank: RankCurve | None = field(repr=False, default=None)
-    trimmed: int = 0
     side: int = 1
-    misfit: np.ndarray | None = field(repr=False, default=None)
-    doubt: np.ndarray | None = field(repr=False, default=None)
+    line_width: np.ndarray | None = field(repr=False, default=None)
+    windows: Windows | None = field(repr=False, default=None)
+    model_error: np.ndarray | None = field(repr=False, default=None)
+    component_variance: np.ndarray | None = field(repr=False, default=None)
     leverage: np.ndarray | None = field(repr=False, default=None)
-    shift: ShiftScan | None = field(repr=False, default=None)
-    tried: Tried | None = field(repr=False, default=None)
+    shift_scan: ShiftScan | None = field(repr=False, default=None)
+    null: NullFit | None = field(repr=False, default=None)
+    shift_null: NullFit | None = field(repr=False, default=None)
+    drift_range: tuple[int, int] = (0, 0)
+    kind = "reference"
 
-    def knowing(self, known: np.ndarray) -> Normal:
-        """Return a model that describes (N, E) known spectra too.
+    @property
+    def basis(self) -> PrincipalBasis:  # type: ignore[override]  # of the model inside
+        """The basis that the coefficients belong to."""
+        return self.model.basis
 
-        Parameters
-        ----------
-        known
-            (N, E) spectra, and mixtures with them are normal.
-        """
-        basis, doubt = extend_basis(self.model.basis, known, self.noise)
-        return replace(self, model=LinearModel(basis), doubt=doubt)
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture of the model inside."""
+        return self.model.architecture
+
+    @property
+    def n_components(self) -> int:
+        """Number of components of the model inside."""
+        return self.model.n_components
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Further outputs of the model inside."""
+        return self.model.outputs
+
+    def encode_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Return what the model inside returns."""
+        return self.model.encode_scores(scores)
+
+    def decode(self, scores: np.ndarray) -> np.ndarray:
+        """Return what the model inside returns."""
+        return self.model.decode(scores)
+
+    def components(self) -> np.ndarray:
+        """Return those of the model inside."""
+        return self.model.components()
 
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
-        """Return the (n, D) coefficients of (n, E) spectra, float32.
+        """Return the (n, D) coefficients of what the model expects for (n, E) spectra, float32.
 
         Parameters
         ----------
@@ -89,139 +120,178 @@ class Normal:
         """
         if isinstance(self.model, LinearModel):
             return self.model.encode(rows)
-        return self.model.basis.project(self.model.decode(self.model.encode(rows)))
+        return self.basis.project(self.model.decode(self.model.encode(rows)))
 
     def scan_model(self) -> ScanModel:
-        """Return what a scan needs to know."""
-        basis = self.model.basis
+        """Return what the scan has to know."""
+        basis = self.basis
         projector = basis.vectors * basis.weights[:, None]
-        projector[:, self.model.n_components :] = 0  # a nonlinear encoder follows so many directions of noise
+        projector[:, self.n_components :] = 0  # a nonlinear encoder follows noise in so many directions
         return ScanModel(
-            basis.components(), basis.offset, self.noise, self.n_spectra, projector, self.doubt, self.leverage
-        )
+            basis.components(), basis.offset, self.noise, self.n_spectra, projector, self.component_variance,
+            self.leverage,
+        )  # fmt: skip
 
-    def adapted_to(
-        self, rows: np.ndarray, design: np.ndarray, noise: NoiseModel, windows: Windows, *, share: float,
-        width: float | None,
-    ) -> Normal:  # fmt: skip
-        """Return the same model with its errors, which the residuals of sums over patches tell.
+    def with_reference_spectra(self, known: np.ndarray) -> ReferenceModel:
+        """Return a model that also describes known spectra and all mixtures with them.
 
         Parameters
         ----------
-        rows, design
-            (n, E) sums, and the (n, D + 1) coefficients and number of pixels.
-        noise
-            Of a sum.
-        windows
-            Of the scan.
-        share
-            Of the patches, which tell the error; beyond may be what is looked for.
-        width
-            In channels, see `ShiftScan.of`; None looks for no shifts.
+        known
+            (N, E) spectra of any scale.
         """
-        misfit = misfit_of(self, rows, design, noise, windows, share=share)
-        shift = None
-        if width is not None:
-            shift = ShiftScan.of(self.scan_model(), rows.mean(axis=0, dtype=np.float64), width)
-        if shift is not None:
-            sums = shift.sums(rows, design[:, :-1], design[:, -1], noise)
-            ends = shift.needed(sums, allowed_square(share, len(rows)))
-            most = shift.needed(sums, float(chi2.ppf(_SHIFTED, 1)))
-            needed = max(np.quantile(ends, share), np.quantile(most, _SHIFTED), 0)
-            shift = replace(shift, misfit=float(np.sqrt(needed)))
-        return replace(self, misfit=misfit, shift=shift)
+        basis, variance = extend_basis(self.basis, known, self.noise)
+        n_before = self.basis.n_vectors
+        if self.component_variance is not None:
+            variance[:n_before] += self.component_variance
+        leverage = self.leverage
+        if leverage is not None:
+            leverage = np.pad(leverage, ((0, basis.n_vectors - n_before), (0, 0)))
+        extended = replace(
+            self, model=LinearModel(basis), component_variance=variance, leverage=leverage, shift_scan=None
+        )
+        return extended.with_shift_scan(self.shift_scan)
+
+    def with_shift_scan(self, like: ShiftScan | None) -> ReferenceModel:
+        """Return the model with a search for shifts that has the settings of another one."""
+        if like is None:
+            return self
+        return replace(
+            self, shift_scan=ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error)
+        )
+
+    def without_errors(self) -> ReferenceModel:
+        """Return the model for spectra that were drawn from it."""
+        return replace(self, shift_scan=self.shift_scan and replace(self.shift_scan, model_error=0.0))
+
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> ReferenceModel:
+        """Return the model of the same spectra in other channels; windows keep their energies.
+
+        Raises
+        ------
+        ValueError
+            The noise is not that of counts, so that the noise of other channels is not known, or a window contains
+            no channel.
+        """
+        if self.noise.name != "poisson":
+            raise ValueError(
+                f"the noise model {self.noise.name!r} of the reference model was measured for its own channels"
+            )
+        assert isinstance(resample, Resampling)
+        reference = replace(self, model=self.model.resampled(resample))
+        if self.component_variance is not None:
+            reference = replace(reference, component_variance=resample(self.component_variance))
+        if self.windows is None or self.line_width is None:
+            return reference
+        per_channel = resample(np.ones((1, len(self.line_width))))[0]  # channels of the model in one of the others
+        ratio = float(np.median(per_channel))
+        windows, kept = self.windows.resampled(resample)
+        if not len(windows):
+            raise ValueError("no window of energy contains a channel")
+        error = None if self.model_error is None else self.model_error[kept]
+        width = resample(self.line_width[None])[0] / per_channel**2
+        low, high = (int(np.floor(by / ratio)) for by in (self.drift_range[0], -self.drift_range[1]))
+        reference = replace(
+            reference, windows=windows, line_width=width, model_error=error, shift_scan=None, drift_range=(low, -high)
+        )
+        like = self.shift_scan
+        if like is not None:
+            like = replace(
+                like, mean=resample(like.mean[None])[0], smoothing=like.smoothing / ratio,
+                model_error=like.model_error / ratio,
+            )  # fmt: skip
+        return reference.with_shift_scan(like)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what JSON can hold of the model and its calibration."""
+        shift = self.shift_scan
+        return {
+            "model": parts_of(self.model).settings,
+            "noise": self.noise.to_dict(),
+            "n_spectra": self.n_spectra,
+            "side": self.side,
+            "shift": shift and {"smoothing": shift.smoothing, "model_error": shift.model_error},
+            "null": self.null and self.null.settings(),
+            "shift_null": self.shift_null and self.shift_null.settings(),
+            "drift_range": list(self.drift_range),
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of the model and of its calibration."""
+        arrays = prefixed("model", self.model.arrays())
+        for name in ("line_width", "model_error", "component_variance", "leverage"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
+        if self.windows is not None:
+            arrays |= {f"windows.{n}": getattr(self.windows, n).astype(np.float64) for n in _WINDOWS}
+        if self.shift_scan is not None:
+            arrays["shift.mean"] = self.shift_scan.mean
+        for name in ("null", "shift_null"):
+            if getattr(self, name) is not None:
+                arrays |= prefixed(name, getattr(self, name).arrays())
+        return arrays
+
+    @classmethod
+    def from_parts(cls, parts: Parts) -> Self:
+        """Return the model with these settings and arrays.
+
+        Raises
+        ------
+        ValueError
+            They do not make up one.
+        """
+        model = parts.within("model").model()
+        e, d = len(model.basis.weights), model.basis.n_vectors
+        windows = _windows(parts, e) if "windows.starts" in parts.arrays else None
+        reference = cls(
+            model, _noise(parts), parts.size("n_spectra", most=1 << 40), parts.size("side"),
+            _optional(parts, "line_width", e), windows, _optional(parts, "model_error", len(windows or ())),
+            _optional(parts, "component_variance", d, e), _optional(parts, "leverage", d, -1),
+            null=_null(parts, "null"), shift_null=_null(parts, "shift_null"), drift_range=_drift_range(parts),
+        )  # fmt: skip
+        if (windows is None) != (reference.line_width is None) or (windows is None) != (reference.model_error is None):
+            raise ValueError("windows, line_width and model_error belong together")
+        if parts.settings.get("shift") is None:
+            return reference
+        shift, mean = parts.within("shift"), parts.array("shift.mean", e)
+        smoothing, error = shift.setting("smoothing", float), shift.setting("model_error", float)
+        if not (smoothing > 0 and error >= 0):
+            raise ValueError(f"the search for shifts has smoothing {smoothing} and model_error {error}")
+        return replace(reference, shift_scan=ShiftScan.of(reference.scan_model(), mean, smoothing, error))
 
 
-def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
-    """Return the side of patches: as many of them as fit into memory, and enough to learn from."""
-    side = _SIDE
-    while np.prod([-(-n // side) for n in navigation_shape]) * n_channels > _MOST_VALUES:
-        side += 1
-    while side > 1 and np.prod([n // side for n in navigation_shape]) < _LEAST_PATCHES:
-        side -= 1
-    return side
+def _noise(parts: Parts) -> NoiseModel:
+    try:
+        return noise_from_dict(parts.setting("noise", dict))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"setting 'noise' describes no noise model ({error!r})") from error
 
 
-def adapt_normal(
-    normal: Normal, sums: np.ndarray, counts: np.ndarray, windows: Windows, *, side: int,
-    width: float | None = None,
-) -> Normal:  # fmt: skip
-    r"""Find out how far a model that was learnt elsewhere describes this map.
-
-    Parameters
-    ----------
-    normal
-        The model.
-    sums, counts
-        (\*patches, E + D) sums of spectra and of their coefficients, and (\*patches,) the number of pixels.
-    windows
-        Of the scan.
-    side
-        Of a patch in pixels.
-    width
-        See `Normal.adapted_to`.
-    """
-    used = enough_pixels(counts, side)
-    if not used.any():
-        return normal
-    rows, coefficients = np.split(sums[used], [len(normal.model.basis.weights)], axis=1)
-    noise = noise_of_sums(normal.noise, float(np.median(counts[used])))
-    design = design_of(coefficients, counts[used])
-    adapted = normal.adapted_to(rows, design, noise, windows, share=_SCATTER_ELSEWHERE, width=width)
-    return replace(adapted, side=side)
+def _optional(parts: Parts, name: str, *shape: int) -> np.ndarray | None:
+    """Return one of the arrays that a model may lack; its values are errors or widths, so never negative."""
+    if name not in parts.arrays:
+        return None
+    array = parts.array(name, *shape)
+    if name != "leverage" and (array < 0).any():
+        raise ValueError(f"array {name!r} holds negative values")
+    return array
 
 
-def enough_pixels(counts: np.ndarray, side: int) -> np.ndarray:
-    """Return the patches that tell enough, also those of one line at the border, where a drift ends."""
-    return counts >= max(1, side**counts.ndim / 3)
+def _windows(parts: Parts, n_channels: int) -> Windows:
+    starts = parts.array("windows.starts", -1)
+    stops, centres, widths = (parts.array(f"windows.{name}", len(starts)) for name in _WINDOWS[1:])
+    whole = (starts == starts.astype(int)) & (stops == stops.astype(int))
+    if not (len(starts) and (whole & (starts >= 0) & (starts < stops) & (stops <= n_channels)).all()):
+        raise ValueError(f"arrays 'windows.starts' and 'windows.stops' are no intervals of {n_channels} channels")
+    return Windows(starts.astype(int), stops.astype(int), centres, widths)
 
 
-def leverage_of(coefficients: np.ndarray, n_vectors: int) -> np.ndarray:
-    """Return (D, L) how much of their own noise spectra have put into the first axes that they gave.
-
-    Regression on the (n, D) coefficients: axes of much more than noise are hardly anything else.
-    """
-    values, turn = np.linalg.eigh(
-        coefficients[:, :n_vectors].T.astype(np.float64) @ coefficients[:, :n_vectors]
-    )
-    some = values > 1e-12 * values.max()
-    leverage = np.zeros((coefficients.shape[1], int(some.sum())))
-    leverage[:n_vectors] = turn[:, some] / np.sqrt(values[some])
-    return leverage
+def _drift_range(parts: Parts) -> tuple[int, int]:
+    span = parts.setting("drift_range", list)
+    if len(span) != 2 or any(type(n) is not int for n in span) or not span[0] <= 0 <= span[1]:
+        raise ValueError(f"setting 'drift_range' is {span!r:.60}, no range of channels about 0")
+    return span[0], span[1]
 
 
-def design_of(coefficients: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:
-    """Return what multiplies the spectra of the model and its offset."""
-    return np.column_stack([coefficients, n_pixels.astype(np.float32)])
-
-
-def misfit_of(
-    normal: Normal, rows: np.ndarray, design: np.ndarray, noise: NoiseModel, windows: Windows, *, share: float
-) -> np.ndarray:
-    """Return (J,) the model's relative error, where residuals scatter more than noise does.
-
-    A curved family of spectra, peaks that shift say, is never described entirely by a few components, and
-    what is left of it would be found everywhere.
-    """
-    scan = Scan(replace(normal.scan_model(), noise=noise), windows, halves=(0,))
-    misfit = np.zeros(len(windows), np.float32)
-    allowed = allowed_square(share, len(rows))
-    for group in windows.groups(64):
-        expected, variance = scan.moments(design, group)
-        squares = np.abs(scan.score(windows.sums(rows, group).astype(np.float32), design, group))
-        needed = variance * (squares / allowed - 1) / np.maximum(expected, 1e-6) ** 2
-        misfit[group] = np.sqrt(np.maximum(np.quantile(needed, share, axis=0), 0))
-    return misfit
-
-
-def allowed_square(share: float, n: int) -> float:
-    """Return the squared deviate that this share of n of them does not exceed, even by chance."""
-    quantile = chi2.ppf(share, 1)
-    return float(quantile + 2 * np.sqrt(share * (1 - share) / n) / chi2.pdf(quantile, 1))
-
-
-def noise_of_sums(noise: NoiseModel, n: float) -> NoiseModel:
-    """Return the noise model of sums of n spectra."""
-    if not isinstance(noise, PoissonGaussianNoise):
-        return noise
-    return replace(noise, readout=noise.readout * np.sqrt(n), offset=noise.offset * n)
+def _null(parts: Parts, name: str) -> NullFit | None:
+    return None if parts.settings.get(name) is None else NullFit.from_parts(parts.within(name))

@@ -1,7 +1,7 @@
-"""Scan the residual of a model of the normal: sums over windows of energy and space, as z values.
+"""Scan the residual of a reference model: sums over windows of energy and squares of pixels, as z values.
 
-A rare phase of a few pixels changes a few neighbouring channels by a few counts. No channel of no pixel
-shows it, but the sum over the detector's line shape and some neighbours does.
+A rare phase of a few pixels changes a few neighbouring channels by a few counts. No single channel of a single
+pixel shows it, but the sum over the detector's line shape and some neighbouring pixels does.
 """
 
 from __future__ import annotations
@@ -12,23 +12,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-if TYPE_CHECKING:
-    from hyperspy_specml.anomaly._windows import Windows
-    from hyperspy_specml.statistics import NoiseModel
+from hyperspy_specml.statistics import MOST_COUNTS, gain_of, signed_squares, spatial_sums
 
-_GROUP_VALUES = 1 << 18  # window sums worked on at a time: they stay in the cache
-_TINY = np.float32(1e-6)  # counts: no mean is smaller
-_NOTHING = np.float32(1e-30)  # variance where nothing was measured
-_LEAST_KEPT = 0.1  # of a window's noise left by the projection; less tells nothing
-_MOST_TAKEN = 0.25  # of a sum's noise, by axes learnt from it: more have only sums left out of the fit
-CERTAIN = 7.0  # z of a pixel by itself that no search over windows and pixels makes by chance
-_BEYOND = np.float32(4.0)  # squares of z that are worth a correction: the maximum of many windows is beyond
-_MOST_COUNTS = 1e4  # of the Poisson variable that stands for a window: beyond, it is a normal one
+if TYPE_CHECKING:
+    from hyperspy_specml.statistics import NoiseModel, Windows
+
+# z of a single pixel that chance does not reach in any search over windows and pixels. Neighbours of such a pixel
+# are scored without it.
+CERTAIN = 7.0
+# Window sums that are worked on at a time, so that they stay in the processor's cache.
+_GROUP_VALUES = 1 << 18
+# Counts: smallest expected sum.
+_LEAST_EXPECTED = np.float32(1e-6)
+# Squared signal units: smallest variance, where nothing was measured.
+_LEAST_VARIANCE = np.float32(1e-30)
+# Fraction of a window's noise that the projection on the model leaves at least; below it rounding decides.
+_LEAST_LEFT = 0.1
+# Fraction of a sum's noise that components learnt from it contain at most; larger ones only occur for sums that
+# were left out of the fit.
+_MOST_LEVERAGE = 0.25
 
 
 @dataclass(frozen=True)
 class ScanModel:
-    """What is normal, as the scan needs it. D coefficients, E channels in use.
+    """The expected spectra and their errors, as the scan needs them. D coefficients, E channels in use.
 
     Attributes
     ----------
@@ -39,15 +46,15 @@ class ScanModel:
     noise
         Noise model of one pixel.
     n_spectra
-        Spectra that it was learnt from: a rate below one count in all of them is not known.
+        Spectra that the model was learnt from: a rate below one count in all of them is not known.
     projector
-        (E, D) linear map from spectra to coefficients: how far noise reaches the prediction. None where the
+        (E, D) linear map from spectra to coefficients: through it noise reaches the prediction. None where the
         coefficients are without noise.
-    doubt
-        (D, E) variances of `spectra`, where they are not well known; None for none.
+    component_variance
+        (D, E) noise variances of `spectra` themselves; None where they are negligible.
     leverage
-        (D, L): the square of a sum's coefficients times these, over its number of spectra, is the share of
-        its noise that `spectra` have taken along, being learnt from it too. None where they were not.
+        (D, L): the sum of squares of a sum's coefficients times these, over its number of pixels, is the fraction
+        of its noise that `spectra` contain, because they were learnt from it too. None where they were not.
     """
 
     spectra: np.ndarray
@@ -55,12 +62,12 @@ class ScanModel:
     noise: NoiseModel
     n_spectra: int
     projector: np.ndarray | None = None
-    doubt: np.ndarray | None = None
+    component_variance: np.ndarray | None = None
     leverage: np.ndarray | None = None
 
     @property
-    def followed(self) -> np.ndarray:
-        """(D + 1,) bool, the spectra in whose directions a prediction follows noise, and the offset."""
+    def follows_noise(self) -> np.ndarray:
+        """(D + 1,) bool: the spectra, and last the offset, along which a prediction follows the noise."""
         everything = np.ones(len(self.spectra) + 1, bool)
         if self.projector is not None:
             everything[:-1] = self.projector.any(axis=0)
@@ -75,13 +82,13 @@ class Strongest:
     ----------
     z
         Signed: negative for a deficit of counts.
-    window, size
-        Index of the window of energy and of the square of pixels.
+    window, radius
+        Index of the window of energy, and index of the radius of the square of pixels.
     """
 
     z: np.ndarray
     window: np.ndarray
-    size: np.ndarray
+    radius: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -91,57 +98,57 @@ class Scan:
     Attributes
     ----------
     model
-        The normal.
+        What is expected.
     windows
-        Of energy.
-    halves
-        Half sizes of the squares of pixels: 0 is the pixel itself, 1 is 3 x 3 ...
-    misfit
-        (J,) error of the model in each window, relative to what it expects; None for none.
+        Windows of energy.
+    radii
+        Radii of the squares of pixels: 0 is the pixel itself, 1 is 3 x 3 ...
+    model_error
+        (J,) relative error of what the model expects in each window; None for none.
     """
 
     model: ScanModel
     windows: Windows
-    halves: tuple[int, ...] = (0, 1, 2)
-    misfit: np.ndarray | None = None
+    radii: tuple[int, ...] = (0, 1, 2)
+    model_error: np.ndarray | None = None
     _sums: np.ndarray = field(init=False, repr=False)
     _variances: np.ndarray = field(init=False, repr=False)
     _gain: np.ndarray = field(init=False, repr=False)
-    _doubt: np.ndarray | None = field(init=False, repr=False)
+    _component_variance: np.ndarray | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Sum what does not depend on the pixel over the windows once."""
-        sums, variances, gain = window_moments(self.model, self.windows)
+        sums, variances, gain = _window_moments(self.model, self.windows)
         object.__setattr__(self, "_sums", sums.astype(np.float32))
         object.__setattr__(self, "_variances", variances.astype(np.float32))
         object.__setattr__(self, "_gain", gain.astype(np.float32))
-        doubt = self.model.doubt
-        if doubt is not None:
-            doubt = self.windows.sums(doubt, slice(0, len(self.windows))).astype(np.float32)
-        object.__setattr__(self, "_doubt", doubt)
+        own = self.model.component_variance
+        if own is not None:
+            own = self.windows.sums(own, slice(0, len(self.windows))).astype(np.float32)
+        object.__setattr__(self, "_component_variance", own)
 
     @property
     def halo(self) -> int:
         """Pixels that a block needs around it."""
-        return max(self.halves)
+        return max(self.radii)
 
     def strongest(self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray) -> Strongest:
-        """Return the strongest window of every pixel.
+        r"""Return the strongest window of every pixel.
 
-        A pixel that is certain by itself would make every window that reaches it strong, and its neighbours
-        stranger than the weaker pixels of the same phase. So its neighbours are judged without it.
+        A pixel that is certain by itself would make every square that contains it strong, so that its neighbours
+        would seem stronger than weaker pixels of the same phase. They are scored without it.
 
         Parameters
         ----------
         values
-            (*navigation, E) spectra, 0 where a pixel is not used.
+            (\*navigation, E) spectra, 0 where a pixel is not used.
         coefficients
-            (*navigation, D), 0 where a pixel is not used.
+            (\*navigation, D), 0 where a pixel is not used.
         used
-            (*navigation,) bool.
+            (\*navigation,) bool.
         """
-        found, alone = self._strongest(values, coefficients, used)
-        certain = alone > CERTAIN**2
+        found, single = self._strongest(values, coefficients, used)
+        certain = single > CERTAIN**2
         beside = scipy.ndimage.maximum_filter(certain, 2 * self.halo + 1) & ~certain & used
         labels, _ = scipy.ndimage.label(beside, np.ones((3,) * used.ndim))
         for label, box in enumerate(scipy.ndimage.find_objects(labels), 1):
@@ -152,55 +159,55 @@ class Scan:
             at = labels[wide] == label
             for first, second in zip(found, again, strict=True):
                 first[wide][at] = second[at]
-        best, window, size = found
-        return Strongest(np.sign(best) * np.sqrt(np.abs(best)), window, size)
+        best, window, radius = found
+        return Strongest(np.sign(best) * np.sqrt(np.abs(best)), window, radius)
 
     def _strongest(
         self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray
     ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Return signed square, window and size of the strongest window, and the largest square of size 0."""
+        """Return signed square, window and radius of the strongest window, and the largest square of radius 0."""
         shape = used.shape
         design = np.concatenate([coefficients, used[..., None]], axis=-1, dtype=np.float32)
-        designs = [spatial_sums(design, half) for half in self.halves]
-        best, alone = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        window, size = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
+        designs = [spatial_sums(design, radius) for radius in self.radii]
+        best, single = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        window, which = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         for group in self.windows.groups(max(1, _GROUP_VALUES // max(1, used.size))):
             counts = self.windows.sums(values, group).astype(np.float32)
-            for i, half in enumerate(self.halves):
-                found = self.score(spatial_sums(counts, half), designs[i], group)
+            for i, radius in enumerate(self.radii):
+                found = self.score(spatial_sums(counts, radius), designs[i], group)
                 at = np.abs(found).argmax(axis=-1)
                 value = np.take_along_axis(found, at[..., None], axis=-1)[..., 0]
                 better = np.abs(value) > np.abs(best)
                 best[better] = value[better]
                 window[better] = at[better] + group.start
-                size[better] = i
-                if not half:
-                    np.maximum(alone, np.abs(value), out=alone)
-        return (best, window, size), alone
+                which[better] = i
+                if not radius:
+                    np.maximum(single, np.abs(value), out=single)
+        return (best, window, which), single
 
     def expected_counts(self, coefficients: np.ndarray, used: np.ndarray) -> np.ndarray:
-        """Return (*navigation,) counts expected in the largest square about each pixel."""
-        dose = coefficients @ self.model.spectra.sum(axis=1).astype(np.float32)
-        dose = (dose + np.float32(self.model.offset.sum()) * used)[..., None]
-        return spatial_sums(dose, self.halo)[..., 0]
+        r"""Return (\*navigation,) counts expected in the largest square about each pixel."""
+        total = coefficients @ self.model.spectra.sum(axis=1).astype(np.float32)
+        total = (total + np.float32(self.model.offset.sum()) * used)[..., None]
+        return spatial_sums(total, self.halo)[..., 0]
 
     def score(self, counts: np.ndarray, design: np.ndarray, group: slice) -> np.ndarray:
         """Return signed squares of z of sums (..., n) over the windows of a group.
 
-        The difference to a prediction that has noise of its own is no Poisson variable. It is scored as the
-        one, shifted and scaled, that has its variance and its skewness.
+        The difference of counts and a prediction that is noisy itself is no Poisson variable. It is scored as the
+        shifted and scaled Poisson variable that has the same variance and skewness.
         """
         gain = self._gain[group]
         positive, variance = self.moments(design, group)
         own = gain * positive
-        if self.misfit is not None:
-            variance = variance + (self.misfit[group] * positive) ** 2
-        # Noise of the prediction is symmetric. A prediction that takes counts along leaves less skewed ones,
-        # which may fall farther below it than counts can; an excess is not trusted more for that.
+        if self.model_error is not None:
+            variance = variance + (self.model_error[group] * positive) ** 2
+        # Noise of the prediction is symmetric. A prediction that follows the counts leaves less skewed differences,
+        # which may fall further below it than counts can. For an excess nothing is changed.
         ratio = own / variance
-        taken = np.where(counts < positive, np.maximum(ratio, 1), np.float32(1))
-        unit = gain * np.minimum(ratio, 1 / (taken * taken))
-        np.maximum(unit, np.sqrt(variance * np.float32(1 / _MOST_COUNTS)), out=unit)
+        below = np.where(counts < positive, np.maximum(ratio, 1), np.float32(1))
+        unit = gain * np.minimum(ratio, 1 / (below * below))
+        np.maximum(unit, np.sqrt(variance * np.float32(1 / MOST_COUNTS)), out=unit)
         mean = variance / (unit * unit)
         return signed_squares(np.maximum(mean + (counts - positive) / unit, 0), mean)
 
@@ -208,25 +215,26 @@ class Scan:
         """Return mean of the sums over windows, and variance of their difference to the prediction."""
         gain = self._gain[group]
         expected = design @ self._sums[:, group]
-        extra = design @ self._variances[:, group]  # variance beyond that of counts with this mean
-        if self._doubt is not None:
-            extra += np.square(design[..., :-1]) @ self._doubt[:, group]
-        # A mean is not negative, though its prediction may be: the smaller, the more precise it is.
+        extra = design @ self._variances[:, group]  # beyond the variance of counts with this mean
+        if self._component_variance is not None:
+            extra += np.square(design[..., :-1]) @ self._component_variance[:, group]
+        # A mean is not negative, though its prediction may be. The more precise the prediction, the nearer to 0 is
+        # the mean that is taken for a negative one.
         spread = np.maximum(extra, 0)
         positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
-        # A rate below one count in all spectra that it was learnt from is not known.
-        least = np.maximum(design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra)), _TINY)
+        # A rate below one count in all spectra that the model was learnt from is not known.
+        least = np.maximum(design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra)), _LEAST_EXPECTED)
         np.maximum(positive, least * gain, out=positive)
         own = gain * positive
-        variance = np.maximum(own + extra, _LEAST_KEPT * own)
+        variance = np.maximum(own + extra, _LEAST_LEFT * own)
         if self.model.leverage is not None:
             along = np.square(design[..., :-1] @ self.model.leverage.astype(np.float32)).sum(axis=-1)
-            taken = along / np.maximum(design[..., -1], 1)
-            variance *= 1 - np.minimum(taken, np.float32(_MOST_TAKEN))[..., None]
-        return positive, np.maximum(variance, _NOTHING)
+            fraction = along / np.maximum(design[..., -1], 1)
+            variance *= 1 - np.minimum(fraction, np.float32(_MOST_LEVERAGE))[..., None]
+        return positive, np.maximum(variance, _LEAST_VARIANCE)
 
 
-def window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what a unit of each coefficient, and a pixel, add to mean and variance of each window.
 
     Returns
@@ -246,18 +254,18 @@ def window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.n
     extra = np.zeros_like(sums)
     extra[-1] = constant * (windows.stops - windows.starts) * correlated
     if model.projector is not None:
-        extra += projection_variance(model, windows, slope * rows, constant)
+        extra += _projection_variance(model, windows, slope * rows, constant)
     return sums, extra, slope * correlated
 
 
-def projection_variance(
+def _projection_variance(
     model: ScanModel, windows: Windows, variances: np.ndarray, constant: float
 ) -> np.ndarray:
     """Return what projecting noise of these (D + 1, E) variances adds to the variance of window residuals."""
     everything = slice(0, len(windows))
     projector = model.projector
     assert projector is not None
-    along = windows.sums(model.spectra, everything)  # (D, J): what a coefficient puts into a window
+    along = windows.sums(model.spectra, everything)  # (D, J): what a unit of a coefficient adds to a window
     extra = np.empty((len(variances), len(windows)))
     for row, variance in enumerate(variances):
         if row == len(variances) - 1:
@@ -267,45 +275,3 @@ def projection_variance(
         extra[row] = np.einsum("dj,de,ej->j", along, projector.T @ weighted, along)
         extra[row] -= 2 * np.einsum("dj,dj->j", along, cross)
     return extra
-
-
-def gain_of(noise: NoiseModel) -> float:
-    """Return by how much the variance grows with the mean."""
-    return float(getattr(noise, "gain", 1.0))
-
-
-def unit_of(variance: np.ndarray, noise: NoiseModel) -> np.ndarray:
-    """Return what one count stands for in a Poisson variable of this variance; of many it is a normal one."""
-    return np.maximum(gain_of(noise), np.sqrt(variance / _MOST_COUNTS))
-
-
-def signed_squares(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return the square of the normal deviate of Poisson counts, with the sign of their excess.
-
-    It is the Poisson deviance, beyond 4 corrected so that its root gives the mid-p value also where few
-    counts are expected (O. E. Barndorff-Nielsen, Biometrika 73 (1986) 307). Else the chance of a strong
-    window would be wrong by a factor that depends on how many counts are expected there.
-    """
-    ratio = counts / expected
-    np.maximum(ratio, np.float32(1e-30), out=ratio)
-    squares = np.log(ratio, out=ratio)
-    squares *= counts
-    excess = counts - expected
-    squares -= excess
-    np.maximum(squares, 0, out=squares)
-    squares *= 2
-    strong = np.flatnonzero(squares > _BEYOND)
-    deviance, n, mean = (np.take(values, strong) for values in (squares, counts, expected))
-    root = np.sqrt(deviance)
-    # The sixth is Stirling's: no counts have a probability too.
-    root += np.log(2 * np.sqrt(n + np.float32(1 / 6)) * np.abs(n - mean) / ((n + mean) * root)) / root
-    np.put(squares, strong, root * root)
-    return np.copysign(squares, excess, out=squares)
-
-
-def spatial_sums(values: np.ndarray, half: int) -> np.ndarray:
-    """Return sums of (*navigation, n) values over squares of 2 half + 1 pixels; outside is 0."""
-    for axis in range(values.ndim - 1 if half else 0):
-        width = 2 * half + 1
-        values = scipy.ndimage.uniform_filter1d(values, width, axis=axis, mode="constant") * np.float32(width)
-    return values

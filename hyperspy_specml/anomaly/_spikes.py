@@ -1,4 +1,4 @@
-"""Spikes: single channels that are far too high, as cosmic rays and glitches make them."""
+"""Spikes: values in single channels that are far too high, as cosmic rays and glitches make them."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import erf, ndtri_exp
 
-from hyperspy_specml.anomaly._scan import Scan, ScanModel, gain_of, signed_squares, unit_of
-from hyperspy_specml.anomaly._windows import Windows
+from hyperspy_specml.anomaly._scan import Scan, ScanModel
+from hyperspy_specml.statistics import Windows, gain_of, signed_squares, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hyperspy_specml.statistics import NoiseModel
 
-_CHANCE = 0.01  # of a single false candidate in the whole map
-_NARROWEST = 2.5  # channels per line width: below, a line looks like a spike
-_DEVIATIONS = 2.0  # of the neighbours' counts, granted to the line that they may belong to
-_ROUNDS = 50  # of taking out; no spectrum has more spikes, but one may need two
-_LEAST = 1e-6  # counts: no mean is smaller
-_SLAB = 1 << 20
+# Probability of one or more false candidates in the whole map.
+_CHANCE = 0.01
+# Channels: where a line's full width at half maximum is smaller, lines look like spikes and none are searched.
+_NARROWEST = 2.5
+# Standard deviations of the neighbours' counts that are added to the line which they may belong to.
+_DEVIATIONS = 2.0
+# Rounds of replacing the strongest spike of each spectrum; no spectrum has as many spikes, but one may need two rounds.
+_ROUNDS = 50
+# Squared counts: smallest variance.
+_LEAST_VARIANCE = 1e-6
+# Values that are searched at a time.
+_SLAB_VALUES = 1 << 20
 
 
 @dataclass(frozen=True)
 class SpikeFinder:
-    """Tells spikes from lines by what they leave in the neighbouring channels.
+    """Distinguishes spikes from lines by the counts in the neighbouring channels.
 
     Attributes
     ----------
     model
-        The normal.
+        What is expected.
     line_width
         (E used,) full width at half maximum of a line, in channels.
     n_values
-        Of the whole map: sets how strong a chance deviation can be.
+        Number of values in the whole map: decides how strong a chance deviation can be.
     """
 
     model: ScanModel
@@ -47,22 +53,22 @@ class SpikeFinder:
         """Make a scan of single channels."""
         first = np.arange(len(self.line_width))
         single = Windows(first, first + 1, first.astype(float), np.ones(len(first)))
-        object.__setattr__(self, "_channels", Scan(self.model, single, halves=(0,)))
+        object.__setattr__(self, "_channels", Scan(self.model, single, radii=(0,)))
 
-    def take_out(
+    def replace_spikes(
         self, rows: np.ndarray, coefficients: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Replace spikes by what the model predicts there without them, in place.
 
-        A strong spike draws the model to itself, and then other channels look like spikes. So the strongest
-        one of a spectrum goes first.
+        A strong spike changes the prediction, so that other channels look like spikes too. So the strongest one of
+        a spectrum is replaced first.
 
         Parameters
         ----------
         rows, coefficients
             (n, E) spectra and their (n, D) coefficients; both are changed.
         encode
-            From spectra to coefficients.
+            Function from spectra to coefficients.
 
         Returns
         -------
@@ -92,7 +98,7 @@ class SpikeFinder:
         self, rows: np.ndarray, coefficients: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return row, channel, prediction and squared deviate of every spike in (n, E) spectra."""
-        step = max(1, _SLAB // rows.shape[1])
+        step = max(1, _SLAB_VALUES // rows.shape[1])
         starts = range(0, max(1, len(rows)), step)
         found = [self._find(rows[i : i + step], coefficients[i : i + step]) for i in starts]
         row = np.concatenate([start + part[0] for start, part in zip(starts, found, strict=True)])
@@ -118,13 +124,13 @@ class SpikeFinder:
         self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray
     ) -> np.ndarray:
         """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
-        half = _half(self.line_width[channel])
+        half = _half_width(self.line_width[channel])
         first = np.maximum(channel - half, 0)
         last = np.minimum(channel + half + 1, rows.shape[1])
         measured, predicted = (_sums(values, row, first, last) for values in (rows, expected))
         value, mean = rows[row, channel], np.maximum(expected[row, channel], 0)
         noise, around = self.model.noise, measured - value
-        line = _line(
+        line = _line_in_channel(
             around, around - (predicted - expected[row, channel]), self.line_width[channel],
             (channel - first, last - 1 - channel), noise,
         )  # fmt: skip
@@ -132,23 +138,24 @@ class SpikeFinder:
 
 
 @dataclass(frozen=True)
-class RimFinder:
-    """Finds spikes in channels that only some scan lines have, once they were moved: no model knows these.
+class PartialChannelSpikes:
+    """Finds spikes in channels that only some scan lines have after their drift was taken back.
 
-    All that the neighbouring channels allow for is expected: of a line, or of what spectra look like there.
+    No model covers these channels. Expected is the most that the neighbouring channels allow for: of a line, or of
+    the shape that the mean spectrum has there.
 
     Attributes
     ----------
     noise
-        Of a pixel.
+        Noise model of a pixel.
     line_width
         (whole axis,) full width at half maximum of a line, in channels.
     drift
         (lines,) channels by which each scan line was moved to lower ones.
     recorded, mean
-        (whole axis,) bool channels in use, and the mean spectrum, before that.
+        (whole axis,) bool channels in use, and the mean spectrum, before lines were moved.
     common
-        (whole axis,) bool, the channels that all lines have after that.
+        (whole axis,) bool, the channels that all lines have after they were moved.
     n_values
         See `SpikeFinder`.
     """
@@ -170,18 +177,18 @@ class RimFinder:
             (n, whole axis) moved spectra and the scan line of each.
         """
         n_channels = len(self.common)
-        rim, by = np.flatnonzero(~self.common & (self.line_width >= _NARROWEST)), self.drift[lines]
-        before = rim + by[:, None]  # where it was recorded
+        partial, by = np.flatnonzero(~self.common & (self.line_width >= _NARROWEST)), self.drift[lines]
+        before = partial + by[:, None]  # the channel in which it was recorded
         inside = (before >= 0) & (before < n_channels)
         row, k = np.nonzero(inside & self.recorded[before.clip(0, n_channels - 1)])
-        channel, by = rim[k], by[row]
+        channel, by = partial[k], by[row]
         width = self.line_width[channel]
-        half = _half(width)
+        half = _half_width(width)
         first, last = np.maximum(channel - half, -by), np.minimum(channel + half + 1, n_channels - by)
         first, last = np.maximum(first, 0), np.minimum(last, n_channels)
         value = rows[row, channel].astype(np.float64)
         around = _sums(rows, row, first, last) - value
-        expected = _line(around, around, width, (channel - first, last - 1 - channel), self.noise)
+        expected = _line_in_channel(around, around, width, (channel - first, last - 1 - channel), self.noise)
         typical = self.mean[channel + by]
         beside = _sums(self.mean[None], np.zeros_like(row), first + by, last + by) - typical
         expected = np.maximum(expected, around * typical / np.maximum(beside, 1e-300))
@@ -190,16 +197,16 @@ class RimFinder:
         return row[found], channel[found], expected[found]
 
 
-def _half(width: np.ndarray) -> np.ndarray:
+def _half_width(width: np.ndarray) -> np.ndarray:
     """Return half a line width, in whole channels."""
     return np.maximum(1, np.rint(width / 2)).astype(int)
 
 
-def _line(
+def _line_in_channel(
     around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray],
     noise: NoiseModel,
 ) -> np.ndarray:  # fmt: skip
-    """Return what a channel has of the line that its neighbours' counts can belong to.
+    """Return the most counts that a channel can have of a line, given the counts of its neighbours.
 
     Parameters
     ----------
@@ -208,32 +215,32 @@ def _line(
     width, reach
         Line width, and the number of neighbours on each side.
     noise
-        Of a pixel.
+        Noise model of a pixel.
     """
     spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
-    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * _most_of_a_line(width, *reach)
+    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(width, *reach)
 
 
-def _most_of_a_line(width: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Return what a channel can have of a line, over what so many channels below and above it have.
+def largest_line_ratio(width: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Return the largest ratio of a line's counts in a channel to those in so many channels below and above it.
 
-    At the end of the axis a line that is centred beside the channel can have more of it there.
+    At the end of the axis a line that is centred beside the channel can have more of its counts there.
     """
     kinds, which = np.unique(np.stack([width, below, above]), axis=1, return_inverse=True)
-    most = np.array([_most(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
+    most = np.array([_largest_ratio(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
     return most[which.reshape(-1)]
 
 
-def _most(width: float, below: float, above: float) -> float:
+def _largest_ratio(width: float, below: float, above: float) -> float:
     at = np.arange(-below, above + 1)
-    edges = np.append(at - 0.5, above + 0.5) - at[:, None]  # of channels, from lines centred in any of them
+    edges = np.append(at - 0.5, above + 0.5) - at[:, None]  # of the channels, relative to lines centred in each of them
     parts = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / width), axis=1)
     own = parts[:, int(below)]
     return float((own / np.maximum(parts.sum(axis=1) - own, 1e-12)).max())
 
 
 def _squares(value: np.ndarray, mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
-    variance = np.maximum(noise.variance(mean), _LEAST * gain_of(noise) ** 2)
+    variance = np.maximum(noise.variance(mean), _LEAST_VARIANCE * gain_of(noise) ** 2)
     unit = unit_of(variance, noise)
     scaled = variance / unit**2
     return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)

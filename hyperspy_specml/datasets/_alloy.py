@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Phases = dict[str, dict[str, float]]
 
-# Shares of the characteristic counts, by phase.
+# Fractions of the characteristic counts that belong to each element, by phase.
 _PURE: Phases = {
     "Fe": {"Fe": 1.0},
     "Cr": {"Cr": 1.0},
@@ -44,12 +44,19 @@ _GRAINS: Phases = {
     "nickel alloy": {"Ni": 0.75, "Cr": 0.25},
     "oxide": {"Cr": 0.7, "O": 0.3},
 }
+# Phases of a texture, and how many of them there are by default.
 _TEXTURES = {"smooth": (_PURE, 3), "grains": (_GRAINS, 4)}
-_LAST_ENERGY = 20.48  # keV: 2048 channels of 10 eV
-_PIXEL = 2.0  # nm
-_CONTRAST = 2.5  # of the smooth fields before the softmax: corners 99 % pure, yet wide gradients
-_BACKGROUND = 0.25  # of a pixel's counts are bremsstrahlung
-_THICKNESS = (0.8, 1.2)  # relative, so the mean is 1 and the dose stays what was asked for
+# Energy where the axis ends, in keV: 2048 channels of 10 eV.
+_LAST_ENERGY = 20.48
+# Step of the scan in nm.
+_PIXEL = 2.0
+# Standard deviation of the smooth fields before the softmax: pixels of 99 % purity, yet wide gradients.
+_CONTRAST = 2.5
+# Fraction of the counts that are bremsstrahlung.
+_BACKGROUND = 0.25
+# Smallest and largest thickness, relative to the mean, which is 1: the mean dose is the one asked for.
+_THICKNESS = (0.8, 1.2)
+# Mean number of pixels in a grain.
 _PIXELS_PER_GRAIN = 200
 
 
@@ -62,7 +69,7 @@ class RarePhase:
     elements: tuple[str, ...] = ("Nb",)
 
     def __post_init__(self) -> None:
-        """Refuse a fraction that is none."""
+        """Refuse what is no fraction, or no element."""
         if not (0 < self.fraction <= 1 and self.elements):
             raise OptionError(
                 f"{self!r} is no phase: give a fraction above 0 up to 1 and at least one element."
@@ -105,14 +112,14 @@ def fe_cr_ni_map(
     Returns
     -------
     SimulatedMap
-        ``truth`` holds ``abundances`` (K|nx, ny), shares of a pixel's counts that sum to 1,
+        ``truth`` holds ``abundances`` (K|nx, ny), fractions of a pixel's counts that sum to 1,
         and ``thickness``, relative with mean 1. The rare phase's lines are the last endmember.
         With a = abundances as (ny, nx, K), ``clean = dose * thickness * (a @ endmembers)``.
 
     Raises
     ------
     OptionError
-        The shape, dose, channels, texture or rare phase make no map.
+        The shape, number of channels, dose, texture or rare phase cannot be simulated.
 
     Examples
     --------
@@ -168,7 +175,7 @@ def _phases(texture: str, n_phases: int | None) -> Phases:
 
 
 def _abundances(rng: np.random.Generator, shape: Shape, n_phases: int, texture: str) -> NDArray[np.float64]:
-    """Draw each pixel's shares of the phases, (ny, nx, K), in total 1."""
+    """Draw each pixel's fractions of the phases, (ny, nx, K), in total 1."""
     if texture == "grains":
         n_grains = max(2 * n_phases, int(np.prod(shape)) // _PIXELS_PER_GRAIN)
         return np.eye(n_phases)[grains(rng, shape, n_grains, n_phases)]
@@ -179,14 +186,14 @@ def _abundances(rng: np.random.Generator, shape: Shape, n_phases: int, texture: 
 def _phase_spectra(phases: Phases, energy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the spectrum of each phase, lines on bremsstrahlung, (K, E), each of sum 1."""
     lines = [
-        sum(share * characteristic(element, energy) for element, share in phase.items())
+        sum(fraction * characteristic(element, energy) for element, fraction in phase.items())
         for phase in phases.values()
     ]
     return (1 - _BACKGROUND) * np.stack(lines) + _BACKGROUND * bremsstrahlung(energy)
 
 
 def _plant(abundances: NDArray[np.float64], rare: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add the rare phase as last endmember with shares *rare* (ny, nx), at the others' expense."""
+    """Add the rare phase as last endmember with fractions *rare* (ny, nx), taken from the others."""
     return np.concatenate([abundances * (1 - rare[..., None]), rare[..., None]], axis=-1)
 
 

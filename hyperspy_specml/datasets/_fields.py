@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
-_LINE_SHARE = 0.6  # of the drift's standard deviation: jumps between scan lines; the wander has the rest
+
+# Standard deviation of the jumps between scan lines, relative to that of the whole drift; the rest is slow
+# wander.
+_JUMPS = 0.6
 
 
 def smooth_field(rng: np.random.Generator, shape: Shape, length: float = 0.08) -> NDArray[np.float64]:
@@ -39,7 +42,7 @@ def grains(rng: np.random.Generator, shape: Shape, n_grains: int, n_phases: int)
 
 
 def compact_spot(rng: np.random.Generator, shape: Shape, n_pixels: int) -> NDArray[np.bool_]:
-    """Mark the *n_pixels* nearest to a random point that keeps away from the map's rim."""
+    """Mark the *n_pixels* nearest to a random point that is not near the border of the map."""
     centre = rng.uniform(0.2, 0.8, len(shape)) * (np.asarray(shape) - 1)
     distance = np.square(np.moveaxis(np.indices(shape), 0, -1) - centre).sum(axis=-1)
     spot = np.zeros(shape, dtype=bool)
@@ -52,13 +55,12 @@ def scan_drift(rng: np.random.Generator, shape: Shape, deviation: float) -> NDAr
     n_pixels = int(np.prod(shape))
     wander = ndimage.gaussian_filter1d(rng.standard_normal(n_pixels), 0.05 * n_pixels, mode="reflect")
     lines = rng.standard_normal((*shape[:-1], 1))
-    wander_share = np.sqrt(1 - _LINE_SHARE**2)
-    drift = wander_share * standardise(wander).reshape(shape) + _LINE_SHARE * standardise(lines)
+    drift = np.sqrt(1 - _JUMPS**2) * standardise(wander).reshape(shape) + _JUMPS * standardise(lines)
     return deviation * standardise(drift)
 
 
 def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shift and scale to mean 0 and standard deviation 1; constant values become 0."""
     centred = values - values.mean()
-    spread = centred.std()
-    return centred / spread if spread > 0 else np.zeros_like(centred)
+    deviation = centred.std()
+    return centred / deviation if deviation > 0 else np.zeros_like(centred)

@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.datasets._fields import Shape
 
-_PIXEL = 0.5  # nm
-_DRIFT = 0.5  # eV, standard deviation over the map
-_THICKNESS = (0.3, 1.2)  # in inelastic mean free paths
-_IRON = (0.6, 1.4)  # iron atoms relative to the matrix that makes the background
+# Step of the scan in nm.
+_PIXEL = 0.5
+# Standard deviation of the energy drift over the map, in eV.
+_DRIFT = 0.5
+# Smallest and largest thickness, in inelastic mean free paths.
+_THICKNESS = (0.3, 1.2)
+# Fewest and most iron atoms, relative to those of the matrix that makes the background.
+_IRON = (0.6, 1.4)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def fe_l_map(
     Raises
     ------
     OptionError
-        The shape, dose, channels or rare phase make no map.
+        The shape, the number of channels, the dose or the rare phase cannot be simulated.
 
     Examples
     --------
@@ -101,7 +105,7 @@ def fe_l_map(
         "fe3_fraction": uniform_field(rng, shape),
         "thickness": uniform_field(rng, shape, *_THICKNESS),
         "iron": uniform_field(rng, shape, *_IRON),
-        "shift": scan_drift(rng, shape, _DRIFT) * drift,  # drawn in any case: the rest must not depend on it
+        "shift": scan_drift(rng, shape, _DRIFT) * drift,  # drawn in any case, as it moves the generator
     }
     spot = None
     if rare_phase:
@@ -141,7 +145,7 @@ def fe_l_library(
     n_channels
         Energy channels from 690 eV, 51.2 eV in all.
     thickness, iron, shift
-        Smallest and largest value, as in `fe_l_spectra`; all shares of Fe3+ occur.
+        Smallest and largest value, as in `fe_l_spectra`; all fractions of Fe3+ occur.
     background
         Put the edges on a power-law background.
     random_state
@@ -154,7 +158,7 @@ def fe_l_library(
     Raises
     ------
     OptionError
-        The size makes no library, or a range ends before it begins.
+        There are no spectra or channels, or a range ends before it begins.
 
     Examples
     --------

@@ -15,20 +15,32 @@ from hyperspy_specml.exceptions import OptionError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-FIRST_ENERGY, WINDOW = 690.0, 51.2  # eV
+# First channel and length of the energy axis, in eV.
+FIRST_ENERGY, WINDOW = 690.0, 51.2
 
-_RESOLUTION = 0.8  # eV, FWHM of the zero loss
-_STEP_WIDTH = 0.8  # eV, of the arctangent
-_STEP_HEIGHT = {"l3": 1.0, "l2": 0.5}  # four p3/2 electrons, two p1/2
+# Full width of the zero loss at half maximum, in eV.
+_RESOLUTION = 0.8
+# Width of the arctangent steps of the continuum, in eV.
+_STEP_WIDTH = 0.8
+# Heights of the continuum steps, relative to L3: there are four p3/2 electrons and two p1/2.
+_STEP_HEIGHT = {"l3": 1.0, "l2": 0.5}
 
-_STEP = 0.02  # eV between table nodes; linear interpolation of a 1.5 eV wide line is then good to 2e-4
-_TABLE_START = 450.0  # eV; six plasmon losses below the lowest energy still lie above it
-_LOWEST_ENERGY, _HIGHEST_ENERGY = 600.0, 1200.0  # eV
-_N_PLASMONS = 7  # orders 0 to 6; at 1.2 mean free paths 2e-4 of the intensity lies beyond
-_PLASMON = (22.0, 12.0)  # energy and full width in eV, an iron oxide
-_BACKGROUND = 2.0  # at 690 eV, when the L3 continuum step is 1
+# Energy between the nodes of the table, in eV: a line 1.5 eV wide is interpolated linearly with an error of
+# 2e-4.
+_STEP = 0.02
+# Where the table starts, in eV: below the lowest energy by more than six plasmon losses.
+_TABLE_START = 450.0
+# Energies that spectra are computed at, in eV.
+_LOWEST_ENERGY, _HIGHEST_ENERGY = 600.0, 1200.0
+# Number of orders of plural scattering, 0 to 6: at 1.2 mean free paths the others have 2e-4 of the intensity.
+_N_PLASMONS = 7
+# Energy and full width of the plasmon of an iron oxide, in eV.
+_PLASMON = (22.0, 12.0)
+# Background at 690 eV, relative to the L3 continuum step, and exponent of its power law.
+_BACKGROUND = 2.0
 _BACKGROUND_EXPONENT = 3.0
-_BLOCK = 1024  # spectra mixed at once: 25 MB of table nodes
+# Number of spectra computed at a time: 25 MB of table nodes.
+_BLOCK = 1024
 
 
 class _Line(NamedTuple):
@@ -61,8 +73,10 @@ _FE3 = _Valence(
     ratio=5.0,
     holes=5,
 )
-_AREA_PER_HOLE = 2.3  # eV times the L3 continuum step
-_LIFETIME = {"l3": 0.4, "l2": 1.0}  # Lorentzian FWHM in eV; L2 decays faster (Coster-Kronig)
+# Area of the white lines for each 3d hole, in eV times the L3 continuum step.
+_AREA_PER_HOLE = 2.3
+# Lorentzian full widths at half maximum in eV; L2 decays faster (Coster-Kronig).
+_LIFETIME = {"l3": 0.4, "l2": 1.0}
 
 
 def fe_l_spectra(
@@ -79,7 +93,7 @@ def fe_l_spectra(
     Parameters
     ----------
     fe3_fraction
-        Share of Fe3+ in the iron, 0 to 1; the arguments are broadcast against each other.
+        Fraction of Fe3+ in the iron, 0 to 1; the arguments are broadcast against each other.
     thickness
         In inelastic mean free paths.
     shift
@@ -104,8 +118,8 @@ def fe_l_spectra(
     Notes
     -----
     The shape of each valence is a sum of Voigt lines for the L3 and L2 multiplets and two arctangent
-    steps for the continuum. Multiple scattering folds it with the plasmon loss, n losses
-    having the weight of a Poisson distribution with the thickness as its mean.
+    steps for the continuum. Plural scattering convolves it with the plasmon loss; the probability of n
+    losses is that of a Poisson distribution with the thickness as its mean.
 
     Examples
     --------
@@ -148,13 +162,13 @@ def _species_weights(parameters: NDArray[np.float64], background: bool) -> NDArr
     orders = np.arange(_N_PLASMONS)
     losses = thickness[:, None] ** orders * np.exp(-thickness)[:, None] / [factorial(n) for n in orders]
     atoms = np.stack([iron * (1 - fe3_fraction), iron * fe3_fraction, np.full_like(iron, background)])
-    # Each atom may make the core loss: intensity grows with the thickness before it is folded.
+    # Core losses are proportional to the thickness, before plural scattering.
     return np.concatenate([(species * thickness)[:, None] * losses for species in atoms], axis=1)
 
 
 @lru_cache(maxsize=8)
 def _scattering_table(start: float, stop: float) -> NDArray[np.float64]:
-    """Fold Fe2+, Fe3+, background with 0, 1, .. plasmons: (3 * orders, nodes) from *start* to *stop* eV."""
+    """Convolve Fe2+, Fe3+, background with 0, 1, .. plasmons: (3 * orders, nodes), *start* to *stop* eV."""
     if not _LOWEST_ENERGY <= start < stop <= _HIGHEST_ENERGY:
         raise OptionError(
             f"fe_l_spectra() knows energies from {_LOWEST_ENERGY:g} to {_HIGHEST_ENERGY:g} eV, but energy "
@@ -174,7 +188,8 @@ def _plasmon(loss: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give the probability of each loss in one plasmon excitation (free-electron form)."""
     peak, width = _PLASMON
     density = loss * width / ((loss**2 - peak**2) ** 2 + (loss * width) ** 2)
-    # A loss of one step sits at index 0 here; the half eV of a plasmon's width it costs is nothing.
+    # Index 0 is a loss of one step: an error of 0.02 eV, of no importance beside the plasmon's width of 12
+    # eV.
     return density / density.sum()
 
 

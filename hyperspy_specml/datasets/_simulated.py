@@ -1,4 +1,4 @@
-"""What a simulation hands out: counts, their expectation and the truth, as native signals."""
+"""Simulated maps: counts, their expectation and the truth, as native signals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.datasets._fields import Shape
 
 _AXIS_NAMES = ("z", "y", "x")
-_BLOCK_BYTES = 2**25  # of float32 spectra in one dask chunk
+# Size of a dask chunk, in bytes of float32 spectra.
+_BLOCK_BYTES = 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class SimulatedMap:
     dose
         Mean counts that `signal` was drawn with: per pixel for EDS, per channel for EELS.
     largest
-        No channel of `clean` is above it: sets the integer type, without a pass over lazy data.
+        Upper bound of `clean`, which sets the integer type without a pass over lazy data.
     names
         Of the K endmembers, if the map is a mixture.
     endmembers
@@ -107,7 +108,7 @@ class RareSpot(Protocol):
 
 
 def check_map(shape: Shape, *, n_channels: int, dose: float, rare_phase: RareSpot | None) -> None:
-    """Refuse sizes and doses that make no map."""
+    """Refuse sizes and doses that cannot be simulated."""
     if not 1 <= len(shape) <= 3 or min(shape) < 1 or n_channels < 2:
         raise OptionError(
             f"shape={shape!r} with n_channels={n_channels!r} is no spectrum image: give one to three "
@@ -122,7 +123,7 @@ def check_map(shape: Shape, *, n_channels: int, dose: float, rare_phase: RareSpo
 
 
 def check_dose(dose: float) -> float:
-    """Hand *dose* back if counts can be drawn with it."""
+    """Return *dose* if counts can be drawn with it."""
     if not (np.isfinite(dose) and dose > 0):
         raise OptionError(f"dose={dose!r} draws nothing: give a positive number of mean counts.")
     return dose
@@ -149,7 +150,7 @@ def expectation(
 
 
 def scaled_to_mean(relative: Array, dose: float, *, keep: bool) -> tuple[Array, float]:
-    """Scale to a mean of *dose*, and tell the largest value; *keep* computes *relative* only once."""
+    """Scale to a mean of *dose*, and return the largest value too; *keep* computes *relative* only once."""
     import dask
 
     if keep:
@@ -229,8 +230,8 @@ def _draw(clean: BaseSignal, largest: float, *, factor: float = 1.0, random_stat
 
 
 def _count_dtype(largest: float) -> np.dtype[np.unsignedinteger]:
-    # Ten standard deviations and a margin: the chance of a Poisson count above it is below 1e-20. So the
-    # type follows from the expectation, and a lazy map has the one of its eager twin.
+    # Ten standard deviations and a margin, which a Poisson count exceeds with a probability below 1e-20. The
+    # type depends on the expectation alone, so a lazy map has the same one as an eager map.
     return np.min_scalar_type(int(largest + 10 * np.sqrt(largest) + 20))
 
 
@@ -251,8 +252,8 @@ def _counts_block(
     first_row = block_info[0]["array-location"][0][0]
     counts = np.empty(expected.shape, dtype=counts_as)
     for index, row in enumerate(expected):
-        # A stream of its own for every scan line: counts do not depend on the chunks, and the key
-        # keeps them independent of the truth, which is drawn from the seed alone.
+        # Every scan line has a random stream of its own: counts do not depend on the chunks. The spawn key
+        # makes them independent of the truth, which is drawn from the seed alone.
         stream = np.random.SeedSequence(random_state, spawn_key=(first_row + index,))
         counts[index] = np.random.default_rng(stream).poisson(row * np.float64(factor))
     return counts

@@ -12,9 +12,11 @@ from hyperspy_specml.exceptions import OptionError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BEAM_ENERGY = 200.0  # keV
-RESOLUTION = 130.0  # eV, FWHM at Mn Ka
-_MN_KA = 5.8987  # keV
+# Energy of the electrons, in keV.
+BEAM_ENERGY = 200.0
+# Full width of Mn Ka at half maximum in eV, and its energy in keV.
+RESOLUTION = 130.0
+_MN_KA = 5.8987
 
 # Electrons in the shell, and the constant of its fluorescence yield Z^4 / (Z^4 + constant).
 _SHELLS = {"K": (2, 1.06e6), "L": (8, 1.0e8), "M": (18, 1.4e9)}
@@ -55,12 +57,12 @@ def line_width(energy: float) -> float:
 
 
 def efficiency(energy: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
-    """Give the share of photons counted: a polymer window below, 0.45 mm of silicon above."""
+    """Give the fraction of photons counted: a polymer window below, 0.45 mm of silicon above."""
     return np.exp(-((0.5 / energy) ** 2)) * -np.expm1(-3.5 * (10 / energy) ** 3)
 
 
 def _emission(z: int, shell: str, energy: float) -> float:
-    # Bethe's ionisation times the fluorescence yield, the line's energy standing for the edge's:
-    # only the ratio of an element's families follows from it.
+    # Bethe's ionisation cross section, at the energy of the line instead of the edge, times the fluorescence
+    # yield. Only the ratio of an element's families depends on it.
     n_electrons, constant = _SHELLS[shell]
     return n_electrons * np.log(BEAM_ENERGY / energy) / energy * z**4 / (z**4 + constant)

@@ -15,7 +15,8 @@ from hyperspy_specml.decompose._architecture import Architecture, Fit
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import AUTOENCODERS, LatentModel, autoencoder_network
+from hyperspy_specml.models import LatentModel, autoencoder_network
+from hyperspy_specml.nn import DenseNetwork
 from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
 from hyperspy_specml.train import History, fit, one_thread, refit, squared_error
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.models import Attempt, FittedModel
     from hyperspy_specml.prepare import TrainingData
+    from hyperspy_specml.train import Batch, LossParts
 
 DEFAULTS = TrainConfig(
     learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
@@ -86,10 +88,6 @@ class Autoencoder(Architecture):
     more_components = 1
     defaults = DEFAULTS
 
-    def __post_init__(self) -> None:
-        """Make the network known to model files."""
-        AUTOENCODERS[self.name] = self.network
-
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
         """Train with K latents; see `Architecture.fit`."""
         run = self.completed(run, data)
@@ -111,16 +109,16 @@ class Autoencoder(Architecture):
         """Return PCA about the mean spectrum: a network must not be praised for the mean that it may subtract."""
         if data.centre:
             return {}
-        scores = _fold_scores(data)
-        network = self.start(scores, n_components, Run())
-        return {f"centred pca ({n_components})": self.plain_model(scores, network, n_components)}
+        scores, pca = _fold_scores(data), Autoencoder("dense", DenseNetwork)  # untrained, it is PCA
+        network = pca.start(scores, n_components, Run())
+        return {f"centred pca ({n_components})": pca.plain_model(scores, network, n_components)}
 
     def start(self, scores: NormalisedScores, n_components: int, run: Run) -> nn.Module:
         """Return the untrained network, which is PCA; the global random state is left alone."""
         options = asdict(self.options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            network = autoencoder_network(self.name, scores.basis.n_vectors, n_components, options)
+            network = autoencoder_network(self.network, scores.basis.n_vectors, n_components, options)
             if hasattr(network, "init_from_pca"):
                 network.init_from_pca(*scores.pca(n_components))  # type: ignore[operator]
         return network.to(run.device)
@@ -172,7 +170,7 @@ class Autoencoder(Architecture):
         path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
         run = replace(run, seed=trained.seed)
         with one_thread(run.device), run.progress.enter("Train on all counts"):
-            refit(final, whole.batches(run), squared_error, path, run)
+            refit(final, whole.batches(run), _error_of_reconstruction, path, run)
         return self.canonical_model(whole, final, k)
 
 
@@ -246,8 +244,9 @@ class _Seeds:
     def _fit(self, scores: NormalisedScores, network: nn.Module, run: Run) -> History:
         name = f"Try {self.n_components} components" if self.comparing else "Train"
         with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
+            batches = scores.batches(run)
             return fit(
-                network, scores.batches(run), squared_error, run, score=lambda _: self._score(scores, network)
+                network, batches, _error_of_reconstruction, run, score=lambda _: self._score(scores, network)
             )
 
     def _score(self, scores: NormalisedScores, network: nn.Module) -> float:
@@ -281,3 +280,8 @@ def _fold_scores(data: TrainingData) -> NormalisedScores:
     return NormalisedScores.of(
         data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws
     )
+
+
+def _error_of_reconstruction(network: Any, batch: Batch, step: int) -> LossParts:
+    """Return the squared error of decoded latents: all that a network needs is to encode and to decode."""
+    return squared_error(lambda scores: network.decode(network.encode(scores)), batch, step)

@@ -9,6 +9,7 @@ from hyperspy_specml.decompose._architecture import PCA, Architecture
 from hyperspy_specml.decompose._autoencoder import Autoencoder
 from hyperspy_specml.decompose._simplex import Simplex
 from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.models import AUTOENCODERS
 from hyperspy_specml.nn import DenseNetwork
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def register_architecture(architecture: Architecture) -> None:
             "Autoencoder('mine', MyNetwork, MyOptions())."
         )
     _KNOWN[architecture.name] = architecture
+    if isinstance(architecture, Autoencoder):
+        AUTOENCODERS[architecture.name] = architecture.network
 
 
 def architecture_names() -> tuple[str, ...]:
@@ -75,8 +78,9 @@ def choose_architecture(
     found = _KNOWN[name]
     kind = type(found.options)
     if options is not None and type(options) is not kind:
+        here = "specml." if kind.__module__.startswith("hyperspy_specml.") else ""
         raise OptionError(
-            f"{method}(architecture={name!r}, options={options!r}) needs options=specml.{kind.__name__}(...)."
+            f"{method}(architecture={name!r}, options={options!r}) needs options={here}{kind.__name__}(...)."
         )
     options = found.options if options is None else options
     for option, value in (also or {}).items():

@@ -1,5 +1,6 @@
 """Fitted models: arithmetic from spectra to scores and back, their reports and their files. No fitting here."""
 
+from hyperspy_specml.models._anomaly_report import AnomalyReport
 from hyperspy_specml.models._apply import encode_map
 from hyperspy_specml.models._base import (
     ANY,

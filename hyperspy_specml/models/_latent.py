@@ -115,7 +115,7 @@ class LatentModel(FittedModel):
         origin = parts.array("origin", -1)
         p, k = basis.n_vectors, len(origin)
         try:
-            network = loaded(lambda: autoencoder_network(name, p, k, options), parts)
+            network = loaded(lambda: autoencoder_network(AUTOENCODERS[name], p, k, options), parts)
         except TypeError as error:  # an option of the wrong type
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
         return cls(

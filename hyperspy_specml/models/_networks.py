@@ -25,20 +25,19 @@ Called with P and K and the options of the architecture that they take; they hav
 
 
 def autoencoder_network(
-    architecture: str, n_scores: int, n_latent: int, options: dict[str, Any]
+    make: Callable[..., nn.Module], n_scores: int, n_latent: int, options: dict[str, Any]
 ) -> nn.Module:
     """Return an untrained network.
 
     Parameters
     ----------
-    architecture
-        Its name in `AUTOENCODERS`.
+    make
+        Called with P and K and those of the options that it takes.
     n_scores, n_latent
         P and K.
     options
-        All options of the architecture; the network is given those it takes.
+        All options of the architecture.
     """
-    make = AUTOENCODERS[architecture]
     known = inspect.signature(make).parameters
     return make(n_scores, n_latent, **{name: value for name, value in options.items() if name in known})
 

@@ -1,4 +1,4 @@
-"""Networks: arithmetic on tensors, nothing else."""
+"""Networks: from tensors to tensors, without data or training."""
 
 from hyperspy_specml.nn._dense import DenseNetwork
 from hyperspy_specml.nn._layers import mlp

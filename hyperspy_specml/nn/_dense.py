@@ -1,4 +1,4 @@
-"""Dense autoencoder of compressed spectra. B spectra, P compressed scores, K latents."""
+"""Dense autoencoder of compressed spectra. B spectra, P scores on a principal basis, K latents."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hyperspy_specml.nn._layers import mlp
 class DenseNetwork(nn.Module):
     """Linear autoencoder plus nonlinear corrections of encoder and decoder that start at zero.
 
-    The linear part starts as a projection on K vectors, the first K scores unless `init_from_pca` says otherwise:
-    an untrained network *is* PCA of rank K, and training is only kept where it is better.
+    The linear part starts as a projection on K vectors, the first K scores unless `init_from_pca` says
+    otherwise: an untrained network *is* PCA of rank K, and training is only kept where it is better.
 
     Parameters
     ----------
     n_scores
-        Compressed scores P per spectrum.
+        Scores P per spectrum.
     n_latent
         Latents K.
     n_hidden

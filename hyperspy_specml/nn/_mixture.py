@@ -1,4 +1,4 @@
-"""Spatial denoiser that mixes simple filters. B tiles, S filters, P components, up to three scan axes."""
+"""Spatial denoiser that mixes fixed filters. B tiles, S filters, P components, one to three scan axes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class FilterMixture(nn.Module):
-    """Decides for each pixel and component which filters to trust, and adds a small correction.
+    """Weights of the filters for each pixel and component, and a correction that starts at zero.
 
-    It sees all components under all filters, and where filters differ: that tells edges from plains. Both
-    decision and correction start the same everywhere: an untrained network *is* a fixed mixture of the
-    filters, and training is only kept where it is better.
+    Inputs are all components and the differences between filters, which are large at edges of the map. An
+    untrained network *is* a mixture of the filters that is the same everywhere, and training is only kept
+    where it is better.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class FilterMixture(nn.Module):
         stack
             (B, S, P, *tile), 0 where not valid.
         valid
-            (B, 1, *tile), 1 where spatial is a spectrum, else 0.
+            (B, 1, *tile), 1 where there is a spectrum, else 0.
         centre, spread
             (B, P): mean and standard deviation of the components, in the same unit.
         """
@@ -72,6 +72,6 @@ class FilterMixture(nn.Module):
 
 
 def _asinh(x: Tensor) -> Tensor:
-    """Return asinh(x) to 1e-6, in a tenth of the time of PyTorch's own, which was half of the training."""
+    """Return asinh(x) to 1e-6. PyTorch's own takes ten times as long, half of the time of the training."""
     size = x.abs()
     return torch.log(size + (size.square() + 1).sqrt()).copysign(x)

@@ -1,4 +1,4 @@
-"""Denoiser of single spectra that is told how noisy they are. B spectra, P scores."""
+"""Denoiser of single spectra of known noise. B spectra, P scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hyperspy_specml.nn._layers import mlp
 
 
 class Shrinkage(nn.Module):
-    """Wiener's filter of the scores plus a correction that starts at zero.
+    """Wiener filter of the scores plus a correction that starts at zero.
 
     An untrained network *is* the best linear denoiser of spectra with these variances.
 
@@ -39,7 +39,7 @@ class Shrinkage(nn.Module):
         """
         kept = variance / (variance + level.square())  # (B, P)
         size = variance.sqrt()
-        normalised = torch.asinh(kept.sqrt() * scores / size)  # about 1 at any noise
+        normalised = torch.asinh(kept.sqrt() * scores / size)  # of order 1 at any noise
         correction = self.mlp(torch.cat([normalised, level.log()], dim=1))
-        # Where the noise is small there is nothing to correct.
+        # The correction vanishes with the noise.
         return kept * scores + size * (1 - kept).sqrt() * correction

@@ -1,6 +1,5 @@
 """What methods return: frozen objects of native signals, the evidence for them and the trained model."""
 
-from hyperspy_specml.results._anomaly import AnomalyResult, Spike
+from hyperspy_specml.results._anomaly import AnomalyResult, Region, Spike
 from hyperspy_specml.results._decomposition import DecompositionResult
 from hyperspy_specml.results._denoised import denoise_model, denoise_report
-from hyperspy_specml.results._regions import make_regions

@@ -1,4 +1,4 @@
-"""The figure of an anomaly map."""
+"""The panels of the figure of an anomaly map."""
 
 from __future__ import annotations
 
@@ -9,41 +9,64 @@ import numpy as np
 from hyperspy_specml.results._figures import axis_label, axis_limits, draw_map
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy.axes import BaseDataAxis
+    from hyperspy.signal import BaseSignal
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-    from hyperspy_specml.results._anomaly import AnomalyResult
-
-_MOST_REGIONS = 3
+    from hyperspy_specml.anomaly import Candidate
 
 
-def anomaly_figure(found: AnomalyResult) -> Figure:
-    """Draw the score map with the regions outlined, then spectrum and residual of the strongest regions.
+def draw_anomalies(
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Sequence[tuple[float, ...]]
+) -> None:
+    """Draw the score map with the detected pixels outlined and numbers at some regions.
 
     Parameters
     ----------
-    found
-        What ``s.anomaly_map()`` returned.
+    axes
+        Where to draw.
+    score, detections
+        Maps (nx, ny |).
+    positions
+        Of the numbers, (x, y ...) in units of the scan axes.
     """
-    import matplotlib.pyplot as plt
-
-    shown = found.regions[:_MOST_REGIONS]
-    figure, axes = plt.subplots(
-        1, 1 + bool(shown), figsize=(5 + 5 * bool(shown), 4.2), squeeze=False, layout="constrained",
-        width_ratios=[1, 1.4][: 1 + bool(shown)],
-    )  # fmt: skip
-    scan_axes = found.score.axes_manager.navigation_axes
-    draw_map(axes[0, 0], found.score.data, scan_axes)
+    scan_axes = score.axes_manager.navigation_axes
+    draw_map(axes, score.data, scan_axes)
     if len(scan_axes) > 1:
-        axes[0, 0].set_ylabel(axis_label(scan_axes[1]))
-        _outline(axes[0, 0], found.detections.data, scan_axes)
-    for i, region in enumerate(shown):
-        axes[0, 0].annotate(str(i), region.position[:2] if len(scan_axes) > 1 else (region.position[0], 0))
-    if shown:
-        _draw_regions(axes[0, 1], found)
-    figure.suptitle(found.score.metadata.General.title, fontsize="medium", wrap=True)
-    return figure
+        axes.set_ylabel(axis_label(scan_axes[1]))
+        _outline(axes, detections.data, scan_axes)
+    for i, position in enumerate(positions):
+        axes.annotate(str(i), position[:2] if len(scan_axes) > 1 else (position[0], 0))
+
+
+def draw_regions(
+    axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]
+) -> None:
+    """Draw spectrum and residual of the first regions above each other.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    spectra, residuals
+        Mean spectra and residuals (regions | E).
+    lines
+        One for each region that is drawn: the line that is marked, or None.
+    """
+    (energy,) = residuals.axes_manager.signal_axes
+    step = 0.0
+    for i, line in enumerate(lines):
+        spectrum, residual = spectra.data[i], residuals.data[i]
+        axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
+        axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
+        if line is not None:
+            axes.axvline(line.energy, color=f"C{i}", linestyle=":", linewidth=0.8)
+            axes.annotate(str(line), (line.energy, step + np.nanmax(residual)), fontsize="small")
+        step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
+    axes.set_xlabel(axis_label(energy))
+    axes.legend(fontsize="small")
 
 
 def _outline(axes: Axes, detections: np.ndarray, scan_axes: tuple[BaseDataAxis, ...]) -> None:
@@ -58,20 +81,3 @@ def _outline(axes: Axes, detections: np.ndarray, scan_axes: tuple[BaseDataAxis, 
         half = 0.5 * (last - first) / (8 * axis.size)
         bounds.append(np.linspace(first + half, last - half, 8 * axis.size))
     axes.contour(*bounds, fine, levels=[0.5], colors="red", linewidths=0.8)
-
-
-def _draw_regions(axes: Axes, found: AnomalyResult) -> None:
-    assert found.spectra is not None
-    assert found.residuals is not None
-    (energy,) = found.residuals.axes_manager.signal_axes
-    step = 0.0
-    for i, region in enumerate(found.regions[:_MOST_REGIONS]):
-        spectrum, residual = found.spectra.data[i], found.residuals.data[i]
-        axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
-        axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
-        for candidate in region.candidates[:1]:
-            axes.axvline(candidate.energy, color=f"C{i}", linestyle=":", linewidth=0.8)
-            axes.annotate(str(candidate), (candidate.energy, step + np.nanmax(residual)), fontsize="small")
-        step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
-    axes.set_xlabel(axis_label(energy))
-    axes.legend(fontsize="small")

@@ -15,7 +15,7 @@ def energy_axis(signal: BaseSignal) -> BaseDataAxis:
 
 
 def axis_spec(axis: BaseDataAxis) -> dict[str, Any]:
-    """Describe an axis in words and numbers that JSON can hold.
+    """Describe an axis in text and numbers that JSON can hold.
 
     Always name and units (None where undefined) and size; then scale and offset of a uniform axis, the values
     of any other.
@@ -25,7 +25,7 @@ def axis_spec(axis: BaseDataAxis) -> dict[str, Any]:
     axis
         Of any of HyperSpy's kinds.
     """
-    described = axis.get_axis_dictionary()  # None, not traits' Undefined, where there is no name or no unit
+    described = axis.get_axis_dictionary()  # None, not Undefined, where there is no name or unit
     spec = {"name": described["name"], "units": described["units"], "size": int(axis.size)}
     if axis.is_uniform:
         return spec | {"scale": float(axis.scale), "offset": float(axis.offset)}

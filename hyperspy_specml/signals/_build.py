@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def like(signal: BaseSignal, array: np.ndarray | da.Array, *, title: str) -> BaseSignal:
     """Make a signal of the same class, axes and metadata from new spectra.
 
-    Variance, markers and learning results stay behind: they describe the old data.
+    Variance, markers and learning results are left out: they describe the old data.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ def _titled(title: str) -> dict[str, Any]:
 
 
 def _metadata(signal: BaseSignal, title: str) -> dict[str, Any]:
-    """Copy the metadata without what belongs to the old data; the large parts are left out before copying."""
+    """Copy the metadata but for what describes the old data; large parts are left out before copying."""
     metadata = signal.metadata.as_dictionary()
-    metadata.pop("_HyperSpy", None)  # how the old signal was folded, and its navigator
+    metadata.pop("_HyperSpy", None)  # whether the old signal was unfolded, and its navigator
     metadata.pop("Markers", None)
     metadata["Signal"].pop("Noise_properties", None)
     metadata = copy.deepcopy(metadata)

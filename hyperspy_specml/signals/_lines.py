@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from hyperspy.misc.utils import DictionaryTreeBrowser
     from hyperspy.signal import BaseSignal
 
-_MN_KA = 5898.7  # eV, where detectors are specified
-_FANO = 2.5  # eV: the variance of a line grows by this per eV (times 8 ln 2 and the Fano factor)
-_NARROWEST = 30.0  # eV
-_USUAL_RESOLUTION = 130.0  # eV
+# Energy of Mn Ka in eV, at which the resolution of detectors is specified.
+_MN_KA = 5898.7
+# Increase of the squared full width of a line with its energy, in eV: 8 ln 2 times Fano factor and pair
+# energy.
+_FANO = 2.5
+# Smallest full width of a line, in eV: at low energies the formula can give less.
+_MIN_WIDTH = 30.0
+# Full width of Mn Ka in eV, where the metadata have none.
+_USUAL_RESOLUTION = 130.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Line:
 
     @property
     def family(self) -> str:
-        """Lines of one family keep their ratio: K, L, M."""
+        """Family, whose lines have fixed ratios of intensity: K, L, M."""
         return self.name[:1]
 
 
@@ -69,7 +74,7 @@ def line_width(signal: BaseSignal) -> np.ndarray | None:
     resolution = float(found or _USUAL_RESOLUTION)  # some files hold 0
     energy = axis.axis * scale
     squares = resolution**2 + _FANO * (energy - _MN_KA)
-    return np.sqrt(np.maximum(squares, _NARROWEST**2)) / np.abs(np.gradient(energy))
+    return np.sqrt(np.maximum(squares, _MIN_WIDTH**2)) / np.abs(np.gradient(energy))
 
 
 def spectral_lines(signal: BaseSignal) -> tuple[Line, ...]:
@@ -127,5 +132,5 @@ def _electronvolts(axis: BaseDataAxis) -> float | None:
     registry = pint.get_application_registry()
     try:
         return float(registry.Quantity(1.0, str(axis.units)).to("eV").magnitude)
-    except Exception:  # pint raises many unrelated kinds for texts that are no units
+    except Exception:  # pint raises many unrelated kinds for text that is no unit
         return None

@@ -152,7 +152,7 @@ def _blocks_later(
         else da.from_array(array, chunks=(*chunks, -1), name=False)  # not hashed
         for array in inputs
     ]
-    # As a task of its own the model goes to a cluster once, not with every block.
+    # As a task of its own the function is sent to a cluster once, not with every block.
     once = dask.delayed(function, pure=False, traverse=False)
     options = {"dtype": np.float32, "meta": np.empty((0,) * source.ndim, np.float32)}
     return da.map_blocks(_call, *parts, function=once, chunks=(*chunks, source.shape[-1:]), **options)
@@ -213,7 +213,7 @@ class Residual:
 
 
 def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tuple[tuple[int, ...], ...]:
-    """Return the file's chunks along the scan axes, halved until whole spectra of one fit into a block."""
+    """Return the file's chunks along the scan axes, halved until one of whole spectra fits into a block."""
     cut = list(chunks)
     while np.prod([max(sizes) for sizes in cut], dtype=np.int64) > n_rows:
         longest = max(range(len(cut)), key=lambda axis: max(cut[axis]))

@@ -1,4 +1,4 @@
-"""Signal to arrays: checks, masks and the array order that everything below works in."""
+"""Signals to arrays: checks, masks and the array order that all arrays of the package have."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ def _check_axes(signal: BaseSignal, method: str) -> None:
 
 
 def _array_order(signal: BaseSignal) -> np.ndarray | da.Array:
-    """View the data with the axes in canonical order, wherever the signal axes lie in memory."""
+    """View the data with scan axes first and energy last, wherever the energy axis is in memory."""
     manager = signal.axes_manager
     axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
     return signal.data.transpose([axis.index_in_array for axis in axes])
 
 
 def _real_array(array: np.ndarray | da.Array) -> np.ndarray | da.Array:
-    if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured: treated as bad spectra are
+    if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured
         return np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
     return array.view(np.uint8) if array.dtype == bool else array
 
@@ -127,7 +127,7 @@ def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], cal
     if mask is None:
         return None
     if isinstance(mask, BaseSignal):
-        array, swapped = np.asarray(_array_order(mask)), "mask.data.T"  # computes a lazy mask: maps are small
+        array, swapped = np.asarray(_array_order(mask)), "mask.data.T"  # a lazy mask is computed, it is small
     else:
         array, swapped = np.asarray(mask), "mask.T"
         if array.ndim > 1:

@@ -53,3 +53,12 @@ from hyperspy_specml.statistics._summary import (
     summarise_map,
 )
 from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts, uniform
+from hyperspy_specml.statistics._windows import (
+    MOST_COUNTS,
+    Windows,
+    energy_windows,
+    gain_of,
+    signed_squares,
+    spatial_sums,
+    unit_of,
+)

@@ -1,4 +1,4 @@
-"""Whitening and principal axes of spectra: the linear algebra behind PCA and every compressed space.
+"""Whitening and the principal basis of spectra: the linear algebra behind PCA and every compressed space.
 
 References
 ----------
@@ -23,16 +23,22 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics._moments import Moments
     from hyperspy_specml.statistics._noise import NoiseModel
 
-_SLAB_ROWS = 512  # spectra converted to float at a time: they stay in the cache
-_SMALL = 64  # channels below which nothing is gained by a reduction of our own
-_LARGE = 1024  # channels from which the leading axes are found by iteration
+# Number of spectra converted to float at a time: they stay in the cache.
+_SLAB_ROWS = 512
+# Number of channels up to which a full eigendecomposition is as fast as a reduction to tridiagonal form.
+_SMALL = 64
+# Number of channels from which the leading vectors are found by iteration.
+_LARGE = 1024
+# Vectors iterated beyond those wanted, and number of iterations.
 _OVERSAMPLING, _ITERATIONS = 16, 5
-_VARIANCE_FLOOR = 1e-3  # of the mean variance: a channel that saw two counts must not rule the axes
+# Smallest variance of a channel, relative to the mean variance: a channel with two counts in the whole map
+# would get a weight that dominates the basis.
+_VARIANCE_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
 class PrincipalBasis:
-    """Orthonormal axes of whitened spectra. E channels, P axes.
+    """Orthonormal basis of whitened spectra. E channels, P vectors.
 
     Attributes
     ----------
@@ -43,7 +49,7 @@ class PrincipalBasis:
     vectors
         (E, P) orthonormal, by falling eigenvalue.
     eigenvalues
-        Variances along the axes in units of the noise variance, falling; all of them, or the P largest.
+        Variances along the vectors in units of the noise variance, falling; all of them, or the P largest.
     """
 
     weights: np.ndarray
@@ -53,23 +59,23 @@ class PrincipalBasis:
 
     @property
     def n_vectors(self) -> int:
-        """Number of axes P."""
+        """Number of vectors P."""
         return self.vectors.shape[1]
 
     def first(self, n_vectors: int) -> PrincipalBasis:
-        """Return the same space cut to its first axes."""
+        """Return the basis of the first vectors alone."""
         return PrincipalBasis(self.weights, self.offset, self.vectors[:, :n_vectors], self.eigenvalues)
 
     def aligned_with(self, other: PrincipalBasis) -> PrincipalBasis:
-        """Return the same space, its axes turned to lie as close as possible to those of `other`.
+        """Return the basis of the same space that is closest to another one.
 
-        The orthogonal Procrustes problem; eigenvalues no longer belong to single axes.
+        The orthogonal Procrustes problem; eigenvalues no longer belong to single vectors.
         """
-        turn, _ = scipy.linalg.polar(self.vectors.T @ other.vectors)
-        return PrincipalBasis(self.weights, self.offset, self.vectors @ turn, self.eigenvalues)
+        rotation, _ = scipy.linalg.polar(self.vectors.T @ other.vectors)
+        return PrincipalBasis(self.weights, self.offset, self.vectors @ rotation, self.eigenvalues)
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> PrincipalBasis:
-        """Return the axes of the same spectra recorded in other channels.
+        """Return the basis of the same spectra recorded in other channels.
 
         Spectra and noise variances are resampled as counts are. The whitened vectors are then no longer quite
         orthonormal; the nearest ones that are keep the noise of every score what it was.
@@ -98,35 +104,35 @@ class PrincipalBasis:
 
 
 def project_on(
-    rows: np.ndarray, basis: Sequence[PrincipalBasis], channels: np.ndarray | None = None
+    rows: np.ndarray, bases: Sequence[PrincipalBasis], channels: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """Project spectra on several sets of axes at once: it is the conversion of the counts that costs.
+    """Project spectra on several bases at once: most of the time goes into the conversion of the counts.
 
     Parameters
     ----------
     rows
         (n, E') spectra of any real dtype.
-    basis
-        Sets of axes of E channels each.
+    bases
+        Of E channels each.
     channels
-        (E',) bool, the E channels that the axes know; all of them by default. Whole numbers there are not
-        moved but multiplied by 0.
+        (E',) bool, the E channels that the bases have; all of them by default.
 
     Returns
     -------
-    one (n, P) float32 array of scores per set
+    one (n, P) float32 array of scores per basis
     """
     index = None
-    # In one memory order, whatever that of the vectors: the same bits after a trip through a file.
-    to_scores = [np.ascontiguousarray(a.vectors * a.weights[:, None]) for a in basis]
-    constants = [(a.offset @ t).astype(np.float32) for a, t in zip(basis, to_scores, strict=True)]
+    # In one memory order, whatever that of the vectors: a model read from a file gives the same bits.
+    to_scores = [np.ascontiguousarray(b.vectors * b.weights[:, None]) for b in bases]
+    constants = [(b.offset @ t).astype(np.float32) for b, t in zip(bases, to_scores, strict=True)]
     if channels is not None and not channels.all():
         if rows.dtype.kind == "f":  # what is left out may be NaN
             index = np.flatnonzero(channels)
         else:
-            to_scores = [_spread(t, channels) for t in to_scores]
+            # Multiplying the other channels by 0 is faster than leaving them out.
+            to_scores = [_with_zeros(t, channels) for t in to_scores]
     projectors = [t.astype(np.float32) for t in to_scores]
-    scores = [np.empty((len(rows), a.n_vectors), dtype=np.float32) for a in basis]
+    scores = [np.empty((len(rows), b.n_vectors), dtype=np.float32) for b in bases]
     for start in range(0, len(rows), _SLAB_ROWS):
         slab = rows[start : start + _SLAB_ROWS]
         scale, slab = _safe_float32(slab if index is None else slab[:, index])
@@ -135,10 +141,10 @@ def project_on(
     return scores
 
 
-def _spread(rows: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    """Return rows at the channels that they belong to, 0 at the others."""
-    whole = np.zeros((len(channels), rows.shape[1]))
-    whole[channels] = rows
+def _with_zeros(vectors: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """Return (E, P) vectors in all E' channels, 0 in those that they do not have."""
+    whole = np.zeros((len(channels), vectors.shape[1]))
+    whole[channels] = vectors
     return whole
 
 
@@ -152,10 +158,15 @@ def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
 
 
 def principal_basis(
-    moments: Moments, noise: NoiseModel, *, n_vectors: int, centre: bool = False, scree: bool = False,
+    moments: Moments,
+    noise: NoiseModel,
+    *,
+    n_vectors: int,
+    centre: bool = False,
+    scree: bool = False,
     smoothing: float = 0.0,
-) -> PrincipalBasis:  # fmt: skip
-    """Return the leading principal axes of noise-whitened spectra.
+) -> PrincipalBasis:
+    """Return the leading principal vectors of noise-whitened spectra.
 
     Parameters
     ----------
@@ -164,15 +175,15 @@ def principal_basis(
     noise
         Noise model; sets the channel weights at the mean spectrum.
     n_vectors
-        Number of axes P wanted, at most E.
+        Number of vectors P wanted, at most E.
     centre
         Subtract the mean spectrum (the textbook's PCA) or not (HyperSpy's default).
     scree
-        Return all E eigenvalues, not only P. Of wide spectra there are P in any case.
+        Return all E eigenvalues, not only P; of wide spectra, whose moments have rows, P in any case.
     smoothing
         Standard deviation, in channels, of the Gaussian along energy that the spectra are smoothed with
-        before their leading vectors are computed (principal components of smooth functions, B. W. Silverman, Ann.
-        Stat. 24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
+        before their leading vectors are computed (principal components of smooth functions, B. W. Silverman,
+        Ann. Stat. 24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
     """
     weights = channel_weights(moments.mean, noise)
     if moments.rows is not None:
@@ -191,7 +202,7 @@ def principal_basis(
 def _basis_of_rows(
     moments: Moments, weights: np.ndarray, *, n_vectors: int, centre: bool, smoothing: float
 ) -> PrincipalBasis:
-    """Return the axes of the spectra that stand for wide ones, from the (m, m) products of these."""
+    """Return the basis of the (m, E) rows of wide moments, from their (m, m) products."""
     assert moments.rows is not None
     offset = moments.mean if centre else np.zeros(len(weights))
     white = (moments.rows - offset.astype(np.float32)) * weights.astype(np.float32)
@@ -204,10 +215,10 @@ def _basis_of_rows(
 
 
 def leading_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest eigenvalues, falling, and their vectors (E, n_axes) of a covariance.
+    """Return the largest eigenvalues, falling, and their (E, n_vectors) eigenvectors of a covariance.
 
-    Of a large matrix by subspace iteration: axes that stand out of the noise are exact to rounding, those
-    inside the noise, which are arbitrary anyway, span a typical part of it.
+    Of a large matrix by subspace iteration: vectors above the noise are exact to rounding, those of the
+    noise, which are arbitrary anyway, span a typical part of it.
     """
     n_channels = len(matrix)
     if n_channels < _LARGE or n_vectors > n_channels // 8:
@@ -216,22 +227,22 @@ def leading_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.
     basis = np.linalg.qr(matrix @ start)[0]
     for _ in range(_ITERATIONS):
         basis = np.linalg.qr(matrix @ basis)[0]
-    values, turn = scipy.linalg.eigh(basis.T @ matrix @ basis)
-    return values[: -n_vectors - 1 : -1], basis @ turn[:, : -n_vectors - 1 : -1]
+    values, rotation = scipy.linalg.eigh(basis.T @ matrix @ basis)
+    return values[: -n_vectors - 1 : -1], basis @ rotation[:, : -n_vectors - 1 : -1]
 
 
 def all_eigenvalues(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return all eigenvalues of a covariance, falling, and the leading vectors (E, n_axes).
+    """Return all eigenvalues of a covariance, falling, and the leading (E, n_vectors) eigenvectors.
 
-    SciPy's `eigh` gives as many values as vectors. Reduced to tridiagonal form once, which is nearly all the
-    work, both are cheap.
+    SciPy's `eigh` gives as many values as vectors. Here the matrix is reduced to tridiagonal form once, which
+    is nearly all the work, and values and vectors are those of that form.
     """
     size = len(matrix)
     if size < _SMALL:
         values, vectors = scipy.linalg.eigh(matrix, check_finite=False)
         return values[::-1], vectors[:, : -n_vectors - 1 : -1]
-    # Half of the reduction waits for memory: a second thread gains nothing on an idle machine, and on a busy
-    # one the two wait for each other at every column.
+    # The reduction is limited by memory: a second thread gains nothing on an idle machine, and on a busy one
+    # the two wait for each other at every column.
     with threadpool_limits(limits=1, user_api="blas"):
         work = int(scipy.linalg.lapack.dsytrd_lwork(size, lower=1)[0])
         reflectors, diagonal, beside, tau, _ = scipy.linalg.lapack.dsytrd(matrix, lower=1, lwork=work)
@@ -248,16 +259,15 @@ def all_eigenvalues(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.
 def _exact_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
     size = len(matrix)
     with threadpool_limits(limits=1, user_api="blas"):  # see all_eigenvalues
-        values, vectors = scipy.linalg.eigh(
-            matrix, subset_by_index=(size - n_vectors, size - 1), check_finite=False
-        )
+        subset = (size - n_vectors, size - 1)
+        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=subset, check_finite=False)
     return values[::-1], vectors[:, ::-1]
 
 
 def canonical_signs(components: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Return (K, E) components with the sign that makes their heavier side positive.
+    """Return (K, E) components with the sign that makes the sum of their cubes positive.
 
-    The sum of cubes decides: it is dominated by peaks, so an edge points up whatever the background.
+    Cubes are dominated by peaks, so an edge points up whatever the background.
     """
     spectra = components if weights is None else components / weights
     scale = np.abs(spectra).max(axis=1, keepdims=True)

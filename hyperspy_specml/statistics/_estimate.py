@@ -1,7 +1,7 @@
-"""Find out what noise the data have: its family, gain, readout and correlation along energy.
+"""Estimate the noise of the data: its family, gain, readout and correlation along energy.
 
-Differences of neighbouring pixels are only an upper bound of the noise, because structure differs too.
-So low-rank structure is removed first and the rest is looked at.
+Differences of neighbouring pixels are only an upper bound of the noise, because their spectra differ too. So
+low-rank structure is removed first, and the noise is estimated from the residual.
 """
 
 from __future__ import annotations
@@ -15,24 +15,31 @@ from hyperspy_specml.exceptions import NegativeCountsError, NotCountsError, Opti
 from hyperspy_specml.statistics._noise import NoiseModel, PoissonGaussianNoise, PoissonNoise, gaussian_noise
 from hyperspy_specml.statistics._structure import (
     Residual,
-    leading_axes,
+    leading_vectors,
     median_ratio,
     noise_weights,
     remove_structure,
 )
 
 NOISE_NAMES = ("auto", "poisson", "gaussian", "poisson-gaussian")
-_POISSON_FANO = 0.1  # variance / mean - 1; above, halves of thinned counts correlate by more than 0.05
-_MOST_ROWS = 2048  # spectra looked at: the estimates have a handful of parameters
+# Variance over mean, less 1, up to which values are counts: with more, halves of thinned counts correlate by
+# more than 0.05.
+_POISSON_FANO = 0.1
+# Number of spectra that are looked at, at most: the estimates have a handful of parameters.
+_MAX_ROWS = 2048
+# Number of groups of values with like means whose variance is fitted.
 _N_BINS = 48
+# Number of times that glitches, structure and noise model are found from each other.
 _ROUNDS = 3
-_GLITCH = 6.0  # standard deviations
-_FLAT = 0.1  # noise that grows by less than this share of it is taken to be the same everywhere
+# Standard deviations beyond which a value is a glitch.
+_GLITCH = 6.0
+# Relative growth of the variance from weak to strong values up to which noise is the same everywhere.
+_FLAT = 0.1
 
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """A noise model and what it was read from.
+    """A noise model and what it was estimated from.
 
     Attributes
     ----------
@@ -75,16 +82,16 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
     if noise == "poisson":
         _check_counts(minimum, whole)
         return NoiseEstimate(PoissonNoise(), 1.0, None)
-    few = rows[:: max(1, len(rows) // _MOST_ROWS)][:_MOST_ROWS].astype(np.float64)
+    few = rows[:: max(1, len(rows) // _MAX_ROWS)][:_MAX_ROWS].astype(np.float64)
     rest = remove_structure(few, _first_variance(few, minimum))
     fano = _fano(rest, few)
     if noise == "auto" and whole and _is_poisson(fano, few, rest):
         return NoiseEstimate(PoissonNoise(), fano, None)
     few, rest, model = _refine(few, rest)
     if noise == "gaussian" or (noise == "auto" and _is_flat(model, rest.mean)):
-        spread, rounding = float(np.sqrt(_typical_square(rest.noise**2))), _rounding(few)
-        correlation = model.correlation if spread > rounding else (1.0,)
-        return NoiseEstimate(gaussian_noise(max(spread, rounding), correlation), fano, None)
+        deviation, rounding = float(np.sqrt(_typical_square(rest.noise**2))), _rounding(few)
+        correlation = model.correlation if deviation > rounding else (1.0,)
+        return NoiseEstimate(gaussian_noise(max(deviation, rounding), correlation), fano, None)
     return NoiseEstimate(model, fano, _low_rank(rows, few, rest.rank, model))
 
 
@@ -106,16 +113,16 @@ def _are_whole(rows: np.ndarray) -> bool:
 
 
 def _first_variance(rows: np.ndarray, minimum: float) -> np.ndarray:
-    """Return a rough noise variance per channel: the mean for counts, else from neighbouring channels."""
+    """Return a first noise variance per channel: the mean for counts, else from neighbouring channels."""
     mean = rows.mean(axis=0)
     if minimum >= 0 and mean.max() > 0:
         return np.maximum(mean, 1e-3 * mean.mean())
-    bend = rows[:, 1:-1] - 0.5 * (rows[:, :-2] + rows[:, 2:]) if rows.shape[1] > 2 else rows
-    return np.full(rows.shape[1], _typical_square(bend**2) / 1.5)
+    curvature = rows[:, 1:-1] - 0.5 * (rows[:, :-2] + rows[:, 2:]) if rows.shape[1] > 2 else rows
+    return np.full(rows.shape[1], _typical_square(curvature**2) / 1.5)
 
 
 def _fano(rest: Residual, rows: np.ndarray) -> float:
-    """Return variance over mean; the data's mean, as that of the structure shrinks where counts are few."""
+    """Return variance over mean: that of the data, as the structure of few counts is biased to low values."""
     total = rows.sum(axis=0)
     return median_ratio((rest.noise**2).sum(axis=0), total, total)
 
@@ -134,7 +141,7 @@ def _is_flat(model: PoissonGaussianNoise, mean: np.ndarray) -> bool:
 def _refine(few: np.ndarray, rest: Residual) -> tuple[np.ndarray, Residual, PoissonGaussianNoise]:
     """Return spectra without glitches, their residual, and the noise model.
 
-    The structure is found better once the noise is known and the glitches are out, and the reverse.
+    The structure is found better once noise and glitches are known, and these once the structure is known.
     """
     model = _fit_variance(few, rest)
     for _ in range(_ROUNDS):
@@ -146,30 +153,30 @@ def _refine(few: np.ndarray, rest: Residual) -> tuple[np.ndarray, Residual, Pois
 
 
 def _rounding(rows: np.ndarray) -> float:
-    """Return a spread that even data without noise (simulated, or denoised before) have."""
+    """Return the standard deviation of rounding, which even data without noise (simulated, denoised) have."""
     return float(np.finfo(np.float32).eps * np.sqrt(np.mean(rows**2)))
 
 
 def _low_rank(rows: np.ndarray, few: np.ndarray, rank: int, model: NoiseModel) -> np.ndarray:
     """Return the structure of all rows, negative values as 0, float32."""
     weights = noise_weights(model.variance(few.mean(axis=0)))
-    axes = leading_axes(few * weights)[:, :rank]
-    to_scores, to_spectra = axes * weights[:, None], axes.T / weights
+    vectors = leading_vectors(few * weights)[:, :rank]
+    to_scores, to_spectra = vectors * weights[:, None], vectors.T / weights
     mean = (rows.astype(np.float32) @ to_scores.astype(np.float32)) @ to_spectra.astype(np.float32)
     return np.maximum(mean, 0, out=mean)
 
 
 def _fit_variance(few: np.ndarray, rest: Residual) -> PoissonGaussianNoise:
-    """Fit gain, readout and offset to squared residuals, binned by their mean."""
+    """Fit gain, readout and offset to the squared residuals of values with like means."""
     values, squares = rest.mean.reshape(-1), rest.noise.reshape(-1) ** 2
     bins = [b for b in np.array_split(np.argsort(values, kind="stable"), _N_BINS) if len(b)]
     centres = np.array([max(0.0, values[b].mean()) for b in bins])
-    spreads = np.array([_typical_square(squares[b]) for b in bins])
+    variances = np.array([_typical_square(squares[b]) for b in bins])
     offset = 0.0
-    gain, base, distance = _fit_line(centres, spreads)
-    # A line that meets zero variance at a positive signal: only where it is much the better one.
+    gain, base, distance = _fit_line(centres, variances)
+    # A line of zero variance at a positive signal is taken only where it fits twice as well.
     most = centres[0]
-    gain_above, base_above, distance_above = _fit_line(centres - most, spreads)
+    gain_above, base_above, distance_above = _fit_line(centres - most, variances)
     if base_above < gain_above * most and distance_above < 0.5 * distance:
         gain, base, offset = gain_above, 0.0, most - base_above / gain_above
     readout = max(np.sqrt(base), _rounding(few))
@@ -185,8 +192,8 @@ def _fit_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
     floor = max(0.01 * y.mean(), 1e-300)
     fitted, distance = np.maximum(y, floor), np.zeros_like(y)
     for _ in range(20):
-        # Squared residuals scatter in proportion to the variance itself. Beyond a tenth of it the
-        # distance counts, not its square: bins on an edge hold structure that was not removed.
+        # Squared residuals scatter in proportion to the variance itself. Beyond a tenth of it the absolute
+        # distance is minimised, not its square: bins on an edge hold structure that was not removed.
         weights = 1 / (fitted * np.sqrt(np.maximum(1, distance / 0.1)))
         solution, _ = scipy.optimize.nnls(design / scale * weights[:, None], y * weights)
         fitted = np.maximum(design / scale @ solution, floor)
@@ -196,9 +203,9 @@ def _fit_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 
 def _typical_square(squares: np.ndarray) -> float:
-    """Return the mean of squares without its glitches, which are few and lie beyond 4 standard deviations."""
+    """Return the mean of squares without glitches, which are few and lie beyond 4 standard deviations."""
     everything = typical = float(squares.mean())
     for _ in range(20):
         typical = float(np.minimum(squares, 16 * typical).mean())
-    # Sparse counts lie out there as well, but they are not so few.
+    # Sparse counts lie beyond that as well, but more than one in a hundred of them.
     return typical if np.mean(squares > 16 * typical) < 0.01 else everything

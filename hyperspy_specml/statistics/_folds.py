@@ -20,13 +20,20 @@ from hyperspy_specml.streaming import side_by_side
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TRAIN, VALIDATION, TEST = 0.70, 0.15, 0.15  # shares of the counts
-N_PARTS = 4  # the training fold comes in equal parts: any of them can be input and the others target
+# Fractions of the counts in the three folds.
+TRAIN, VALIDATION, TEST = 0.70, 0.15, 0.15
+# Number of equal parts of the training fold: any of them can be the input of a network and the others its
+# target.
+N_PARTS = 4
 FRACTIONS = (TRAIN / N_PARTS,) * N_PARTS + (VALIDATION, TEST)
-_SLAB = 1 << 18  # elements scored at a time: they stay in the cache
-_PREDICTED = 1 << 21  # elements predicted at a time: networks want more spectra than the cache holds
-_MOST_CORRELATED = 0.05  # residuals of folds that correlate more are not independent
-_GLITCH = 4.0  # standard deviations
+# Number of values scored at a time: they stay in the cache.
+_SLAB = 1 << 18
+# Number of values predicted at a time: networks are faster with more spectra than the cache holds.
+_PREDICTED = 1 << 21
+# Correlation of the residuals of halves from which folds are not independent.
+_MAX_CORRELATION = 0.05
+# Standard deviations beyond which a value is a glitch.
+_GLITCH = 4.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Folds:
     mean
         (E,) mean spectrum of the training fold on the scale of the whole data.
     fractions
-        Shares of the counts in the parts, the validation and the test fold.
+        Fractions of the counts in the parts, the validation and the test fold.
     """
 
     parts: tuple[np.ndarray, ...]
@@ -63,7 +70,7 @@ class Folds:
 
     @property
     def train_share(self) -> float:
-        """Share of the counts in the training fold."""
+        """Fraction of the counts in the training fold."""
         return sum(self.fractions[:N_PARTS])
 
     @cached_property
@@ -98,20 +105,19 @@ class Folds:
         part
             Which of the `N_PARTS`.
         """
-        folds, shares = [*self.parts, self.validation], [*self.fractions]
+        folds, fractions = [*self.parts, self.validation], [*self.fractions]
         folds[part], folds[-1] = folds[-1], folds[part]
-        shares[part], shares[N_PARTS] = shares[N_PARTS], shares[part]
+        fractions[part], fractions[N_PARTS] = fractions[N_PARTS], fractions[part]
         *parts, validation = folds
-        mean = sum(values.mean(axis=0, dtype=np.float64) for values in parts) / sum(shares[:N_PARTS])
-        return replace(self, parts=tuple(parts), validation=validation, fractions=tuple(shares), mean=mean)
+        mean = sum(values.mean(axis=0, dtype=np.float64) for values in parts) / sum(fractions[:N_PARTS])
+        return replace(self, parts=tuple(parts), validation=validation, fractions=tuple(fractions), mean=mean)
 
     def every(self, step: int) -> Folds:
         """Return every `step`-th spectrum, without the training fold: enough for a score."""
-        thin = slice(None, None, step)
-        return replace(
-            self, parts=(), validation=self.validation[thin], test=self.test[thin], pixels=self.pixels[thin],
-            variance=None if self.variance is None else self.variance_of(thin),
-        )  # fmt: skip
+        some = slice(None, None, step)
+        variance = None if self.variance is None else self.variance_of(some)
+        arrays = {name: getattr(self, name)[some] for name in ("validation", "test", "pixels")}
+        return replace(self, parts=(), variance=variance, **arrays)
 
     def score(self, fold: str, predict: Callable[[slice], np.ndarray]) -> np.ndarray:
         """Score predictions on a fold they have not seen.
@@ -216,10 +222,10 @@ def fold_correlation(
 ) -> float:
     """Return the correlation that the residuals of two halves of the data would have.
 
-    It is 0 where the noise model holds. Measured between the validation and the test fold and
-    translated to halves: noise of q + 1 times the assumed variance correlates folds of fraction f by
-    f q / (1 + f q). The median over groups of channels is taken, so that an edge the prediction misses
-    in a few channels does not condemn the split.
+    It is 0 where the noise model holds. It is measured between the validation and the test fold and converted
+    to halves: noise of q + 1 times the assumed variance correlates folds of fraction f by f q / (1 + f q).
+    The median over groups of channels is taken, so that a misfit of the prediction in a few channels, at an
+    edge for example, does not count.
 
     Parameters
     ----------
@@ -234,8 +240,8 @@ def fold_correlation(
         a = folds.validation[rows] / VALIDATION - predict(rows)
         b = folds.test[rows] / TEST - predict_again(rows)
         if folds.variance is not None:
-            # Independent noise is never this large in both: a glitch of the detector, which also spoils the
-            # prediction of its spectrum. In most spectra it would be a wrong variance.
+            # Independent noise is never this large in both folds: it is a glitch of the detector, which also
+            # spoils the prediction of its spectrum. If it is in most spectra, the variance is wrong instead.
             fine = (np.abs(a * b) < _GLITCH**2 / VALIDATION * folds.variance_of(rows)).all(axis=1)
             a, b = (a[fine], b[fine]) if fine.mean() > 0.5 else (a, b)
         cross += np.einsum("ij,ij->j", a, b)
@@ -247,8 +253,8 @@ def fold_correlation(
 
 
 def holds_out(correlation: float, n_values: int) -> bool:
-    """Return whether folds whose residuals correlate this much are independent enough to validation on.
+    """Return whether folds with this correlation of residuals are independent enough to validate on.
 
-    Two standard errors of a correlation measured on so many values are granted.
+    The limit is wider by two standard errors of a correlation measured on so many values.
     """
-    return abs(correlation) <= _MOST_CORRELATED + 2 * 0.5 / (VALIDATION * np.sqrt(n_values))
+    return abs(correlation) <= _MAX_CORRELATION + 2 * 0.5 / (VALIDATION * np.sqrt(n_values))

@@ -13,12 +13,18 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FLOAT32_EXACT = 1 << 24  # integers up to here, and so sums below it, are exact in float32
-_PANELS = 8  # of a symmetric integer product: 9/16 of the work of the whole
-_WORTH_TORCH = 1e11  # multiply-adds below which importing torch costs more than it saves
-_NARROW = 4096  # channels: the products of so many are worth more than a smaller budget
-_STATES = 4  # products held at a time: the sum and the newest block of each of two workers
-_SLAB = 1 << 22  # elements that are converted to float at a time
+# Largest sum of whole numbers that is exact in float32.
+_FLOAT32_EXACT = 1 << 24
+# Number of panels that a symmetric integer product is computed in: 9/16 of the work of the whole matrix.
+_PANELS = 8
+# Number of multiplications from which importing torch saves more time than it costs.
+_WORTH_TORCH = 1e11
+# Number of channels up to which (E, E) products are computed whatever the memory budget.
+_NARROW = 4096
+# Number of (E, E) products in memory at a time: the sum and the newest block of each of two workers.
+_STATES = 4
+# Number of values that are converted to float at a time.
+_SLAB = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Moments:
     products
         (E, E) float64, sum of their outer products; of wide spectra only its (E,) diagonal.
     rows
-        (m, E) spectra that stand for all of them in the second moments of wide ones; None for others.
+        (m, E) sample of wide spectra, which second moments are computed from; None for others.
     """
 
     n: int
@@ -43,7 +49,7 @@ class Moments:
     rows: np.ndarray | None = None
 
     def __add__(self, other: Moments) -> Moments:
-        """Merge the moments of two disjoint sets of spectra, which no rows stand for."""
+        """Merge the moments of two disjoint sets of spectra, both without rows."""
         return Moments(self.n + other.n, self.sums + other.sums, self.products + other.products)
 
     def absorb(self, other: Moments) -> Moments:
@@ -91,7 +97,7 @@ class Moments:
 
 
 def are_wide(n_channels: int, memory_budget: int) -> bool:
-    """Return whether the (E, E) products of several blocks would take more than the budget."""
+    """Return whether spectra are wide: the (E, E) products of several blocks exceed the memory budget."""
     return n_channels > _NARROW and _STATES * 8 * n_channels**2 > memory_budget
 
 
@@ -155,7 +161,7 @@ def _exact_products(rows: np.ndarray) -> np.ndarray:
         if low >= -128 and high <= 255 and (high <= 127 or low >= 0) and _integer_kernel_pays(rows):
             return _int8_products(rows, offset=128 if high > 127 else 0)
         n_exact = _FLOAT32_EXACT // max(abs(low), abs(high), 1) ** 2
-        if n_exact >= 512:  # shorter slabs would cost more than float64
+        if n_exact >= 512:  # with fewer spectra in a product float64 is faster
             return _products(rows, np.float32, n_exact)
     return _products(rows, np.float64)
 
@@ -167,29 +173,29 @@ def _products(rows: np.ndarray, dtype: type, n_slab: int = _SLAB) -> np.ndarray:
     step = min(n_slab, max(512, _SLAB // max(1, n_channels)))
     for start in range(0, len(rows), step):
         slab: np.ndarray = rows[start : start + step].astype(dtype)
-        total += slab.T @ slab  # numpy turns A.T @ A into a symmetric product, half the work
+        total += slab.T @ slab  # NumPy computes A.T @ A as a symmetric product, half the work
     return total
 
 
 def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
     import torch
 
-    # uint8 counts above 127 are shifted into int8; the shift is taken out again below. Sums of
-    # 2**16 products of magnitude 2**14 fit in int32.
+    # The offset brings counts above 127 into int8; it is taken out again below. Sums of 2**16 products of
+    # magnitude 2**14 fit into int32.
     n_channels = rows.shape[1]
     total = np.zeros((n_channels, n_channels))
-    width = -(-n_channels // _PANELS // 32) * 32
+    panel = -(-n_channels // _PANELS // 32) * 32
     for start in range(0, len(rows), 1 << 16):
         slab = rows[start : start + (1 << 16)]
         shifted = _as_int8(slab, offset)
         tensor = torch.from_numpy(shifted)
-        for i in range(0, n_channels, width):  # panels on and right of the diagonal: the rest is their mirror
-            total[i : i + width, i:] += torch._int_mm(tensor[:, i : i + width].T, tensor[:, i:]).numpy()
+        for i in range(0, n_channels, panel):  # panels on and right of the diagonal: the rest is their mirror
+            total[i : i + panel, i:] += torch._int_mm(tensor[:, i : i + panel].T, tensor[:, i:]).numpy()
         if offset:
             sums = shifted.sum(axis=0, dtype=np.float64)
             total += offset * (sums[:, None] + sums[None]) + float(offset) ** 2 * len(slab)
-    for i in range(0, n_channels, width):
-        total[i:, i : i + width] = total[i : i + width, i:].T
+    for i in range(0, n_channels, panel):
+        total[i:, i : i + panel] = total[i : i + panel, i:].T
     return total
 
 
@@ -215,13 +221,13 @@ def _integer_kernel_is_fast() -> bool:
         values = np.ones((2048, 512), dtype=np.float32)
         tensor = torch.ones((2048, 512), dtype=torch.int8)
         integer = _shortest(lambda: torch._int_mm(tensor.T, tensor))
-    except (ImportError, AttributeError, RuntimeError):  # a private function of torch: it may go
+    except (ImportError, AttributeError, RuntimeError):  # a private function of torch, which may disappear
         return False
     return integer < _shortest(lambda: values.T @ values)
 
 
 def _shortest(work: Callable[[], object]) -> float:
-    """Return the shortest time of a few runs: the first one warms up, and others may share the CPU."""
+    """Return the shortest time of a few runs in seconds: the first one warms up, others may share the CPU."""
     times = []
     for _ in range(5):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How many components the data can carry: noise edge, held-out rank curve, bi-cross-validation.
+"""How many components the data support: noise edge, held-out rank curve, bi-cross-validation.
 
 References
 ----------
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics._basis import PrincipalBasis
     from hyperspy_specml.statistics._noise import NoiseModel
 
+# Number of spectra that the noise edge is estimated from, at most.
 _EDGE_ROWS = 4096
-_CURVE_ELEMENTS = 1 << 23  # deviances computed per rank: enough spectra for a small standard error
+# Number of deviances computed per rank, at most: of enough spectra for a small standard error.
+_CURVE_ELEMENTS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def rank_curve(folds: Folds, basis: PrincipalBasis, scores: np.ndarray) -> RankC
     folds
         The split spectra.
     basis
-        Principal axes of the training fold, on the scale of the whole data.
+        Principal basis of the training fold, on the scale of the whole data.
     scores
         (n, P) scores of the training fold on that scale.
     """
@@ -90,14 +92,33 @@ def rank_curve(folds: Folds, basis: PrincipalBasis, scores: np.ndarray) -> RankC
 
 
 def noise_edge(
-    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, weights: np.ndarray, *, n_spectra: int,
-    seed: int, mean: np.ndarray | None = None,
-) -> float:  # fmt: skip
-    """Return the largest eigenvalue that noise alone makes in the scree of `n_spectra` spectra.
+    rows: np.ndarray,
+    pixels: np.ndarray,
+    noise: NoiseModel,
+    weights: np.ndarray,
+    *,
+    n_spectra: int,
+    seed: int,
+    mean: np.ndarray | None = None,
+) -> float:
+    """Return the largest eigenvalue that noise alone makes in the scree of a map.
 
     The difference of two independent halves of the data holds no signal and exactly the data's noise,
-    however unequal its pixels and channels are. The largest eigenvalue of a sample of it is carried over
-    to the number of spectra in the map by the Marchenko-Pastur law.
+    however unequal its pixels and channels are. The largest eigenvalue of a sample of it is converted to the
+    number of spectra in the map by the Marchenko-Pastur law.
+
+    Parameters
+    ----------
+    rows, pixels
+        (n, E) sample of the spectra and their flat indices.
+    noise, mean
+        Noise model, and the (n, E) mean of the values where it needs that.
+    weights
+        (E,) one over the noise standard deviation of each channel.
+    n_spectra
+        Number of spectra in the map.
+    seed
+        Of the halves.
     """
     some = slice(None, None, -(-len(rows) // _EDGE_ROWS))
     rows, pixels, mean = rows[some], pixels[some], None if mean is None else mean[some]
@@ -127,7 +148,7 @@ def bi_cross_validation(white: np.ndarray, *, max_rank: int, block: int, seed: i
     max_rank
         Largest rank tried.
     block
-        Width of the channel blocks; wider than the noise correlation.
+        Channels in a block; more than the noise is correlated over.
     seed
         Shuffles spectra into two halves.
     """
@@ -149,7 +170,7 @@ def _predict_block(
     left = white[np.ix_(held_rows, ~held)]
     above = white[np.ix_(kept_rows, held)]
     u, s, vt = scipy.linalg.svd(white[np.ix_(kept_rows, ~held)], full_matrices=False)
-    smallest = s[0] * max(white.shape) * np.finfo(s.dtype).eps  # below, a singular value is rounding
+    smallest = s[0] * max(white.shape) * np.finfo(s.dtype).eps  # smaller singular values are rounding
     prediction = np.zeros_like(target)
     errors = np.empty((len(ranks), len(held_rows)))
     for k in range(len(ranks)):
@@ -160,6 +181,6 @@ def _predict_block(
 
 
 def n_compressed(eigenvalues: np.ndarray, edge: float, *, least: int = 16, most: int = 128) -> int:
-    """Return how many axes P a network is given: those above the noise edge and half as many again."""
+    """Return how many vectors P a network is given: half as many again as are above the noise edge, and 8."""
     above = int((eigenvalues > edge).sum())
     return int(min(np.clip(1.5 * above + 8, least, most), len(eigenvalues)))

@@ -1,4 +1,4 @@
-"""Axes of wide spectra, first found in a sample, from all spectra: one more pass over the file."""
+"""Refine the basis of wide spectra, found in a sample, with all spectra: one more pass over the file."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from hyperspy_specml.statistics._summary import USED, MapSummary
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
-_SLAB = 1 << 22  # elements that are whitened at a time
-_TINY = 1e-9  # of the largest eigenvalue: keeps a factorisation positive
+# Number of values that are whitened at a time.
+_SLAB = 1 << 22
+# Added to the diagonal of a matrix, relative to its trace: the Cholesky factorisation needs positive
+# eigenvalues.
+_TINY = 1e-9
 
 
 def refine_basis(stream: SpectrumStream, summary: MapSummary, basis: PrincipalBasis) -> PrincipalBasis:
-    """Turn the axes of a sample into those of all used spectra.
+    """Return the principal basis of all used spectra, close to that of a sample.
 
-    The second moments C of all spectra are seen along the given axes V alone: ``Y = C V`` is one step of
-    subspace iteration, and ``C = Y (V' Y)^-1 Y'`` on what it spans. (E, P) numbers are held, never (E, E).
+    The second moments C of all spectra are only multiplied by the given vectors V: ``Y = C V`` is one step of
+    subspace iteration, and ``C = Y (V' Y)^-1 Y'`` on its span. (E, P) numbers are in memory, never (E, E).
 
     Parameters
     ----------
@@ -31,25 +34,26 @@ def refine_basis(stream: SpectrumStream, summary: MapSummary, basis: PrincipalBa
     summary
         Of the same stream.
     basis
-        Principal axes of the sample. Their eigenvalues are kept: they belong to the noise edge of the sample.
+        Principal basis of the sample. Its eigenvalues are kept: they are compared with the sample's noise
+        edge.
 
     References
     ----------
     N. Halko, P. G. Martinsson, J. A. Tropp, SIAM Rev. 53 (2011) 217, section 5.5.
     """
-    block = _AlongAxes(summary.pixel_state == USED, summary.channels, basis)
+    block = _TimesMoments(summary.pixel_state == USED, summary.channels, basis)
     image = stream.fold(block, np.add, label="Refine") / summary.moments.n
-    seen = basis.vectors.T @ image
-    seen = 0.5 * (seen + seen.T)
-    seen[np.diag_indices(len(seen))] += _TINY * max(np.trace(seen), 1e-300)
-    half = scipy.linalg.solve_triangular(scipy.linalg.cholesky(seen, lower=True), image.T, lower=True)
-    _, _, vectors = scipy.linalg.svd(half, full_matrices=False)
+    small = basis.vectors.T @ image
+    small = 0.5 * (small + small.T)
+    small[np.diag_indices(len(small))] += _TINY * max(np.trace(small), 1e-300)
+    root = scipy.linalg.solve_triangular(scipy.linalg.cholesky(small, lower=True), image.T, lower=True)
+    _, _, vectors = scipy.linalg.svd(root, full_matrices=False)
     return replace(basis, vectors=canonical_signs(vectors, basis.weights).T)
 
 
 @dataclass(frozen=True)
-class _AlongAxes:
-    """The block function of the pass: an object, so that it travels to other processes."""
+class _TimesMoments:
+    """The block function of the pass, ``C V``: an object, so that it travels to other processes."""
 
     used: np.ndarray
     channels: np.ndarray

@@ -1,7 +1,7 @@
-"""Bring spectra that a model holds to other energy channels, counts conserved.
+"""Resample the spectra of a model to other energy channels, counts conserved.
 
-Only what a model holds is ever resampled: the noise of interpolated counts would be correlated, and of
-another size in every channel.
+Only models are ever resampled, never counts: interpolation would correlate their noise and change its
+variance from channel to channel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from scipy.interpolate import CubicSpline
 
 from hyperspy_specml.statistics._summary import EMPTY, MASKED, USED
 
-_MOST_WIDER = 2.1  # times: twice, and the rounding of a calibration
-_SLACK = 0.05  # of a channel: less than calibrations of one instrument repeat to
+# Largest ratio of channel widths: twice, and the rounding of a calibration.
+_MAX_RATIO = 2.1
+# Mismatch of channel edges that is ignored, in channels: less than calibrations of one instrument repeat to.
+_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +26,17 @@ class Resampling:
     Attributes
     ----------
     channel_state
-        (E of the data,) what each channel of the data is to the model.
+        (E of the data,) state of each channel of the data for the model.
     """
 
     channel_state: np.ndarray
     _pieces: tuple[_Piece, ...]
     _used: np.ndarray
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels in use of the model."""
+        return int(self._used.sum())
 
     def __call__(self, spectra: np.ndarray) -> np.ndarray:
         """Resample spectra: counts, and whatever adds up as counts do.
@@ -43,7 +50,7 @@ class Resampling:
         -------
         (n, E in use of the data)
         """
-        known = np.zeros((len(spectra), len(self._used)))  # nothing is in the channels that were empty
+        known = np.zeros((len(spectra), len(self._used)))  # the channels that were empty stay 0
         known[:, self._used] = spectra
         out = np.zeros((len(spectra), len(self.channel_state)))
         for piece in self._pieces:
@@ -69,7 +76,7 @@ class _Piece:
 
 
 def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray) -> Resampling:
-    """Find out whether and how a model can be brought to the channels of data.
+    """Plan how a model is resampled to the channels of data, if that is sound.
 
     Parameters
     ----------
@@ -81,7 +88,7 @@ def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray
     Raises
     ------
     ValueError
-        It would not be sound; the message says why, as the end of a sentence about the data.
+        It is not sound; the message says why, as the end of a sentence about the data.
     """
     source, target = _Channels.of(model, "the model's"), _Channels.of(data, "its")
     state = model_state[source.order]
@@ -95,11 +102,13 @@ def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray
     pieces = []
     for run in _runs(np.isin(state, (USED, EMPTY))):
         edges = source.edges[run.start : run.stop + 1]
-        slack = _SLACK * target.widths
-        within = np.flatnonzero((target.low >= edges[0] - slack) & (target.high <= edges[-1] + slack))
+        tolerance = _TOLERANCE * target.widths
+        within = np.flatnonzero((target.low >= edges[0] - tolerance) & (target.high <= edges[-1] + tolerance))
         low, high = (np.clip(limit[within], *edges[[0, -1]]) for limit in (target.low, target.high))
-        share = np.append(0, np.cumsum(np.diff(edges) * (state[run] == USED)))
-        used = np.interp(high, edges, share) - np.interp(low, edges, share) >= 0.5 * (high - low)
+        in_use = np.append(
+            0, np.cumsum(np.diff(edges) * (state[run] == USED))
+        )  # width of used channels below
+        used = np.interp(high, edges, in_use) - np.interp(low, edges, in_use) >= 0.5 * (high - low)
         found[within] = np.where(used, USED, EMPTY)
         pieces.append(_Piece(source.order[run], edges, target.order[within], low, high))
     in_place = np.empty_like(found)
@@ -140,19 +149,19 @@ class _Channels:
 
 
 def _check_reach(model: _Channels, used: np.ndarray, data: _Channels) -> None:
-    """Refuse data that end before the model does; half of one of their channels may be missing."""
-    half = 0.5 + _SLACK
+    """Refuse data that do not cover the model, but for half of one of their channels at each end."""
+    half = 0.5 + _TOLERANCE
     first, last = model.low[used].min(), model.high[used].max()
     if data.edges[0] > first + half * data.widths[0] or data.edges[-1] < last - half * data.widths[-1]:
         raise ValueError(f"the model needs all channels from {first:.8g} to {last:.8g}")
 
 
 def _check_width(model: _Channels, used: np.ndarray, data: _Channels) -> None:
-    """Refuse channels too coarse to show what the model knows, or finer than it can know."""
+    """Refuse channels much wider than those of the model, or much narrower."""
     there = (data.high > model.low[used].min()) & (data.low < model.high[used].max())
     ratio = data.widths[there] / np.interp(data.centres[there], model.centres, model.widths)
     worst = ratio[np.argmax(np.abs(np.log(ratio)))]
-    if not 1 / _MOST_WIDER <= worst <= _MOST_WIDER:
+    if not 1 / _MAX_RATIO <= worst <= _MAX_RATIO:
         raise ValueError(f"its channels are {worst:.2g} times as wide, which is beyond a factor of two")
 
 

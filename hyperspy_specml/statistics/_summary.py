@@ -1,4 +1,4 @@
-"""The first pass over a file: moments, sums, what cannot be used, and a sample of whole spectra."""
+"""The first pass over a file: moments, sums, the states of pixels and channels, a sample of whole spectra."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ if TYPE_CHECKING:
 USED, MASKED, NOT_FINITE, EMPTY, SATURATED = range(5)
 STATE_NAMES = ("used", "masked", "not finite", "empty", "saturated")
 
-_SAMPLE_SHARE = 2  # the sample and its folds may take one half of the memory budget
-_MOST_SAMPLED = 100_000
-_MOST_VALUES = 1 << 25  # of the sample: 16384 spectra of 2048 channels tell folds and ranks apart
-_SATURATED_SHARE = 0.1  # of the spectra at the dtype's largest value makes a channel a clipped one
+# Part of the memory budget for the sample and its folds: one in two.
+_BUDGETS_PER_SAMPLE = 2
+# Number of spectra in the sample, at most.
+_MAX_SAMPLED = 100_000
+# Number of values in the sample, at most: 16384 spectra of 2048 channels give small standard errors.
+_MAX_VALUES = 1 << 25
+# Fraction of the spectra at the largest value of the dtype from which a channel is saturated.
+_SATURATED = 0.1
 
 
 @dataclass(frozen=True)
 class MapSummary:
-    """What one pass over N spectra of E channels told.
+    """What one pass over N spectra of E channels found.
 
     Attributes
     ----------
     moments
-        Of the used spectra, over the used channels only. Where the products of wide spectra would exceed the
-        memory budget, the sample stands for them.
+        Of the used spectra, over the used channels only. Of wide spectra, whose products would exceed the
+        memory budget, second moments are those of the sample.
     pixel_state, channel_state
         (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
         dead) or SATURATED (channels only).
@@ -119,9 +123,9 @@ def summarise_map(
         wide = are_wide(int(seen.sum()), stream.memory_budget)
         block = _SummaryBlock(masked, seen, wanted, kernel, wide)
         found = stream.fold(block, _merge, label="Summarise")
-        # A spectrum with one bad value is left out; a channel that spoils most spectra is left out
-        # itself, and then the others are looked at again.
-        bad = found.not_finite > 0.5 * max(1, found.n_seen)
+        # A spectrum with one value that is not finite is left out; a channel that is not finite in most
+        # spectra is left out itself, and then the spectra are looked at again.
+        bad = found.not_finite > 0.5 * max(1, found.n_recorded)
         if not bad.any():
             return _finish(found, channel_state, stream.n_pixels)
         channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
@@ -129,18 +133,28 @@ def summarise_map(
 
 @dataclass(frozen=True)
 class _Found:
-    """State of the pass over some blocks; lists hold one entry per block."""
+    """State of the pass over some blocks.
+
+    Attributes
+    ----------
+    moments
+        Of the used spectra, over the channels that are neither masked nor not finite.
+    n_recorded
+        Number of spectra with any finite value.
+    not_finite, saturated
+        (E,) number of spectra that are not finite, or at the largest value of the dtype.
+    minimum
+        Smallest value.
+    parts
+        For each block: flat indices of its pixels, their states and sums, sampled spectra and their indices.
+    """
 
     moments: Moments
-    n_seen: int
+    n_recorded: int
     not_finite: np.ndarray
     saturated: np.ndarray
     minimum: float
-    pixels: list[np.ndarray]
-    states: list[np.ndarray]
-    sums: list[np.ndarray]
-    sample: list[np.ndarray]
-    sample_pixels: list[np.ndarray]
+    parts: list[tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
@@ -159,7 +173,7 @@ class _SummaryBlock:
             state[self.masked[pixels]] = MASKED
         rows = rows if not state.any() else rows[state == USED]
         rows = _native(rows if self.channels.all() else rows[:, self.channels])
-        n_seen, not_finite, whole = _find_not_finite(rows)
+        n_recorded, not_finite, whole = _find_not_finite(rows)
         if not whole.all():
             state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
             rows = rows[whole]
@@ -171,15 +185,14 @@ class _SummaryBlock:
         used = state[seen] == USED
         chosen = used & self.wanted[pixels[seen]]
         moments = wide_moments(rows) if self.wide else moments_of(rows, kernel=self.kernel)
-        return _Found(
-            Moments(int(used.sum()), moments.sums, moments.products),  # empty spectra change no sum
-            n_seen, not_finite, _clipped(rows), float(rows.min()) if rows.size else np.inf,
-            [pixels], [state], [sums], [rows[chosen]], [pixels[seen[chosen]]],
-        )  # fmt: skip
+        moments = Moments(int(used.sum()), moments.sums, moments.products)  # empty spectra change no sum
+        minimum = float(rows.min()) if rows.size else np.inf
+        part = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
+        return _Found(moments, n_recorded, not_finite, _n_saturated(rows), minimum, [part])
 
 
 def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return how many spectra were recorded, how many of them spoil each channel, and which are finite."""
+    """Return how many spectra were recorded, in how many each channel is not finite, and which are finite."""
     whole = np.ones(len(rows), bool)
     if rows.dtype.kind != "f":
         return len(rows), np.zeros(rows.shape[1], np.int64), whole
@@ -187,7 +200,7 @@ def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
         suspect = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
     finite = np.isfinite(rows[suspect])
     whole[suspect] = finite.all(axis=1)
-    recorded = finite.any(axis=1)  # the others say nothing about channels
+    recorded = finite.any(axis=1)  # the others do not count against the channels
     return len(rows) - int((~recorded).sum()), (~finite[recorded]).sum(axis=0), whole
 
 
@@ -199,8 +212,8 @@ def _native(rows: np.ndarray) -> np.ndarray:
     return rows.astype(dtype, copy=False)
 
 
-def _clipped(rows: np.ndarray) -> np.ndarray:
-    """Return how many spectra sit at the largest value of an integer dtype, per channel."""
+def _n_saturated(rows: np.ndarray) -> np.ndarray:
+    """Return the number of spectra at the largest value of an integer dtype, per channel."""
     none = np.zeros(rows.shape[1], np.int64)
     if rows.dtype.kind not in "ui" or rows.size == 0:
         return none
@@ -209,27 +222,22 @@ def _clipped(rows: np.ndarray) -> np.ndarray:
 
 
 def _merge(a: _Found, b: _Found) -> _Found:
-    return _Found(
-        a.moments.absorb(b.moments), a.n_seen + b.n_seen,
-        a.not_finite + b.not_finite, a.saturated + b.saturated,
-        min(a.minimum, b.minimum), a.pixels + b.pixels, a.states + b.states, a.sums + b.sums,
-        a.sample + b.sample, a.sample_pixels + b.sample_pixels,
-    )  # fmt: skip
+    n_recorded, not_finite = a.n_recorded + b.n_recorded, a.not_finite + b.not_finite
+    saturated, minimum = a.saturated + b.saturated, min(a.minimum, b.minimum)
+    return _Found(a.moments.absorb(b.moments), n_recorded, not_finite, saturated, minimum, a.parts + b.parts)
 
 
 def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> MapSummary:
     inside = np.flatnonzero(channel_state == USED)
     channel_state[inside[found.moments.squares == 0]] = EMPTY
-    channel_state[inside[found.saturated > _SATURATED_SHARE * max(1, found.moments.n)]] = SATURATED
+    channel_state[inside[found.saturated > _SATURATED * max(1, found.moments.n)]] = SATURATED
     keep = channel_state[inside] == USED
-    pixels = np.concatenate(found.pixels)
+    pixels, states, sums, sample, sample_pixels = map(np.concatenate, zip(*found.parts, strict=True))
     pixel_state = np.empty(n_pixels, np.uint8)
-    pixel_state[pixels] = np.concatenate(found.states)
+    pixel_state[pixels] = states
     pixel_sums = np.empty(n_pixels)
-    pixel_sums[pixels] = np.concatenate(found.sums)
-    sample_pixels = np.concatenate(found.sample_pixels)
+    pixel_sums[pixels] = sums
     order = np.argsort(sample_pixels)  # blocks come in any order, the sample must not
-    sample = np.concatenate(found.sample)
     whole = keep.all()
     sample = sample[order] if whole else sample[np.ix_(order, keep)]
     moments = found.moments if whole else found.moments.select(keep)
@@ -246,8 +254,8 @@ def sample_size(stream: SpectrumStream) -> int:
     # mean and the variance that belong to each.
     itemsize = stream.array.dtype.itemsize
     bytes_per_value = 7 * itemsize if stream.array.dtype.kind in "bui" else itemsize + 8 * 4
-    room = stream.memory_budget // _SAMPLE_SHARE // (bytes_per_value * stream.n_channels)
-    return int(np.clip(min(room, _MOST_VALUES // stream.n_channels), 256, _MOST_SAMPLED))
+    room = stream.memory_budget // _BUDGETS_PER_SAMPLE // (bytes_per_value * stream.n_channels)
+    return int(np.clip(min(room, _MAX_VALUES // stream.n_channels), 256, _MAX_SAMPLED))
 
 
 def expand_channels(spectra: np.ndarray, channel_state: np.ndarray) -> np.ndarray:

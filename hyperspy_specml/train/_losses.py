@@ -17,7 +17,7 @@ Loss = Callable[[nn.Module, Batch, int], LossParts]
 """From a network, a batch and the number of the step (from 1; weights may be annealed by it) to the terms."""
 
 
-def squared_error(network: nn.Module, batch: Batch, step: int) -> LossParts:
+def squared_error(network: Callable[..., Tensor], batch: Batch, step: int) -> LossParts:
     """Return the squared error of each sample, weighted and averaged.
 
     Parameters

@@ -37,6 +37,6 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     # Each of these defines kinds of models and their reports.
     import hyperspy_specml.anomaly
     import hyperspy_specml.decompose
-    import hyperspy_specml.denoise
+    import hyperspy_specml.denoise  # noqa: F401
 
     return TrainedModel.load(path)

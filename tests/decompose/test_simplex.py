@@ -1,4 +1,4 @@
-"""The simplex autoencoder on arrays: planted mixtures, doses and shifts are found."""
+"""The simplex autoencoder on arrays: planted mixtures, intensities and shifts are found."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 
-from hyperspy_specml.decompose import decompose, fit_simplex
+from hyperspy_specml.decompose import SimplexOptions, choose_architecture, decompose
+from hyperspy_specml.decompose import _simplex as simplex_module
 from hyperspy_specml.decompose._endmembers import find_abundances, find_vertices, first_endmembers
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.prepare import prepare
-from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.progress import Progress
+from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.train._mixtures import SplitMixtures
 
-CONFIG = TrainConfig(max_steps=600, evaluate_every=50, patience=3, n_hidden=32, batch_size=256)
-BRIEF = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=16)
-CPU = torch.device("cpu")
+RUN = Run(TrainConfig(max_steps=600, evaluate_every=50, patience=3, batch_size=256))
+BRIEF = Run(TrainConfig(max_steps=60, evaluate_every=20))
+SIMPLEX = choose_architecture("simplex", SimplexOptions(n_hidden=32))
+SMALL = choose_architecture("simplex", SimplexOptions(n_hidden=16))
+MOVING = choose_architecture("simplex", SimplexOptions(n_hidden=32, energy_shift=True))
 SHAPE, N_CHANNELS = (29, 23), 67
-
-
-def everything(steps):
-    return steps
 
 
 def planted(rank=3, shift=0.0, seed=0, shape=SHAPE):
@@ -35,14 +33,14 @@ def planted(rank=3, shift=0.0, seed=0, shape=SHAPE):
     endmembers = 0.3 + np.exp(-0.5 * ((channels - centres) / 4) ** 2)
     endmembers /= endmembers.sum(axis=1, keepdims=True)
     abundances = rng.dirichlet(np.full(rank, 0.4), size=shape)
-    dose = 600 * rng.uniform(0.5, 1.5, shape)
+    intensity = 600 * rng.uniform(0.5, 1.5, shape)
     moved = shift * rng.standard_normal(shape)
     moved -= moved.reshape(-1)[:32].mean()  # drift is counted from where the scan begins
     spectra = (abundances @ endmembers).reshape(-1, N_CHANNELS)
     spectra = np.array(
         [np.interp(channels - d, channels, s) for d, s in zip(moved.flat, spectra, strict=True)]
     )
-    return dose[..., None] * spectra.reshape(*shape, -1), endmembers, abundances, dose, moved
+    return intensity[..., None] * spectra.reshape(*shape, -1), endmembers, abundances, intensity, moved
 
 
 def angles(found, truth):
@@ -61,34 +59,39 @@ def counts():
 
 @pytest.fixture(scope="module")
 def prepared(counts):
-    return prepare(SpectrumStream(counts), n_needed=3, config=BRIEF)
+    return prepare(SpectrumStream(counts), BRIEF, n_needed=3)
 
 
 @pytest.fixture(scope="module")
 def found(counts):
-    return decompose(SpectrumStream(counts), architecture="simplex", n_components=3, config=CONFIG)
+    return decompose(SpectrumStream(counts), RUN, architecture=SIMPLEX, n_components=3)
 
 
 def test_a_planted_mixture_is_found(found):
-    _, endmembers, abundances, dose, _ = planted()
+    _, endmembers, abundances, intensity, _ = planted()
 
     angle, order = angles(found.model.components(), endmembers)
 
     assert angle.max() < 4
     error = found.scores[:, order] - abundances.reshape(-1, 3)
     assert np.sqrt(np.square(error).mean()) < 0.07
-    np.testing.assert_allclose(found.scores[:, 3].mean(), dose.mean(), rtol=0.02)
-    assert found.model.extras == ("dose",)
+    np.testing.assert_allclose(found.scores[:, 3].mean(), intensity.mean(), rtol=0.02)
+    assert found.model.outputs == {"intensity": "signal"}
 
 
 def test_it_predicts_no_worse_than_pca_where_the_truth_is_a_simplex(found):
-    assert found.candidates[0].name == "simplex (3)"
-    assert found.candidates[0].difference < found.candidates[0].standard_error
+    assert found.report.candidates[0].name == "simplex (3)"
+    assert found.report.candidates[0].difference < found.report.candidates[0].standard_error
 
 
 def test_all_starts_are_remembered_and_none_collapsed(found):
-    assert [attempt.name for attempt in found.attempts] == ["vertices", "vertex means", "random", "nmf"]
-    assert not any(attempt.collapsed for attempt in found.attempts)
+    assert [attempt.name for attempt in found.report.attempts] == [
+        "vertices",
+        "vertex means",
+        "random",
+        "nmf",
+    ]
+    assert not any(attempt.collapsed for attempt in found.report.attempts)
 
 
 def test_components_come_in_the_order_of_their_use(found):
@@ -102,10 +105,8 @@ def test_a_planted_shift_is_found():
     counts = np.random.default_rng(2).poisson(expected).astype(np.uint16)
 
     fits = [
-        decompose(
-            SpectrumStream(counts), architecture="simplex", n_components=3, config=CONFIG, energy_shift=moving
-        )
-        for moving in (True, False)
+        decompose(SpectrumStream(counts), RUN, architecture=architecture, n_components=3)
+        for architecture in (MOVING, SIMPLEX)
     ]
 
     found = fits[0].scores[:, 4]
@@ -113,7 +114,7 @@ def test_a_planted_shift_is_found():
     assert np.polyfit(found, shift.reshape(-1), 1)[0] == pytest.approx(1, abs=0.2)  # shrunken, not biased
     assert abs(shift.mean()) > 0.4  # so that shifts about their mean would not do
     assert found.mean() == pytest.approx(shift.mean(), abs=0.1)
-    assert fits[0].candidates[0].score < fits[1].candidates[0].score
+    assert fits[0].report.candidates[0].score < fits[1].report.candidates[0].score
     aware, blind = (angles(fit.model.components(), endmembers)[0].mean() for fit in fits)
     assert aware < min(blind, 5)
 
@@ -121,43 +122,41 @@ def test_a_planted_shift_is_found():
 def test_endmembers_are_in_the_end_those_that_all_counts_tell(monkeypatch):
     expected, truth, *_ = planted()
     few = np.random.default_rng(2).poisson(expected / 8).astype(np.uint16)
-    prepared = prepare(SpectrumStream(few), n_needed=3, config=BRIEF)
+    prepared = prepare(SpectrumStream(few), BRIEF, n_needed=3)
     fits = []
     for without in (False, True):
         if without:
-            monkeypatch.setattr(SplitMixtures, "fit_endmembers", lambda *_: None)
-        fit = fit_simplex(prepared, 3, BRIEF, seed=0, device=CPU, track=everything)
+            monkeypatch.setattr(simplex_module, "fit_endmembers", lambda *_: None)
+        fit = SMALL.fit(prepared, 3, BRIEF)
         fits.append(angles(fit.model.components(), truth)[0].mean())
 
     assert fits[0] < 0.95 * fits[1]
 
 
 def test_gaussian_noise_of_any_unit_is_unmixed_too():
-    expected, endmembers, _, dose, _ = planted()
+    expected, endmembers, _, intensity, _ = planted()
     values = 1e-6 * (expected + 2 * np.random.default_rng(3).standard_normal(expected.shape))
 
-    found = decompose(
-        SpectrumStream(values), architecture="simplex", n_components=3, noise="gaussian", config=CONFIG
-    )
+    found = decompose(SpectrumStream(values), RUN, architecture=SIMPLEX, n_components=3, noise="gaussian")
 
     assert angles(found.model.components(), endmembers)[0].max() < 4
-    ratio = found.scores[:, 3] / (1e-6 * dose.reshape(-1))
+    ratio = found.scores[:, 3] / (1e-6 * intensity.reshape(-1))
     assert ratio.mean() == pytest.approx(1, abs=0.01)
     assert ratio.std() < 0.1
 
 
 def test_a_seed_repeats_the_fit_bit_for_bit(prepared):
-    fits = [fit_simplex(prepared, 3, BRIEF, seed=4, device=CPU, track=everything) for _ in range(2)]
+    fits = [SMALL.fit(prepared, 3, dataclasses.replace(BRIEF, seed=4)) for _ in range(2)]
 
     np.testing.assert_array_equal(fits[0].model.components(), fits[1].model.components())
     assert fits[0].attempts == fits[1].attempts
 
 
-def test_the_report_fold_chooses_nothing(prepared):
+def test_the_test_fold_chooses_nothing(prepared):
     garbage = dataclasses.replace(
         prepared, folds=dataclasses.replace(prepared.folds, test=prepared.folds.test[::-1])
     )
-    fits = [fit_simplex(s, 2, BRIEF, seed=0, device=CPU, track=everything) for s in (prepared, garbage)]
+    fits = [SMALL.fit(s, 2, BRIEF) for s in (prepared, garbage)]
 
     np.testing.assert_array_equal(fits[0].fold_model.components(), fits[1].fold_model.components())
 
@@ -165,45 +164,70 @@ def test_the_report_fold_chooses_nothing(prepared):
 def test_held_out_counts_choose_the_planted_number_of_endmembers():
     rank = 3
     counts = np.random.default_rng(5).poisson(planted(rank)[0]).astype(np.uint16)
-    found = decompose(SpectrumStream(counts), architecture="simplex", config=CONFIG)
+    found = decompose(SpectrumStream(counts), RUN, architecture=SIMPLEX)
 
     assert abs(found.model.n_components - rank) <= 1
-    assert found.rank.ranks[0] == 1
+    assert found.report.rank.ranks[0] == 1
 
 
 def test_too_many_endmembers_are_a_collapse_that_is_told(prepared):
-    fit = fit_simplex(prepared, 6, BRIEF, seed=0, device=CPU, track=everything)
+    fit = SMALL.fit(prepared, 6, BRIEF)
 
     assert any(attempt.collapsed for attempt in fit.attempts)
 
 
-def test_an_interrupt_keeps_what_was_learnt(prepared):
-    def track(steps):
-        yield from itertools.islice(steps, 25)
-        raise KeyboardInterrupt
+class Stopped(Progress):
+    """Is cancelled after so many steps of a stage."""
 
-    fit = fit_simplex(prepared, 3, BRIEF, seed=0, device=CPU, track=track)
+    def __init__(self, stage, after):
+        super().__init__()
+        self.where, self.after = stage, after
+
+    def show(self):
+        self.after -= self.stage == self.where
+        if self.after == 0 and self.stage == self.where:
+            self.cancel()
+
+
+@pytest.mark.parametrize(
+    ("stage", "after", "n_starts"), [("Try starts", 5, 1), ("Try starts", 12, 2), ("Train", 25, 4)]
+)
+def test_an_interrupt_keeps_what_was_learnt(prepared, stage, after, n_starts):
+    fit = SMALL.fit(prepared, 3, dataclasses.replace(BRIEF, progress=Stopped(stage, after)))
 
     assert fit.history.interrupted
-    assert len(fit.attempts) == 1
+    assert len(fit.attempts) == n_starts
+    assert fit.model is fit.fold_model  # what is left is not trained
     assert np.isfinite(fit.model.components()).all()
+
+
+def test_an_interrupt_of_the_training_on_all_counts_keeps_the_model_of_the_fold(prepared):
+    fit = SMALL.fit(prepared, 3, dataclasses.replace(BRIEF, progress=Stopped("Train on all counts", 3)))
+
+    assert not fit.history.interrupted
+    assert fit.model is fit.fold_model
+    assert fit.history.interrupted
 
 
 @pytest.mark.parametrize("architecture", ["dense", "pca"])
 def test_only_the_simplex_architecture_knows_shifts(architecture):
-    with pytest.raises(OptionError, match=r"energy_shift=True is not known to .*'simplex'"):
-        decompose(
-            SpectrumStream(np.ones((7, 5, 11), np.uint8)), architecture=architecture, config=BRIEF,
-            energy_shift=True,
-        )  # fmt: skip
+    with pytest.raises(OptionError, match=r"energy_shift=True\) is not known to .*only to 'simplex'"):
+        choose_architecture(architecture, also={"energy_shift": True})
 
 
-def test_a_simplex_about_the_mean_is_refused():
-    with pytest.raises(OptionError, match="centre=True"):
-        decompose(
-            SpectrumStream(np.ones((7, 5, 11), np.uint8)), architecture="simplex",
-            config=TrainConfig(centre=True),
-        )  # fmt: skip
+def test_a_simplex_knows_no_centre():
+    with pytest.raises(OptionError, match=r"centre=True\) is not known to architecture='simplex'"):
+        choose_architecture("simplex", also={"centre": True})
+
+
+def test_batches_of_many_channels_are_smaller_unless_the_user_says_otherwise(prepared):
+    assert SMALL.completed(Run(), prepared).config.batch_size == 512
+
+    wide = dataclasses.replace(prepared.folds, mean=np.ones(4096))
+    prepared = dataclasses.replace(prepared, folds=wide)
+
+    assert SMALL.completed(Run(), prepared).config.batch_size == 64
+    assert SMALL.completed(Run(TrainConfig(batch_size=300)), prepared).config.batch_size == 300
 
 
 def test_vertices_of_a_noise_free_simplex_are_its_pure_spectra():

@@ -8,13 +8,19 @@ import pytest
 import scipy.linalg
 
 from hyperspy_specml.decompose import decompose
-from hyperspy_specml.run import TrainConfig
-from hyperspy_specml.statistics import PoissonNoise, _moments, principal_basis, refine_basis, summarise_map
-from hyperspy_specml.statistics import _summary as _survey
+from hyperspy_specml.run import Run, TrainConfig
+from hyperspy_specml.statistics import (
+    PoissonNoise,
+    _moments,
+    _summary,
+    principal_basis,
+    refine_basis,
+    summarise_map,
+)
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS, RANK = (60, 50), 97, 3
-CONFIG = TrainConfig(max_steps=200, evaluate_every=50)
+RUN = Run(TrainConfig(max_steps=200, evaluate_every=50))
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def counts():
 def wide(monkeypatch):
     monkeypatch.setattr(_moments, "_NARROW", 0)
     monkeypatch.setattr(_moments, "_STATES", 1 << 20)  # as if there were a hundred times as many channels
-    monkeypatch.setattr(_survey, "_MOST_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
+    monkeypatch.setattr(_summary, "_MOST_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
 
 
 def angle(a, b, rank):
@@ -41,7 +47,7 @@ def angle(a, b, rank):
 
 
 @pytest.mark.parametrize("centre", [False, True])
-def test_one_more_pass_makes_the_axes_those_of_all_spectra(counts, wide, monkeypatch, centre):
+def test_one_more_pass_makes_the_basis_that_of_all_spectra(counts, wide, monkeypatch, centre):
     stream, noise = SpectrumStream(counts), PoissonNoise()
     summary = summarise_map(stream)
     assert summary.moments.products.shape == (N_CHANNELS - 1,)
@@ -57,7 +63,7 @@ def test_one_more_pass_makes_the_axes_those_of_all_spectra(counts, wide, monkeyp
     assert angle(refined, exact, rank) < 0.2 * angle(of_sample, exact, rank)
 
 
-def test_a_wide_map_is_surveyed_like_any_other(counts, wide, monkeypatch):
+def test_a_wide_map_is_summarised_like_any_other(counts, wide, monkeypatch):
     found = summarise_map(SpectrumStream(counts))
 
     monkeypatch.setattr(_moments, "_STATES", 0)
@@ -74,18 +80,18 @@ def test_a_wide_map_is_decomposed_lazy_or_not(counts, wide, architecture):
     arrays = counts, da.from_array(counts, chunks=(13, 50, 40))
 
     eager, lazy = (
-        decompose(SpectrumStream(array), architecture=architecture, n_components=RANK, config=CONFIG)
+        decompose(SpectrumStream(array), RUN, architecture=architecture, n_components=RANK)
         for array in arrays
     )
 
     np.testing.assert_allclose(lazy.scores, eager.scores, rtol=1e-4, atol=1e-3)
     expected = 4 * N_CHANNELS * 0.25
-    assert eager.candidates[-1].score < expected  # a deviance, of a model that fits
+    assert eager.report.candidates[-1].score < expected  # a deviance, of a model that fits
     assert eager.model.decode(eager.scores[:1]).shape == (1, N_CHANNELS - 1)
 
 
 def test_the_number_of_components_of_a_wide_map_is_chosen(counts, wide):
-    found = decompose(SpectrumStream(counts), architecture="pca", config=CONFIG)
+    found = decompose(SpectrumStream(counts), RUN, architecture="pca")
 
-    assert found.rank.chosen == RANK
+    assert found.report.rank.chosen == RANK
     assert (found.prepared.basis.eigenvalues > 1.1 * found.prepared.edge).sum() == RANK

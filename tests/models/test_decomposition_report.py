@@ -1,4 +1,4 @@
-"""The report: what it says, and that it says it only with evidence."""
+"""The report of a decomposition: its table, its verdict and the evidence that this needs, its figure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import dataclasses
 import json
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hyperspy_specml.decompose import Candidate
-from hyperspy_specml.models import Report
+from hyperspy_specml.models import Candidate, DecompositionReport
+from hyperspy_specml.models._report_figures import draw_candidates
 from hyperspy_specml.statistics import RankCurve
 
 RANK = RankCurve(np.arange(1, 4), np.array([9.0, 5.0, 5.1]), np.array([1.0, 0.0, 0.2]), 2, "held-out counts")
@@ -20,7 +21,7 @@ PCA = Candidate("pca (2)", score=5.25, difference=0.0, standard_error=0.0, valid
 
 @pytest.fixture
 def report():
-    return Report(
+    return DecompositionReport(
         architecture="dense",
         n_components=2,
         candidates=(DENSE, PCA),
@@ -152,9 +153,10 @@ def test_the_provenance_is_plain_data(report):
     stored = report.to_dict()
 
     assert json.loads(json.dumps(stored)) == stored
-    assert stored["candidates"]["dense (2)"] == {"score": 4.75, "difference": -0.5, "standard_error": 0.1}
-    assert stored["rank"] == {"chosen": 2, "method": "held-out counts"}
+    assert stored["method"] == "decomposition_ae"
+    assert stored["candidates"][0] == dataclasses.asdict(DENSE)
     assert stored["random_state"] == 7
+    assert stored.keys().isdisjoint({"rank", "baseline_rank", "scree", "steps", "step_scores"})  # too long
 
 
 def test_the_figure_shows_curve_scree_and_training(report):
@@ -173,3 +175,24 @@ def test_the_figure_of_pca_has_no_training(report):
 
     figure.canvas.draw()
     assert len(figure.axes) == 2
+
+
+def test_a_report_is_drawn_into_one_half_of_a_given_figure(report):
+    whole = plt.figure()
+    left, right = whole.subfigures(1, 2)
+
+    assert report.plot(left) is left
+
+    assert (len(left.axes), len(right.axes)) == (3, 0)
+    assert plt.get_fignums() == [whole.number]
+
+
+def test_candidates_are_drawn_with_the_best_at_the_top(report):
+    axes = plt.figure().subplots()
+
+    draw_candidates(axes, report)
+
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["pca (2)", "dense (2)"]
+    assert [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1] == [0.0, -0.5]
+    assert axes.get_title() == report.verdict()
+    assert axes.get_xlabel() == "held-out score, difference to plain PCA"

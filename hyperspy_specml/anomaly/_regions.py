@@ -1,0 +1,234 @@
+"""Regions of significant pixels: their spectra, energies, shifts, and the elements that may explain them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.ndimage
+
+from hyperspy_specml.anomaly._elements import Residual, peak_channel
+from hyperspy_specml.anomaly._significance import label_regions
+from hyperspy_specml.streaming import Block, map_boxes
+
+if TYPE_CHECKING:
+    from hyperspy_specml.anomaly._elements import Candidate, EnergyAxis
+    from hyperspy_specml.anomaly._reference import ReferenceModel
+    from hyperspy_specml.anomaly._setup import ScanSetup
+
+_logger = logging.getLogger(__name__)
+
+# Regions whose spectra are read, at most.
+_MOST_REGIONS = 1000
+# Line widths that the spectrum of a region can be shifted by, at most.
+_FARTHEST_SHIFT = 4.0
+# Strength of an excess relative to that of a stronger deficit from which the excess is reported: it shows what is
+# there, not what is replaced.
+_EXCESS_FIRST = 0.5
+
+
+@dataclass(frozen=True)
+class PixelScores:
+    """Scores of the n pixels of a map.
+
+    Attributes
+    ----------
+    z
+        (n,) maximum of the scan, negative for a deficit of counts; NaN where a pixel is not used or not scanned.
+    log_p, score
+        (n,) logarithm of the p-value, corrected for all windows searched, and its normal deviate. Of other statistics
+        than the scan the score is the plain value, and p is NaN.
+    window, radius
+        (n,) index of the strongest window of energy, and the radius of the square of pixels.
+    coefficients
+        (n, D) coefficients of the reference model.
+    """
+
+    z: np.ndarray = field(repr=False)
+    log_p: np.ndarray = field(repr=False)
+    score: np.ndarray = field(repr=False)
+    window: np.ndarray = field(repr=False)
+    radius: np.ndarray = field(repr=False)
+    coefficients: np.ndarray = field(repr=False)
+
+    @property
+    def reach(self) -> int:
+        """Side in pixels of the largest square, which blurs what is found."""
+        return 2 * int(self.radius.max(initial=0)) + 1
+
+
+@dataclass(frozen=True)
+class FoundRegion:
+    """Neighbouring pixels whose spectra the reference model does not explain. E channels in use.
+
+    Attributes
+    ----------
+    label
+        Its label in the map of labels.
+    pixels, peak
+        Flat indices of all pixels, and of the strongest one.
+    log_p
+        Logarithm of the p-value of the strongest pixel.
+    energy, deficit
+        Where the residual is strongest, and whether counts are missing there.
+    excess
+        Counts beyond the expected ones in the strongest window, over all pixels.
+    shift, shift_error
+        By how much the spectra lie higher than the model has them, and the standard error, in units of the energy axis;
+        NaN where shifts are not searched for.
+    candidates
+        Elements with a line or edge at that energy.
+    spectrum, residual
+        (E,) means over the pixels: of the spectra, and of their difference to the model.
+    """
+
+    label: int
+    pixels: np.ndarray = field(repr=False)
+    peak: int
+    log_p: float
+    energy: float
+    deficit: bool
+    excess: float
+    shift: float
+    shift_error: float
+    candidates: tuple[Candidate, ...]
+    spectrum: np.ndarray = field(repr=False)
+    residual: np.ndarray = field(repr=False)
+
+
+def find_regions(
+    setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, axis: EnergyAxis, threshold: float
+) -> tuple[np.ndarray, tuple[FoundRegion, ...]]:
+    """Label the regions of a map, read their spectra, and describe them.
+
+    Parameters
+    ----------
+    setup, reference, scores
+        The map, what is expected, and its scores.
+    axis
+        Energies, and the lines of all elements.
+    threshold
+        Score that a region has at least.
+
+    Returns
+    -------
+    the map of labels, and the regions, the strongest first
+    """
+    strength = scores.score.reshape(setup.stream.navigation_shape)
+    labels, n = label_regions(strength, threshold, scores.reach)
+    order = np.zeros(0, int)
+    if n:
+        top = scipy.ndimage.maximum(strength, labels, np.arange(1, n + 1))
+        order = np.argsort(-np.asarray(top), kind="stable") + 1
+    if n > _MOST_REGIONS:
+        _logger.warning("anomaly_map(): %d regions; the %d strongest are listed", n, _MOST_REGIONS)
+        order = order[:_MOST_REGIONS]
+    sums = _sum_regions(setup, reference, scores, labels, order)
+    return labels, tuple(_describe(setup, reference, scores, sums, i, axis) for i in range(len(order)))
+
+
+@dataclass(frozen=True)
+class RegionSums:
+    """Sums over the pixels of regions. R regions, E channels in use.
+
+    Attributes
+    ----------
+    labels, pixels
+        (R,) label in the map, and flat indices of the pixels of each region.
+    spectra, residuals, variances
+        (R, E) sums of the spectra, of their difference to the model, and of the noise variance.
+    shifts
+        (R, 2) channels by which the spectra lie higher than the model has them, and the standard error; NaN where
+        shifts are not searched for.
+    """
+
+    labels: np.ndarray
+    pixels: tuple[np.ndarray, ...]
+    spectra: np.ndarray
+    residuals: np.ndarray
+    variances: np.ndarray
+    shifts: np.ndarray
+
+
+def _sum_regions(
+    setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, labels: np.ndarray, wanted: np.ndarray
+) -> RegionSums:
+    """Read the spectra of the regions with these labels and sum them."""
+    boxes, flat, model = scipy.ndimage.find_objects(labels), labels.reshape(-1), reference.scan_model()
+    blocks = [Block(boxes[label - 1]) for label in wanted]
+    inside = (block.pixels(setup.stream.navigation_shape) for block in blocks)
+    pixels = tuple(p[flat[p] == label] for p, label in zip(inside, wanted, strict=True))
+    parts = map_boxes(setup.stream, blocks, _SumLabels(flat, setup.channels), label="Read regions")
+    chosen = [part[label] for part, label in zip(parts, wanted, strict=True)]
+    n, n_pixels = len(wanted), np.array([len(p) for p in pixels], int)
+    spectra = np.array(chosen).reshape(n, int(setup.channels.sum()))
+    coefficients = np.array([scores.coefficients[p].sum(axis=0, dtype=np.float64) for p in pixels])
+    coefficients = coefficients.reshape(n, len(model.spectra))
+    expected = coefficients @ model.spectra + n_pixels[:, None] * model.offset
+    mean = np.maximum(expected, 0) / np.maximum(n_pixels, 1)[:, None]
+    variances = reference.noise.variance(mean) * n_pixels[:, None]
+    shifts = np.full((n, 2), np.nan)
+    if reference.shift_scan is not None and n:
+        each = np.maximum(n_pixels, 1)[:, None]
+        farthest = _FARTHEST_SHIFT * float(setup.line_width[0])
+        shifts = reference.shift_scan.estimate(spectra / each, coefficients / each, n_pixels, farthest)
+    return RegionSums(wanted, pixels, spectra, spectra - expected, variances, shifts)
+
+
+@dataclass(frozen=True)
+class _SumLabels:
+    """The block function of the pass: sums of spectra by label."""
+
+    labels: np.ndarray
+    channels: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> dict[int, np.ndarray]:
+        label = self.labels[pixels]
+        rows = rows[:, self.channels]
+        return {int(k): rows[label == k].sum(axis=0, dtype=np.float64) for k in np.unique(label[label > 0])}
+
+
+def _describe(
+    setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, sums: RegionSums, i: int, axis: EnergyAxis
+) -> FoundRegion:
+    pixels, residual, variance = sums.pixels[i], sums.residuals[i], sums.variances[i]
+    peak = int(pixels[np.argmax(scores.score[pixels])])
+    inside, deficit = slice(0, len(residual)), None
+    if np.isfinite(scores.z[peak]):
+        inside, deficit = strongest_window(setup, scores, sums, i, peak)
+    used = np.flatnonzero(setup.channels)
+    channel = peak_channel(residual, variance, setup.line_width[used], inside)
+    deficit = bool(residual[channel] < 0) if deficit is None else deficit
+    energy, step = float(axis.energies[used[channel]]), axis.step(used[channel])
+    shift, shift_error = sums.shifts[i] * (step, abs(step))
+    counts = Residual(-residual if deficit else residual, variance, used, setup.line_width, reference.noise)
+    return FoundRegion(
+        int(sums.labels[i]), pixels, peak, float(scores.log_p[peak]), energy, deficit, float(residual[inside].sum()),
+        float(shift), float(shift_error), counts.candidates(axis, energy), sums.spectra[i] / len(pixels),
+        residual / len(pixels),
+    )  # fmt: skip
+
+
+def strongest_window(
+    setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int
+) -> tuple[slice, bool]:
+    """Return the channels of a region's strongest window, and whether counts are missing there.
+
+    A phase that replaces others has less of their lines, and that may be what is strongest. Its own lines are more
+    informative. Where the model expects less than nothing, part of the excess is an error of the model.
+    """
+    windows, window = setup.windows, int(scores.window[peak])
+    deficit = bool(scores.z[peak] < 0)
+    everything = slice(0, len(windows))
+    spectrum, difference, variance = (
+        windows.sums(a[i], everything) for a in (sums.spectra, sums.residuals, sums.variances)
+    )
+    missing = np.minimum(spectrum - difference, 0)
+    if deficit or missing[window]:
+        z = difference / np.sqrt(np.maximum(np.maximum(variance, difference) + missing**2, 1e-300))
+        best = int(np.argmax(z))
+        if missing[window] or z[best] >= _EXCESS_FIRST * -z[window]:
+            window, deficit = best, False
+    return slice(int(windows.starts[window]), int(windows.stops[window])), deficit
