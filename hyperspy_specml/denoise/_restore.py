@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.denoise._removed import ChannelWindows, RemovedRegion, find_removed
-from hyperspy_specml.statistics import SATURATED, USED, PoissonNoise
+from hyperspy_specml.denoise._removed import RemovedRegion, find_removed, overlapping_windows
+from hyperspy_specml.statistics import SATURATED, USED, PoissonNoise, gain_of
 
 if TYPE_CHECKING:
     from hyperspy_specml.denoise._removed import WindowSums
     from hyperspy_specml.models import FittedDenoiser
-    from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
+    from hyperspy_specml.statistics import NoiseModel, PrincipalBasis, Windows
     from hyperspy_specml.streaming import SpectrumStream
 
 # Features restored at most, the strongest ones: each is a score map of its own.
 _MOST_FEATURES = 64
+# Spectra summed over windows at a time: they stay in the cache.
+_SLAB = 256
 # Full width at half maximum of a Gaussian in standard deviations.
 _FWHM = 2 * np.sqrt(2 * np.log(2))
 # Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it
@@ -101,18 +103,17 @@ def check_removed(
         Whether what is found is restored: each pixel gets the sum of its own residual there.
     """
     progress, basis = stream.progress, denoised.model.basis
-    windows = ChannelWindows.covering(channels, line_width(denoised.mean, noise))
+    windows = overlapping_windows(int(channels.sum()), line_width(denoised.mean, noise))
     with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
         with progress.enter("Sum windows", 0.5):
-            sums = _window_sums(stream, denoised, noise, windows)
+            sums = _window_sums(stream, denoised, noise, windows, channels)
         valid = (np.isfinite(denoised.scores).all(axis=1) & denoised.used).reshape(stream.navigation_shape)
-        gain = 1.0 if isinstance(noise, PoissonNoise) else float(getattr(noise, "gain", 0.0))
-        removed = find_removed(sums, valid, windows, gain=gain, progress=progress)
+        removed = find_removed(sums, valid, windows, gain=gain_of(noise), progress=progress)
     denoised = replace(denoised, removed=removed)
     if not (protect and removed):
         return denoised
     with progress.enter("Restore removed signal"):
-        model, scores = _restore(stream, basis, denoised, windows)
+        model, scores = _restore(stream, basis, denoised, windows, channels)
     return replace(denoised, model=model, scores=scores)
 
 
@@ -128,12 +129,13 @@ def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
 
 
 def _window_sums(
-    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: ChannelWindows
+    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: Windows, channels: np.ndarray
 ) -> WindowSums:
     """Sum the spectra over the windows, in one pass; what they are compared with is computed on demand."""
-    counted = stream.map_rows(windows, n_columns=len(windows), label="Sum windows")
+    block = _WindowSums(windows, channels)
+    counted = stream.map_rows(block, n_columns=len(windows), label="Sum windows")
     basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores
-    along, offset = windows.sums(basis.components()), windows.sums(basis.offset[None])
+    along, offset = (windows.sums(of, slice(None)) for of in (basis.components(), basis.offset[None]))
     lags = np.arange(1, len(noise.correlation))
     shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
     spread = widths * np.maximum(shared, _LEAST_VARIANCE)
@@ -148,7 +150,7 @@ def _window_sums(
 
 
 def _restore(
-    stream: SpectrumStream, basis: PrincipalBasis, denoised: Denoised, windows: ChannelWindows
+    stream: SpectrumStream, basis: PrincipalBasis, denoised: Denoised, windows: Windows, channels: np.ndarray
 ) -> tuple[RestoredSpectra, np.ndarray]:
     """Return the model, and (n_pixels, P + F) scores with those of the restored signal; two more passes."""
     regions, scores = denoised.removed, denoised.scores
@@ -161,7 +163,7 @@ def _restore(
     member = np.zeros(stream.n_pixels, np.int64)
     for number, region in enumerate(regions, start=1):
         member[region.pixels] = number
-    block = _RegionSums(member, len(regions), windows.channels)
+    block = _RegionSums(member, len(regions), channels)
     with stream.progress.enter("Sum regions", 0.5):
         total = stream.fold(block, np.add, label="Sum regions")  # (regions + 1, E)
     shapes = np.zeros((len(features), n_channels), np.float32)
@@ -170,7 +172,7 @@ def _restore(
         shapes[f, a:b] = (total[member[region.pixels[0]]] - clean)[a:b]
         shapes[f] /= max(float(np.linalg.norm(shapes[f])), 1e-30)
     # Along the shape of its sum a region gets back its sum, channel by channel.
-    product = _Products(shapes, windows.channels)
+    product = _Products(shapes, channels)
     along = stream.map_rows(product, n_columns=len(features), label="Project on regions")
     along -= scores @ (basis.components() @ shapes.T) + basis.offset @ shapes.T
     amplitudes = np.zeros((stream.n_pixels, len(features)), np.float32)
@@ -188,6 +190,22 @@ def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int,
         else:
             joined.append((a, b))
     return joined
+
+
+@dataclass(frozen=True)
+class _WindowSums:
+    """The block function of a pass: sums of the spectra over windows."""
+
+    windows: Windows
+    channels: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        sums = np.empty((len(rows), len(self.windows)), np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may be anything
+            for start in range(0, len(rows), _SLAB):
+                slab = np.asarray(rows[start : start + _SLAB, self.channels])
+                sums[start : start + _SLAB] = self.windows.sums(slab, slice(None))
+        return sums
 
 
 @dataclass(frozen=True)

@@ -266,9 +266,9 @@ def test_no_window_beyond_the_threshold_is_passed_over() -> None:
 
 def test_a_denoised_map_below_zero_removes_no_counts() -> None:
     """Seen on maps of few counts: nothing was counted, nothing is expected, and the denoised map has -0.4."""
-    from hyperspy_specml.denoise import ChannelWindows, find_removed
+    from hyperspy_specml.denoise import find_removed, overlapping_windows
 
-    windows = ChannelWindows.covering(np.ones(20, bool), 3.0)
+    windows = overlapping_windows(20, 3.0)
     n = len(windows.starts)
     clean = np.full((9, 11, n), 0.2)
     clean[3:6, 4:8] = -0.9
