@@ -166,6 +166,23 @@ def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
     assert [*calibration["planted phases"]] == ["grains, dose 400", "all"]
 
 
+def test_line_width_compares_estimates_with_the_truth(tmp_path):
+    path = tmp_path / "record.json"
+
+    printed = benchmark(
+        "line-width", "--cases", "lines", "close lines", "--widths", "5", "9", "--counts", "40",
+        "--seeds", "1", "--json", str(path),
+    )  # fmt: skip
+
+    assert "9 channels" in printed
+    assert "Fe-L, channels" in printed
+    results = json.loads(path.read_text())["results"]
+    assert {width: abs(found[0]["ours"] - 1) < 0.2 for width, found in results["lines, 40"].items()} == {
+        "5": True, "9": True,
+    }  # fmt: skip
+    assert results["no line"] == {"40": [3.0] * 4}
+
+
 def test_the_best_pca_finds_the_rank_of_the_truth(harness):
     fe_l = importlib.import_module("benchmarks.fe_l")
     rng = np.random.default_rng(0)

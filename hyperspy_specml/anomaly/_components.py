@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _MOST_COMPONENTS = 32
 # Standard errors by which the score of a number of components differs from the best one at most.
 _ALIKE = 2.0
-# Held-out deviance per patch that a spare component may cost: three times what one component of pure noise costs.
+# Held-out deviance per patch that a spare component may cost: three times what one component of pure noise
+# costs.
 _SPARE_COST = 3 * VALIDATION / TRAIN
 # Fraction of the values that the robust estimate of the covariance is made of, and its iterations.
 _CORE = 0.75
@@ -51,7 +52,8 @@ class ComponentChoice:
     n_components
         The number chosen.
     smoothing
-        Standard deviation, in channels, of the Gaussian along energy that the components are made smooth with.
+        Standard deviation, in channels, of the Gaussian along energy that the components are made smooth
+        with.
     """
 
     curve: RankCurve | None
@@ -61,8 +63,8 @@ class ComponentChoice:
     def with_spare(self, n_spare: int) -> int:
         """Return the number of components and at most so many more.
 
-        A component too many costs the scan little where it is smooth. Where it is noise of few patches with many
-        channels, single counts would be explained by it.
+        A component too many costs the scan little where it is smooth. Where it is noise of few patches with
+        many channels, single counts would be explained by it.
         """
         n, scores = self.n_components, self.curve.scores if self.curve else np.zeros(0)
         for _ in range(n_spare):
@@ -112,7 +114,9 @@ def _curves(
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
-    bases = [principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings]
+    bases = [
+        principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings
+    ]
     return [rank_curve(folds, basis, basis.project(train)) for basis in bases]
 
 
@@ -146,10 +150,10 @@ def robust_distance(values: np.ndarray) -> np.ndarray:
 
 
 def largest_contribution(scores: np.ndarray, side: int) -> np.ndarray:
-    r"""Return the largest fraction that the square about each point contributes to any direction of the scores.
+    r"""Return the largest fraction of any direction of the scores that the square about a point has.
 
-    A direction w has the sum over all points of (score @ w)**2. Where one square contributes nearly all of it,
-    PCA has a component because of this square alone.
+    A direction w has the sum over all points of (score @ w)**2. Where one square contributes nearly all of
+    it, PCA has a component because of this square alone.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def draw_anomalies(
         axes.set_ylabel(axis_label(scan_axes[1]))
         _outline(axes, detections.data, scan_axes)
     for i, position in enumerate(positions):
-        axes.annotate(str(i), position[:2] if len(scan_axes) > 1 else (position[0], 0))
+        axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
 
 
 def draw_regions(

@@ -1,4 +1,4 @@
-"""The iron edge has the chemical shift, the drift and the thickness that its truth says."""
+"""The iron edge has the chemical shift, the drift and the thickness of its truth."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_axes_that_put_a_channel_elsewhere_are_not_the_same(other):
 
 
 @pytest.mark.parametrize("units", [None, "cm$^{-1}$", "a.u."])
-def test_units_that_are_equal_need_not_be_known(units):
+def test_equal_units_match_also_where_they_are_unknown(units):
     assert same_channels(EV | {"units": units}, EV | {"units": units})
 
 

@@ -104,7 +104,7 @@ def test_score_maps_of_lines_and_volumes_keep_all_scan_axes_together(make_map, n
     assert axes_of(maps)[1:] == axes_of(signal)[:-1]
 
 
-def test_score_maps_are_calibrated_and_claim_no_signal_type(make_map):
+def test_score_maps_are_calibrated_and_have_no_signal_type(make_map):
     scores = RNG.random((7, 5, 4))
 
     maps = score_maps(make_map(), scores, title="t")
@@ -117,7 +117,7 @@ def test_score_maps_are_calibrated_and_claim_no_signal_type(make_map):
     assert maps.inav[3].isig[4.15, -2.6].data == scores[2, 1, 3]  # x = 4.0 + 0.1, y = -3.0 + 2 * 0.2
 
 
-def test_component_spectra_keep_the_energy_axis_and_what_the_microscope_said(make_map):
+def test_component_spectra_keep_the_energy_axis_and_the_metadata_of_the_microscope(make_map):
     components = RNG.random((4, 11))
 
     spectra = component_spectra(make_map(), components, title="t")
@@ -172,7 +172,7 @@ def test_new_spectra_stand_at_the_same_coordinates_whatever_the_order_of_the_axe
     assert (signal - copy).data.any() == np.False_
 
 
-def test_new_spectra_leave_behind_what_describes_the_old_data(make_map, unchanged):
+def test_new_spectra_have_no_metadata_that_describe_the_old_data(make_map, unchanged):
     signal = make_map(data=RNG.poisson(9, (7, 5, 11)).astype(np.float32))
     signal.estimate_poissonian_noise_variance()
     signal.decomposition(output_dimension=2, print_info=False)

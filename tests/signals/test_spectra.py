@@ -220,7 +220,7 @@ def test_the_order_in_which_a_numpy_mask_is_read_is_said_in_the_log(make_map, ca
         ({"signal_mask": hs.signals.Signal1D(np.ones(11, bool))}, r"masks everything"),
     ],
 )
-def test_a_mask_that_cannot_be_meant_is_refused_with_the_reason(make_map, masks, message):
+def test_an_invalid_mask_is_refused_with_the_reason(make_map, masks, message):
     with pytest.raises(MaskError, match=message) as caught:
         spectra_of(make_map(), method="decomposition_ae", **masks)
 

@@ -1,4 +1,4 @@
-"""Noise models: variance, deviance and their way through a file."""
+"""Noise models: variance, deviance and their form in JSON."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_noise_edge_of_counts_is_the_largest_eigenvalue_of_pure_noise(n, n_c
     assert found == pytest.approx(largest_eigenvalue(counts, weights), rel=0.06)
 
 
-def test_the_noise_edge_knows_the_correlation_and_ignores_the_signal(planted, noisy):
+def test_the_noise_edge_depends_on_the_correlation_and_not_on_the_signal(planted, noisy):
     noise = PoissonGaussianNoise(3.0, 5.0, (1.0, 0.5))
     mean = planted(700, 150, level=100.0)
     pure = noisy(mean, gain=3, readout=5, correlation=(1, 0.5), seed=3) - mean

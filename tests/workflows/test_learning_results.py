@@ -66,7 +66,7 @@ def test_a_curved_decoder_is_written_as_the_plane_through_its_reconstruction(fit
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_the_loadings_of_a_mixture_are_doses_times_shares(fitted, write, lazy):
+def test_the_loadings_of_a_mixture_are_intensities_times_abundances(fitted, write, lazy):
     signal, dec = fitted("simplex", lazy=lazy)
 
     written = write(signal, dec)
