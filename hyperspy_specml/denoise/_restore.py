@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _MOST_FEATURES = 64
 # Spectra summed over windows at a time: they stay in the cache.
 _SLAB = 256
-# Full width at half maximum of a Gaussian in standard deviations.
-_FWHM = 2 * np.sqrt(2 * np.log(2))
 # Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it
 # less.
 _LEAST_VARIANCE = 0.05
@@ -61,8 +59,8 @@ class Denoised:
         ones.
     pixel_state
         (n_pixels,) state of every spectrum.
-    mean
-        (E in use,) mean spectrum of the map.
+    line_width
+        Full width at half maximum of the sharpest line, in channels: see `statistics.line_width`.
     relative_intensity
         Mean counts of the map over those of the training map.
     removed
@@ -72,14 +70,14 @@ class Denoised:
     model: FittedDenoiser | RestoredSpectra
     scores: np.ndarray = field(repr=False)
     pixel_state: np.ndarray = field(repr=False)
-    mean: np.ndarray = field(repr=False)
+    line_width: float
     relative_intensity: float = 1.0
     removed: tuple[RemovedRegion, ...] = ()
 
-    @property
-    def used(self) -> np.ndarray:
-        """(n_pixels,) bool: the spectrum was denoised."""
-        return np.isin(self.pixel_state, (USED, SATURATED))
+
+def is_used(pixel_state: np.ndarray) -> np.ndarray:
+    """Return (n_pixels,) bool: spectra in this state are denoised."""
+    return np.isin(pixel_state, (USED, SATURATED))
 
 
 def check_removed(
@@ -103,11 +101,13 @@ def check_removed(
         Whether what is found is restored: each pixel gets the sum of its own residual there.
     """
     progress, basis = stream.progress, denoised.model.basis
-    windows = overlapping_windows(int(channels.sum()), line_width(denoised.mean, noise))
+    windows = overlapping_windows(int(channels.sum()), denoised.line_width)
     with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
         with progress.enter("Sum windows", 0.5):
             sums = _window_sums(stream, denoised, noise, windows, channels)
-        valid = (np.isfinite(denoised.scores).all(axis=1) & denoised.used).reshape(stream.navigation_shape)
+        valid = (np.isfinite(denoised.scores).all(axis=1) & is_used(denoised.pixel_state)).reshape(
+            stream.navigation_shape
+        )
         removed = find_removed(sums, valid, windows, gain=gain_of(noise), progress=progress)
     denoised = replace(denoised, removed=removed)
     if not (protect and removed):
@@ -115,17 +115,6 @@ def check_removed(
     with progress.enter("Restore removed signal"):
         model, scores = _restore(stream, basis, denoised, windows, channels)
     return replace(denoised, model=model, scores=scores)
-
-
-def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
-    """Return the full width at half maximum of the sharpest line of a mean spectrum, in channels."""
-    variance = np.maximum(noise.variance(mean), 1e-6 * max(float(noise.variance(mean).mean()), 1e-300))
-    slope = np.gradient(mean / np.sqrt(variance))
-    slope -= np.median(slope)
-    correlation = np.fft.irfft(np.abs(np.fft.rfft(slope, 2 * len(slope))) ** 2)[: len(slope) // 2 + 1]
-    below = np.flatnonzero(correlation[2:] <= 0)  # of a Gaussian line: at sqrt(2) standard deviations
-    lag = below[0] + 2 if len(below) else 2
-    return float(np.clip(_FWHM * lag / np.sqrt(2), 2.0, max(2.0, len(mean) / 8)))
 
 
 def _window_sums(

@@ -12,7 +12,7 @@ from hyperspy_specml.denoise._apply import denoise_own_map
 from hyperspy_specml.denoise._candidates import CandidateData, Entry, fit_candidates
 from hyperspy_specml.denoise._held_out_error import HeldOutError, pca_errors
 from hyperspy_specml.denoise._options import DenoiseOptions
-from hyperspy_specml.denoise._restore import Denoised, check_removed, line_width
+from hyperspy_specml.denoise._restore import Denoised, check_removed
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Candidate, DenoiseReport, plan_sample, tiles_of
 from hyperspy_specml.prepare import (
@@ -24,7 +24,7 @@ from hyperspy_specml.prepare import (
     smooth_basis,
 )
 from hyperspy_specml.run import Run
-from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, paired, sample_size
+from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, line_width, paired, sample_size, typical_mean
 
 if TYPE_CHECKING:
     from hyperspy_specml.models import FittedDenoiser, Tiles
@@ -38,10 +38,10 @@ CONTEXTS = ("auto", "spectral", "spatial")
 _STAGES = {"prepare": 0.35, "fit": 0.48, "score": 0.06, "finish": 0.03, "apply": 0.03}
 # Two sets of parts of the training fold whose denoised scores differ by noise only.
 _HALVES = ((0, 1), (2, 3))
-# Largest smoothing of the basis, relative to the width of the sharpest line. Held-out counts prefer smoother
-# bases because most channels are between lines; this one lowers the height of that line by 2 %, twice as much
-# by 6 %.
-_MOST_SMOOTHING = 0.08
+# Largest smoothing of the basis, standard deviation over full width of the sharpest line. Held-out counts
+# prefer smoother bases because most channels are between lines; this one lowers a line by 2 %, twice as much
+# by 3 to 5 % (measured).
+_MOST_SMOOTHING = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Denoising:
 
 def denoise(
     stream: SpectrumStream, run: Run | None = None, asked: Asked | None = None, *,
-    masks: Masks = (None, None), pairs: Pairs = None,
+    masks: Masks = (None, None), pairs: Pairs = None, detector: np.ndarray | None = None,
 ) -> Denoising:  # fmt: skip
     """Denoise the spectra of a stream.
 
@@ -125,6 +125,8 @@ def denoise(
         Navigation and signal mask, True = masked.
     pairs
         Two independent records of the same area, each read once; None splits the spectra's own counts.
+    detector
+        (all channels,) full width at half maximum of a line in channels, where the resolution is known.
 
     Raises
     ------
@@ -134,10 +136,12 @@ def denoise(
         The progress was asked to end the call, and no candidate was ready or it had been chosen.
     """
     run, asked, clock = run or Run(progress=stream.progress), asked or Asked(), Clock()
-    denoiser, data, report = _learn(stream, run, asked, masks, pairs, clock)
+    source = _Source(stream, masks, pairs, detector)
+    denoiser, data, report = _learn(source, run, asked, clock)
+    assert report.line_width is not None
     # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
     with run.progress.enter("Apply", _STAGES["apply"]):
-        denoised = denoise_own_map(stream, denoiser, data.summary)
+        denoised = denoise_own_map(stream, denoiser, data.summary, report.line_width)
     clock.stop("application")
     with run.progress.enter("Check"):
         noise, channels = data.estimate.model, data.summary.channels
@@ -146,12 +150,22 @@ def denoise(
     return Denoising(denoiser, denoised, data, replace(report, seconds=clock.seconds))
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What is denoised; see `denoise`."""
+
+    stream: SpectrumStream
+    masks: Masks
+    pairs: Pairs
+    detector: np.ndarray | None
+
+
 def _learn(
-    stream: SpectrumStream, run: Run, asked: Asked, masks: Masks, pairs: Pairs, clock: Clock
+    source: _Source, run: Run, asked: Asked, clock: Clock
 ) -> tuple[FittedDenoiser, TrainingData, DenoiseReport]:
     """Fit and choose a denoiser; return it, training data without the counts, and the report."""
     with run.progress.enter("Prepare", _STAGES["prepare"]):
-        plain, smooth, tiles = _prepare(stream, run, asked, masks, pairs)
+        plain, smooth, tiles, width = _prepare(source, run, asked)
     clock.stop("preparation")
     with run.progress.enter("Fit candidates", _STAGES["fit"]):
         data = CandidateData(plain, smooth, tiles, asked.context, asked.options, run)
@@ -177,6 +191,7 @@ def _learn(
         correlation=plain.correlation,
         n_sampled=len(summary.sample_pixels),
         smoothing=smooth.smoothing,
+        line_width=width,
         steps=tuple(history.steps),
         step_scores=tuple(history.scores),
         best_step=history.best_step,
@@ -186,17 +201,16 @@ def _learn(
         n_components=denoiser.n_components,
         n_boxes=len(tiles.rows),
         n_steps=history.steps[-1] if history.steps else 0,
-        shape=stream.navigation_shape,
+        shape=source.stream.navigation_shape,
         **quality,
     )
     return denoiser, plain.without_counts(), report
 
 
-def _prepare(
-    stream: SpectrumStream, run: Run, asked: Asked, masks: Masks, pairs: Pairs
-) -> tuple[TrainingData, TrainingData, Tiles]:
-    """Return training data on the principal basis and on a smooth one, and the sample as tiles."""
-    shape, recordings = stream.navigation_shape, PairedRecordings(pairs) if pairs else None
+def _prepare(source: _Source, run: Run, asked: Asked) -> tuple[TrainingData, TrainingData, Tiles, float]:
+    """Return training data on the principal and on a smooth basis, the sample as tiles, the line width."""
+    stream, masks, shape = source.stream, source.masks, source.stream.navigation_shape
+    recordings = PairedRecordings(source.pairs) if source.pairs else None
     masked = None if masks[0] is None else masks[0].reshape(-1)
     regions = plan_sample(shape, sample_size(stream), masked=masked, seed=run.seed)
     wanted = np.zeros(shape, bool)
@@ -208,14 +222,16 @@ def _prepare(
             stream, run, noise=asked.noise, masks=masks, centre=centre, sample=sample, recordings=recordings
         )
     with run.progress.enter("Smooth the basis"):
-        widest = _MOST_SMOOTHING * line_width(plain.summary.moments.mean, plain.estimate.model)
-        smooth = smooth_basis(plain, 1, score=pca_errors, widest=widest)
+        summary, noise = plain.summary, plain.estimate.model
+        mean, n, channels = typical_mean(summary.sample), len(summary.sample), summary.channels
+        width = line_width(mean, noise, n_spectra=n, channels=channels, detector=source.detector)
+        smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
         if recordings and recordings.target is not None:
             draws = paired_draws(smooth, recordings.target, recordings.target_fraction)
             smooth = replace(smooth, draws=draws)
         elif asked.corruption != "split":
             smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
-    return plain, smooth, tiles_of(plain.summary.sample_pixels, shape, regions)
+    return plain, smooth, tiles_of(summary.sample_pixels, shape, regions), width
 
 
 def _score(held_out: HeldOutError, entries: list[Entry]) -> tuple[Candidate, ...]:

@@ -88,6 +88,7 @@ def test_a_model_does_to_its_own_map_what_it_did(make_map: Callable[..., BaseSig
     assert report.trained_on == "steel"
     assert report.relative_intensity == pytest.approx(1, abs=0.01)
     assert report.candidates == specml.denoise_report(clean).candidates
+    assert report.line_width == pytest.approx(specml.denoise_report(clean).line_width, rel=0.3)
     assert "steel" in str(report)
 
 
