@@ -15,8 +15,7 @@ METHODS = ("pca", "spectral", "spectral, protect=True", "auto", "auto, protect=T
 def measure(size: int, channels: int, seeds: int) -> list[Table]:
     """Measure."""
     results = {
-        texture: [_measure(texture, size, channels, seed) for seed in range(seeds)]
-        for texture in ("smooth", "grains")
+        texture: [_measure(texture, size, channels, seed) for seed in range(seeds)] for texture in ("smooth", "grains")
     }
     rows = [
         [f"{texture}, {method}", number(median(run[method]["kept"] for run in runs), ".3f"),

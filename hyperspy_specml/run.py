@@ -38,9 +38,7 @@ class ComputeConfig:
         for setting in fields(self):
             value = getattr(self, setting.name)
             if setting.name != "kernel" and value is not None and not value > 0:
-                raise OptionError(
-                    f"{name}({setting.name}={value!r}) must be positive, e.g. {name}({setting.name}=1)."
-                )
+                raise OptionError(f"{name}({setting.name}={value!r}) must be positive, e.g. {name}({setting.name}=1).")
         if self.kernel not in KERNELS:
             raise OptionError.unknown(f"{name}(kernel=...)", self.kernel, KERNELS)
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 
-def denoise_own_map(
-    stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float
-) -> Denoised:
+def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float) -> Denoised:
     """Denoise the spectra that a denoiser was fitted to; the file is read once.
 
     Parameters
@@ -92,9 +90,7 @@ def apply_denoiser(
         return check_removed(stream, denoised, noise, channels, protect=protect)
 
 
-def _mean_spectrum(
-    denoiser: FittedDenoiser, scores: np.ndarray, state: np.ndarray, noise: NoiseModel
-) -> np.ndarray:
+def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, state: np.ndarray, noise: NoiseModel) -> np.ndarray:
     """Return the (E,) part of the mean spectrum of a map that the basis describes; refuse what has none."""
     used = is_used(state)
     if not used.any():
@@ -124,9 +120,7 @@ def _denoise_scaled(
     scores[used] = (clean - zero) * np.float32(ratio) + zero
 
 
-def _denoised(
-    stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, valid: np.ndarray
-) -> np.ndarray:
+def _denoised(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Return the denoised scores of the valid pixels out of (n_pixels, P)."""
     shape = stream.navigation_shape
     maps, there = scores.reshape(*shape, -1), valid.reshape(shape)

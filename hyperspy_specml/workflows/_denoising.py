@@ -93,9 +93,7 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     return arrays
 
 
-def _apply(
-    call: Call, model: TrainedModel | str | os.PathLike[str], *, protect: bool, **asked: Any
-) -> BaseSignal:
+def _apply(call: Call, model: TrainedModel | str | os.PathLike[str], *, protect: bool, **asked: Any) -> BaseSignal:
     """Apply a trained denoiser, or that of a file, to another map: nothing is fitted."""
     trained = call.trained_model(
         model,
@@ -125,9 +123,7 @@ def _apply(
     return _wrap(call, trained, report, found, protect=protect)
 
 
-def _wrap(
-    call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoised, *, protect: bool
-) -> BaseSignal:
+def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoised, *, protect: bool) -> BaseSignal:
     """Say what was removed, and make the signal, which keeps report and model in its metadata."""
     positions = np.flatnonzero(trained.channels)
     removed = tuple(_feature(call, region, positions) for region in found.removed)
@@ -153,11 +149,7 @@ def _feature(call: Call, region: RemovedRegion, channels: np.ndarray) -> Removed
     units = energy.get_axis_dictionary()["units"] or ""
     pixels = tuple(int(pixel) for pixel in region.pixels)
     return RemovedFeature(
-        f"{energy.axis[middle]:.5g} {units}".strip(),
-        _place(call, region.pixels),
-        region.z,
-        region.excess,
-        pixels,
+        f"{energy.axis[middle]:.5g} {units}".strip(), _place(call, region.pixels), region.z, region.excess, pixels
     )
 
 

@@ -46,11 +46,7 @@ def test_lines_as_narrow_as_the_detector_says_are_not_smoothed() -> None:
 
 def test_an_applied_denoiser_finds_the_width_of_the_other_map() -> None:
     trained = found(few_counts(16.0))
-    known = {
-        "channels": np.ones(N_CHANNELS, bool),
-        "noise": PoissonNoise(),
-        "mean": few_counts(16.0).mean(axis=(0, 1)),
-    }
+    known = {"channels": np.ones(N_CHANNELS, bool), "noise": PoissonNoise(), "mean": few_counts(16.0).mean(axis=(0, 1))}
     stream = SpectrumStream(few_counts(16.0, seed=1))
     assert apply_denoiser(stream, trained.denoiser, **known).line_width == pytest.approx(16, rel=0.25)
     detector = np.full(N_CHANNELS, 5.0)
