@@ -117,24 +117,9 @@ def check_removed(
     return replace(denoised, model=model, scores=scores)
 
 
-<<<<<<< HEAD
 def _window_sums(
     stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: Windows, channels: np.ndarray
 ) -> WindowSums:
-=======
-def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
-    """Return the full width at half maximum of the sharpest line of a mean spectrum, in channels."""
-    variance = np.maximum(noise.variance(mean), 1e-6 * max(float(noise.variance(mean).mean()), 1e-300))
-    slope = np.gradient(mean / np.sqrt(variance))
-    slope -= np.median(slope)
-    correlation = np.fft.irfft(np.abs(np.fft.rfft(slope, 2 * len(slope))) ** 2)[: len(slope) // 2 + 1]
-    below = np.flatnonzero(correlation[2:] <= 0)  # of a Gaussian line: at sqrt(2) standard deviations
-    lag = below[0] + 2 if len(below) else 2
-    return float(np.clip(_FWHM * lag / np.sqrt(2), 2.0, max(2.0, len(mean) / 8)))
-
-
-def _window_sums(stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: ChannelWindows) -> WindowSums:
->>>>>>> origin/house
     """Sum the spectra over the windows, in one pass; what they are compared with is computed on demand."""
     block = _WindowSums(windows, channels)
     counted = stream.map_rows(block, n_columns=len(windows), label="Sum windows")

@@ -179,9 +179,7 @@ class Report:
             It is not such a report.
         """
         known = {item.name for item in fields(cls) if not item.metadata.get("curve")}
-        found = to_plain(
-            {name: value for name, value in plain.items() if name in known}
-        )  # files hold NumPy's
+        found = to_plain({name: value for name, value in plain.items() if name in known})  # files hold NumPy's
         return from_plain(cls, found, names=REPORTED, where=cls.method)
 
     def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
@@ -208,14 +206,8 @@ class Report:
         return f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"
 
     def _counts(self) -> list[Row]:
-<<<<<<< HEAD
         used = sorted(self.used.items(), reverse=True)  # files forget the order
         falling = {kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in used}
-=======
-        falling = {
-            kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in sorted(self.used.items(), reverse=True)
-        }
->>>>>>> origin/house
         return [(kind, ", ".join(f"{n} {state}" for state, n in of)) for kind, of in falling.items()]
 
     def _training(self) -> str:
