@@ -167,33 +167,38 @@ def _learn(source: _Source, run: Run, asked: Asked, clock: Clock) -> tuple[Fitte
         quality = _quality(tiles, held_out, chosen)
     clock.stop("scoring")
     with run.progress.enter("Fit to all counts", _STAGES["finish"]):
-        denoiser, history = chosen.on_all_counts(), chosen.history
+        denoiser = chosen.on_all_counts()
     clock.stop("final fit")
-    summary, estimate = plain.summary, plain.estimate
-    report = DenoiseReport(
-        noise_model=estimate.model.to_dict() | {"fano": estimate.fano},
-        used=summary.counts(),
+    found = {"candidates": candidates, "corruption": asked.corruption, "line_width": width} | quality
+    return (
+        denoiser,
+        plain.without_counts(),
+        _report(data, entries, chosen, shape=source.stream.navigation_shape, **found),
+    )
+
+
+def _report(data: CandidateData, entries: list[Entry], chosen: Entry, **found: Any) -> DenoiseReport:
+    """Return the report of a choice, with further fields; times are not known yet."""
+    plain, history = data.plain, chosen.history
+    return DenoiseReport(
+        noise_model=plain.estimate.model.to_dict() | {"fano": plain.estimate.fano},
+        used=plain.summary.counts(),
         random_state=plain.seed,
-        candidates=candidates,
         chosen=chosen.name,
         hold_out=plain.hold_out,
         correlation=plain.correlation,
-        n_sampled=len(summary.sample_pixels),
-        smoothing=smooth.smoothing,
-        line_width=width,
+        n_sampled=len(plain.summary.sample_pixels),
+        smoothing=data.smooth.smoothing,
         steps=tuple(history.steps),
         step_scores=tuple(history.scores),
         best_step=history.best_step,
         interrupted=any(entry.history.interrupted for entry in entries),
-        context=asked.context,
-        corruption=asked.corruption,
-        n_components=denoiser.n_components,
-        n_boxes=len(tiles.rows),
+        context=data.context,
+        n_components=chosen.fold.n_components,
+        n_boxes=len(data.tiles.rows),
         n_steps=history.steps[-1] if history.steps else 0,
-        shape=source.stream.navigation_shape,
-        **quality,
+        **found,
     )
-    return denoiser, plain.without_counts(), report
 
 
 def _prepare(source: _Source, run: Run, asked: Asked) -> tuple[TrainingData, TrainingData, Tiles, float]:
