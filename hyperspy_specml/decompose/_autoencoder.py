@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import Architecture, Fit
+from hyperspy_specml.decompose._architecture import Architecture, Fit, check_sizes
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.exceptions import TrainingDivergedError
@@ -52,11 +52,20 @@ class DenseOptions:
         Width and number of the hidden layers, in encoder and in decoder.
     centre
         Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
+
+    Raises
+    ------
+    OptionError
+        A size that no network has.
     """
 
     n_hidden: int = 64
     n_layers: int = 2
     centre: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        check_sizes(self)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import Architecture, Fit
+from hyperspy_specml.decompose._architecture import Architecture, Fit, check_sizes
 from hyperspy_specml.decompose._endmembers import first_endmembers
 from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.decompose._simplex_start import least_mean, start_network, to_scores
@@ -82,11 +82,20 @@ class SimplexOptions:
         Width and number of the hidden layers of the encoder.
     energy_shift
         Whether a drift or chemical shift, found for each pixel, moves its spectrum along energy.
+
+    Raises
+    ------
+    OptionError
+        A size that no network has.
     """
 
     n_hidden: int = 64
     n_layers: int = 2
     energy_shift: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        check_sizes(self)
 
 
 @dataclass(frozen=True)

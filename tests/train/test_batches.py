@@ -117,12 +117,12 @@ def test_scores_of_all_parts_but_one_meet_the_counts_of_that_one(variance):
         np.testing.assert_allclose(batch.input, others / (1 - fraction), rtol=1e-5)
         np.testing.assert_array_equal(batch.target, targets[which][[6, 0, 2]])
         assert batch.fraction == fraction
-        assert batch.beside == {"share": pytest.approx(1 - fraction)}
+        assert batch.beside == {"fraction": pytest.approx(1 - fraction)}
         if noise is None:
-            assert batch.weight is None
+            assert batch.variance is None
         else:
             own = noise[[6, 0, 2]] if noise.ndim == 2 else noise[None]
-            np.testing.assert_allclose(batch.weight, 1 / own, rtol=1e-5)
+            np.testing.assert_allclose(batch.variance, own, rtol=1e-5)
 
     drawn = {source.draw().fraction for _ in range(40)}
     assert drawn == set(FRACTIONS)
