@@ -100,7 +100,10 @@ EXAMPLES = {
     "library": library,
     "reference": lambda result: result("anomaly_map").model.model,
     "reference of an autoencoder": lambda result: dataclasses.replace(
-        result("anomaly_map").model.model, model=EXAMPLES["autoencoder"](result), leverage=None, shift_scan=None
+        result("anomaly_map").model.model,
+        model=EXAMPLES["autoencoder"](result),
+        leverage=None,
+        shift_scan=None,
     ),
 }
 
@@ -216,7 +219,9 @@ def wrong_values(value):
         others += [-7, 10**15, 0.5]
     if isinstance(value, float):
         others += [np.nan, np.inf, "1.0"]
-    return [other for other in others if other is KeyError or type(other) is not type(value) or value != value]
+    return [
+        other for other in others if other is KeyError or type(other) is not type(value) or value != value
+    ]
 
 
 def accepted(parts):
