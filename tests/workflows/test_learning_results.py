@@ -10,8 +10,8 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
+from hyperspy_specml.decompose import PCAOptions
 from hyperspy_specml.exceptions import LearningResultsError, LinearApproximationWarning
-from hyperspy_specml.run import TrainConfig
 
 ARCHITECTURES = ("pca", "dense")
 
@@ -66,7 +66,7 @@ def test_a_curved_decoder_is_written_as_the_plane_through_its_reconstruction(fit
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_the_loadings_of_a_mixture_are_doses_times_shares(fitted, write, lazy):
+def test_the_loadings_of_a_mixture_are_intensities_times_fractions(fitted, write, lazy):
     signal, dec = fitted("simplex", lazy=lazy)
 
     written = write(signal, dec)
@@ -89,7 +89,7 @@ def test_a_mixture_whose_spectra_move_is_written_as_the_plane_through_it(make_ma
 
 def test_the_mean_of_centred_pca_is_one_more_component(make_map, make_counts, decompose, write):
     signal = make_map(data=make_counts())
-    dec = decompose(signal, architecture="pca", config=TrainConfig(centre=True))
+    dec = decompose(signal, architecture="pca", options=PCAOptions(centre=True))
 
     written = write(signal, dec)
 

@@ -32,7 +32,7 @@ def apply(signal, model, **options):
 def test_applying_is_encoding_every_spectrum_and_decoding_it_again(other, trained, unchanged):
     dec = apply(unchanged(other), trained)
 
-    model = trained.spectrum_model
+    model = trained.model
     by_hand = model.encode(other.data.reshape(-1, 61))
     np.testing.assert_allclose(dec.scores.data.reshape(3, -1).T, by_hand, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(
