@@ -159,7 +159,12 @@ def test_the_report_lists_the_starts(simplex):
 
     assert "restarts" in str(result.report)
     assert "4 tried" in str(result.report)
-    assert {attempt.name for attempt in result.report.attempts} == {"vertices", "vertex means", "random", "nmf"}
+    assert {attempt.name for attempt in result.report.attempts} == {
+        "vertices",
+        "vertex means",
+        "random",
+        "nmf",
+    }
     assert not result.baseline.report.attempts
     assert result.baseline.intensity is None
 
