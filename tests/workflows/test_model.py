@@ -155,23 +155,6 @@ def test_a_navigation_mask_hides_pixels_of_the_new_map(other, trained):
     np.testing.assert_array_equal(np.isnan(dec.residual.data).all(axis=-1), mask)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"output_dimension": 2},
-        {"noise": "gaussian"},
-        {"signal_mask": np.arange(61) == 0},
-        {"architecture": "simplex"},
-    ],
-    ids=lambda options: next(iter(options)),
-)
-def test_what_a_model_fixes_is_not_silently_ignored(other, trained, unchanged, options):
-    (name,) = options
-
-    with pytest.raises(OptionError, match=rf"{name}=\.\.\., model=<TrainedModel.*Leave {name} out"):
-        apply(unchanged(other), trained, **options)
-
-
 def test_what_agrees_with_the_model_may_be_said(other, trained, architecture):
     dec = apply(other, trained, output_dimension=3, architecture=architecture)
 
