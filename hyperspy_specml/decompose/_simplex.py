@@ -145,7 +145,14 @@ class _Training:
 
     def start(self, share: float) -> tuple[SimplexNetwork, History, tuple[Attempt, ...]]:
         """Train briefly from every start and return the best network."""
-        (network, history), attempts = best_of(self._starts(share), self._judge)
+        stopped: list[bool] = []
+
+        def enough(trained: tuple[SimplexNetwork, History], attempts: list[Attempt]) -> bool:
+            stopped.append(trained[1].interrupted)
+            return stopped[-1]
+
+        (network, history), attempts = best_of(self._starts(share), self._judge, enough=enough)
+        history.interrupted = any(stopped)  # whichever of them is the best
         return network, history, attempts
 
     def _starts(self, share: float) -> Iterator[tuple[str, Callable[[], tuple[SimplexNetwork, History]]]]:
@@ -156,7 +163,6 @@ class _Training:
         guesses = first_endmembers(spectra, scores, self.n_components, seed=run.seed)
         if self.n_components == 1:
             guesses = {"mean": guesses["random"]}
-        interrupted: list[bool] = []
 
         def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
             options = self.options
@@ -164,13 +170,9 @@ class _Training:
                 data, endmembers, spectra, scores, run, n_hidden=options.n_hidden, n_layers=options.n_layers
             )
             with run.progress.enter("Try starts", share / len(guesses)):
-                history = self.fit(network, run, _PENALTIES[-1])
-            interrupted.append(history.interrupted)
-            return network, history
+                return network, self.fit(network, run, _PENALTIES[-1])
 
         for name, endmembers in guesses.items():
-            if any(interrupted):
-                return
             yield name, partial(train, endmembers)
 
     def _judge(self, trained: tuple[SimplexNetwork, History]) -> tuple[float, str]:

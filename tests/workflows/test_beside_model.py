@@ -1,4 +1,4 @@
-"""Nothing is ignored in silence: what a model has already decided, devices that are not there, other options."""
+"""Nothing is ignored in silence: what a model has decided, devices that are not there, foreign options."""
 
 from __future__ import annotations
 
