@@ -21,6 +21,7 @@ BENCHMARKS = {
     "fe-l": "benchmarks.fe_l",
     "decomposition": "benchmarks.decomposition",
     "rank": "benchmarks.rank",
+    "line-width": "benchmarks.line_width",
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
     "golden": "benchmarks.golden",

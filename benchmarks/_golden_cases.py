@@ -125,7 +125,7 @@ SPIKES: Table = tuple((f"spikes {name}", name) for name in ("position", "energy"
 
 
 def options(signal: BaseSignal, *, trained: bool = True, short: bool = True) -> dict[str, Any]:
-    """Return the arguments that calls share: short training where one network is trained; small blocks if lazy."""
+    """Return the arguments that calls share: training shortened where asked, small blocks if lazy."""
     settings: dict[str, Any] = {"memory_budget": 2_000_000} if signal._lazy else {}
     config = specml.TrainConfig(**settings, **({"max_steps": 150, "evaluate_every": 50} if short else {}))
     shared: dict[str, Any] = {"config": config, "show_progressbar": False}
@@ -219,8 +219,8 @@ def of_anomalies(found: Any) -> Records:
     report = found.report
     network = report.candidates[0] if report.candidates else None
     better = None if network is None else network.difference < -2 * network.standard_error
-    records |= within("report", pick(report, ANOMALY_REPORT) | pick(network, NETWORK))
-    return records | {"report autoencoder better": numbers(better)}
+    of_network = pick(network, NETWORK) | {"autoencoder better": numbers(better)}
+    return records | within("report", pick(report, ANOMALY_REPORT) | of_network)
 
 
 def cases(name: str, signal: BaseSignal, other: BaseSignal) -> Iterator[Case]:

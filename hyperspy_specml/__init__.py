@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml.decompose import (
-        Autoencoder,
-        DenseOptions,
-        PCAOptions,
-        SimplexOptions,
-        register_architecture,
-    )
+    from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
     from hyperspy_specml.progress import Progress, ProgressBar
     from hyperspy_specml.results import denoise_model, denoise_report

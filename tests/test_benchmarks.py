@@ -166,6 +166,23 @@ def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
     assert [*calibration["planted phases"]] == ["grains, dose 400", "all"]
 
 
+def test_line_width_compares_estimates_with_the_truth(tmp_path):
+    path = tmp_path / "record.json"
+
+    printed = benchmark(
+        "line-width", "--cases", "lines", "close lines", "--widths", "5", "9", "--counts", "40",
+        "--seeds", "1", "--json", str(path),
+    )  # fmt: skip
+
+    assert "9 channels" in printed
+    assert "Fe-L, channels" in printed
+    results = json.loads(path.read_text())["results"]
+    assert {width: abs(found[0]["ours"] - 1) < 0.2 for width, found in results["lines, 40"].items()} == {
+        "5": True, "9": True,
+    }  # fmt: skip
+    assert results["no line"] == {"40": [3.0] * 4}
+
+
 def test_the_best_pca_finds_the_rank_of_the_truth(harness):
     fe_l = importlib.import_module("benchmarks.fe_l")
     rng = np.random.default_rng(0)
@@ -210,12 +227,7 @@ def test_contenders_run_in_turn(harness, contenders):
 def test_a_table_is_aligned_and_missing_numbers_are_dashes(harness):
     text = harness.table(["name", "s"], [["long name", harness.number(1.5)], ["b", harness.number(None)]])
 
-    assert text.splitlines() == [
-        "name          s",
-        "---------  ----",
-        "long name  1.50",
-        "b             -",
-    ]
+    assert text.splitlines() == ["name          s", "---------  ----", "long name  1.50", "b             -"]
 
 
 def test_a_median_or_ratio_of_something_missing_is_missing(harness):

@@ -121,10 +121,7 @@ def test_a_cancel_says_where_and_is_answered_once():
     progress = Progress()
     progress.cancel()
 
-    with (
-        pytest.raises(Cancelled, match="cancelled in the stage 'read', 0% of the call done"),
-        progress.enter("read"),
-    ):
+    with pytest.raises(Cancelled, match="cancelled in the stage 'read', 0% of the call done"), progress.enter("read"):
         raise AssertionError("nothing is done")
     with progress.enter("again"):
         progress.advance(0.5)

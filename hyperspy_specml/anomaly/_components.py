@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hyperspy_specml.statistics import (
-    TRAIN,
-    VALIDATION,
-    RankCurve,
-    make_folds,
-    moments_of,
-    principal_basis,
-    rank_curve,
-)
+from hyperspy_specml.statistics import TRAIN, VALIDATION, RankCurve, make_folds, moments_of, principal_basis, rank_curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +25,8 @@ if TYPE_CHECKING:
 _MOST_COMPONENTS = 32
 # Standard errors by which the score of a number of components differs from the best one at most.
 _ALIKE = 2.0
-# Held-out deviance per patch that a spare component may cost: three times what one component of pure noise costs.
+# Held-out deviance per patch that a spare component may cost: three times what one component of pure noise
+# costs.
 _SPARE_COST = 3 * VALIDATION / TRAIN
 # Fraction of the values that the robust estimate of the covariance is made of, and its iterations.
 _CORE = 0.75
@@ -51,7 +44,8 @@ class ComponentChoice:
     n_components
         The number chosen.
     smoothing
-        Standard deviation, in channels, of the Gaussian along energy that the components are made smooth with.
+        Standard deviation, in channels, of the Gaussian along energy that the components are made smooth
+        with.
     """
 
     curve: RankCurve | None
@@ -61,8 +55,8 @@ class ComponentChoice:
     def with_spare(self, n_spare: int) -> int:
         """Return the number of components and at most so many more.
 
-        A component too many costs the scan little where it is smooth. Where it is noise of few patches with many
-        channels, single counts would be explained by it.
+        A component too many costs the scan little where it is smooth. Where it is noise of few patches with
+        many channels, single counts would be explained by it.
         """
         n, scores = self.n_components, self.curve.scores if self.curve else np.zeros(0)
         for _ in range(n_spare):
@@ -146,10 +140,10 @@ def robust_distance(values: np.ndarray) -> np.ndarray:
 
 
 def largest_contribution(scores: np.ndarray, side: int) -> np.ndarray:
-    r"""Return the largest fraction that the square about each point contributes to any direction of the scores.
+    r"""Return the largest fraction of any direction of the scores that the square about a point has.
 
-    A direction w has the sum over all points of (score @ w)**2. Where one square contributes nearly all of it,
-    PCA has a component because of this square alone.
+    A direction w has the sum over all points of (score @ w)**2. Where one square contributes nearly all of
+    it, PCA has a component because of this square alone.
 
     Parameters
     ----------
@@ -166,9 +160,7 @@ def largest_contribution(scores: np.ndarray, side: int) -> np.ndarray:
     rows = scores.reshape(-1, n_scores)
     values, turn = np.linalg.eigh(rows.T @ rows)
     values = np.where(values > 1e-12 * values.max(), values, np.inf)
-    white = np.pad(
-        (rows @ (turn / np.sqrt(values))).reshape(scores.shape), [(side // 2,) * 2] * len(grid) + [(0, 0)]
-    )
+    white = np.pad((rows @ (turn / np.sqrt(values))).reshape(scores.shape), [(side // 2,) * 2] * len(grid) + [(0, 0)])
     square = (side,) * len(grid)
     near = sliding_window_view(white, square, axis=tuple(range(len(grid)))).reshape(*grid, n_scores, -1)
     return np.linalg.norm(near, ord=2, axis=(-2, -1)) ** 2

@@ -1,7 +1,7 @@
 """How far the energy axis of each scan line has drifted, in whole channels.
 
-Spectra of one line are recorded shortly after each other, so their differences are those of the specimen and not of the
-instrument. What a whole line is shifted by, beyond such differences, is drift.
+Spectra of one line are recorded shortly after each other, so their differences are those of the specimen and
+not of the instrument. What a whole line is shifted by, beyond such differences, is drift.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 # Line widths, standard deviation of the smoothing of the spectra that lines are compared with.
 _SMOOTHING = 1 / 16
-# Line widths, largest drift that is looked for; and fraction of the channels that are left at least for any two lines.
+# Line widths, largest drift that is looked for; and fraction of the channels that are left at least for any
+# two lines.
 _FARTHEST = 1.0
 _LEAST_LEFT = 0.75
 # Directions in which spectra of one line differ.
 _N_COMPOSITIONS = 4
 # Sweeps over all lines, at most.
 _SWEEPS = 12
-# Correlation of the drifts of the two halves of all lines from which moving lines is an improvement, and the number of
-# standard deviations that it must differ from 0.
+# Correlation of the drifts of the two halves of all lines from which moving lines is an improvement, and the
+# number of standard deviations that it must differ from 0.
 _LEAST_CORRELATION = 1 / 3
 _DEVIATIONS = 3.0
 # Smallest expected value of a channel, relative to the mean.
@@ -39,8 +40,8 @@ def estimate_line_shift(
 ) -> np.ndarray | None:
     """Return by how many channels each scan line lies too high; None where the energy axis does not drift.
 
-    Lines are moved until they agree best with the mean of all, up to the ways in which spectra of one line differ. The
-    two halves of a line drift alike: where they do not agree, the drift is not known.
+    Lines are moved until they agree best with the mean of all, up to the ways in which spectra of one line
+    differ. The two halves of a line drift alike: where they do not agree, the drift is not known.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,9 +13,10 @@ import scipy.optimize
 from hyperspy_specml.statistics import gain_of, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from hyperspy_specml.statistics import NoiseModel
+
+Families = Mapping[str, Sequence[Sequence[tuple[float, float]]]]
+"""For each element its families of lines: (channel, weight) of each line, fixed within a family."""
 
 # Full width at half maximum of a Gaussian over its standard deviation.
 _FWHM = np.sqrt(8 * np.log(2))
@@ -22,8 +24,8 @@ _FWHM = np.sqrt(8 * np.log(2))
 _ROUNDS = 4
 # Candidates that are listed, at most.
 _MOST_CANDIDATES = 8
-# Line widths between the energy of a residual and a line, at most; and how far the onset of an edge may lie below it,
-# because the strongest part of an edge lies beyond its onset.
+# Line widths between the energy of a residual and a line, at most; and how far the onset of an edge may lie
+# below it, because the strongest part of an edge lies beyond its onset.
 _NEAR = 1.0
 _NEAR_EDGE = 8.0
 # Weight in its family of the weakest line that may be seen without the others.
@@ -95,8 +97,8 @@ class Candidate:
     energy, distance
         Energy of the line, and its distance to that of the region, in units of the energy axis.
     evidence
-        By how much the element's lines together lower the deviance of the residual, less two for each family of lines;
-        NaN for edges.
+        By how much the element's lines together lower the deviance of the residual, less two for each family
+        of lines; NaN for edges.
     """
 
     element: str
@@ -136,7 +138,8 @@ class Residual:
     Attributes
     ----------
     values, variance
-        (E,) sums over the pixels; the variance is that of what was expected. Of a deficit the values are its counts.
+        (E,) sums over the pixels; the variance is that of what was expected. Of a deficit the values are its
+        counts.
     channels
         (E,) the channels of the whole axis.
     line_width
@@ -197,13 +200,13 @@ class Residual:
 
 
 def line_evidence(
-    residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray,
-    families: Mapping[str, Sequence[Sequence[tuple[float, float]]]], noise: NoiseModel,
-) -> dict[str, float]:  # fmt: skip
-    """Return by how much each element's lines, fitted with positive amplitudes, lower the deviance of a residual.
+    residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray, families: Families, noise: NoiseModel
+) -> dict[str, float]:
+    """Return by how much each element's lines, with positive amplitudes, lower the deviance of a residual.
 
-    Two are subtracted for each family, whose amplitude is free: Akaike's criterion compares few lines with many.
-    Counts of a line are noisy themselves: where nothing was expected, a few of them would outweigh all others.
+    Two are subtracted for each family, whose amplitude is free: Akaike's criterion compares few lines with
+    many. Counts of a line are noisy themselves: where nothing was expected, a few of them would outweigh all
+    others.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Errors of a reference model: how noisy its spectra are, and how far it is wrong in each window of energy."""
+"""Errors of a reference model: how noisy its spectra are, and how wrong it is in each window of energy."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomaly._scan import ScanModel
     from hyperspy_specml.statistics import NoiseModel, PrincipalBasis, Windows
 
-# Norm of a known spectrum beyond the basis, relative to the whole, below which the basis describes it already.
+# Norm of a known spectrum beyond the basis, relative to the whole, below which the basis describes it
+# already.
 _SAME = 1e-6
 # Fraction of the patches whose shifts are ordinary: extreme quantiles are unreliable on small maps.
 _ORDINARY_SHIFTS = 0.9
@@ -24,9 +25,7 @@ _ORDINARY_SHIFTS = 0.9
 _GROUP = 64
 
 
-def extend_basis(
-    basis: PrincipalBasis, known: np.ndarray, noise: NoiseModel
-) -> tuple[PrincipalBasis, np.ndarray]:
+def extend_basis(basis: PrincipalBasis, known: np.ndarray, noise: NoiseModel) -> tuple[PrincipalBasis, np.ndarray]:
     """Return a basis that describes these spectra too, and all mixtures with them.
 
     Parameters
@@ -36,8 +35,8 @@ def extend_basis(
     known
         (N, E) spectra of any scale.
     noise
-        Noise model of a pixel. For counts, the smallest value of a mean spectrum shows of how many spectra it is
-        the mean.
+        Noise model of a pixel. For counts, the smallest value of a mean spectrum shows of how many spectra it
+        is the mean.
 
     Returns
     -------
@@ -59,7 +58,7 @@ def extend_basis(
 
 
 def leverage_of(coefficients: np.ndarray, n_vectors: int) -> np.ndarray:
-    """Return (D, L): how much of the spectra's own noise the first vectors contain that were learnt from them.
+    """Return (D, L): how much noise of the spectra the first vectors, learnt from them, contain.
 
     Vectors with much more variance than noise are approximately a regression on the coefficients.
 
@@ -89,27 +88,42 @@ def design_of(coefficients: np.ndarray, n_pixels: np.ndarray) -> np.ndarray:
     return np.column_stack([coefficients, n_pixels.astype(np.float32)])
 
 
-def model_error_of(
-    model: ScanModel, rows: np.ndarray, design: np.ndarray, windows: Windows, *, fraction: float
-) -> np.ndarray:
+@dataclass(frozen=True)
+class PatchRows:
+    """Sums over n patches of pixels, and what a model says of them. E channels in use, D coefficients.
+
+    Attributes
+    ----------
+    rows, design
+        (n, E) sums, and the (n, D + 1) factors of the spectra of a model and of its offset, see `design_of`.
+    noise
+        Noise model of the sums.
+    """
+
+    rows: np.ndarray = field(repr=False)
+    design: np.ndarray = field(repr=False)
+    noise: NoiseModel
+
+
+def model_error_of(model: ScanModel, patches: PatchRows, windows: Windows, *, fraction: float) -> np.ndarray:
     """Return (J,) the relative error of a model, where residuals scatter more than noise does.
 
-    A curved family of spectra, such as a peak that shifts, is never described entirely by a few components. Without
-    this error the scan would find the rest of it in many places.
+    A curved family of spectra, such as a peak that shifts, is never described entirely by a few components.
+    Without this error the scan would find the rest of it in many places.
 
     Parameters
     ----------
     model
-        With the noise model of the rows.
-    rows, design
-        (n, E) sums over patches and their (n, D + 1) factors, see `design_of`.
+        What is expected of a pixel.
+    patches
+        Sums over patches.
     windows
         Windows of energy.
     fraction
         Fraction of the patches whose residuals are errors of the model; the others may be anomalies.
     """
-    scan = Scan(model, windows, radii=(0,))
-    error = np.zeros(len(windows), np.float32)
+    scan = Scan(replace(model, noise=patches.noise), windows, radii=(0,))
+    error, rows, design = np.zeros(len(windows), np.float32), patches.rows, patches.design
     allowed = _allowed_square(fraction, len(rows))
     for group in windows.groups(_GROUP):
         expected, variance = scan.moments(design, group)
@@ -119,27 +133,21 @@ def model_error_of(
     return error
 
 
-def shift_scan_of(
-    model: ScanModel, rows: np.ndarray, design: np.ndarray, noise: NoiseModel, *, smoothing: float, fraction: float
-) -> ShiftScan | None:
+def shift_scan_of(model: ScanModel, patches: PatchRows, *, smoothing: float, fraction: float) -> ShiftScan | None:
     """Prepare the search for shifts, with the shifts that ordinary spectra have as its error.
 
     Parameters
     ----------
-    model
-        What is expected.
-    rows, design, fraction
+    model, patches, fraction
         See `model_error_of`.
-    noise
-        Noise model of the rows.
     smoothing
         Standard deviation, in channels, of the Gaussian whose derivative is taken.
     """
-    scan = ShiftScan.of(model, rows.mean(axis=0, dtype=np.float64), smoothing)
+    scan = ShiftScan.of(model, patches.rows.mean(axis=0, dtype=np.float64), smoothing)
     if scan is None:
         return None
-    sums = scan.sums(rows, design[:, :-1], design[:, -1], noise)
-    extreme = scan.needed_error(sums, _allowed_square(fraction, len(rows)))
+    sums = scan.sums(patches.rows, patches.design[:, :-1], patches.design[:, -1], patches.noise)
+    extreme = scan.needed_error(sums, _allowed_square(fraction, len(sums)))
     most = scan.needed_error(sums, float(chi2.ppf(_ORDINARY_SHIFTS, 1)))
     needed = max(np.quantile(extreme, fraction), np.quantile(most, _ORDINARY_SHIFTS), 0)
     return replace(scan, model_error=float(np.sqrt(needed)))

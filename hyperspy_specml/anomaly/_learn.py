@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.anomaly._errors import design_of, leverage_of, model_error_of, noise_of_sums, shift_scan_of
+from hyperspy_specml.anomaly._errors import (
+    PatchRows,
+    design_of,
+    leverage_of,
+    model_error_of,
+    noise_of_sums,
+    shift_scan_of,
+)
 from hyperspy_specml.anomaly._network import NetworkTrial, try_network
 from hyperspy_specml.anomaly._trimming import LearningTask, PatchSums, Trimming
 from hyperspy_specml.exceptions import TrainingDivergedError
@@ -21,8 +28,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# Fraction of the patches whose residuals are errors of the model: of a model learnt from the same map, and of a model
-# learnt elsewhere, to which more of the map may be new.
+# Fraction of the patches whose residuals are errors of the model: of a model learnt from the same map, and of
+# a model learnt elsewhere, to which more of the map may be new.
 _ORDINARY = 0.99
 _ORDINARY_ELSEWHERE = 0.9
 # Part of the time that PCA takes where an autoencoder is trained too.
@@ -52,7 +59,7 @@ class Learnt:
 
 
 def learn_reference(patches: PatchSums, task: LearningTask, run: Run) -> Learnt:
-    """Fit PCA to the patches of a map without those that may be rare, and train an autoencoder if one is asked for.
+    """Fit PCA to the patches of a map without those that may be rare, and train an autoencoder if asked to.
 
     Parameters
     ----------
@@ -84,7 +91,8 @@ def learn_reference(patches: PatchSums, task: LearningTask, run: Run) -> Learnt:
     coefficients = reference.coefficients(rows)
     leverage, design = leverage_of(coefficients, n), design_of(coefficients, np.ones(len(rows)))  # of patches
     reference = replace(reference, leverage=leverage)
-    reference = _with_errors(reference, rows, design, trimming.noise_of_sum, task, _ORDINARY)
+    sums = PatchRows(rows, design, trimming.noise_of_sum)
+    reference = _with_errors(reference, sums, task, _ORDINARY)
     return replace(learnt, reference=replace(reference, leverage=leverage * np.sqrt(n_pixels)))  # of pixels
 
 
@@ -103,31 +111,22 @@ def measure_errors(reference: ReferenceModel, patches: PatchSums, task: Learning
     used = patches.used
     reference = replace(reference, side=patches.side)
     if not used.any():
-        return replace(
-            reference, windows=task.windows, line_width=task.line_width,
-            model_error=np.zeros(len(task.windows), np.float32),
-        )  # fmt: skip
+        nothing = np.zeros(len(task.windows), np.float32)
+        return replace(reference, windows=task.windows, line_width=task.line_width, model_error=nothing)
     rows, coefficients = np.split(patches.sums[used], [len(reference.basis.weights)], axis=1)
-    design = design_of(coefficients, patches.counts[used])
     noise = noise_of_sums(reference.noise, float(np.median(patches.counts[used])))
-    return _with_errors(reference, rows, design, noise, task, _ORDINARY_ELSEWHERE)
+    sums = PatchRows(rows, design_of(coefficients, patches.counts[used]), noise)
+    return _with_errors(reference, sums, task, _ORDINARY_ELSEWHERE)
 
 
-def _with_errors(
-    reference: ReferenceModel, rows: np.ndarray, design: np.ndarray, noise: NoiseModel, task: LearningTask,
-    fraction: float,
-) -> ReferenceModel:  # fmt: skip
-    """Return the model with its errors, from the residuals of (n, E) sums over patches with this noise."""
+def _with_errors(reference: ReferenceModel, sums: PatchRows, task: LearningTask, fraction: float) -> ReferenceModel:
+    """Return the model with its errors, from the residuals of this fraction of the patches."""
     model = reference.scan_model()
-    error = model_error_of(replace(model, noise=noise), rows, design, task.windows, fraction=fraction)
-    shift_scan = None
+    error, shifts = model_error_of(model, sums, task.windows, fraction=fraction), None
     if task.shift_smoothing is not None:
-        shift_scan = shift_scan_of(
-            model, rows, design, noise, smoothing=task.shift_smoothing, fraction=fraction
-        )
-    return replace(
-        reference, windows=task.windows, line_width=task.line_width, model_error=error, shift_scan=shift_scan
-    )
+        shifts = shift_scan_of(model, sums, smoothing=task.shift_smoothing, fraction=fraction)
+    reference = replace(reference, windows=task.windows, line_width=task.line_width)
+    return replace(reference, model_error=error, shift_scan=shifts)
 
 
 def _trial(
@@ -136,9 +135,7 @@ def _trial(
     """Return the autoencoder that was trained; None where it diverged and is not needed."""
     assert task.autoencoder is not None
     try:
-        return try_network(
-            rows, n_pixels, noise, choice.n_components, task.autoencoder, run, smoothing=choice.smoothing
-        )
+        return try_network(rows, n_pixels, noise, choice, task.autoencoder, run)
     except TrainingDivergedError as error:
         if task.only_if_better:
             _logger.warning("anomaly_map(): PCA is the reference model, because for the autoencoder %s", error)

@@ -1,13 +1,15 @@
 """An autoencoder as the reference model, and whether it describes what the scan uses better than PCA does.
 
-The scan sums what single pixels leave. So every patch is thinned to spectra as noisy as its pixels, each of them is
-described by itself, and the sum of the descriptions is compared with counts of the patch that were held back. A network
-that follows single spectra better, but whose errors are the same in neighbouring pixels, is not better here.
+The scan sums what single pixels leave. So every patch is thinned to spectra as noisy as its pixels, each of
+them is described by itself, and the sum of the descriptions is compared with counts of the patch that were
+held back. A network that follows single spectra better, but whose errors are the same in neighbouring pixels,
+is not better here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +22,7 @@ from hyperspy_specml.train import fit, one_thread, squared_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hyperspy_specml.anomaly._components import ComponentChoice
     from hyperspy_specml.decompose import Autoencoder
     from hyperspy_specml.models import LatentModel
     from hyperspy_specml.run import Run
@@ -66,9 +69,8 @@ class NetworkTrial:
 
 
 def try_network(
-    rows: np.ndarray, n_pixels: float, noise: NoiseModel, n_components: int, architecture: Autoencoder, run: Run,
-    *, smoothing: float = 0.0,
-) -> NetworkTrial:  # fmt: skip
+    rows: np.ndarray, n_pixels: float, noise: NoiseModel, choice: ComponentChoice, architecture: Autoencoder, run: Run
+) -> NetworkTrial:
     """Train an autoencoder on patches, for spectra of single pixels, and score it beside PCA.
 
     Parameters
@@ -79,27 +81,26 @@ def try_network(
         Pixels of a patch.
     noise
         Noise model of a sum.
-    n_components
-        Latents, and components of PCA.
+    choice
+        Number of latents, as of the components of PCA; and the smoothing of the basis.
     architecture
         Of the autoencoder, with its options.
     run
         An interrupt or a cancel ends the training; the best network so far is scored.
-    smoothing
-        Standard deviation, in channels, of the Gaussian that the basis is made smooth with.
 
     Raises
     ------
     TrainingDivergedError
         The loss diverged.
     """
-    run = run.over(architecture.defaults)
-    options = {"n_vectors": min(_MORE_VECTORS + 2 * n_components, *rows.shape), "smoothing": smoothing}
+    run, n_components = run.over(architecture.defaults), choice.n_components
+    n_vectors = min(_MORE_VECTORS + 2 * n_components, *rows.shape)
+    bases = partial(principal_basis, noise=noise, n_vectors=n_vectors, smoothing=choice.smoothing)
     n_parts = int(np.clip(round(TRAIN * n_pixels), 2, _MOST_PARTS))
-    whole = principal_basis(moments_of(rows), noise, **options)
+    whole = bases(moments_of(rows))
     parts, folds = _split(rows, whole, noise, n_parts, run.seed)
     train = np.stack(parts).sum(axis=0, dtype=np.float32)
-    basis = principal_basis(moments_of(train).scaled(1 / TRAIN), noise, **options)
+    basis = bases(moments_of(train).scaled(1 / TRAIN))
     scale = np.float32(TRAIN / n_parts * n_pixels)  # from a pixel to a part
     inputs = np.stack([basis.project(part / scale) for part in parts], axis=1)  # (n, F, P)
     with one_thread(run.device):
@@ -108,20 +109,20 @@ def try_network(
         model = architecture.plain_model(scores, network, n_components)
         step = max(1, folds.validation.size // _SCORED_VALUES)
         few, predict_few = folds.every(step), _sums(model, inputs[::step], n_pixels)
-        history = fit(
-            network, scores.batches(run), squared_error, run,
-            score=lambda _: float(few.score("validation", predict_few).mean()),
-        )  # fmt: skip
+
+        def score(_: object) -> float:
+            return float(few.score("validation", predict_few).mean())
+
+        history = fit(network, scores.batches(run), squared_error, run, score=score)
         network.to("cpu")  # where maps are scanned
         pca, first = basis.first(n_components), inputs[..., :n_components].mean(axis=1)
         both = (_sums(model, inputs, n_pixels), lambda some: pca.spectra(n_pixels * first[some]))
         validation, test = ([folds.score(f, predict) for predict in both] for f in ("validation", "test"))
         model = architecture.canonical_model(scores, network, n_components)
-    # The network was trained on scores along the basis of a part of the counts; it is used with that of all counts.
+    # The network was trained on scores along the basis of a part of the counts; it is used with that of all
+    # counts.
     model = replace(model, basis=whole.aligned_with(basis))
-    return NetworkTrial(
-        model, paired(*test), (float(validation[0].mean()), float(validation[1].mean())), history
-    )
+    return NetworkTrial(model, paired(*test), (float(validation[0].mean()), float(validation[1].mean())), history)
 
 
 def _split(
@@ -142,9 +143,7 @@ def _split(
     return parts, Folds((), validation, test, pixels, noise, variance, centre, fractions)
 
 
-def _normalised(
-    inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray
-) -> NormalisedScores:
+def _normalised(inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray) -> NormalisedScores:
     """Return a training with one part of a patch as input, and the mean of its other parts as target."""
     _, n_parts, n_vectors = inputs.shape
     mean = inputs.mean(axis=1)
@@ -158,7 +157,7 @@ def _normalised(
 
 
 def _sums(model: LatentModel, inputs: np.ndarray, n_pixels: float) -> Callable[[slice], np.ndarray]:
-    """Return the function that predicts patches by the sum of what a model predicts for each of their parts."""
+    """Return a function that predicts patches by the sum of what a model predicts for their parts."""
 
     def predict(some: slice) -> np.ndarray:
         parts = inputs[some]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.anomaly._errors import extend_basis
-from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.anomaly._scan import ScanModel
 from hyperspy_specml.anomaly._shift_scan import ShiftScan
+from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
 from hyperspy_specml.statistics import Resampling, Windows, noise_from_dict
 
@@ -31,8 +31,8 @@ _WINDOWS = ("starts", "stops", "centres", "widths")
 class ReferenceModel(FittedModel):
     """A model of ordinary spectra, and what the scan has to know about it.
 
-    Without windows it can only compute coefficients and expected spectra. Without a null distribution its scores
-    are not calibrated yet.
+    Without windows it can only compute coefficients and expected spectra. Without a null distribution its
+    scores are not calibrated yet.
 
     Attributes
     ----------
@@ -59,8 +59,8 @@ class ReferenceModel(FittedModel):
     null, shift_null
         Distributions of the maxima of windows and of shifts in maps without anomalies.
     drift_range
-        Smallest and largest drift of the scan lines that it was learnt from, in channels: so many channels beyond
-        those of the model were recorded.
+        Smallest and largest drift of the scan lines that it was learnt from, in channels: so many channels
+        beyond those of the model were recorded.
     """
 
     model: FittedModel
@@ -110,6 +110,11 @@ class ReferenceModel(FittedModel):
         """Return those of the model inside."""
         return self.model.components()
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the model inside is PCA."""
+        return isinstance(self.model, LinearModel)
+
     def coefficients(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, D) coefficients of what the model expects for (n, E) spectra, float32.
 
@@ -118,7 +123,7 @@ class ReferenceModel(FittedModel):
         rows
             (n, E) spectra of any real dtype.
         """
-        if isinstance(self.model, LinearModel):
+        if self.is_linear:
             return self.model.encode(rows)
         return self.basis.project(self.model.decode(self.model.encode(rows)))
 
@@ -156,9 +161,7 @@ class ReferenceModel(FittedModel):
         """Return the model with a search for shifts that has the settings of another one."""
         if like is None:
             return self
-        return replace(
-            self, shift_scan=ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error)
-        )
+        return replace(self, shift_scan=ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error))
 
     def without_errors(self) -> ReferenceModel:
         """Return the model for spectra that were drawn from it."""
@@ -170,12 +173,12 @@ class ReferenceModel(FittedModel):
         Raises
         ------
         ValueError
-            The noise is not that of counts, so that the noise of other channels is not known, or a window contains
-            no channel.
+            The noise is not that of counts, so that the noise of other channels is not known, or a window
+            contains no channel.
         """
         if self.noise.name != "poisson":
             raise ValueError(
-                f"the noise model {self.noise.name!r} of the reference model was measured for its own channels"
+                f"the noise model {self.noise.name!r} was measured for the channels of the reference model"
             )
         assert isinstance(resample, Resampling)
         reference = replace(self, model=self.model.resampled(resample))
@@ -183,34 +186,27 @@ class ReferenceModel(FittedModel):
             reference = replace(reference, component_variance=resample(self.component_variance))
         if self.windows is None or self.line_width is None:
             return reference
-        per_channel = resample(np.ones((1, len(self.line_width))))[0]  # channels of the model in one of the others
+        # Channels of the model in each of the others.
+        per_channel = resample(np.ones((1, len(self.line_width))))[0]
         ratio = float(np.median(per_channel))
         windows, kept = self.windows.resampled(resample)
         if not len(windows):
             raise ValueError("no window of energy contains a channel")
         error = None if self.model_error is None else self.model_error[kept]
         width = resample(self.line_width[None])[0] / per_channel**2
-        low, high = (int(np.floor(by / ratio)) for by in (self.drift_range[0], -self.drift_range[1]))
-        reference = replace(
-            reference, windows=windows, line_width=width, model_error=error, shift_scan=None, drift_range=(low, -high)
-        )
-        like = self.shift_scan
-        if like is not None:
-            like = replace(
-                like, mean=resample(like.mean[None])[0], smoothing=like.smoothing / ratio,
-                model_error=like.model_error / ratio,
-            )  # fmt: skip
-        return reference.with_shift_scan(like)
+        span = (int(np.floor(self.drift_range[0] / ratio)), int(np.ceil(self.drift_range[1] / ratio)))
+        reference = replace(reference, windows=windows, line_width=width, model_error=error, drift_range=span)
+        like = self.shift_scan and self.shift_scan.resampled(resample, ratio)
+        return replace(reference, shift_scan=None).with_shift_scan(like)
 
     def settings(self) -> dict[str, Any]:
         """Return what JSON can hold of the model and its calibration."""
-        shift = self.shift_scan
         return {
             "model": parts_of(self.model).settings,
             "noise": self.noise.to_dict(),
             "n_spectra": self.n_spectra,
             "side": self.side,
-            "shift": shift and {"smoothing": shift.smoothing, "model_error": shift.model_error},
+            "shift": self.shift_scan and self.shift_scan.settings(),
             "null": self.null and self.null.settings(),
             "shift_null": self.shift_null and self.shift_null.settings(),
             "drift_range": list(self.drift_range),
@@ -224,11 +220,9 @@ class ReferenceModel(FittedModel):
                 arrays[name] = getattr(self, name)
         if self.windows is not None:
             arrays |= {f"windows.{n}": getattr(self.windows, n).astype(np.float64) for n in _WINDOWS}
-        if self.shift_scan is not None:
-            arrays["shift.mean"] = self.shift_scan.mean
-        for name in ("null", "shift_null"):
-            if getattr(self, name) is not None:
-                arrays |= prefixed(name, getattr(self, name).arrays())
+        for name, part in {"shift": self.shift_scan, "null": self.null, "shift_null": self.shift_null}.items():
+            if part is not None:
+                arrays |= prefixed(name, part.arrays())
         return arrays
 
     @classmethod
@@ -249,15 +243,11 @@ class ReferenceModel(FittedModel):
             _optional(parts, "component_variance", d, e), _optional(parts, "leverage", d, -1),
             null=_null(parts, "null"), shift_null=_null(parts, "shift_null"), drift_range=_drift_range(parts),
         )  # fmt: skip
-        if (windows is None) != (reference.line_width is None) or (windows is None) != (reference.model_error is None):
+        if len({each is None for each in (windows, reference.line_width, reference.model_error)}) > 1:
             raise ValueError("windows, line_width and model_error belong together")
         if parts.settings.get("shift") is None:
             return reference
-        shift, mean = parts.within("shift"), parts.array("shift.mean", e)
-        smoothing, error = shift.setting("smoothing", float), shift.setting("model_error", float)
-        if not (smoothing > 0 and error >= 0):
-            raise ValueError(f"the search for shifts has smoothing {smoothing} and model_error {error}")
-        return replace(reference, shift_scan=ShiftScan.of(reference.scan_model(), mean, smoothing, error))
+        return replace(reference, shift_scan=ShiftScan.from_parts(parts.within("shift"), reference.scan_model()))
 
 
 def _noise(parts: Parts) -> NoiseModel:
@@ -279,11 +269,8 @@ def _optional(parts: Parts, name: str, *shape: int) -> np.ndarray | None:
 
 def _windows(parts: Parts, n_channels: int) -> Windows:
     starts = parts.array("windows.starts", -1)
-    stops, centres, widths = (parts.array(f"windows.{name}", len(starts)) for name in _WINDOWS[1:])
-    whole = (starts == starts.astype(int)) & (stops == stops.astype(int))
-    if not (len(starts) and (whole & (starts >= 0) & (starts < stops) & (stops <= n_channels)).all()):
-        raise ValueError(f"arrays 'windows.starts' and 'windows.stops' are no intervals of {n_channels} channels")
-    return Windows(starts.astype(int), stops.astype(int), centres, widths)
+    others = (parts.array(f"windows.{name}", len(starts)) for name in _WINDOWS[1:])
+    return Windows.checked(starts, *others, n_channels=n_channels)
 
 
 def _drift_range(parts: Parts) -> tuple[int, int]:

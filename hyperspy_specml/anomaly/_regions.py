@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 _MOST_REGIONS = 1000
 # Line widths that the spectrum of a region can be shifted by, at most.
 _FARTHEST_SHIFT = 4.0
-# Strength of an excess relative to that of a stronger deficit from which the excess is reported: it shows what is
-# there, not what is replaced.
+# Strength of an excess relative to that of a stronger deficit from which the excess is reported: it shows
+# what is there, not what is replaced.
 _EXCESS_FIRST = 0.5
 
 
@@ -36,10 +36,11 @@ class PixelScores:
     Attributes
     ----------
     z
-        (n,) maximum of the scan, negative for a deficit of counts; NaN where a pixel is not used or not scanned.
+        (n,) maximum of the scan, negative for a deficit of counts; NaN where a pixel is not used or not
+        scanned.
     log_p, score
-        (n,) logarithm of the p-value, corrected for all windows searched, and its normal deviate. Of other statistics
-        than the scan the score is the plain value, and p is NaN.
+        (n,) logarithm of the p-value, corrected for all windows searched, and its normal deviate. Of other
+        statistics than the scan the score is the plain value, and p is NaN.
     window, radius
         (n,) index of the strongest window of energy, and the radius of the square of pixels.
     coefficients
@@ -76,8 +77,8 @@ class FoundRegion:
     excess
         Counts beyond the expected ones in the strongest window, over all pixels.
     shift, shift_error
-        By how much the spectra lie higher than the model has them, and the standard error, in units of the energy axis;
-        NaN where shifts are not searched for.
+        By how much the spectra lie higher than the model has them, and the standard error, in units of the
+        energy axis; NaN where shifts are not searched for.
     candidates
         Elements with a line or edge at that energy.
     spectrum, residual
@@ -140,8 +141,8 @@ class RegionSums:
     spectra, residuals, variances
         (R, E) sums of the spectra, of their difference to the model, and of the noise variance.
     shifts
-        (R, 2) channels by which the spectra lie higher than the model has them, and the standard error; NaN where
-        shifts are not searched for.
+        (R, 2) channels by which the spectra lie higher than the model has them, and the standard error; NaN
+        where shifts are not searched for.
     """
 
     labels: np.ndarray
@@ -205,19 +206,17 @@ def _describe(
     shift, shift_error = sums.shifts[i] * (step, abs(step))
     counts = Residual(-residual if deficit else residual, variance, used, setup.line_width, reference.noise)
     return FoundRegion(
-        int(sums.labels[i]), pixels, peak, float(scores.log_p[peak]), energy, deficit, float(residual[inside].sum()),
-        float(shift), float(shift_error), counts.candidates(axis, energy), sums.spectra[i] / len(pixels),
-        residual / len(pixels),
+        int(sums.labels[i]), pixels, peak, float(scores.log_p[peak]), energy, deficit,
+        float(residual[inside].sum()), float(shift), float(shift_error), counts.candidates(axis, energy),
+        sums.spectra[i] / len(pixels), residual / len(pixels),
     )  # fmt: skip
 
 
-def strongest_window(
-    setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int
-) -> tuple[slice, bool]:
+def strongest_window(setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int) -> tuple[slice, bool]:
     """Return the channels of a region's strongest window, and whether counts are missing there.
 
-    A phase that replaces others has less of their lines, and that may be what is strongest. Its own lines are more
-    informative. Where the model expects less than nothing, part of the excess is an error of the model.
+    A phase that replaces others has less of their lines, and that may be what is strongest. Its own lines are
+    more informative. Where the model expects less than nothing, part of the excess is an error of the model.
     """
     windows, window = setup.windows, int(scores.window[peak])
     deficit = bool(scores.z[peak] < 0)

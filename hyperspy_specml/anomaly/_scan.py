@@ -1,7 +1,7 @@
 """Scan the residual of a reference model: sums over windows of energy and squares of pixels, as z values.
 
-A rare phase of a few pixels changes a few neighbouring channels by a few counts. No single channel of a single
-pixel shows it, but the sum over the detector's line shape and some neighbouring pixels does.
+A rare phase of a few pixels changes a few neighbouring channels by a few counts. No single channel of a
+single pixel shows it, but the sum over the detector's line shape and some neighbouring pixels does.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from hyperspy_specml.statistics import MOST_COUNTS, gain_of, signed_squares, spa
 if TYPE_CHECKING:
     from hyperspy_specml.statistics import NoiseModel, Windows
 
-# z of a single pixel that chance does not reach in any search over windows and pixels. Neighbours of such a pixel
-# are scored without it.
+# z of a single pixel that chance does not reach in any search over windows and pixels. Neighbours of such a
+# pixel are scored without it.
 CERTAIN = 7.0
 # Window sums that are worked on at a time, so that they stay in the processor's cache.
 _GROUP_VALUES = 1 << 18
@@ -28,8 +28,8 @@ _LEAST_EXPECTED = np.float32(1e-6)
 _LEAST_VARIANCE = np.float32(1e-30)
 # Fraction of a window's noise that the projection on the model leaves at least; below it rounding decides.
 _LEAST_LEFT = 0.1
-# Fraction of a sum's noise that components learnt from it contain at most; larger ones only occur for sums that
-# were left out of the fit.
+# Fraction of a sum's noise that components learnt from it contain at most; larger ones only occur for sums
+# that were left out of the fit.
 _MOST_LEVERAGE = 0.25
 
 
@@ -48,13 +48,14 @@ class ScanModel:
     n_spectra
         Spectra that the model was learnt from: a rate below one count in all of them is not known.
     projector
-        (E, D) linear map from spectra to coefficients: through it noise reaches the prediction. None where the
-        coefficients are without noise.
+        (E, D) linear map from spectra to coefficients: through it noise reaches the prediction. None where
+        the coefficients are without noise.
     component_variance
         (D, E) noise variances of `spectra` themselves; None where they are negligible.
     leverage
-        (D, L): the sum of squares of a sum's coefficients times these, over its number of pixels, is the fraction
-        of its noise that `spectra` contain, because they were learnt from it too. None where they were not.
+        (D, L): the sum of squares of a sum's coefficients times these, over its number of pixels, is the
+        fraction of its noise that `spectra` contain, because they were learnt from it too. None where they
+        were not.
     """
 
     spectra: np.ndarray
@@ -135,8 +136,8 @@ class Scan:
     def strongest(self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray) -> Strongest:
         r"""Return the strongest window of every pixel.
 
-        A pixel that is certain by itself would make every square that contains it strong, so that its neighbours
-        would seem stronger than weaker pixels of the same phase. They are scored without it.
+        A pixel that is certain by itself would make every square that contains it strong, so that its
+        neighbours would seem stronger than weaker pixels of the same phase. They are scored without it.
 
         Parameters
         ----------
@@ -165,7 +166,7 @@ class Scan:
     def _strongest(
         self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray
     ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Return signed square, window and radius of the strongest window, and the largest square of radius 0."""
+        """Return signed square, window and radius of the strongest, and the largest square of radius 0."""
         shape = used.shape
         design = np.concatenate([coefficients, used[..., None]], axis=-1, dtype=np.float32)
         designs = [spatial_sums(design, radius) for radius in self.radii]
@@ -194,16 +195,16 @@ class Scan:
     def score(self, counts: np.ndarray, design: np.ndarray, group: slice) -> np.ndarray:
         """Return signed squares of z of sums (..., n) over the windows of a group.
 
-        The difference of counts and a prediction that is noisy itself is no Poisson variable. It is scored as the
-        shifted and scaled Poisson variable that has the same variance and skewness.
+        The difference of counts and a prediction that is noisy itself is no Poisson variable. It is scored as
+        the shifted and scaled Poisson variable that has the same variance and skewness.
         """
         gain = self._gain[group]
         positive, variance = self.moments(design, group)
         own = gain * positive
         if self.model_error is not None:
             variance = variance + (self.model_error[group] * positive) ** 2
-        # Noise of the prediction is symmetric. A prediction that follows the counts leaves less skewed differences,
-        # which may fall further below it than counts can. For an excess nothing is changed.
+        # Noise of the prediction is symmetric. A prediction that follows the counts leaves less skewed
+        # differences, which may fall further below it than counts can. For an excess nothing is changed.
         ratio = own / variance
         below = np.where(counts < positive, np.maximum(ratio, 1), np.float32(1))
         unit = gain * np.minimum(ratio, 1 / (below * below))
@@ -218,8 +219,8 @@ class Scan:
         extra = design @ self._variances[:, group]  # beyond the variance of counts with this mean
         if self._component_variance is not None:
             extra += np.square(design[..., :-1]) @ self._component_variance[:, group]
-        # A mean is not negative, though its prediction may be. The more precise the prediction, the nearer to 0 is
-        # the mean that is taken for a negative one.
+        # A mean is not negative, though its prediction may be. The more precise the prediction, the nearer to
+        # 0 is the mean that is taken for a negative one.
         spread = np.maximum(extra, 0)
         positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
         # A rate below one count in all spectra that the model was learnt from is not known.
@@ -258,9 +259,7 @@ def _window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.
     return sums, extra, slope * correlated
 
 
-def _projection_variance(
-    model: ScanModel, windows: Windows, variances: np.ndarray, constant: float
-) -> np.ndarray:
+def _projection_variance(model: ScanModel, windows: Windows, variances: np.ndarray, constant: float) -> np.ndarray:
     """Return what projecting noise of these (D + 1, E) variances adds to the variance of window residuals."""
     everything = slice(0, len(windows))
     projector = model.projector

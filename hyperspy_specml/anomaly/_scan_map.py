@@ -1,4 +1,4 @@
-"""What is done with the pixels of a box: spikes are removed, then it is scanned; and maps drawn from the model."""
+"""Scan boxes of pixels, of the map and of maps that are drawn from the reference model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import scipy.ndimage
 
 from hyperspy_specml.anomaly._significance import NullFit, fit_null
-from hyperspy_specml.anomaly._scan import Scan
 from hyperspy_specml.statistics import correlation_kernel
 from hyperspy_specml.streaming import compute
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
 
     from hyperspy_specml.anomaly._reference import ReferenceModel
+    from hyperspy_specml.anomaly._scan import Scan
     from hyperspy_specml.anomaly._shift_scan import ShiftScan
     from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder
     from hyperspy_specml.run import Run
@@ -31,7 +31,8 @@ _NULL_PIXELS = 1 << 15
 _NULL_VALUES = 1 << 25
 # Pixels of one piece of the map that is drawn.
 _PIECE = 64**2
-# Pixels over which coefficients are averaged before maps are drawn from them: their noise must not be drawn again.
+# Pixels over which coefficients are averaged before maps are drawn from them: their noise must not be drawn
+# again.
 _AVERAGED = 5
 # Stream of random numbers; folds use others.
 _STREAM = 77
@@ -73,9 +74,7 @@ class ScanBlock:
             spikes.append(part[1])
         return np.concatenate(tables), np.concatenate(spikes)
 
-    def _scan(
-        self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _scan(self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
         used = self.used[pixels]
         beyond = self._partial_spikes(values[used], pixels[used])
         values = values if self.channels.all() else values[..., self.channels]
@@ -220,7 +219,8 @@ class PixelBlock:
     level
         Mean counts per channel.
     statistic
-        "squared_error", "deviance" or "rx", whose value is computed from the coefficients of all pixels later.
+        "squared_error", "deviance" or "rx", whose value is computed from the coefficients of all pixels
+        later.
     """
 
     reference: ReferenceModel

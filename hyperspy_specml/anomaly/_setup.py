@@ -12,7 +12,8 @@ from hyperspy_specml.anomaly._drift import best_shifts, estimate_line_shift, far
 from hyperspy_specml.anomaly._spikes import PartialChannelSpikes
 from hyperspy_specml.anomaly._trimming import PatchSums
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import USED, energy_windows
+from hyperspy_specml.statistics import USED, energy_windows, typical_mean
+from hyperspy_specml.statistics import line_width as sharpest_width
 from hyperspy_specml.streaming import patch_sums, shift_channels
 
 if TYPE_CHECKING:
@@ -26,14 +27,15 @@ _logger = logging.getLogger(__name__)
 _WINDOW_WIDTHS = (1.0, 2.0, 4.0)
 # Line widths, standard deviation of the Gaussian whose derivative shifted spectra are compared with.
 _SHIFT_SMOOTHING = 1 / 16
-# Fraction of the counts in channels that known spectra lack, at most: with more, they are other spectra without them.
+# Fraction of the counts in channels that known spectra lack, at most: with more, they are other spectra
+# without them.
 _MOST_MISSING = 1e-3
 # Smallest expected value of a channel, relative to the mean.
 _LEAST_EXPECTED = 1e-3
 # Values of the sums along scan lines, at most.
 _MOST_LINE_VALUES = 1 << 24
-# Pixels along the side of a patch; number of patches that a number of components can be learnt from; and values of all
-# patches, at most, of which learning needs some 25 bytes each.
+# Pixels along the side of a patch; number of patches that a number of components can be learnt from; and
+# values of all patches, at most, of which learning needs some 25 bytes each.
 _SIDE = 3
 _LEAST_PATCHES = 100
 _MOST_PATCH_VALUES = 1 << 24
@@ -48,8 +50,8 @@ class ScanSetup:
     stream, summary
         The spectra, and what the first pass over them found.
     used, channels
-        (n_pixels,) and (whole axis,) bool, pixels and channels in use. After `align_scan_lines` the channels are those
-        of moved spectra.
+        (n_pixels,) and (whole axis,) bool, pixels and channels in use. After `align_scan_lines` the channels
+        are those of moved spectra.
     line_width, windows
         (whole axis,) full width at half maximum of a line in channels, and the windows of energy.
     shifts
@@ -66,14 +68,19 @@ class ScanSetup:
 
     @classmethod
     def of(
-        cls, stream: SpectrumStream, summary: MapSummary, channels: np.ndarray, line_width: np.ndarray | None,
+        cls,
+        stream: SpectrumStream,
+        summary: MapSummary,
+        channels: np.ndarray,
+        line_width: np.ndarray | None,
         noise: NoiseModel,
-    ) -> ScanSetup:  # fmt: skip
-        """Plan the scan of a map; where no line width is known it is estimated, and shifts are searched for."""
+    ) -> ScanSetup:
+        """Plan the scan; where no line width is known it is estimated, and shifts are searched for."""
         shifts = line_width is None
         if line_width is None:
-            mean = summary.moments.mean
-            line_width = np.full(stream.n_channels, estimate_line_width(mean, noise.variance(mean)))
+            mean, n = typical_mean(summary.sample), len(summary.sample)
+            sharpest = sharpest_width(mean, noise, n_spectra=n, channels=summary.channels)
+            line_width = np.full(stream.n_channels, sharpest)
         windows = energy_windows(line_width, channels, factors=_WINDOW_WIDTHS)
         return cls(stream, summary, summary.pixel_state == USED, channels, line_width, windows, shifts)
 
@@ -96,7 +103,7 @@ class ScanSetup:
 
     @property
     def shift_smoothing(self) -> float | None:
-        """Standard deviation, in channels, of the Gaussian of the search for shifts; None where there is none."""
+        """Standard deviation, in channels, of the Gaussian of the search for shifts; None for no search."""
         return max(1.0, _SHIFT_SMOOTHING * float(self.line_width[0])) if self.shifts else None
 
     @property
@@ -107,15 +114,14 @@ class ScanSetup:
     def patches(self, **beside: Any) -> PatchSums:
         """Return sums over patches; see `streaming.patch_sums`."""
         sides = (self.side,) * len(self.stream.navigation_shape)
-        sums, counts = patch_sums(
-            self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside
-        )
+        sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside)
         return PatchSums(sums, counts, self.side)
 
     def align_scan_lines(self, noise: NoiseModel, known: np.ndarray | None) -> ScanSetup:
         """Return the map with the drift of its scan lines taken back, where it has any.
 
-        A drift that is left would become part of the reference model, which would then describe shifted edges.
+        A drift that is left would become part of the reference model, which would then describe shifted
+        edges.
 
         Parameters
         ----------
@@ -136,8 +142,8 @@ class ScanSetup:
     def align_to_reference(self, reference: ReferenceModel, recorded: np.ndarray) -> ScanSetup:
         """Return the map with its scan lines moved to where the reference model has its spectra.
 
-        Only where scan lines drift: else the energy axis is taken to be right. Lines that then lack channels of the
-        model are not searched.
+        Only where scan lines drift: else the energy axis is taken to be right. Lines that then lack channels
+        of the model are not searched.
 
         Parameters
         ----------
@@ -153,12 +159,14 @@ class ScanSetup:
         total = np.zeros(len(seen))
         total[seen] = shift_channels(lines, -drift).sum(axis=0)
         drift = drift + _offset(total[self.channels], reference, float(self.line_width[0]))
-        complete = _moved_channels(recorded, drift)[:, self.channels].all(axis=1)
+        complete = np.asarray(_moved_channels(recorded, drift)[:, self.channels].all(axis=1))
         if not complete.all():
             _logger.warning(
-                "anomaly_map(model=...): %d of %d scan lines have drifted so far that they lack channels of the model; "
-                "they are not searched", int((~complete).sum()), len(complete),
-            )  # fmt: skip
+                "anomaly_map(model=...): %d of %d scan lines have drifted so far that they lack channels of "
+                "the model; they are not searched",
+                int((~complete).sum()),
+                len(complete),
+            )
         used = self.used & np.repeat(complete, self.stream.navigation_shape[-1])
         return replace(self, stream=replace(self.stream, drift=drift), used=used)
 
@@ -205,7 +213,7 @@ class ScanSetup:
         if fraction > _MOST_MISSING:
             raise OptionError(
                 f"anomaly_map(known=...): the known spectra are not finite in {int(missing.sum())} channels "
-                f"that have {fraction:.1%} of this map's counts, the first of them is {int(missing.argmax())}. "
+                f"that have {fraction:.1%} of this map's counts, the first is {int(missing.argmax())}. "
                 "Mend these, or leave the channels out of the search with signal_mask=..."
             )
         return np.nan_to_num(known[:, self.channels])
@@ -256,27 +264,3 @@ def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
     while side > 1 and np.prod([n // side for n in navigation_shape]) < _LEAST_PATCHES:
         side -= 1
     return side
-
-
-def estimate_line_width(mean: np.ndarray, noise_variance: np.ndarray) -> float:
-    """Return the full width at half maximum, in channels, of the sharpest structure of a spectrum.
-
-    Of a Gaussian line of standard deviation s the autocorrelation of the derivative crosses zero at a lag of
-    sqrt(2) s; of a spectrum it is ruled by its sharpest strong features. White noise shows at lag 0 only.
-
-    Parameters
-    ----------
-    mean
-        (E,) mean spectrum.
-    noise_variance
-        (E,) its noise variance.
-    """
-    # Differences of neighbours: those of channels two apart would carry their noise to lag 2.
-    slope = np.diff(mean / np.sqrt(np.maximum(noise_variance, 1e-6 * max(noise_variance.mean(), 1e-300))))
-    slope -= np.median(slope)
-    n = len(slope)
-    power = np.abs(np.fft.rfft(slope, 2 * n)) ** 2
-    correlation = np.fft.irfft(power)[: n // 2 + 1]
-    below = np.flatnonzero(correlation[2:] <= 0)
-    lag = below[0] + 2 if len(below) else 2
-    return float(np.clip(np.sqrt(8 * np.log(2)) * lag / np.sqrt(2), 2.0, max(2.0, n / 8)))

@@ -1,12 +1,12 @@
 """Search for spectra that are shifted in energy against what a reference model expects.
 
-A shifted edge is a little in many channels and of both signs, so that no window contains much of it. What a small
-shift adds to a spectrum is the spectrum's derivative, so the residual is compared with the derivative.
+A shifted edge is a little in many channels and of both signs, so that no window contains much of it. What a
+small shift adds to a spectrum is the spectrum's derivative, so the residual is compared with the derivative.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,16 +17,20 @@ from hyperspy_specml.anomaly._scan import CERTAIN
 from hyperspy_specml.statistics import spatial_sums
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hyperspy_specml.anomaly._scan import ScanModel
+    from hyperspy_specml.models import Parts
     from hyperspy_specml.statistics import NoiseModel
 
-# Norm of the derivatives beyond the model's own spectra, relative to that of the whole derivatives: with less than
-# this the model describes shifts itself, and what is left is rounding.
+# Norm of the derivatives beyond the model's own spectra, relative to that of the whole derivatives: with less
+# than this the model describes shifts itself, and what is left is rounding.
 _LEAST_LEFT = 1e-2
-# Smallest noise variance of a channel, relative to the mean of all: a channel with two counts must not dominate.
+# Smallest noise variance of a channel, relative to the mean of all: a channel with two counts must not
+# dominate.
 _LEAST_VARIANCE = 1e-3
-# Channels, standard deviation of the Gaussian before spectra are interpolated: without it, values between channels
-# would be smoother than those at channels.
+# Channels, standard deviation of the Gaussian before spectra are interpolated: without it, values between
+# channels would be smoother than those at channels.
 _INTERPOLATION_SMOOTHING = 1.0
 # Channels between the shifts that are tried.
 _STEP = 0.25
@@ -66,9 +70,7 @@ class ShiftScan:
     model_error: float = 0.0
 
     @classmethod
-    def of(
-        cls, model: ScanModel, mean: np.ndarray, smoothing: float, model_error: float = 0.0
-    ) -> ShiftScan | None:
+    def of(cls, model: ScanModel, mean: np.ndarray, smoothing: float, model_error: float = 0.0) -> ShiftScan | None:
         """Prepare a model; None where its own spectra describe shifts, so that none can be seen.
 
         Parameters
@@ -89,10 +91,35 @@ class ShiftScan:
         slopes, weights = slopes.astype(np.float32), weights.astype(np.float32)
         return cls(model, mean, smoothing, slopes, weights, correlated, model_error)
 
-    def sums(
-        self, values: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, noise: NoiseModel
-    ) -> np.ndarray:
-        """Return (..., 3) of (..., E) spectra: product with the derivative, its variance, and the squared norm.
+    def resampled(self, resample: Callable[[np.ndarray], np.ndarray], ratio: float) -> ShiftScan:
+        """Return its settings for other channels, each as wide as `ratio` of these; the slopes stay."""
+        mean, smoothing = resample(self.mean[None])[0], self.smoothing / ratio
+        return replace(self, mean=mean, smoothing=smoothing, model_error=self.model_error / ratio)
+
+    def settings(self) -> dict[str, float]:
+        """Return its numbers, for a file."""
+        return {"smoothing": self.smoothing, "model_error": self.model_error}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what it is made from again, for a file."""
+        return {"mean": self.mean}
+
+    @classmethod
+    def from_parts(cls, parts: Parts, model: ScanModel) -> ShiftScan | None:
+        """Return the search with these settings and arrays, for a model.
+
+        Raises
+        ------
+        ValueError
+            They do not make up one.
+        """
+        smoothing, error = parts.setting("smoothing", float), parts.setting("model_error", float)
+        if not (0 < smoothing < np.inf and 0 <= error < np.inf):
+            raise ValueError(f"the search for shifts has smoothing {smoothing} and model_error {error}")
+        return cls.of(model, parts.array("mean", model.spectra.shape[1]), smoothing, error)
+
+    def sums(self, values: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, noise: NoiseModel) -> np.ndarray:
+        """Return (..., 3) of (..., E) spectra: product with the derivative, its variance, squared norm.
 
         The product of a spectrum that is shifted by one channel is the squared norm, on average.
         """
@@ -111,9 +138,10 @@ class ShiftScan:
     ) -> np.ndarray:
         """Return (n, 2) shifts of mean spectra in channels, and their standard errors.
 
-        A spectrum is moved until the model describes it best, because the derivative is right for small shifts
-        only. NaN where it would have to be moved further than `farthest`, where moving does not explain half of
-        what the model leaves (another element is no shift), or where there are too few channels to move it.
+        A spectrum is moved until the model describes it best, because the derivative is right for small
+        shifts only. NaN where it would have to be moved further than `farthest`, where moving does not
+        explain half of what the model leaves (another element is no shift), or where there are too few
+        channels to move it.
 
         Parameters
         ----------
@@ -174,7 +202,7 @@ class ShiftScan:
         return np.where(used, z, 0), which
 
     def needed_error(self, sums: np.ndarray, allowed: float) -> np.ndarray:
-        """Return the square of the model error with which each squared deviate would be as large as is allowed."""
+        """Return the squared model error with which each squared deviate would be as large as is allowed."""
         product, variance, size = np.moveaxis(sums, -1, 0)
         return (product**2 / allowed - variance) / np.maximum(size, _TINY) ** 2
 
@@ -190,7 +218,7 @@ class ShiftScan:
 
 
 def _lowest(x: np.ndarray, y: np.ndarray) -> float:
-    """Return where values at equal steps are lowest, by a parabola through three; NaN if that is at an end."""
+    """Return where values at equal steps are lowest, by a parabola through three; NaN at the ends."""
     k = int(np.argmin(y))
     if k in (0, len(y) - 1):
         return np.nan
@@ -206,7 +234,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
 
 
 def _correlation_factor(slope: np.ndarray, noise: NoiseModel) -> float:
-    """Return the factor by which correlated noise of neighbouring channels changes the variance of a product."""
+    """Return the factor by which correlated noise of neighbouring channels changes a product's variance."""
     lags = range(1, len(noise.correlation))
     products = [noise.correlation[lag] * (slope[lag:] @ slope[:-lag]) for lag in lags]
     return float(1 + 2 * sum(products) / max(slope @ slope, 1e-300))

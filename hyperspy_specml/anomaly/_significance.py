@@ -1,9 +1,9 @@
-"""From the maximum of a scan to a p-value, and from p-values to regions with a controlled false discovery rate.
+"""From the maximum of a scan to a p-value, and from p-values to regions with a known false discovery rate.
 
-The strongest of many windows is strong by chance. How strong depends on how many windows are independent, which is
-not known, and on the expected counts of the pixel. Maps drawn from the reference model and scanned in the same way
-show both: the distribution of maxima without any anomaly (the null distribution). Its tail is fitted, because few
-maps are drawn.
+The strongest of many windows is strong by chance. How strong depends on how many windows are independent,
+which is not known, and on the expected counts of the pixel. Maps drawn from the reference model and scanned
+in the same way show both: the distribution of maxima without any anomaly (the null distribution). Its tail is
+fitted, because few maps are drawn.
 
 A strong anomaly makes many pixels significant, and they are one discovery: regions are counted, not pixels.
 
@@ -35,15 +35,16 @@ _TAIL_FRACTION, _N_EXTREME = 0.2, 5.0
 _ORDINARY = 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1 - 1e-9
 # Ordinary pixels needed below the second of these p-values.
 _LEAST_ORDINARY = 10
-# p-value that no error of the model makes: such pixels are anomalies, and they and their neighbours are not counted.
+# p-value that no error of the model makes: such pixels are anomalies, and they and their neighbours are not
+# counted.
 _CERTAIN = 1e-8
-# Ratio of observed to expected numbers of pixels in the lowest bins from which the null is adapted; smaller ratios
-# occur by chance.
+# Ratio of observed to expected numbers of pixels in the lowest bins from which the null is adapted; smaller
+# ratios occur by chance.
 _LEAST_RATIO = 1.3
 # Logarithm of the largest p-value that has a finite normal deviate.
 LARGEST_LOG_P = -1e-12
-# Score of a pixel relative to its strongest neighbour from which it belongs to the region: outside, squares that reach
-# into the region have weaker scores.
+# Score of a pixel relative to its strongest neighbour from which it belongs to the region: outside, squares
+# that reach into the region have weaker scores.
 _EXTENT = 0.6
 # Logarithm of -log(1 - p) that stands for p = 1.
 _LOG_RATE_OF_1 = 5.0
@@ -53,8 +54,9 @@ _LOG_RATE_OF_1 = 5.0
 class NullFit:
     """The distribution of scan maxima without anomalies, depending on the counts expected in the pixel.
 
-    ``log(-log(1 - p)) = shift + slope * log(q)``, where q is the two-sided tail probability of the standard normal
-    distribution: for the maximum of independent windows the slope is 1 and the shift the logarithm of their number.
+    ``log(-log(1 - p)) = shift + slope * log(q)``, where q is the two-sided tail probability of the standard
+    normal distribution: for the maximum of independent windows the slope is 1 and the shift the logarithm of
+    their number.
 
     Attributes
     ----------
@@ -86,8 +88,8 @@ class NullFit:
     def adapted_to(self, maxima: np.ndarray, expected: np.ndarray, used: np.ndarray, reach: int) -> NullFit:
         """Return the fit to a map's own maxima, where these are stronger than those of drawn maps.
 
-        A model with errors makes all pixels a little too significant. Ordinary pixels, of which few are anomalies,
-        show it.
+        A model with errors makes all pixels a little too significant. Ordinary pixels, of which few are
+        anomalies, show it.
 
         Parameters
         ----------
@@ -151,7 +153,8 @@ def fit_null(maxima: np.ndarray, expected: np.ndarray) -> NullFit:
     n_strata = int(np.clip(len(maxima) // _LEAST_PER_STRATUM, 1, _N_STRATA))
     strata = np.array_split(np.argsort(expected, kind="stable"), n_strata)
     tails = [_Tail.of(maxima[stratum]) for stratum in strata]
-    # One slope for all: the number of windows changes with the counts, the way they depend on each other does not.
+    # One slope for all: the number of windows changes with the counts, the way they depend on each other does
+    # not.
     spread = sum(tail.spread for tail in tails)
     slope = sum(tail.shared for tail in tails) / spread if spread else 1.0
     shift = np.array([tail.log_rate - slope * tail.log_q for tail in tails])

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 # Probability of one or more false candidates in the whole map.
 _CHANCE = 0.01
-# Channels: where a line's full width at half maximum is smaller, lines look like spikes and none are searched.
+# Channels: where a line's full width at half maximum is smaller, lines look like spikes and none are
+# searched.
 _NARROWEST = 2.5
 # Standard deviations of the neighbours' counts that are added to the line which they may belong to.
 _DEVIATIONS = 2.0
-# Rounds of replacing the strongest spike of each spectrum; no spectrum has as many spikes, but one may need two rounds.
+# Rounds of replacing the strongest spike of each spectrum; no spectrum has as many spikes, but one may need
+# two rounds.
 _ROUNDS = 50
 # Squared counts: smallest variance.
 _LEAST_VARIANCE = 1e-6
@@ -60,8 +62,8 @@ class SpikeFinder:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Replace spikes by what the model predicts there without them, in place.
 
-        A strong spike changes the prediction, so that other channels look like spikes too. So the strongest one of
-        a spectrum is replaced first.
+        A strong spike changes the prediction, so that other channels look like spikes too. So the strongest
+        one of a spectrum is replaced first.
 
         Parameters
         ----------
@@ -89,14 +91,10 @@ class SpikeFinder:
             rows[left, channel] = expected[chosen]
             coefficients[left] = encode(rows[left])
         row, channel = np.array(list(values), int).reshape(-1, 2).T
-        expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[
-            channel
-        ]
+        expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[channel]
         return row, channel, np.array(list(values.values()), np.float32), np.maximum(expected, 0)
 
-    def find(
-        self, rows: np.ndarray, coefficients: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return row, channel, prediction and squared deviate of every spike in (n, E) spectra."""
         step = max(1, _SLAB_VALUES // rows.shape[1])
         starts = range(0, max(1, len(rows)), step)
@@ -120,9 +118,7 @@ class SpikeFinder:
         row, channel = row[alone], channel[alone]
         return row, channel, np.maximum(expected[place[alone], channel], 0), squares[row, channel]
 
-    def _without_line(
-        self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray
-    ) -> np.ndarray:
+    def _without_line(self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray) -> np.ndarray:
         """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
         half = _half_width(self.line_width[channel])
         first = np.maximum(channel - half, 0)
@@ -130,10 +126,8 @@ class SpikeFinder:
         measured, predicted = (_sums(values, row, first, last) for values in (rows, expected))
         value, mean = rows[row, channel], np.maximum(expected[row, channel], 0)
         noise, around = self.model.noise, measured - value
-        line = _line_in_channel(
-            around, around - (predicted - expected[row, channel]), self.line_width[channel],
-            (channel - first, last - 1 - channel), noise,
-        )  # fmt: skip
+        excess, reach = around - (predicted - expected[row, channel]), (channel - first, last - 1 - channel)
+        line = _line_in_channel(around, excess, self.line_width[channel], reach, noise)
         return _squares(value, mean + line, noise)
 
 
@@ -141,8 +135,8 @@ class SpikeFinder:
 class PartialChannelSpikes:
     """Finds spikes in channels that only some scan lines have after their drift was taken back.
 
-    No model covers these channels. Expected is the most that the neighbouring channels allow for: of a line, or of
-    the shape that the mean spectrum has there.
+    No model covers these channels. Expected is the most that the neighbouring channels allow for: of a line,
+    or of the shape that the mean spectrum has there.
 
     Attributes
     ----------
@@ -203,9 +197,8 @@ def _half_width(width: np.ndarray) -> np.ndarray:
 
 
 def _line_in_channel(
-    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray],
-    noise: NoiseModel,
-) -> np.ndarray:  # fmt: skip
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, ...], noise: NoiseModel
+) -> np.ndarray:
     """Return the most counts that a channel can have of a line, given the counts of its neighbours.
 
     Parameters
@@ -222,7 +215,7 @@ def _line_in_channel(
 
 
 def largest_line_ratio(width: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Return the largest ratio of a line's counts in a channel to those in so many channels below and above it.
+    """Return the largest ratio of a line's counts in a channel to those in its neighbours below and above.
 
     At the end of the axis a line that is centred beside the channel can have more of its counts there.
     """

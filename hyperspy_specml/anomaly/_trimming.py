@@ -1,7 +1,8 @@
 """Fit PCA to patches of pixels without those that may contain something rare.
 
-The scan sums over neighbouring pixels and sees deviations that no single pixel shows. So the reference model is learnt
-from sums over patches of pixels: they separate its weak components from noise, and a rare phase stands out.
+The scan sums over neighbouring pixels and sees deviations that no single pixel shows. So the reference model
+is learnt from sums over patches of pixels: they separate its weak components from noise, and a rare phase
+stands out.
 """
 
 from __future__ import annotations
@@ -30,25 +31,26 @@ if TYPE_CHECKING:
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import NoiseModel, Windows
 
-# Channels, standard deviations of the smoothing of components that are tried: noise of the components themselves would
-# be found in all pixels.
+# Channels, standard deviations of the smoothing of components that are tried: noise of the components
+# themselves would be found in all pixels.
 _SMOOTHINGS = (0.0, 1.0, 2.0, 4.0)
 # Smoothing relative to the narrowest window, at most: with more, blurred lines would be found.
 _SMOOTHEST = 1 / 16
 # Rounds of leaving out patches and fitting anew.
 _ROUNDS = 2
-# Squared deviates above which a patch is left out, relative to the one that 5 % of the patches exceed: extremes of
-# what is ordinary are below.
+# Squared deviates above which a patch is left out, relative to the one that 5 % of the patches exceed:
+# extremes of what is ordinary are below.
 _RARE = 3.0
 # The same for patches that come back: of their strongest window, and of their distance.
 _DESCRIBED, _FARTHEST = 2.0, 12.0
 # Patches along the side of a place that may be the only one with a phase.
 _PLACE = 3
-# Fraction of a direction of the spectra above which a place alone is behind a component, and how many times its part
-# of the map this must be: noise reaches a few times.
+# Fraction of a direction of the spectra above which a place alone is behind a component, and how many times
+# its part of the map this must be: noise reaches a few times.
 _ALONE = 0.5
 _TIMES_ITS_PART = 15
-# Part of the full patch whose pixels must be there, so that the last scan line of a map, where a drift ends, counts.
+# Part of the full patch whose pixels must be there, so that the last scan line of a map, where a drift ends,
+# counts.
 _LEAST_PART = 1 / 3
 
 
@@ -91,8 +93,8 @@ class LearningTask:
     known
         (N, E) spectra that the model has to describe, however rare they are; None for none.
     shift_smoothing
-        Standard deviation, in channels, of the Gaussian whose derivative shifted spectra are compared with; None does
-        not search for shifts.
+        Standard deviation, in channels, of the Gaussian whose derivative shifted spectra are compared with;
+        None does not search for shifts.
     autoencoder
         Trained on the same patches; None for PCA alone.
     only_if_better
@@ -130,9 +132,7 @@ class Trimming:
         """Fit PCA to the patches that are kept."""
         rows, noise, task = self.patches.sums[keep], self.noise_of_sum, self.task
         choice = choose_components(rows, noise, smoothings, n_components, seed=self.run.seed)
-        basis = principal_basis(
-            moments_of(rows), noise, n_vectors=choice.n_components, smoothing=choice.smoothing
-        )
+        basis = principal_basis(moments_of(rows), noise, n_vectors=choice.n_components, smoothing=choice.smoothing)
         n_spectra = int(self.patches.counts[keep].sum())
         reference = ReferenceModel(LinearModel(basis), task.noise, n_spectra, self.patches.side)
         return reference if task.known is None else reference.with_reference_spectra(task.known), choice
@@ -156,11 +156,11 @@ class Trimming:
         return reference, keep, replace(choice, n_components=n)
 
     def rare(self, reference: ReferenceModel, keep: np.ndarray) -> np.ndarray:
-        """Return the patches that the model does not describe, or that alone are behind one of its components.
+        """Return the patches that the model does not describe, or that alone are behind one component.
 
-        The first contain what the model lacks. The second contain something rare that the model has learnt: along
-        that component they lie far from all others. Where ordinary spectra lie far apart, such as grains of a few
-        phases, they do not; but then the component exists because of one place.
+        The first contain what the model lacks. The second contain something rare that the model has learnt:
+        along that component they lie far from all others. Where ordinary spectra lie far apart, such as
+        grains of a few phases, they do not; but then the component exists because of one place.
         """
         strength, distance = self._strength_and_distance(reference)
         return self.patches.used & (
@@ -172,8 +172,8 @@ class Trimming:
     def _alone(self, reference: ReferenceModel, keep: np.ndarray) -> np.ndarray:
         """Return the patches in the middle of places without which the model would lack a component.
 
-        Patches beside something rare are included: the little of it that reaches into one would make the component
-        again.
+        Patches beside something rare are included: the little of it that reaches into one would make the
+        component again.
         """
         part = _PLACE**keep.ndim / keep.sum()
         scores = np.zeros((*keep.shape, reference.basis.n_vectors))
@@ -183,8 +183,8 @@ class Trimming:
     def described(self, reference: ReferenceModel, keep: np.ndarray) -> np.ndarray:
         """Return the patches left out that the model describes all the same, without having learnt them.
 
-        They are extremes of what is ordinary, such as a scan line that drifted far. If they lie very far away, the
-        model may have learnt something rare from a patch that was kept.
+        They are extremes of what is ordinary, such as a scan line that drifted far. If they lie very far
+        away, the model may have learnt something rare from a patch that was kept.
         """
         strength, distance = self._strength_and_distance(reference)
         near = (strength <= _DESCRIBED * _exceeded_by_5_percent(strength, keep)) & (
@@ -193,7 +193,7 @@ class Trimming:
         return self.patches.used & ~keep & near
 
     def _strength_and_distance(self, reference: ReferenceModel) -> tuple[np.ndarray, np.ndarray]:
-        """Return maps of the square of the strongest window, and of the robust distance of the composition."""
+        """Return maps of the square of the strongest window, and of the distance of the composition."""
         used, shape = self.patches.used, self.patches.counts.shape
         rows = np.where(used[..., None], self.patches.sums, 0)
         flat = reference.coefficients(rows.reshape(-1, rows.shape[-1]))

@@ -142,8 +142,7 @@ class PCA(Architecture):
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
         """Return the first K principal components."""
         return Fit(
-            LinearModel(data.fold_basis.first(n_components)),
-            lambda: LinearModel(data.basis.first(n_components)),
+            LinearModel(data.fold_basis.first(n_components)), lambda: LinearModel(data.basis.first(n_components))
         )
 
     def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:

@@ -23,6 +23,7 @@ from hyperspy_specml.train import History, fit, one_thread, refit, squared_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
     from torch import nn
 
     from hyperspy_specml.models import Attempt, FittedModel
@@ -261,9 +262,7 @@ class _Seeds:
         name = f"Try {self.n_components} components" if self.comparing else "Train"
         with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
             batches = scores.batches(run)
-            return fit(
-                network, batches, _error_of_reconstruction, run, score=lambda _: self._score(scores, network)
-            )
+            return fit(network, batches, _error_of_reconstruction, run, score=lambda _: self._score(scores, network))
 
     def _score(self, scores: NormalisedScores, network: nn.Module) -> float:
         model = self.architecture.plain_model(scores, network, self.n_components)
@@ -293,9 +292,7 @@ class _Seeds:
 def _fold_scores(data: TrainingData) -> NormalisedScores:
     """Return the scores of the training fold, normalised."""
     fractions = np.array(data.folds.fractions[:N_PARTS])
-    return NormalisedScores.of(
-        data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws
-    )
+    return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws)
 
 
 def _error_of_reconstruction(network: Any, batch: Batch, step: int) -> LossParts:

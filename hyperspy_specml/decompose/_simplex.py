@@ -32,15 +32,7 @@ from hyperspy_specml.decompose._simplex_start import least_mean, start_network, 
 from hyperspy_specml.models import SimplexModel
 from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
-from hyperspy_specml.train import (
-    History,
-    MixtureLikelihood,
-    RandomRows,
-    ScoresAndCounts,
-    fit,
-    one_thread,
-    refit,
-)
+from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -259,9 +251,7 @@ class _Training:
     def _compared(self, network: SimplexNetwork) -> np.ndarray:
         return self.data.scores_of(SimplexModel(self.data.fold_basis, network), _COMPARED)
 
-    def _source(
-        self, parts: np.ndarray, targets: Sequence[np.ndarray], fractions: Sequence[float]
-    ) -> ScoresAndCounts:
+    def _source(self, parts: np.ndarray, targets: Sequence[np.ndarray], fractions: Sequence[float]) -> ScoresAndCounts:
         assert self.run.config.batch_size is not None
         generator = torch.Generator().manual_seed(self.run.seed)
         rows = RandomRows(len(parts), self.run.config.batch_size, generator)

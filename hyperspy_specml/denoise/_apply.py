@@ -111,9 +111,7 @@ def _rescaled(stream: SpectrumStream, noisy: Denoised, noise: NoiseModel) -> Den
     return replace(noisy, mean=here, relative_intensity=ratio)
 
 
-def _denoised(
-    stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, valid: np.ndarray
-) -> np.ndarray:
+def _denoised(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Return the denoised scores of the valid pixels out of (n_pixels, P)."""
     shape = stream.navigation_shape
     maps, there = scores.reshape(*shape, -1), valid.reshape(shape)

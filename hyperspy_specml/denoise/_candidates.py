@@ -137,9 +137,7 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
     return [replace(entry(f"spatial network ({n})", network, clean), history=history), *entries]
 
 
-def _filtered(
-    data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray
-) -> Entry:
+def _filtered(data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray) -> Entry:
     def scores() -> np.ndarray:
         return data.tiles.flat(clean) * found.unit
 

@@ -178,9 +178,7 @@ def _strongest(
             for values in sums(slice(None), slice(j, j + 1))
         ]
         for side in _SIDES:
-            excess, variance, clean = (
-                None if values is None else _square_sum(values, side) for values in maps
-            )
+            excess, variance, clean = (None if values is None else _square_sum(values, side) for values in maps)
             assert excess is not None
             assert variance is not None
             if clean is not None:
@@ -197,8 +195,7 @@ def _intervals(beyond: np.ndarray, windows: ChannelWindows) -> tuple[tuple[int, 
     """Return the unions of neighbouring windows out of those marked."""
     runs, n_runs = scipy.ndimage.label(beyond)
     return tuple(
-        (int(windows.starts[runs == run].min()), int(windows.stops[runs == run].max()))
-        for run in range(1, n_runs + 1)
+        (int(windows.starts[runs == run].min()), int(windows.stops[runs == run].max())) for run in range(1, n_runs + 1)
     )
 
 

@@ -127,9 +127,7 @@ def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
     return float(np.clip(_FWHM * lag / np.sqrt(2), 2.0, max(2.0, len(mean) / 8)))
 
 
-def _window_sums(
-    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: ChannelWindows
-) -> WindowSums:
+def _window_sums(stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: ChannelWindows) -> WindowSums:
     """Sum the spectra over the windows, in one pass; what they are compared with is computed on demand."""
     counted = stream.map_rows(windows, n_columns=len(windows), label="Sum windows")
     basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores

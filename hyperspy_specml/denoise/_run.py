@@ -15,14 +15,7 @@ from hyperspy_specml.denoise._options import DenoiseOptions
 from hyperspy_specml.denoise._restore import Denoised, check_removed, line_width
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Candidate, DenoiseReport, plan_sample, tiles_of
-from hyperspy_specml.prepare import (
-    CORRUPTIONS,
-    PairedRecordings,
-    corrupt,
-    paired_draws,
-    prepare,
-    smooth_basis,
-)
+from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, paired_draws, prepare, smooth_basis
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, paired, sample_size
 
@@ -78,9 +71,7 @@ class Asked:
             if getattr(self, name) not in known:
                 raise OptionError.unknown(name, getattr(self, name), known)
         if type(self.options) is not DenoiseOptions:
-            raise OptionError(
-                f"denoise_dae(options={self.options!r}) needs options=specml.DenoiseOptions(...)."
-            )
+            raise OptionError(f"denoise_dae(options={self.options!r}) needs options=specml.DenoiseOptions(...).")
 
 
 @dataclass(frozen=True)
@@ -256,9 +247,7 @@ def _quality(tiles: Tiles, held_out: HeldOutError, chosen: Entry) -> dict[str, A
     data, fold = chosen.data, chosen.fold
     half, n = np.float32(TRAIN / 2), fold.n_components
     halves = [data.fold_parts[:, list(parts), :n].sum(axis=1) / half for parts in _HALVES]
-    first, second = (
-        tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, data.fraction / 2)) for scores in halves
-    )
+    first, second = (tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, data.fraction / 2)) for scores in halves)
     noise = 0.5 * float(np.square(first - second).sum(axis=1, dtype=np.float64).mean())
     clean = chosen.scores()
     residuals = [held_out.scores_of(name, fold.basis) - clean for name in ("validation", "test")]

@@ -27,15 +27,15 @@ class AnomalyReport(Report):
     model, n_components
         Architecture and size of the reference model.
     patch_side, patches_left_out
-        Pixels along the side of the patches that it was learnt from, and how many of them were left out because they
-        may contain something rare.
+        Pixels along the side of the patches that it was learnt from, and how many of them were left out
+        because they may contain something rare.
     n_windows
         Windows of energy that were scanned.
     smallest_p
         Smallest p-value that was not extrapolated; None where the statistic is not calibrated.
     drift
-        Energy by which each scan line lay too high before it was moved back, in units of the energy axis; None where
-        no line was moved.
+        Energy by which each scan line lay too high before it was moved back, in units of the energy axis;
+        None where no line was moved.
     """
 
     method: ClassVar[str] = "anomaly_map"
@@ -52,7 +52,7 @@ class AnomalyReport(Report):
 
     def facts(self) -> list[Row]:
         """Return what stands above the table."""
-        facts = [("statistic", self.statistic), ("regions", self.threshold)]
+        facts: list[Row] = [("statistic", self.statistic), ("regions", self.threshold)]
         facts.append(("reference model", f"{self.model}, {self.n_components} components"))
         if self.trained_on is not None:
             facts.append(("learnt from", f"{self.trained_on}, with its errors and its null distribution"))
@@ -61,7 +61,9 @@ class AnomalyReport(Report):
         if self.patch_side > 1:
             left_out = f"{self.patches_left_out} left out as possibly rare"
             facts.append(("patches", f"{self.patch_side} pixels along the side; {left_out}"))
-        facts += [("noise model", self._noise()), *self._counts(), ("windows", f"{self.n_windows} of energy")]
+        facts.append(("noise model", self._noise()))
+        facts += self._counts()
+        facts.append(("windows", f"{self.n_windows} of energy"))
         if self.smallest_p is not None:
             facts.append(("p-values", f"extrapolated below {self.smallest_p:.1g}"))
         if self.drift is not None:
@@ -72,9 +74,7 @@ class AnomalyReport(Report):
 
     def rows(self) -> tuple[Row, list[Row]]:
         """Return the candidates, PCA last; none where no network was trained."""
-        rows = [
-            (c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}") for c in self.candidates
-        ]
+        rows = [(c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}") for c in self.candidates]
         return _HEAD, [(*row, "reference model" if row[0] == self.chosen else "") for row in rows]
 
     def words(self) -> list[str]:

@@ -149,9 +149,7 @@ class Parts:
         if name not in self.arrays:
             raise ValueError(f"array {name!r} is missing")
         array = self.arrays[name]
-        if array.ndim != len(shape) or any(
-            n not in (ANY, m) for n, m in zip(shape, array.shape, strict=True)
-        ):
+        if array.ndim != len(shape) or any(n not in (ANY, m) for n, m in zip(shape, array.shape, strict=True)):
             raise ValueError(f"array {name!r} has shape {array.shape}, not {shape} (-1: any)")
         if array.dtype not in (np.float32, np.float64):
             raise ValueError(f"array {name!r} has dtype {array.dtype}, not float32 or float64")

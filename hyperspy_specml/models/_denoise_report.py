@@ -199,9 +199,7 @@ class DenoiseReport(Report):
         facts: list[Row] = []
         if self.trained_on is not None:
             where += f" of {self.trained_on!r}, to which the scores belong"
-            unit = (
-                "counts in a spectrum" if self.hold_out == "simulated" else "times that of the training map"
-            )
+            unit = "counts in a spectrum" if self.hold_out == "simulated" else "times that of the training map"
             facts.append(("intensity", f"{self.relative_intensity:.4g} {unit}"))
         facts.append(("learnt from", f"{self.n_sampled} spectra{where}"))
         if self.resampled_from is not None:

@@ -9,13 +9,7 @@ import numpy as np
 import torch
 
 from hyperspy_specml.models._base import FittedModel, Parts, basis_arrays
-from hyperspy_specml.models._networks import (
-    AUTOENCODERS,
-    autoencoder_network,
-    loaded,
-    network_arrays,
-    tensor_for,
-)
+from hyperspy_specml.models._networks import AUTOENCODERS, autoencoder_network, loaded, network_arrays, tensor_for
 from hyperspy_specml.models._plain import to_plain
 
 if TYPE_CHECKING:
@@ -103,11 +97,7 @@ class LatentModel(FittedModel):
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays."""
-        basis, name, options = (
-            parts.basis(),
-            parts.setting("architecture", str),
-            parts.setting("options", dict),
-        )
+        basis, name, options = (parts.basis(), parts.setting("architecture", str), parts.setting("options", dict))
         if name not in AUTOENCODERS:
             raise ValueError(
                 f"architecture {name!r} is not one of {', '.join(map(repr, AUTOENCODERS))}; import the package "

@@ -46,9 +46,10 @@ class Region:
     excess
         Counts beyond the expected ones in the strongest window, summed over all pixels.
     shift, shift_error
-        How far the mean spectrum has to be moved down in energy so that the reference model describes it best, and
-        the standard error of that, in units of the energy axis. Both are NaN for X-ray maps, where shifts are not
-        searched for; the shift also where it would be more than four line widths or would not explain the difference.
+        How far the mean spectrum has to be moved down in energy so that the reference model describes it
+        best, and the standard error of that, in units of the energy axis. Both are NaN for X-ray maps, where
+        shifts are not searched for; the shift also where it would be more than four line widths or would not
+        explain the difference.
     candidates
         Elements with a line or an edge there, the likeliest first; each prints as ``Nb La``.
     """
@@ -87,8 +88,8 @@ class Spike:
     energy
         Energy of the channel, in units of the energy axis.
     value, expected
-        The value measured there, and the model's prediction; in channels that only some scan lines have, the most that
-        the neighbouring channels allow for.
+        The value measured there, and the model's prediction; in channels that only some scan lines have, the
+        most that the neighbouring channels allow for.
     """
 
     position: tuple[int, ...]
@@ -104,15 +105,15 @@ class AnomalyResult:
     Attributes
     ----------
     score
-        Map ``(nx, ny |)``: the standard normal deviate of the p-value of a pixel, comparable between maps. Of other
-        statistics than the scan the plain value. NaN where a pixel was not used.
+        Map ``(nx, ny |)``: the standard normal deviate of the p-value of a pixel, comparable between maps. Of
+        other statistics than the scan the plain value. NaN where a pixel was not used.
     p_value
         Map: the probability of so strong a deviation anywhere in the pixel's spectrum without an anomaly.
     detections
         Bool map: the pixels of all regions.
     energy
-        Map: where in the spectrum the deviation is strongest, in units of the energy axis. Where scan lines have
-        drifted, this and the spectra of regions are those of the typical line.
+        Map: where in the spectrum the deviation is strongest, in units of the energy axis. Where scan lines
+        have drifted, this and the spectra of regions are those of the typical line.
     regions
         Found regions, the most significant first.
     spikes
@@ -123,8 +124,8 @@ class AnomalyResult:
     report
         What the map was made with; prints as a table.
     model
-        The reference model with its errors and its null distribution: ``s2.anomaly_map(model=found.model)`` gives
-        another map scores that are comparable with these. ``found.model.save(path)`` keeps it.
+        The reference model with its errors and its null distribution: ``s2.anomaly_map(model=found.model)``
+        gives another map scores that are comparable with these. ``found.model.save(path)`` keeps it.
     """
 
     score: BaseSignal

@@ -38,12 +38,10 @@ def draw_anomalies(
         axes.set_ylabel(axis_label(scan_axes[1]))
         _outline(axes, detections.data, scan_axes)
     for i, position in enumerate(positions):
-        axes.annotate(str(i), position[:2] if len(scan_axes) > 1 else (position[0], 0))
+        axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
 
 
-def draw_regions(
-    axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]
-) -> None:
+def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
     """Draw spectrum and residual of the first regions above each other.
 
     Parameters

@@ -21,6 +21,7 @@ from hyperspy_specml.statistics._folds import (
     make_folds,
     paired,
 )
+from hyperspy_specml.statistics._line_width import line_width, typical_mean
 from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
 from hyperspy_specml.statistics._noise import (
     NoiseModel,

@@ -49,6 +49,22 @@ class Windows:
     centres: np.ndarray
     widths: np.ndarray
 
+    @classmethod
+    def checked(
+        cls, starts: np.ndarray, stops: np.ndarray, centres: np.ndarray, widths: np.ndarray, *, n_channels: int
+    ) -> Windows:
+        """Return windows of numbers that come from a file.
+
+        Raises
+        ------
+        ValueError
+            They are no intervals of so many channels.
+        """
+        whole = (starts == starts.astype(int)) & (stops == stops.astype(int))
+        if not (len(starts) and (whole & (starts >= 0) & (starts < stops) & (stops <= n_channels)).all()):
+            raise ValueError(f"starts and stops of windows are no intervals of {n_channels} channels")
+        return cls(starts.astype(int), stops.astype(int), centres, widths)
+
     def __len__(self) -> int:
         """Return the number of windows J."""
         return len(self.starts)

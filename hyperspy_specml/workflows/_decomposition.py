@@ -84,9 +84,7 @@ def fit(call: Call, asked: AskedDecomposition) -> DecompositionResult:
     return _wrap(call.source, trained, iter((found.scores, found.baseline_scores)))
 
 
-def apply(
-    call: Call, model: TrainedModel | str | os.PathLike[str], asked: AskedDecomposition
-) -> DecompositionResult:
+def apply(call: Call, model: TrainedModel | str | os.PathLike[str], asked: AskedDecomposition) -> DecompositionResult:
     """Apply a trained model, or that of a file, to another map: one pass, nothing fitted."""
     trained = call.trained_model(model, "a trained model, result.model or the path of its file")
     _check_model(call, trained, asked)

@@ -54,19 +54,11 @@ def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSi
     """Fit a denoiser, apply it and wrap the answer."""
     with call.running() as (run, stream):
         streams = [SpectrumStream(array, stream.memory_budget, run.progress) for array in pairs]
-        found = denoise(
-            stream, run, asked, masks=call.masks, pairs=(streams[0], streams[1]) if streams else None
-        )
+        found = denoise(stream, run, asked, masks=call.masks, pairs=(streams[0], streams[1]) if streams else None)
     summary = found.prepared.summary
     fingerprint = Fingerprint(call.source.spectra.array.shape, summary.moments.n, summary.moments.sums)
     trained = TrainedModel(
-        found.denoiser,
-        summary.channel_state,
-        call.axis,
-        call.source.title,
-        call.config,
-        fingerprint,
-        found.report,
+        found.denoiser, summary.channel_state, call.axis, call.source.title, call.config, fingerprint, found.report
     )
     return _wrap(call, trained, found.report, found.denoised, protect=asked.protect)
 
@@ -103,9 +95,7 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     return arrays
 
 
-def _apply(
-    call: Call, model: TrainedModel | str | os.PathLike[str], *, protect: bool, **asked: Any
-) -> BaseSignal:
+def _apply(call: Call, model: TrainedModel | str | os.PathLike[str], *, protect: bool, **asked: Any) -> BaseSignal:
     """Apply a trained denoiser, or that of a file, to another map: nothing is fitted."""
     trained = call.trained_model(
         model,
@@ -135,9 +125,7 @@ def _apply(
     return _wrap(call, trained, report, found, protect=protect)
 
 
-def _wrap(
-    call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoised, *, protect: bool
-) -> BaseSignal:
+def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoised, *, protect: bool) -> BaseSignal:
     """Say what was removed, and make the signal, which keeps report and model in its metadata."""
     positions = np.flatnonzero(trained.channels)
     removed = tuple(_feature(call, region, positions) for region in found.removed)
@@ -163,11 +151,7 @@ def _feature(call: Call, region: RemovedRegion, channels: np.ndarray) -> Removed
     units = energy.get_axis_dictionary()["units"] or ""
     pixels = tuple(int(pixel) for pixel in region.pixels)
     return RemovedFeature(
-        f"{energy.axis[middle]:.5g} {units}".strip(),
-        _place(call, region.pixels),
-        region.z,
-        region.excess,
-        pixels,
+        f"{energy.axis[middle]:.5g} {units}".strip(), _place(call, region.pixels), region.z, region.excess, pixels
     )
 
 

@@ -186,9 +186,7 @@ def test_what_was_saved_without_a_suffix_is_read_without_one(tmp_path):
 
 
 def test_a_folder_is_answered_with_a_file_in_it(tmp_path):
-    with pytest.raises(
-        ModelFileError, match=r"this is a folder\. Name a file in it, e\.g\. '.*model\.specml'"
-    ):
+    with pytest.raises(ModelFileError, match=r"this is a folder\. Name a file in it, e\.g\. '.*model\.specml'"):
         read(tmp_path)
     write(tmp_path / "steel", {}, {})
     with pytest.raises(ModelFileError, match=r"e\.g\. '.*steel\.specml'"):

@@ -43,9 +43,7 @@ def result(signal):
         if key not in known:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SpecMLWarning)  # so brief a training may lose against PCA
-                known[key] = getattr(signal, method)(
-                    *arguments, noise="poisson", show_progressbar=False, **options
-                )
+                known[key] = getattr(signal, method)(*arguments, noise="poisson", show_progressbar=False, **options)
         return known[key]
 
     return compute
@@ -87,9 +85,7 @@ def library(result):
 
 EXAMPLES = {
     "pca": lambda result: decomposed(result, architecture="pca"),
-    "pca about the mean": lambda result: decomposed(
-        result, architecture="pca", options=specml.PCAOptions(centre=True)
-    ),
+    "pca about the mean": lambda result: decomposed(result, architecture="pca", options=specml.PCAOptions(centre=True)),
     "autoencoder": lambda result: decomposed(result, options=specml.DenseOptions(n_hidden=16)),
     "simplex": lambda result: decomposed(result, architecture="simplex"),
     "simplex with shifts": lambda result: decomposed(result, architecture="simplex", energy_shift=True),
@@ -100,10 +96,7 @@ EXAMPLES = {
     "library": library,
     "reference": lambda result: result("anomaly_map").model.model,
     "reference of an autoencoder": lambda result: dataclasses.replace(
-        result("anomaly_map").model.model,
-        model=EXAMPLES["autoencoder"](result),
-        leverage=None,
-        shift_scan=None,
+        result("anomaly_map").model.model, model=EXAMPLES["autoencoder"](result), leverage=None, shift_scan=None
     ),
 }
 
@@ -219,9 +212,7 @@ def wrong_values(value):
         others += [-7, 10**15, 0.5]
     if isinstance(value, float):
         others += [np.nan, np.inf, "1.0"]
-    return [
-        other for other in others if other is KeyError or type(other) is not type(value) or value != value
-    ]
+    return [other for other in others if other is KeyError or type(other) is not type(value) or value != value]
 
 
 def accepted(parts):
@@ -263,10 +254,7 @@ def test_arrays_that_are_missing_or_not_as_they_should_be_are_value_errors(model
             yield "longer", {**parts.arrays, name: np.concatenate([array, array[:1]])}
 
     wrongly = [
-        (name, how)
-        for name in parts.arrays
-        for how, arrays in spoilt(name)
-        if accepted(Parts(parts.settings, arrays))
+        (name, how) for name in parts.arrays for how, arrays in spoilt(name) if accepted(Parts(parts.settings, arrays))
     ]
 
     assert wrongly == []

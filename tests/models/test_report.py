@@ -25,12 +25,7 @@ class ToyReport(Report):
     note: str | None = None
 
     def facts(self):
-        return [
-            ("size", f"{self.size} <units>"),
-            ("noise model", self._noise()),
-            *self._counts(),
-            self._times(),
-        ]
+        return [("size", f"{self.size} <units>"), ("noise model", self._noise()), *self._counts(), self._times()]
 
     def rows(self):
         return ("candidate", "score"), [(c.name, f"{c.score:.2f}") for c in self.candidates]

@@ -84,9 +84,7 @@ def test_the_page_has_the_same_cells_and_sentences():
 def test_names_that_look_like_tags_are_shown_as_they_are_and_open_none():
     evil = "<script>alert('Fe & Cr')</script>"
 
-    html = as_html(
-        (evil, "", ""), [(evil, "a & b", '"quoted"')], facts=[(evil, "<b>")], words=[f"{evil} &lt;"]
-    )
+    html = as_html((evil, "", ""), [(evil, "a & b", '"quoted"')], facts=[(evil, "<b>")], words=[f"{evil} &lt;"])
 
     assert "<script" not in html
     page = read(html)

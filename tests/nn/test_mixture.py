@@ -1,4 +1,4 @@
-"""The mixture of filters: a fixed one at the start, and what it sees of their differences."""
+"""The mixture of filters: a fixed one before training, and the transform of their differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The denoiser of single spectra: Wiener's filter at the start, and told how noisy a spectrum is."""
+"""The denoiser of single spectra: the Wiener filter for the noise of each spectrum, before training."""
 
 from __future__ import annotations
 

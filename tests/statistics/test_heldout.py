@@ -1,4 +1,4 @@
-"""Held-out scores: they choose what is there, nothing leaks, and they say when they do not hold."""
+"""Held-out scores: they choose the planted rank, and folds that are not independent are detected."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_score_is_that_of_the_noise_model_whatever_the_slabs(planted, monkeypa
     np.testing.assert_allclose(folds.every(3).score("test", mean[::3].__getitem__), found[::3], rtol=1e-6)
 
 
-def test_a_prediction_of_nothing_is_scored_at_the_floor(planted):
+def test_a_prediction_of_zero_is_scored_at_the_floor(planted):
     folds = fold(np.random.default_rng(0).poisson(planted(37, 50, level=3.0)), PoissonNoise())
     nothing, negative, floor = (np.full((37, 50), value) for value in (0.0, -5.0, 1.0))
 
@@ -208,7 +208,7 @@ def test_residuals_of_valid_folds_do_not_correlate(name, planted, noisy):
 
 @pytest.mark.parametrize("level", [0.1, 20.0])
 @pytest.mark.parametrize("factor", [2, 5])
-def test_multiplied_counts_are_caught(level, factor, planted):
+def test_multiplied_counts_are_detected(level, factor, planted):
     counts = factor * np.random.default_rng(0).poisson(planted(900, 100, level=level, rank=1))
     folds = fold(counts, PoissonNoise())
     correlation = fold_correlation(folds, *half_predictions(folds, training_basis(folds, 1)))
@@ -219,7 +219,7 @@ def test_multiplied_counts_are_caught(level, factor, planted):
 
 
 @pytest.mark.parametrize("assumed", [0.5, 2.0])
-def test_a_wrong_readout_noise_is_caught(assumed, planted, noisy):
+def test_a_wrong_readout_noise_is_detected(assumed, planted, noisy):
     rows = noisy(planted(900, 100, level=50.0), gain=0, readout=1.0)
     folds = fold(rows, gaussian_noise(assumed))
     correlation = fold_correlation(folds, *half_predictions(folds, training_basis(folds, 3)))
@@ -237,7 +237,7 @@ def test_the_error_of_a_prediction_does_not_look_like_a_wrong_noise_model(plante
     assert abs(fold_correlation(folds, *half_predictions(folds, basis))) < 0.02
 
 
-def test_glitches_do_not_condemn_a_valid_split(planted, noisy):
+def test_glitches_do_not_correlate_the_residuals_of_a_valid_split(planted, noisy):
     rng = np.random.default_rng(5)
     rows = noisy(planted(900, 100, level=50.0), gain=0, readout=3.0)
     glitches = rng.random(rows.shape) < 2e-4
@@ -247,10 +247,8 @@ def test_glitches_do_not_condemn_a_valid_split(planted, noisy):
     assert abs(fold_correlation(folds, *half_predictions(folds, training_basis(folds, 3)))) < 0.05
 
 
-def test_folds_are_weighed_by_their_own_channels(planted):
+def test_the_channel_weights_of_a_fold_are_those_of_its_own_mean(planted):
     mean = planted(900, 50, level=3.0)
     folds = fold(np.random.default_rng(0).poisson(mean), PoissonNoise())
 
-    np.testing.assert_allclose(
-        training_basis(folds, 2).weights, channel_weights(folds.mean, PoissonNoise()), rtol=1e-6
-    )
+    np.testing.assert_allclose(training_basis(folds, 2).weights, channel_weights(folds.mean, PoissonNoise()), rtol=1e-6)

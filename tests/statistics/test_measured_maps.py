@@ -1,4 +1,4 @@
-"""The noise of measured maps: what it is found to be, and whether the split that follows from it holds."""
+"""The noise of measured maps: the model that is chosen, and whether folds split with it are independent."""
 
 from __future__ import annotations
 

@@ -43,9 +43,7 @@ def largest_eigenvalue(rows, weights):
     return np.linalg.svd((rows - rows.mean(axis=0)) * weights, compute_uv=False)[0] ** 2 / len(rows)
 
 
-@pytest.mark.parametrize(
-    ("n", "n_channels", "n_spectra"), [(600, 150, 600), (150, 600, 150), (500, 100, 5000)]
-)
+@pytest.mark.parametrize(("n", "n_channels", "n_spectra"), [(600, 150, 600), (150, 600, 150), (500, 100, 5000)])
 def test_the_noise_edge_of_counts_is_the_largest_eigenvalue_of_pure_noise(n, n_channels, n_spectra):
     mean = np.linspace(0.3, 6, n_channels)
     counts = np.random.default_rng(1).poisson(mean, (n_spectra, n_channels))
@@ -55,7 +53,7 @@ def test_the_noise_edge_of_counts_is_the_largest_eigenvalue_of_pure_noise(n, n_c
     assert found == pytest.approx(largest_eigenvalue(counts, weights), rel=0.06)
 
 
-def test_the_noise_edge_knows_the_correlation_and_ignores_the_signal(planted, noisy):
+def test_the_noise_edge_depends_on_the_correlation_and_not_on_the_signal(planted, noisy):
     noise = PoissonGaussianNoise(3.0, 5.0, (1.0, 0.5))
     mean = planted(700, 150, level=100.0)
     pure = noisy(mean, gain=3, readout=5, correlation=(1, 0.5), seed=3) - mean

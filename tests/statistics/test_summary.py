@@ -1,4 +1,4 @@
-"""The first pass: what it counts, what it leaves out, and that chunks, laziness and types change nothing."""
+"""The first pass: moments, unusable pixels and channels, the same for any chunks, laziness and dtype."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def damaged():
     return data
 
 
-def test_what_cannot_be_used_is_found_and_named():
+def test_unusable_pixels_and_channels_are_found_and_classified():
     found = summary(damaged())
     pixels = np.zeros((7, 5), int)
     pixels[0, 1] = pixels[6, 4] = pixels[2, 2] = NOT_FINITE
@@ -83,7 +83,7 @@ def test_what_cannot_be_used_is_found_and_named():
     }
 
 
-def test_a_map_of_which_most_was_not_recorded_keeps_its_channels():
+def test_a_map_with_few_recorded_spectra_keeps_its_channels():
     data = spectra()
     data[:5] = np.nan
     found = summary(data)

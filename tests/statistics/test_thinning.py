@@ -1,4 +1,4 @@
-"""Splits: the parts sum to the data, each has the law it should have, and nothing links them."""
+"""Splits: the folds sum to the data, have the right distribution and are independent."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_neighbouring_addresses_give_independent_uniform_numbers():
 
 
 @pytest.mark.parametrize("correlation", [(1.0,), (1.0, 0.5), (1.0, 0.6, 0.25, 0.1), (1.0, -0.3)])
-def test_folds_of_gaussian_values_have_their_share_of_the_covariance(correlation, noisy):
+def test_folds_of_gaussian_values_have_their_fraction_of_the_covariance(correlation, noisy):
     n, n_channels = 20_000, 11
     mean, spread = np.linspace(5, 300, n_channels), np.linspace(1, 7, n_channels)
     unit = noisy(np.zeros((n, n_channels)), gain=0, readout=1, correlation=correlation)

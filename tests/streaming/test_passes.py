@@ -141,7 +141,7 @@ def in_another_process(dsk, keys, **_):
     return dask.threaded.get(pickle.loads(cloudpickle.dumps(dsk)), keys)
 
 
-def test_a_table_that_workers_cannot_reach_is_filled_all_the_same():
+def test_a_table_is_filled_by_workers_in_another_process_too():
     values = numbers((9, 2048, 3))
     lazy = da.from_array(values, chunks=(1, 2048, 3))
 
@@ -234,7 +234,7 @@ def test_work_side_by_side_keeps_its_order_and_takes_one_core_each():
     assert {tuple(threads) for _, threads in found} == {(1,)}
 
 
-def test_a_stream_tells_its_shape():
+def test_the_shape_of_a_stream_is_that_of_its_array():
     stream = SpectrumStream(numbers((3, 5, 7, 11)))
 
     assert (stream.navigation_shape, stream.n_pixels, stream.n_channels) == ((3, 5, 7), 105, 11)

@@ -40,9 +40,7 @@ def other(make_map, file, unchanged):
 
 @pytest.mark.parametrize("own", ARCHITECTURES)
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_argument_that_the_model_has_decided_is_refused_before_the_file_is_read(
-    fitted, file, other, own, name
-):
+def test_an_argument_that_the_model_has_decided_is_refused_before_the_file_is_read(fitted, file, other, own, name):
     options, said = REFUSED[name]
     if name == "architecture":
         options = {"architecture": {"pca": "simplex", "dense": "pca", "simplex": "pca"}[own]}
@@ -103,17 +101,9 @@ def test_a_device_that_is_not_there_is_refused_beside_a_model_too(fitted, file, 
 @pytest.mark.parametrize(
     ("architecture", "options", "message"),
     [
-        (
-            "pca",
-            specml.DenseOptions(),
-            r"architecture='pca', options=DenseOptions\(.* options=specml\.PCAOptions\(",
-        ),
+        ("pca", specml.DenseOptions(), r"architecture='pca', options=DenseOptions\(.* options=specml\.PCAOptions\("),
         ("dense", specml.SimplexOptions(), r"architecture='dense', .* needs options=specml\.DenseOptions\("),
-        (
-            "simplex",
-            specml.PCAOptions(centre=True),
-            r"architecture='simplex', .* options=specml\.SimplexOptions\(",
-        ),
+        ("simplex", specml.PCAOptions(centre=True), r"architecture='simplex', .* options=specml\.SimplexOptions\("),
         ("dense", {"n_hidden": 9}, r"options=\{'n_hidden': 9\}\) needs options=specml\.DenseOptions\("),
         ("dense", specml.DenseOptions, r"needs options=specml\.DenseOptions\("),
     ],
@@ -129,16 +119,12 @@ def test_options_of_another_architecture_are_refused_before_the_file_is_read(
 
 @pytest.mark.parametrize("kind", [specml.DenseOptions, specml.SimplexOptions])
 @pytest.mark.parametrize(
-    "sizes",
-    [{"n_hidden": 0}, {"n_hidden": 2.5}, {"n_hidden": "64"}, {"n_layers": 0}, {"n_layers": 10**6}],
-    ids=str,
+    "sizes", [{"n_hidden": 0}, {"n_hidden": 2.5}, {"n_hidden": "64"}, {"n_layers": 0}, {"n_layers": 10**6}], ids=str
 )
 def test_sizes_that_no_network_has_are_refused_at_once(kind, sizes):
     ((name, value),) = sizes.items()
 
-    with pytest.raises(
-        OptionError, match=rf"{kind.__name__}\({name}={value!r}\) must be a whole number from 1 to "
-    ):
+    with pytest.raises(OptionError, match=rf"{kind.__name__}\({name}={value!r}\) must be a whole number from 1 to "):
         kind(**sizes)
 
 
@@ -155,8 +141,7 @@ def test_sizes_of_numpy_are_sizes_and_go_through_files(make_map, make_counts, tm
 def test_energy_shift_is_known_to_one_architecture_only_and_the_file_is_not_read_for_others(file, other):
     for architecture in ("pca", "dense"):
         with pytest.raises(
-            OptionError,
-            match=rf"energy_shift=True\) is not known to architecture='{architecture}', only to 'simplex'",
+            OptionError, match=rf"energy_shift=True\) is not known to architecture='{architecture}', only to 'simplex'"
         ):
             other.decomposition_ae(2, architecture=architecture, energy_shift=True, show_progressbar=False)
 

@@ -66,7 +66,7 @@ def test_a_curved_decoder_is_written_as_the_plane_through_its_reconstruction(fit
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_the_loadings_of_a_mixture_are_intensities_times_fractions(fitted, write, lazy):
+def test_the_loadings_of_a_mixture_are_intensities_times_abundances(fitted, write, lazy):
     signal, dec = fitted("simplex", lazy=lazy)
 
     written = write(signal, dec)
@@ -129,9 +129,7 @@ def test_three_scan_axes_have_all_but_two_plots(fitted, write):
         written.plot_decomposition_loadings()
 
 
-def test_masked_pixels_are_nan_and_hyperspys_mask_leaves_them_out(
-    make_map, make_counts, decompose, write, caplog
-):
+def test_masked_pixels_are_nan_and_hyperspys_mask_leaves_them_out(make_map, make_counts, decompose, write, caplog):
     signal, mask = make_map(data=make_counts()), np.zeros((12, 17), bool)
     mask[:4] = True
     dec = decompose(signal, architecture="pca", navigation_mask=mask)
@@ -150,9 +148,7 @@ def test_masked_pixels_are_nan_and_hyperspys_mask_leaves_them_out(
     assert not written.learning_results.cluster_labels[:, mask.reshape(-1)].any()
 
 
-def test_channels_left_out_are_nan_and_hyperspys_mask_leaves_them_out(
-    make_map, make_counts, decompose, write, caplog
-):
+def test_channels_left_out_are_nan_and_hyperspys_mask_leaves_them_out(make_map, make_counts, decompose, write, caplog):
     signal = make_map(data=make_counts())
     dec = decompose(signal, architecture="pca", signal_mask=np.arange(61) < 5)
 

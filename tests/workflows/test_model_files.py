@@ -205,10 +205,7 @@ def rewritten(path, change):
         (drop("channel_sums"), r"array 'channel_sums' is missing"),
         (drop("baseline.fitted.basis.offset"), r"array 'basis\.offset' is missing"),
         (put("fitted.basis.weights", lambda a: a[:-1]), r"'basis\.weights' has shape \(60,\), not \(61,\)"),
-        (
-            put("fitted.basis.vectors", lambda a: a[:, :, None]),
-            r"'basis\.vectors' has shape \(61, \d+, 1\), not",
-        ),
+        (put("fitted.basis.vectors", lambda a: a[:, :, None]), r"'basis\.vectors' has shape \(61, \d+, 1\), not"),
         (put("fitted.basis.vectors", lambda a: a.astype(np.int64)), r"'basis\.vectors' has dtype int64"),
         (put("fitted.basis.vectors", spoil), r"'basis\.vectors' holds values that are not finite"),
         (put("fitted.basis.weights", np.negative), r"'basis\.weights' holds values that are not positive"),
@@ -239,34 +236,19 @@ def test_a_file_with_a_right_checksum_and_wrong_content_is_refused_with_the_reas
     ("change", "message"),
     [
         (drop("fitted.network.decode_linear.bias"), r"Missing key.*decode_linear\.bias"),
-        (
-            put("fitted.network.encode_mlp.2.weight", lambda a: a[1:]),
-            r"size mismatch for encode_mlp\.2\.weight",
-        ),
+        (put("fitted.network.encode_mlp.2.weight", lambda a: a[1:]), r"size mismatch for encode_mlp\.2\.weight"),
         (
             put("fitted.network.encode_mlp.0.weight", lambda a: np.ones((10**6, a.shape[1]))),
             r"size mismatch for encode_mlp\.0\.weight",
         ),
         (put("fitted.rotation", lambda a: a[1:]), r"'rotation' has shape \(2, 3\), not \(3, 3\)"),
         (say("fitted", "scale", value="1"), r"setting 'scale' is '1', not of type float"),
-        (
-            put("fitted.network.decode_linear.bias", spoil),
-            r"decode_linear\.bias' holds values that are not finite",
-        ),
-        (
-            say("fitted", "architecture", value="lstm"),
-            r"architecture 'lstm' is not one of 'dense'.*import the package",
-        ),
+        (put("fitted.network.decode_linear.bias", spoil), r"decode_linear\.bias' holds values that are not finite"),
+        (say("fitted", "architecture", value="lstm"), r"architecture 'lstm' is not one of 'dense'.*import the package"),
         (say("fitted", "options", "n_hidden", value=10**12), r"options .* of architecture 'dense': "),
-        (
-            say("fitted", "options", "n_hidden", value=-3),
-            r"options .*'n_hidden': -3.* of architecture 'dense': ",
-        ),
+        (say("fitted", "options", "n_hidden", value=-3), r"options .*'n_hidden': -3.* of architecture 'dense': "),
         (say("fitted", "options", "n_layers", value=10**9), r"n_layers is 1000000000, not 1 to 100"),
-        (
-            say("fitted", "options", "n_hidden", value="32"),
-            r"options .*'n_hidden': '32'.* of architecture 'dense': ",
-        ),
+        (say("fitted", "options", "n_hidden", value="32"), r"options .*'n_hidden': '32'.* of architecture 'dense': "),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_before_it_is_built(fitted, tmp_path, change, message):

@@ -76,9 +76,7 @@ def test_the_shift_is_in_units_of_the_energy_axis_and_zero_where_the_scan_begins
     assert abs(shift.reshape(-1)[:32].mean()) < 0.3 * scale
     mixtures = model_of(result).reshape(shift.size, -1)
     energy = np.arange(mixtures.shape[1])
-    moved = [
-        np.interp(energy - d, energy, m) for d, m in zip(shift.reshape(-1) / scale, mixtures, strict=True)
-    ]
+    moved = [np.interp(energy - d, energy, m) for d, m in zip(shift.reshape(-1) / scale, mixtures, strict=True)]
     found = result.reconstruction.data.reshape(shift.size, -1)
     np.testing.assert_allclose(found, moved, rtol=1e-3, atol=1e-4)
 
@@ -113,9 +111,7 @@ def test_a_model_applied_to_its_own_map_gives_the_same_maps(shifted, decompose):
     again = signal.decomposition_ae(model=result.model, show_progressbar=False)
 
     for name in ("scores", "intensity", "shift"):
-        np.testing.assert_allclose(
-            getattr(again, name).data, getattr(result, name).data, rtol=1e-3, atol=1e-4
-        )
+        np.testing.assert_allclose(getattr(again, name).data, getattr(result, name).data, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(again.baseline.scores.data, result.baseline.scores.data, rtol=1e-3, atol=1e-2)
 
 
@@ -159,12 +155,7 @@ def test_the_report_lists_the_starts(simplex):
 
     assert "restarts" in str(result.report)
     assert "4 tried" in str(result.report)
-    assert {attempt.name for attempt in result.report.attempts} == {
-        "vertices",
-        "vertex means",
-        "random",
-        "nmf",
-    }
+    assert {attempt.name for attempt in result.report.attempts} == {"vertices", "vertex means", "random", "nmf"}
     assert not result.baseline.report.attempts
     assert result.baseline.intensity is None
 
