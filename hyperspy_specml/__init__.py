@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml.decompose import (
-        Autoencoder,
-        DenseOptions,
-        PCAOptions,
-        SimplexOptions,
-        register_architecture,
-    )
+    from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
     from hyperspy_specml.progress import Progress, ProgressBar
     from hyperspy_specml.results import denoise_model, denoise_report
@@ -36,7 +30,7 @@ _HOMES = {  # of the public names
 }
 _MODULES = ("datasets", "estimators", "exceptions")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *_MODULES, *_HOME]  # noqa: PLE0604  (strings all the same)
+__all__ = ["__version__", *_MODULES, *_HOME]
 
 
 def __getattr__(name: str) -> Any:

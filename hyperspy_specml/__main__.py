@@ -166,9 +166,7 @@ def _load(file: Path, *, lazy: bool) -> list[BaseSignal]:
         raise SpecMLError(f"{file} does not fit into memory: add --lazy. ({error})") from error
     except Exception as error:  # readers meet a damaged or foreign file with any exception
         advice = " Leave out --lazy." if lazy and isinstance(error, NotImplementedError) else ""
-        raise SpecMLError(
-            f"HyperSpy cannot read {file} ({type(error).__name__}: {error}).{advice}"
-        ) from error
+        raise SpecMLError(f"HyperSpy cannot read {file} ({type(error).__name__}: {error}).{advice}") from error
     return loaded if isinstance(loaded, list) else [loaded]
 
 

@@ -55,8 +55,7 @@ def beside_truth(simulated: SimulatedMap, result: DecompositionResult) -> tuple[
     models = [model for model in (result, result.baseline, pca) if model is not None]
     named = {f"{m.report.architecture} ({m.report.n_components})": m for m in models}
     readouts = {
-        name: [_readout(model.scores, field) for field in simulated.truth.values()]
-        for name, model in named.items()
+        name: [_readout(model.scores, field) for field in simulated.truth.values()] for name, model in named.items()
     }
     clean = simulated.clean.data
     rows = [("", "spectra", *simulated.truth), ("counts", f"{_error(simulated.signal.data, clean):.4f}")]

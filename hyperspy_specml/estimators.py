@@ -135,9 +135,7 @@ class ArrayEstimator:
                 f"expecting {self.n_features_in_} features as input, the channels that it was fitted on."
             )
         budget = (self.config or TrainConfig()).memory_budget
-        (scores,), _ = encode_map(
-            SpectrumStream(array, budget), (found.model,), found.prepared.summary.channels
-        )
+        (scores,), _ = encode_map(SpectrumStream(array, budget), (found.model,), found.prepared.summary.channels)
         return scores
 
     def fit_transform(self, X: np.ndarray | da.Array, y: None = None) -> np.ndarray:
@@ -378,7 +376,5 @@ def _spectra(values: Any, call: str) -> np.ndarray | da.Array:
         )
     if 0 in array.shape:
         what = "sample" if array.shape[0] == 0 else "feature"
-        raise ArrayShapeError(
-            f"{call} got 0 {what}(s) (shape={array.shape}) while a minimum of 1 is required."
-        )
+        raise ArrayShapeError(f"{call} got 0 {what}(s) (shape={array.shape}) while a minimum of 1 is required.")
     return array

@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hyperspy_specml.statistics import (
-    TRAIN,
-    VALIDATION,
-    RankCurve,
-    make_folds,
-    moments_of,
-    principal_basis,
-    rank_curve,
-)
+from hyperspy_specml.statistics import TRAIN, VALIDATION, RankCurve, make_folds, moments_of, principal_basis, rank_curve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,9 +106,7 @@ def _curves(
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
-    bases = [
-        principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings
-    ]
+    bases = [principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings]
     return [rank_curve(folds, basis, basis.project(train)) for basis in bases]
 
 
@@ -170,9 +160,7 @@ def largest_contribution(scores: np.ndarray, side: int) -> np.ndarray:
     rows = scores.reshape(-1, n_scores)
     values, turn = np.linalg.eigh(rows.T @ rows)
     values = np.where(values > 1e-12 * values.max(), values, np.inf)
-    white = np.pad(
-        (rows @ (turn / np.sqrt(values))).reshape(scores.shape), [(side // 2,) * 2] * len(grid) + [(0, 0)]
-    )
+    white = np.pad((rows @ (turn / np.sqrt(values))).reshape(scores.shape), [(side // 2,) * 2] * len(grid) + [(0, 0)])
     square = (side,) * len(grid)
     near = sliding_window_view(white, square, axis=tuple(range(len(grid)))).reshape(*grid, n_scores, -1)
     return np.linalg.norm(near, ord=2, axis=(-2, -1)) ** 2

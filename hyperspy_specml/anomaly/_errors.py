@@ -25,9 +25,7 @@ _ORDINARY_SHIFTS = 0.9
 _GROUP = 64
 
 
-def extend_basis(
-    basis: PrincipalBasis, known: np.ndarray, noise: NoiseModel
-) -> tuple[PrincipalBasis, np.ndarray]:
+def extend_basis(basis: PrincipalBasis, known: np.ndarray, noise: NoiseModel) -> tuple[PrincipalBasis, np.ndarray]:
     """Return a basis that describes these spectra too, and all mixtures with them.
 
     Parameters
@@ -71,9 +69,7 @@ def leverage_of(coefficients: np.ndarray, n_vectors: int) -> np.ndarray:
     n_vectors
         Vectors that were learnt.
     """
-    values, turn = np.linalg.eigh(
-        coefficients[:, :n_vectors].T.astype(np.float64) @ coefficients[:, :n_vectors]
-    )
+    values, turn = np.linalg.eigh(coefficients[:, :n_vectors].T.astype(np.float64) @ coefficients[:, :n_vectors])
     some = values > 1e-12 * values.max()
     leverage = np.zeros((coefficients.shape[1], int(some.sum())))
     leverage[:n_vectors] = turn[:, some] / np.sqrt(values[some])
@@ -137,9 +133,7 @@ def model_error_of(model: ScanModel, patches: PatchRows, windows: Windows, *, fr
     return error
 
 
-def shift_scan_of(
-    model: ScanModel, patches: PatchRows, *, smoothing: float, fraction: float
-) -> ShiftScan | None:
+def shift_scan_of(model: ScanModel, patches: PatchRows, *, smoothing: float, fraction: float) -> ShiftScan | None:
     """Prepare the search for shifts, with the shifts that ordinary spectra have as its error.
 
     Parameters

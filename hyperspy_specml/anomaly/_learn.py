@@ -130,9 +130,7 @@ def measure_errors(reference: ReferenceModel, patches: PatchSums, task: Learning
     return _with_errors(reference, sums, task, _ORDINARY_ELSEWHERE)
 
 
-def _with_errors(
-    reference: ReferenceModel, sums: PatchRows, task: LearningTask, fraction: float
-) -> ReferenceModel:
+def _with_errors(reference: ReferenceModel, sums: PatchRows, task: LearningTask, fraction: float) -> ReferenceModel:
     """Return the model with its errors, from the residuals of this fraction of the patches."""
     model = reference.scan_model()
     error, shifts = model_error_of(model, sums, task.windows, fraction=fraction), None
@@ -143,12 +141,7 @@ def _with_errors(
 
 
 def _trial(
-    rows: np.ndarray,
-    n_pixels: float,
-    noise: NoiseModel,
-    choice: ComponentChoice,
-    task: LearningTask,
-    run: Run,
+    rows: np.ndarray, n_pixels: float, noise: NoiseModel, choice: ComponentChoice, task: LearningTask, run: Run
 ) -> NetworkTrial | None:
     """Return the autoencoder that was trained; None where it diverged and is not needed."""
     assert task.autoencoder is not None
@@ -156,9 +149,7 @@ def _trial(
         return try_network(rows, n_pixels, noise, choice, task.autoencoder, run)
     except TrainingDivergedError as error:
         if task.only_if_better:
-            _logger.warning(
-                "anomaly_map(): PCA is the reference model, because for the autoencoder %s", error
-            )
+            _logger.warning("anomaly_map(): PCA is the reference model, because for the autoencoder %s", error)
             return None
         raise TrainingDivergedError(
             f"anomaly_map(architecture={task.autoencoder.name!r}): {error}. Train more gently, config="

@@ -69,12 +69,7 @@ class NetworkTrial:
 
 
 def try_network(
-    rows: np.ndarray,
-    n_pixels: float,
-    noise: NoiseModel,
-    choice: ComponentChoice,
-    architecture: Autoencoder,
-    run: Run,
+    rows: np.ndarray, n_pixels: float, noise: NoiseModel, choice: ComponentChoice, architecture: Autoencoder, run: Run
 ) -> NetworkTrial:
     """Train an autoencoder on patches, for spectra of single pixels, and score it beside PCA.
 
@@ -127,9 +122,7 @@ def try_network(
     # The network was trained on scores along the basis of a part of the counts; it is used with that of all
     # counts.
     model = replace(model, basis=whole.aligned_with(basis))
-    return NetworkTrial(
-        model, paired(*test), (float(validation[0].mean()), float(validation[1].mean())), history
-    )
+    return NetworkTrial(model, paired(*test), (float(validation[0].mean()), float(validation[1].mean())), history)
 
 
 def _split(
@@ -150,9 +143,7 @@ def _split(
     return parts, Folds((), validation, test, pixels, noise, variance, centre, fractions)
 
 
-def _normalised(
-    inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray
-) -> NormalisedScores:
+def _normalised(inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray) -> NormalisedScores:
     """Return a training with one part of a patch as input, and the mean of its other parts as target."""
     _, n_parts, n_vectors = inputs.shape
     mean = inputs.mean(axis=1)
@@ -161,12 +152,7 @@ def _normalised(
     weights = variance.mean() / np.maximum(variance, _LEAST_VARIANCE * variance.mean())
     draws = Draws(inputs.reshape(-1, 1, n_vectors), np.ones(1), others.reshape(-1, n_vectors), 1.0)
     return NormalisedScores.of(
-        basis,
-        mean[:, None],
-        np.ones(1),
-        np.repeat(weights, n_parts).astype(np.float32),
-        about_mean=False,
-        draws=draws,
+        basis, mean[:, None], np.ones(1), np.repeat(weights, n_parts).astype(np.float32), about_mean=False, draws=draws
     )
 
 

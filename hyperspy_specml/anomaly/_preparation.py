@@ -79,9 +79,7 @@ class Search:
         if not (isinstance(self.fdr, Real) and 0 < self.fdr < 1):
             raise OptionError(f"anomaly_map(fdr={self.fdr!r}) must lie between 0 and 1, e.g. fdr=0.05.")
         if self.threshold is not None and not isinstance(self.threshold, Real):
-            raise OptionError(
-                f"anomaly_map(threshold={self.threshold!r}) must be a number, e.g. threshold=5."
-            )
+            raise OptionError(f"anomaly_map(threshold={self.threshold!r}) must be a number, e.g. threshold=5.")
         if self.threshold is None and self.statistic != "scan":
             raise OptionError(
                 f"anomaly_map(statistic={self.statistic!r}): only the scan has a known error rate. Say where "

@@ -167,9 +167,7 @@ class ReferenceModel(FittedModel):
         """Return the model with a search for shifts that has the settings of another one."""
         if like is None:
             return self
-        return replace(
-            self, shift_scan=ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error)
-        )
+        return replace(self, shift_scan=ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error))
 
     def without_errors(self) -> ReferenceModel:
         """Return the model for spectra that were drawn from it."""
@@ -229,11 +227,7 @@ class ReferenceModel(FittedModel):
                 arrays[name] = getattr(self, name)
         if self.windows is not None:
             arrays |= {f"windows.{n}": getattr(self.windows, n).astype(np.float64) for n in _WINDOWS}
-        for name, part in {
-            "shift": self.shift_scan,
-            "null": self.null,
-            "shift_null": self.shift_null,
-        }.items():
+        for name, part in {"shift": self.shift_scan, "null": self.null, "shift_null": self.shift_null}.items():
             if part is not None:
                 arrays |= prefixed(name, part.arrays())
         return arrays
@@ -261,9 +255,7 @@ class ReferenceModel(FittedModel):
             raise ValueError("windows, line_width and model_error belong together")
         if parts.settings.get("shift") is None:
             return reference
-        return replace(
-            reference, shift_scan=ShiftScan.from_parts(parts.within("shift"), reference.scan_model())
-        )
+        return replace(reference, shift_scan=ShiftScan.from_parts(parts.within("shift"), reference.scan_model()))
 
 
 def _noise(parts: Parts) -> NoiseModel:

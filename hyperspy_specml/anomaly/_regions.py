@@ -192,12 +192,7 @@ class _SumLabels:
 
 
 def _describe(
-    setup: ScanSetup,
-    reference: ReferenceModel,
-    scores: PixelScores,
-    sums: RegionSums,
-    i: int,
-    axis: EnergyAxis,
+    setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, sums: RegionSums, i: int, axis: EnergyAxis
 ) -> FoundRegion:
     pixels, residual, variance = sums.pixels[i], sums.residuals[i], sums.variances[i]
     peak = int(pixels[np.argmax(scores.score[pixels])])
@@ -217,9 +212,7 @@ def _describe(
     )  # fmt: skip
 
 
-def strongest_window(
-    setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int
-) -> tuple[slice, bool]:
+def strongest_window(setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int) -> tuple[slice, bool]:
     """Return the channels of a region's strongest window, and whether counts are missing there.
 
     A phase that replaces others has less of their lines, and that may be what is strongest. Its own lines are

@@ -264,9 +264,7 @@ def _window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.
     return sums, extra, slope * correlated
 
 
-def _projection_variance(
-    model: ScanModel, windows: Windows, variances: np.ndarray, constant: float
-) -> np.ndarray:
+def _projection_variance(model: ScanModel, windows: Windows, variances: np.ndarray, constant: float) -> np.ndarray:
     """Return what projecting noise of these (D + 1, E) variances adds to the variance of window residuals."""
     everything = slice(0, len(windows))
     projector = model.projector

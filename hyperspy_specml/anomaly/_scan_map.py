@@ -74,9 +74,7 @@ class ScanBlock:
             spikes.append(part[1])
         return np.concatenate(tables), np.concatenate(spikes)
 
-    def _scan(
-        self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _scan(self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
         used = self.used[pixels]
         beyond = self._partial_spikes(values[used], pixels[used])
         values = values if self.channels.all() else values[..., self.channels]

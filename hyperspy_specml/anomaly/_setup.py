@@ -117,9 +117,7 @@ class ScanSetup:
     def patches(self, **beside: Any) -> PatchSums:
         """Return sums over patches; see `streaming.patch_sums`."""
         sides = (self.side,) * len(self.stream.navigation_shape)
-        sums, counts = patch_sums(
-            self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside
-        )
+        sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside)
         return PatchSums(sums, counts, self.side)
 
     def align_scan_lines(self, noise: NoiseModel, known: np.ndarray | None) -> ScanSetup:

@@ -70,9 +70,7 @@ class ShiftScan:
     model_error: float = 0.0
 
     @classmethod
-    def of(
-        cls, model: ScanModel, mean: np.ndarray, smoothing: float, model_error: float = 0.0
-    ) -> ShiftScan | None:
+    def of(cls, model: ScanModel, mean: np.ndarray, smoothing: float, model_error: float = 0.0) -> ShiftScan | None:
         """Prepare a model; None where its own spectra describe shifts, so that none can be seen.
 
         Parameters
@@ -120,9 +118,7 @@ class ShiftScan:
             raise ValueError(f"the search for shifts has smoothing {smoothing} and model_error {error}")
         return cls.of(model, parts.array("mean", model.spectra.shape[1]), smoothing, error)
 
-    def sums(
-        self, values: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, noise: NoiseModel
-    ) -> np.ndarray:
+    def sums(self, values: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, noise: NoiseModel) -> np.ndarray:
         """Return (..., 3) of (..., E) spectra: product with the derivative, its variance, squared norm.
 
         The product of a spectrum that is shifted by one channel is the squared norm, on average.

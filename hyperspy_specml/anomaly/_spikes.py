@@ -91,14 +91,10 @@ class SpikeFinder:
             rows[left, channel] = expected[chosen]
             coefficients[left] = encode(rows[left])
         row, channel = np.array(list(values), int).reshape(-1, 2).T
-        expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[
-            channel
-        ]
+        expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[channel]
         return row, channel, np.array(list(values.values()), np.float32), np.maximum(expected, 0)
 
-    def find(
-        self, rows: np.ndarray, coefficients: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return row, channel, prediction and squared deviate of every spike in (n, E) spectra."""
         step = max(1, _SLAB_VALUES // rows.shape[1])
         starts = range(0, max(1, len(rows)), step)
@@ -122,9 +118,7 @@ class SpikeFinder:
         row, channel = row[alone], channel[alone]
         return row, channel, np.maximum(expected[place[alone], channel], 0), squares[row, channel]
 
-    def _without_line(
-        self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray
-    ) -> np.ndarray:
+    def _without_line(self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray) -> np.ndarray:
         """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
         half = _half_width(self.line_width[channel])
         first = np.maximum(channel - half, 0)
@@ -203,11 +197,7 @@ def _half_width(width: np.ndarray) -> np.ndarray:
 
 
 def _line_in_channel(
-    around: np.ndarray,
-    excess: np.ndarray,
-    width: np.ndarray,
-    reach: tuple[np.ndarray, ...],
-    noise: NoiseModel,
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, ...], noise: NoiseModel
 ) -> np.ndarray:
     """Return the most counts that a channel can have of a line, given the counts of its neighbours.
 
@@ -236,9 +226,7 @@ def largest_line_ratio(width: np.ndarray, below: np.ndarray, above: np.ndarray) 
 
 def _largest_ratio(width: float, below: float, above: float) -> float:
     at = np.arange(-below, above + 1)
-    edges = (
-        np.append(at - 0.5, above + 0.5) - at[:, None]
-    )  # of the channels, relative to lines centred in each of them
+    edges = np.append(at - 0.5, above + 0.5) - at[:, None]  # of the channels, relative to lines centred in each of them
     parts = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / width), axis=1)
     own = parts[:, int(below)]
     return float((own / np.maximum(parts.sum(axis=1) - own, 1e-12)).max())

@@ -132,9 +132,7 @@ class Trimming:
         """Fit PCA to the patches that are kept."""
         rows, noise, task = self.patches.sums[keep], self.noise_of_sum, self.task
         choice = choose_components(rows, noise, smoothings, n_components, seed=self.run.seed)
-        basis = principal_basis(
-            moments_of(rows), noise, n_vectors=choice.n_components, smoothing=choice.smoothing
-        )
+        basis = principal_basis(moments_of(rows), noise, n_vectors=choice.n_components, smoothing=choice.smoothing)
         n_spectra = int(self.patches.counts[keep].sum())
         reference = ReferenceModel(LinearModel(basis), task.noise, n_spectra, self.patches.side)
         return reference if task.known is None else reference.with_reference_spectra(task.known), choice

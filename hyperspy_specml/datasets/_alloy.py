@@ -32,12 +32,7 @@ if TYPE_CHECKING:
 Phases = dict[str, dict[str, float]]
 
 # Fractions of the characteristic counts that belong to each element, by phase.
-_PURE: Phases = {
-    "Fe": {"Fe": 1.0},
-    "Cr": {"Cr": 1.0},
-    "Ni": {"Ni": 1.0},
-    "oxide": {"Cr": 0.7, "O": 0.3},
-}
+_PURE: Phases = {"Fe": {"Fe": 1.0}, "Cr": {"Cr": 1.0}, "Ni": {"Ni": 1.0}, "oxide": {"Cr": 0.7, "O": 0.3}}
 _GRAINS: Phases = {
     "ferrite": {"Fe": 0.85, "Cr": 0.15},
     "austenite": {"Fe": 0.55, "Cr": 0.20, "Ni": 0.25},
@@ -71,9 +66,7 @@ class RarePhase:
     def __post_init__(self) -> None:
         """Refuse what is no fraction, or no element."""
         if not (0 < self.fraction <= 1 and self.elements):
-            raise OptionError(
-                f"{self!r} is no phase: give a fraction above 0 up to 1 and at least one element."
-            )
+            raise OptionError(f"{self!r} is no phase: give a fraction above 0 up to 1 and at least one element.")
 
 
 def fe_cr_ni_map(
@@ -146,11 +139,7 @@ def fe_cr_ni_map(
     present = [*phases.values(), dict.fromkeys(rare_phase.elements if rare_phase else (), 1.0)]
     wrap = partial(_eds_signal, elements=sorted({element for phase in present for element in phase}))
     return SimulatedMap.from_expectation(
-        wrap(
-            clean if lazy else clean.compute(),
-            scan_axes(shape, scale=_PIXEL),
-            "Simulated Fe-Cr-Ni map, noise-free",
-        ),
+        wrap(clean if lazy else clean.compute(), scan_axes(shape, scale=_PIXEL), "Simulated Fe-Cr-Ni map, noise-free"),
         truth={
             "abundances": component_maps(abundances, title="abundances", scale=_PIXEL),
             "thickness": scan_map(thickness, title="thickness", scale=_PIXEL),

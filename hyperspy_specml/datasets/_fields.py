@@ -23,9 +23,7 @@ def smooth_field(rng: np.random.Generator, shape: Shape, length: float = 0.08) -
     return standardise(ndimage.gaussian_filter(noise, length * max(shape), mode="wrap"))
 
 
-def uniform_field(
-    rng: np.random.Generator, shape: Shape, low: float = 0.0, high: float = 1.0
-) -> NDArray[np.float64]:
+def uniform_field(rng: np.random.Generator, shape: Shape, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
     """Draw a smooth field whose values are spread evenly over [low, high], both ends reached."""
     ranks = smooth_field(rng, shape).ravel().argsort().argsort()
     return low + (high - low) * ranks.reshape(shape) / max(1, ranks.size - 1)

@@ -171,13 +171,9 @@ def fe_l_library(
     columns = [rng.uniform(0, 1, n_spectra)]
     for name, (low, high) in {"thickness": thickness, "iron": iron, "shift": shift}.items():
         if not low <= high:
-            raise OptionError(
-                f"fe_l_library({name}=({low!r}, {high!r})) ends before it begins: swap the two."
-            )
+            raise OptionError(f"fe_l_library({name}=({low!r}, {high!r})) ends before it begins: swap the two.")
         columns.append(rng.uniform(low, high, n_spectra))
-    spectra = mapped_spectra(
-        np.stack(columns, axis=-1), energy=energy_axis(n_channels), background=background
-    )
+    spectra = mapped_spectra(np.stack(columns, axis=-1), energy=energy_axis(n_channels), background=background)
     return _eels_signal((spectra / spectra.mean()).astype(np.float32), "Library of Fe-L2,3 spectra")
 
 

@@ -130,10 +130,7 @@ def check_dose(dose: float) -> float:
 
 
 def expectation(
-    parameters: NDArray[np.float64],
-    spectra: Callable[[NDArray[np.float64]], NDArray[np.floating]],
-    *,
-    n_channels: int,
+    parameters: NDArray[np.float64], spectra: Callable[[NDArray[np.float64]], NDArray[np.floating]], *, n_channels: int
 ) -> Array:
     """Turn parameters (ny, nx, P) into a lazy array of expected spectra (ny, nx, E), float32."""
     import dask.array as da
@@ -192,9 +189,7 @@ def scan_map(values: NDArray[np.generic], *, title: str, scale: float) -> BaseSi
     """Wrap one value per pixel as a navigation signal (nx, ny|)."""
     from hyperspy.signals import BaseSignal
 
-    return BaseSignal(
-        values, axes=scan_axes(values.shape, scale=scale), metadata={"General": {"title": title}}
-    )
+    return BaseSignal(values, axes=scan_axes(values.shape, scale=scale), metadata={"General": {"title": title}})
 
 
 def component_maps(values: NDArray[np.float64], *, title: str, scale: float) -> BaseSignal:

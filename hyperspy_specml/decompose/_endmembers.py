@@ -97,9 +97,7 @@ def find_abundances(spectra: np.ndarray, endmembers: np.ndarray, n_rounds: int =
     return abundances
 
 
-def _update(
-    spectra: np.ndarray, abundances: np.ndarray, endmembers: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _update(spectra: np.ndarray, abundances: np.ndarray, endmembers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ratio = spectra / np.maximum(abundances @ endmembers, np.finfo(np.float32).tiny)
     new = abundances * (ratio @ endmembers.T) + np.float32(1e-12)
     endmembers = endmembers * (abundances.T @ ratio) + np.float32(1e-12)

@@ -15,9 +15,7 @@ from hyperspy_specml.nn import DenseNetwork
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_KNOWN: dict[str, Architecture] = {
-    one.name: one for one in (Autoencoder("dense", DenseNetwork), Simplex(), PCA())
-}
+_KNOWN: dict[str, Architecture] = {one.name: one for one in (Autoencoder("dense", DenseNetwork), Simplex(), PCA())}
 
 
 def register_architecture(architecture: Architecture) -> None:
@@ -49,11 +47,7 @@ def architecture_names() -> tuple[str, ...]:
 
 
 def choose_architecture(
-    name: str,
-    options: object = None,
-    *,
-    method: str = "decomposition_ae",
-    also: Mapping[str, Any] | None = None,
+    name: str, options: object = None, *, method: str = "decomposition_ae", also: Mapping[str, Any] | None = None
 ) -> Architecture:
     """Return an architecture with its options.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
-
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import Attempt
 from hyperspy_specml.statistics import paired
 
 if TYPE_CHECKING:
-    import numpy as np
     from collections.abc import Callable, Iterable
+
+    import numpy as np
 
     from hyperspy_specml.models import FittedModel
     from hyperspy_specml.prepare import TrainingData

@@ -18,6 +18,7 @@ from hyperspy_specml.statistics import NOISE_NAMES, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     import numpy as np
 
     from hyperspy_specml.decompose._architecture import Architecture, Fit

@@ -75,10 +75,7 @@ def choose_number(
 
 
 def run_race(
-    rounds: Rounds,
-    data: TrainingData,
-    compare: Callable[[TrainingData, int], tuple[np.ndarray, bool]],
-    run: Run,
+    rounds: Rounds, data: TrainingData, compare: Callable[[TrainingData, int], tuple[np.ndarray, bool]], run: Run
 ) -> bool:
     """Add round after round while several numbers are in it; return whether the user interrupted that.
 
@@ -118,9 +115,7 @@ def running(rounds: Rounds) -> list[int]:
         See `Rounds`; who is out ran fewer rounds.
     """
     means, best = [np.mean(own, axis=0) for own in rounds], _best(rounds)
-    pairs = {
-        i: paired(own, means[best]) for i, own in enumerate(means) if len(rounds[i]) == len(rounds[best])
-    }
+    pairs = {i: paired(own, means[best]) for i, own in enumerate(means) if len(rounds[i]) == len(rounds[best])}
     return [i for i, pair in pairs.items() if i == best or pair.difference <= _CLEARLY * pair.standard_error]
 
 
@@ -134,9 +129,7 @@ def joined(rounds: Rounds) -> np.ndarray:
     """
     best = rounds[_best(rounds)]
     whole = np.mean(best, axis=0)
-    return np.array(
-        [whole + np.mean([a - b for a, b in zip(own, best, strict=False)], axis=0) for own in rounds]
-    )
+    return np.array([whole + np.mean([a - b for a, b in zip(own, best, strict=False)], axis=0) for own in rounds])
 
 
 def _best(rounds: Rounds) -> int:

@@ -137,9 +137,7 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
     return [replace(entry(f"spatial network ({n})", network, clean), history=history), *entries]
 
 
-def _filtered(
-    data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray
-) -> Entry:
+def _filtered(data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray) -> Entry:
     def scores() -> np.ndarray:
         return data.tiles.flat(clean) * found.unit
 
@@ -190,10 +188,10 @@ def plain_pca(data: CandidateData) -> list[Entry]:
     return [Entry(f"pca ({k})", plain, fold, scores, lambda: UnfilteredScores(plain.basis.first(k)))]
 
 
-KINDS = (
+KINDS = [
     Kind("Fit filters and the spatial network", ("auto", "spatial"), 2.0, filtered_maps),
     Kind("Fit the spectral network", ("auto", "spectral"), 1.0, spectral_network),
-)
+]
 
 
 def fit_candidates(data: CandidateData) -> list[Entry]:

@@ -109,9 +109,7 @@ def fit_library(
         assert size is not None
         counts = _counts(denoiser, shapes[~held], totals, size, run.seed, run.device)
         history = fit(network, counts, squared_error, run, score=score)
-    return LibraryFit(
-        denoiser, shapes.mean(axis=0), _errors(denoiser, shapes[held], middle, run.seed), history
-    )
+    return LibraryFit(denoiser, shapes.mean(axis=0), _errors(denoiser, shapes[held], middle, run.seed), history)
 
 
 def check_options(options: LibraryOptions | None) -> LibraryOptions:
@@ -122,9 +120,7 @@ def check_options(options: LibraryOptions | None) -> LibraryOptions:
     return options
 
 
-def _untrained(
-    shapes: np.ndarray, totals: tuple[float, float], options: LibraryOptions, run: Run
-) -> LibraryDenoiser:
+def _untrained(shapes: np.ndarray, totals: tuple[float, float], options: LibraryOptions, run: Run) -> LibraryDenoiser:
     """Return the denoiser whose network is the best linear one."""
     basis = _basis(shapes, totals[1])
     scores = basis.project(shapes)
@@ -144,12 +140,7 @@ def _basis(shapes: np.ndarray, most: float) -> PrincipalBasis:
 
 
 def _counts(
-    denoiser: LibraryDenoiser,
-    shapes: np.ndarray,
-    totals: tuple[float, float],
-    size: int,
-    seed: int,
-    device: str,
+    denoiser: LibraryDenoiser, shapes: np.ndarray, totals: tuple[float, float], size: int, seed: int, device: str
 ) -> DrawnCounts:
     """Return the source of batches of noisy spectra of these shapes."""
     projector = denoiser.basis.vectors * denoiser.basis.weights[:, None]

@@ -97,9 +97,7 @@ def fit_filters(data: TrainingData, tiles: Tiles, held_out: HeldOutError, progre
     whole = _template(data, data.fold_basis.first(most), tiles)
     target = held_out.scores_of("validation", whole.basis)
     with progress.enter("Choose components", 0.1):
-        stack = whole.stack(
-            maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress
-        )
+        stack = whole.stack(maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress)
     n_found = _n_useful(stack, target / whole.unit(fraction), tiles)
     n = max(n_found, min(data.rank.chosen, most))  # PCA itself has these
     bank, target = filters(whole.n_scan_axes), target[:, :n]

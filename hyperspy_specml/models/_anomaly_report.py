@@ -74,10 +74,7 @@ class AnomalyReport(Report):
 
     def rows(self) -> tuple[Row, list[Row]]:
         """Return the candidates, PCA last; none where no network was trained."""
-        rows = [
-            (c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}")
-            for c in self.candidates
-        ]
+        rows = [(c.name, f"{c.score:.4f}", f"{c.difference:+.4f} ± {c.standard_error:.4f}") for c in self.candidates]
         return _HEAD, [(*row, "reference model" if row[0] == self.chosen else "") for row in rows]
 
     def words(self) -> list[str]:
@@ -86,7 +83,5 @@ class AnomalyReport(Report):
             return []
         network = self.candidates[0]
         if network.difference < -CLEAR * network.standard_error:
-            return [
-                f"{network.name} describes sums over neighbouring pixels better than PCA of the same size."
-            ]
+            return [f"{network.name} describes sums over neighbouring pixels better than PCA of the same size."]
         return [f"{network.name} does not describe sums over neighbouring pixels clearly better than PCA."]

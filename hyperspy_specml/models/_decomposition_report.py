@@ -67,9 +67,7 @@ class DecompositionReport(Report):
         size = abs(model.difference) / model.standard_error if model.difference else 0.0
         if self.baseline_is_better():
             centred = self.candidates[-1].name.startswith("centred")
-            instead = (
-                "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
-            )
+            instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
             return f"PCA of the same size is better, by {size:.1f} standard errors: prefer {instead}."
         if model.difference < 0 and size > CLEAR:
             text = f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."

@@ -244,9 +244,7 @@ class FilteredScores(FittedDenoiser):
         p, n_axes = basis.n_vectors, parts.size("n_scan_axes", most=MOST_SCAN_AXES)
         names, known = parts.setting("filters", list), [one.name for one in filters(n_axes)]
         if names != known:
-            raise ValueError(
-                f"its filters are {names!r:.200}, but this version has {known!r:.200}: train it anew"
-            )
+            raise ValueError(f"its filters are {names!r:.200}, but this version has {known!r:.200}: train it anew")
         n_hidden = parts.size("n_hidden", least=0, most=1 << 12)
         network = None
         if n_hidden:

@@ -46,9 +46,7 @@ def pack(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> by
         By name.
     """
     text = json.dumps({"sha256": _NO_CHECKSUM, "format_version": _VERSION, **description})
-    return _sealed(
-        safetensors.numpy.save({n: np.array(a, order="C") for n, a in arrays.items()}, {_KEY: text})
-    )
+    return _sealed(safetensors.numpy.save({n: np.array(a, order="C") for n, a in arrays.items()}, {_KEY: text}))
 
 
 def unpack(raw: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -81,9 +79,7 @@ def unpack(raw: bytes, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]
     except (ValueError, LookupError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         raise _error(name, f"is not what its checksum promises ({error!r:.200})") from error
     if isinstance(version, int) and version < _VERSION:
-        raise _error(
-            name, f"has version {version} of the format, of a development version: train the model anew"
-        )
+        raise _error(name, f"has version {version} of the format, of a development version: train the model anew")
     known = f"only {_VERSION} is known here: update hyperspy_specml"
     raise _error(name, f"has version {version!r:.20} of the format, but {known}")
 
@@ -146,9 +142,7 @@ def _found(path: Path) -> Path:
     if path.is_dir():
         inside = sorted(path.glob(f"*{SUFFIX}"))
         example = inside[0] if inside else path / f"model{SUFFIX}"
-        raise ModelFileError(
-            f"load_model({str(path)!r}): this is a folder. Name a file in it, e.g. {str(example)!r}."
-        )
+        raise ModelFileError(f"load_model({str(path)!r}): this is a folder. Name a file in it, e.g. {str(example)!r}.")
     return path if path.suffix or path.exists() else path.with_suffix(SUFFIX)
 
 

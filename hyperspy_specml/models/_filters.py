@@ -143,8 +143,7 @@ def filter_stack(
     """
     stack = np.empty((len(bank), *maps.shape), np.float32)
     tiles = [
-        Maps(values, there, centre.astype(np.float32), n_strong)
-        for values, there in zip(maps, valid, strict=True)
+        Maps(values, there, centre.astype(np.float32), n_strong) for values, there in zip(maps, valid, strict=True)
     ]
     for step in (progress or Progress()).steps(range(stack.shape[0] * stack.shape[1])):
         t, s = divmod(step, len(bank))

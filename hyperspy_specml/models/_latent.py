@@ -9,13 +9,8 @@ import numpy as np
 import torch
 
 from hyperspy_specml.models._base import FittedModel, Parts, basis_arrays
-from hyperspy_specml.models._networks import (
-    AUTOENCODERS,
-    autoencoder_network,
-    loaded,
-    network_arrays,
-    tensor_for,
-)
+from hyperspy_specml.models._networks import AUTOENCODERS, autoencoder_network, loaded, network_arrays, tensor_for
+from hyperspy_specml.models._plain import to_plain
 
 if TYPE_CHECKING:
     from typing import Self
@@ -92,7 +87,7 @@ class LatentModel(FittedModel):
 
     def settings(self) -> dict[str, Any]:
         """Return name and options of the architecture, and the scale."""
-        return {"architecture": self.name, "options": self.options, "scale": self.scale}
+        return {"architecture": self.name, "options": to_plain(self.options), "scale": self.scale}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return basis, weights and normalisation."""
@@ -102,11 +97,7 @@ class LatentModel(FittedModel):
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays."""
-        basis, name, options = (
-            parts.basis(),
-            parts.setting("architecture", str),
-            parts.setting("options", dict),
-        )
+        basis, name, options = (parts.basis(), parts.setting("architecture", str), parts.setting("options", dict))
         if name not in AUTOENCODERS:
             raise ValueError(
                 f"architecture {name!r} is not one of {', '.join(map(repr, AUTOENCODERS))}; import the package "
@@ -116,7 +107,7 @@ class LatentModel(FittedModel):
         p, k = basis.n_vectors, len(origin)
         try:
             network = loaded(lambda: autoencoder_network(AUTOENCODERS[name], p, k, options), parts)
-        except TypeError as error:  # an option of the wrong type
+        except (TypeError, RuntimeError) as error:  # an option of the wrong type, or a size below zero
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
         return cls(
             basis, network, parts.array("centre", p), parts.setting("scale", float), parts.array("rotation", k, k),

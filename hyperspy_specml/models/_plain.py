@@ -82,10 +82,7 @@ def _dataclass_from_plain(kind: Any, plain: dict[str, Any], *, names: Mapping[st
         if required and name not in plain:
             raise ValueError(f"{where}.{name} is missing")
     return kind(
-        **{
-            name: from_plain(hints[name], item, names=names, where=f"{where}.{name}")
-            for name, item in plain.items()
-        }
+        **{name: from_plain(hints[name], item, names=names, where=f"{where}.{name}") for name, item in plain.items()}
     )
 
 

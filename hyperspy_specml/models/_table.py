@@ -31,9 +31,7 @@ def as_html(head: Row, rows: Sequence[Row], *, facts: Sequence[Row] = (), words:
     """Return the same as `as_text`, as HTML."""
     left = " style='text-align:left'"
     parts = [_html_table([_html_row(fact, f"th{left}", "td") for fact in facts])]
-    parts.append(
-        _html_table([_html_row(head, "th", "th"), *(_html_row(r, "td", "td") for r in rows)] if rows else [])
-    )
+    parts.append(_html_table([_html_row(head, "th", "th"), *(_html_row(r, "td", "td") for r in rows)] if rows else []))
     return "".join(parts) + (f"<p>{html.escape(' '.join(words))}</p>" if words else "")
 
 
@@ -48,9 +46,7 @@ def _aligned(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def _html_table(rows: Sequence[str]) -> str:

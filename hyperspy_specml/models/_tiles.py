@@ -132,14 +132,10 @@ def plan_halos(shape: tuple[int, ...], n_pixels: int, halo: int) -> list[tuple[R
     width = max(2 * halo, int(n_pixels ** (1 / len(shape))) - 2 * halo)
     whole = int(np.prod(shape, dtype=np.int64)) <= n_pixels
     steps = [n if whole else width for n in shape]
-    edges = [
-        [slice(a, min(a + step, n)) for a in range(0, n, step)] for n, step in zip(shape, steps, strict=True)
-    ]
+    edges = [[slice(a, min(a + step, n)) for a in range(0, n, step)] for n, step in zip(shape, steps, strict=True)]
     plan = []
     for region in itertools.product(*edges):
-        seen = tuple(
-            slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(region, shape, strict=True)
-        )
+        seen = tuple(slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(region, shape, strict=True))
         inner = tuple(slice(r.start - s.start, r.stop - s.start) for r, s in zip(region, seen, strict=True))
         plan.append((region, seen, inner))
     return plan

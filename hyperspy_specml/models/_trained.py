@@ -182,9 +182,7 @@ class TrainedModel:
                 f"{method}(model=...): trained on {in_words(own)}, but the signal has {in_words(axis)}: {error}. "
                 "Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or fit anew without model."
             ) from error
-        _logger.info(
-            "%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis)
-        )
+        _logger.info("%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis))
         return found
 
     def _resampled(self, axis: dict[str, Any], resampling: Resampling) -> Self:
@@ -231,10 +229,7 @@ def _assemble(parts: Parts) -> TrainedModel:
     if method not in reports:
         raise ValueError(f"method {method!r} is not one of {', '.join(map(repr, reports))}")
     names = REPORTED | {"TrainConfig": TrainConfig}
-    plain = {
-        name: from_plain(kind, parts.settings.get(name), names=names, where=name)
-        for name, kind in _PLAIN.items()
-    }
+    plain = {name: from_plain(kind, parts.settings.get(name), names=names, where=name) for name, kind in _PLAIN.items()}
     report = from_plain(reports[method], parts.setting("report", dict), names=names, where="report")
     state, model = _channel_state(parts, plain["energy_axis"]), parts.within("fitted").model()
     n_used = int((state == USED).sum())

@@ -82,9 +82,7 @@ class SimplexNetwork(nn.Module):
         self.register_buffer("to_scores", self.total * to_scores)
         shape = scores / self._rough_intensity(scores)[:, None]
         self.register_buffer("centre", shape.mean(dim=0))
-        self.register_buffer(
-            "scale", (shape - self.centre).square().mean(dim=0).max().sqrt().clamp_min(1e-30)
-        )
+        self.register_buffer("scale", (shape - self.centre).square().mean(dim=0).max().sqrt().clamp_min(1e-30))
         self.register_buffer("ends", ends)
         self.register_buffer("shift_variance", torch.tensor(0.1))
         self.register_buffer("shift_mean", torch.tensor(0.0))
@@ -141,9 +139,7 @@ class SimplexNetwork(nn.Module):
         return here + weight * (spectra.gather(1, far) - here)
 
     @torch.no_grad()
-    def decode_transposed(
-        self, weights: Tensor, abundances: Tensor, intensity: Tensor, shift: Tensor
-    ) -> Tensor:
+    def decode_transposed(self, weights: Tensor, abundances: Tensor, intensity: Tensor, shift: Tensor) -> Tensor:
         """Return (K, E) sums of (B, E) weights: `decode`, which is linear in the endmembers, transposed."""
         if self.shifts:
             near, far, weight = self._neighbours(shift)
@@ -247,9 +243,7 @@ class SimplexNetwork(nn.Module):
             residual = x - intensity * (self.shifted(mixture, shift) @ self.to_scores)  # (B, P)
             change = intensity * (self.shifted(slope, shift) @ self.to_scores)
             curvature = precision * change.square().sum(dim=1) + 1 / self.shift_variance
-            gradient = (
-                precision * (residual * change).sum(dim=1) - (shift - self.shift_prior) / self.shift_variance
-            )
+            gradient = precision * (residual * change).sum(dim=1) - (shift - self.shift_prior) / self.shift_variance
             shift = (shift + gradient / curvature).clamp(-limit, limit)
         if self.training:
             found = shift.var(unbiased=False) + (1 / curvature).mean()

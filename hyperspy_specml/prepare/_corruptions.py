@@ -46,9 +46,7 @@ def corrupt(data: TrainingData, corruption: str) -> Draws:
     n, p = target.shape
     inputs = np.empty((n, _DRAWS, p), np.float32)
     if corruption == "gaussian":
-        inputs[:] = target[:, None] + rng.standard_normal(inputs.shape, np.float32) / np.float32(
-            np.sqrt(TRAIN)
-        )
+        inputs[:] = target[:, None] + rng.standard_normal(inputs.shape, np.float32) / np.float32(np.sqrt(TRAIN))
     else:
         for rows in data.folds.slabs():
             values = data.folds.train(rows)

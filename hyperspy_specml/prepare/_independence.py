@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from hyperspy_specml.statistics import (
@@ -14,7 +16,6 @@ from hyperspy_specml.statistics import (
     fold_correlation,
     holds_out,
 )
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hyperspy_specml.prepare._training_data import TrainingData

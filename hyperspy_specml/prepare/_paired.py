@@ -68,9 +68,7 @@ class PairedRecordings:
                 "counts of the signal. Both need counts, e.g. the sums of the odd and of the even frames."
             )
         parts = self._split(first, pixels, noise, (1 / N_PARTS,) * N_PARTS, seed, _STREAMS[0])
-        target, choose, report = self._split(
-            second, pixels, noise, (TRAIN, VALIDATION, TEST), seed, _STREAMS[1]
-        )
+        target, choose, report = self._split(second, pixels, noise, (TRAIN, VALIDATION, TEST), seed, _STREAMS[1])
         self.fraction, self.target_fraction = shares[0], shares[1] * TRAIN
         self.target = target / np.float32(self.target_fraction)
         scaled = tuple(part * np.float32(TRAIN / shares[0]) for part in parts)
@@ -115,7 +113,5 @@ class _Sample:
         return pixels[inside], np.asarray(rows[inside][:, self.channels])
 
 
-def _joined(
-    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def _joined(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]])

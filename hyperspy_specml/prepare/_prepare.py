@@ -76,12 +76,7 @@ def prepare(
     """
     seed = run.seed
     summary = summarise_map(
-        stream,
-        navigation_mask=masks[0],
-        signal_mask=masks[1],
-        seed=seed,
-        kernel=run.config.kernel,
-        sample=sample,
+        stream, navigation_mask=masks[0], signal_mask=masks[1], seed=seed, kernel=run.config.kernel, sample=sample
     )
     check_enough(summary, n_needed)
     estimate, moments, pixels = _estimate(summary, noise), summary.moments, summary.sample_pixels
@@ -110,18 +105,7 @@ def prepare(
     fold_basis = fold_basis.first(n_vectors)
     fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_basis)
     rank = rank_curve(folds, fold_basis, fold_parts.sum(axis=1) / np.float32(TRAIN))
-    found = (
-        summary,
-        estimate,
-        folds,
-        fold_basis,
-        fold_parts,
-        basis.first(n_vectors),
-        edge,
-        rank,
-        seed,
-        centre,
-    )
+    found = (summary, estimate, folds, fold_basis, fold_parts, basis.first(n_vectors), edge, rank, seed, centre)
     if recordings:
         return TrainingData(*found, hold_out="pairs", fraction=recordings.fraction)
     return check_fold_independence(TrainingData(*found))

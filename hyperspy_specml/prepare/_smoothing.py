@@ -53,9 +53,7 @@ def smooth_basis(
         return data
     moments = train_moments(data.folds, wide=data.summary.moments.is_wide)
     n_scored = max(n_components, data.rank.chosen)
-    basis_of = partial(
-        principal_basis, noise=data.estimate.model, n_vectors=data.basis.n_vectors, centre=data.centre
-    )
+    basis_of = partial(principal_basis, noise=data.estimate.model, n_vectors=data.basis.n_vectors, centre=data.centre)
 
     def tried(smoothing: float) -> tuple[PrincipalBasis, np.ndarray]:
         basis = basis_of(moments, smoothing=smoothing)

@@ -41,9 +41,7 @@ def draw_anomalies(
         axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
 
 
-def draw_regions(
-    axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]
-) -> None:
+def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
     """Draw spectrum and residual of the first regions above each other.
 
     Parameters

@@ -80,7 +80,5 @@ def _kept(signal: BaseSignal, function: str) -> dict[str, Any]:
     found = metadata.get_item("Specml", None) if metadata is not None else None
     kept = {} if found is None else found.as_dictionary()
     if kept.get("method") != DenoiseReport.method:
-        raise OptionError(
-            f"{function}({signal!r}) needs a denoised signal: pass what s.denoise_dae() returned."
-        )
+        raise OptionError(f"{function}({signal!r}) needs a denoised signal: pass what s.denoise_dae() returned.")
     return kept

@@ -22,9 +22,7 @@ _MAX_ASPECT = 4
 _CONTRAST = (0.5, 99.5)
 
 
-def result_figure(
-    scores: BaseSignal, components: BaseSignal, *, title: str, figure: Figure | None = None
-) -> Figure:
+def result_figure(scores: BaseSignal, components: BaseSignal, *, title: str, figure: Figure | None = None) -> Figure:
     """Draw every component as its score map above its spectrum.
 
     Parameters

@@ -92,9 +92,7 @@ def _check(signal: Any, n_components: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _linear_form(
-    trained: TrainedModel, columns: np.ndarray, scores: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _linear_form(trained: TrainedModel, columns: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return loadings (n, K) and factors (E, K) whose product is the reconstruction, or the nearest to it.
 
     The model decodes columns; the loadings are the scores. A constant spectrum, if there is one, becomes one

@@ -83,22 +83,14 @@ class Source:
             found[name] = stamp(map_, provenance)
         return found
 
-    def columns(
-        self, scores: BaseSignal, outputs: Mapping[str, BaseSignal], units: Mapping[str, str]
-    ) -> np.ndarray:
+    def columns(self, scores: BaseSignal, outputs: Mapping[str, BaseSignal], units: Mapping[str, str]) -> np.ndarray:
         """Return the (*navigation, K + n) numbers of score and output maps, as a model decodes them."""
         maps = np.moveaxis(np.asarray(scores.data), 0, -1)  # (K, *navigation) -> (*navigation, K)
         beside = [(outputs[name].data / self._per(unit))[..., None] for name, unit in units.items()]
         return np.concatenate([maps, *beside], axis=-1, dtype=np.float32)
 
     def full_size(
-        self,
-        decoder: Decoder,
-        scores: np.ndarray,
-        title: str,
-        provenance: Mapping[str, Any],
-        *,
-        residual: bool = False,
+        self, decoder: Decoder, scores: np.ndarray, title: str, provenance: Mapping[str, Any], *, residual: bool = False
     ) -> BaseSignal:
         """Decode scores into a stamped signal like the input, block by block; lazy if the input is lazy.
 
@@ -128,9 +120,7 @@ class Source:
         return float(energy_axis(self.template).scale) if unit == "channels" else 1.0
 
 
-def _blocks_now(
-    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray
-) -> np.ndarray:
+def _blocks_now(function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray) -> np.ndarray:
     """Map (*navigation, n) arrays to (*navigation, E) in memory."""
     out = np.empty(source.shape, np.float32)
     for block in plan_blocks(source, n_rows=_rows_of_a_block(source)):

@@ -133,9 +133,7 @@ def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], cal
         if array.ndim > 1:
             _logger.info("%s: the array is read in array order, %s = s.data.shape[:-1]", call, shape)
     if array.dtype != bool:
-        raise MaskError(
-            f"{call} needs booleans, True = masked, but got {array.dtype}. Compare first, e.g. mask > 0."
-        )
+        raise MaskError(f"{call} needs booleans, True = masked, but got {array.dtype}. Compare first, e.g. mask > 0.")
     if array.shape != shape:
         turned = f" Its axes are in x, y order: pass {swapped}." if array.shape[::-1] == shape else ""
         raise MaskError(f"{call} has shape {array.shape}, but {shape} (array order) is needed.{turned}")

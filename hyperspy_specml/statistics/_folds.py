@@ -156,9 +156,7 @@ class Folds:
         prediction
             (m, E) their predicted means on the scale of the whole data; not changed.
         """
-        values, fraction = (
-            (self.validation, self.fractions[-2]) if fold == "validation" else (self.test, TEST)
-        )
+        values, fraction = (self.validation, self.fractions[-2]) if fold == "validation" else (self.test, TEST)
         if self.variance is None:
             prediction = np.maximum(prediction, self.floor.astype(prediction.dtype))
             prediction *= prediction.dtype.type(fraction)

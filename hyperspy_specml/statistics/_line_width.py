@@ -61,9 +61,7 @@ def typical_mean(spectra: np.ndarray) -> np.ndarray:
     n = len(spectra)
     order = np.argsort(uniform(0, 0, np.arange(n), np.zeros(1, int)), kind="stable")
     n_groups = min(_GROUPS, n)
-    means = np.stack(
-        [spectra[np.sort(order[g::n_groups])].mean(axis=0, dtype=np.float64) for g in range(n_groups)]
-    )
+    means = np.stack([spectra[np.sort(order[g::n_groups])].mean(axis=0, dtype=np.float64) for g in range(n_groups)])
     trimmed = _TRIMMED * n_groups // _GROUPS
     means.sort(axis=0)
     return np.asarray(means[trimmed : n_groups - trimmed].mean(axis=0))

@@ -91,9 +91,7 @@ class Moments:
         """Return the moments of some of the channels (bool or index array)."""
         products = self.products
         products = products[channels] if products.ndim == 1 else products[np.ix_(channels, channels)]
-        return Moments(
-            self.n, self.sums[channels], products, None if self.rows is None else self.rows[:, channels]
-        )
+        return Moments(self.n, self.sums[channels], products, None if self.rows is None else self.rows[:, channels])
 
 
 def are_wide(n_channels: int, memory_budget: int) -> bool:

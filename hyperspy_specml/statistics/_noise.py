@@ -151,6 +151,4 @@ def noise_from_dict(parameters: dict) -> NoiseModel:
     if parameters["name"] == "poisson":
         return PoissonNoise()
     numbers = {key: float(parameters[key]) for key in ("gain", "readout", "offset")}
-    return PoissonGaussianNoise(
-        **numbers, correlation=tuple(parameters["correlation"]), name=parameters["name"]
-    )
+    return PoissonGaussianNoise(**numbers, correlation=tuple(parameters["correlation"]), name=parameters["name"])

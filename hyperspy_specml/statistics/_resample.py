@@ -105,9 +105,7 @@ def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray
         tolerance = _TOLERANCE * target.widths
         within = np.flatnonzero((target.low >= edges[0] - tolerance) & (target.high <= edges[-1] + tolerance))
         low, high = (np.clip(limit[within], *edges[[0, -1]]) for limit in (target.low, target.high))
-        in_use = np.append(
-            0, np.cumsum(np.diff(edges) * (state[run] == USED))
-        )  # width of used channels below
+        in_use = np.append(0, np.cumsum(np.diff(edges) * (state[run] == USED)))  # width of used channels below
         used = np.interp(high, edges, in_use) - np.interp(low, edges, in_use) >= 0.5 * (high - low)
         found[within] = np.where(used, USED, EMPTY)
         pieces.append(_Piece(source.order[run], edges, target.order[within], low, high))

@@ -243,9 +243,7 @@ def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> MapSumma
     moments = found.moments if whole else found.moments.select(keep)
     if moments.products.ndim == 1:
         moments = replace(moments, rows=sample)
-    return MapSummary(
-        moments, pixel_state, channel_state, pixel_sums, sample, sample_pixels[order], found.minimum
-    )
+    return MapSummary(moments, pixel_state, channel_state, pixel_sums, sample, sample_pixels[order], found.minimum)
 
 
 def sample_size(stream: SpectrumStream) -> int:

@@ -102,12 +102,7 @@ def thin_counts(
 
 
 def _thin(
-    counts: np.ndarray,
-    fractions: Sequence[float],
-    seed: int,
-    stream: int,
-    pixels: np.ndarray,
-    channels: np.ndarray,
+    counts: np.ndarray, fractions: Sequence[float], seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray
 ) -> np.ndarray:
     """Return the (folds, n) parts of (n,) counts."""
     parts = np.zeros((len(fractions), len(counts)), dtype=np.int64)
@@ -127,9 +122,7 @@ def _thin(
     return parts
 
 
-def _binomial(
-    n: np.ndarray, p: float, seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray
-) -> np.ndarray:
+def _binomial(n: np.ndarray, p: float, seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray) -> np.ndarray:
     """Return a binomial number of each of `n` trials, a function of the address alone."""
     u = uniform(seed, stream, pixels, channels)
     low = n & ((1 << _LOW_BITS) - 1)
@@ -192,8 +185,7 @@ def split_gaussian(
         # none with the other folds.
         scale = np.sqrt(variance[rows]).astype(np.float32)
         noises = [
-            _correlated_normal(pixels[rows], values.shape[1], kernel, seed, stream + k)
-            for k in range(len(fractions))
+            _correlated_normal(pixels[rows], values.shape[1], kernel, seed, stream + k) for k in range(len(fractions))
         ]
         for f, z in zip(fractions, noises, strict=True):
             z *= scale / np.float32(np.sqrt(f))
@@ -221,9 +213,7 @@ def correlation_kernel(correlation: np.ndarray) -> np.ndarray:
     return kernel / np.sqrt(np.sum(kernel**2))
 
 
-def _correlated_normal(
-    pixels: np.ndarray, n_channels: int, kernel: np.ndarray, seed: int, stream: int
-) -> np.ndarray:
+def _correlated_normal(pixels: np.ndarray, n_channels: int, kernel: np.ndarray, seed: int, stream: int) -> np.ndarray:
     half = len(kernel) // 2
     z = standard_normal(seed, stream, pixels[:, None], np.arange(n_channels + 2 * half)[None])
     return convolve1d(z, kernel, axis=1)[:, half : half + n_channels] if half else z

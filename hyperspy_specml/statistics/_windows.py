@@ -51,13 +51,7 @@ class Windows:
 
     @classmethod
     def checked(
-        cls,
-        starts: np.ndarray,
-        stops: np.ndarray,
-        centres: np.ndarray,
-        widths: np.ndarray,
-        *,
-        n_channels: int,
+        cls, starts: np.ndarray, stops: np.ndarray, centres: np.ndarray, widths: np.ndarray, *, n_channels: int
     ) -> Windows:
         """Return windows of numbers that come from a file.
 

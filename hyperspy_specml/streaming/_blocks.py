@@ -29,9 +29,7 @@ class Block:
         return np.ravel_multi_index(axes, navigation_shape).reshape(-1)
 
 
-def plan_blocks(
-    array: np.ndarray | da.Array, *, n_rows: int, most_rows: int | None = None
-) -> tuple[Block, ...]:
+def plan_blocks(array: np.ndarray | da.Array, *, n_rows: int, most_rows: int | None = None) -> tuple[Block, ...]:
     r"""Cut the navigation axes of an array into blocks of spectra.
 
     Neighbouring chunks are merged until a block is worth a matrix product. A chunk is cut only where it

@@ -42,12 +42,9 @@ def map_with_halo(
     grown, more = [], []
     for block in stream.blocks:
         region = tuple(
-            slice(max(0, s.start - halo), min(n, s.stop + halo))
-            for s, n in zip(block.region, shape, strict=True)
+            slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(block.region, shape, strict=True)
         )
-        inner = (
-            slice(s.start - g.start, s.stop - g.start) for s, g in zip(block.region, region, strict=True)
-        )
+        inner = (slice(s.start - g.start, s.stop - g.start) for s, g in zip(block.region, region, strict=True))
         grown.append(Block(region))
         more.append((tuple(g.stop - g.start for g in region), tuple(inner)))
     found = stream.map_blocks(grown, _Shaped(function), label=label, more=more)
@@ -143,12 +140,9 @@ class _SumPatches:
         if self.beside:
             rows = np.concatenate([rows, self.beside(rows)], axis=1)
         place = tuple(
-            index // side
-            for index, side in zip(np.unravel_index(pixels[use], self.shape), self.sides, strict=True)
+            index // side for index, side in zip(np.unravel_index(pixels[use], self.shape), self.sides, strict=True)
         )
         patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
         ones = np.ones(len(member), np.float32)
-        members = scipy.sparse.csr_array(
-            (ones, (member, np.arange(len(member)))), (len(patches), len(member))
-        )
+        members = scipy.sparse.csr_array((ones, (member, np.arange(len(member)))), (len(patches), len(member)))
         return [(patches, members @ rows, np.bincount(member, minlength=len(patches)))]

@@ -125,12 +125,7 @@ class SpectrumStream:
         return result
 
     def map_blocks(
-        self,
-        blocks: Sequence[Block],
-        function: Callable[..., Any],
-        *,
-        label: str,
-        more: Sequence[tuple[Any, ...]] = (),
+        self, blocks: Sequence[Block], function: Callable[..., Any], *, label: str, more: Sequence[tuple[Any, ...]] = ()
     ) -> tuple[Any, ...]:
         """Call a function on boxes of the map, which may overlap; nothing else is read.
 

@@ -130,6 +130,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
                 network.load_state_dict(best)
                 trainer = Trainer(network, loss, rate)
                 since_best, waited = 0, 0
+        run.progress.advance(1)  # a stop that was asked for during the last evaluation is one of this training
     except STOPPED:
         history.interrupted = True
     network.load_state_dict(best)
@@ -137,9 +138,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     return history
 
 
-def refit(
-    network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[tuple[float, int]], run: Run
-) -> None:
+def refit(network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[tuple[float, int]], run: Run) -> None:
     """Train along a path of (learning rate, steps) that was found before; nothing is scored.
 
     Parameters
@@ -201,12 +200,7 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        loss: Loss,
-        learning_rate: float,
-        *,
-        rates: Mapping[str, float] | None = None,
+        self, network: nn.Module, loss: Loss, learning_rate: float, *, rates: Mapping[str, float] | None = None
     ) -> None:
         self.network, self.loss, self.learning_rate = network, loss, learning_rate
         self.parameters, groups = _groups(network, rates or {})
@@ -234,9 +228,7 @@ class Trainer:
         self.n_steps += 1
         warm = min(1.0, self.n_steps / _WARM_UP)
         for group in self.optimizer.param_groups:
-            group["lr"] = (
-                warm * (self.learning_rate if learning_rate is None else learning_rate) * group["factor"]
-            )
+            group["lr"] = warm * (self.learning_rate if learning_rate is None else learning_rate) * group["factor"]
         if not self.network.training:  # switching takes its time too
             self.network.train()
         parts = self.loss(self.network, batch, self.n_steps)

@@ -96,9 +96,7 @@ class AskedAnomalies:
         return None if self.architecture == "auto" and self.known is not None else found
 
 
-def anomalies(
-    call: Call, model: TrainedModel | str | os.PathLike[str] | None, asked: AskedAnomalies
-) -> AnomalyResult:
+def anomalies(call: Call, model: TrainedModel | str | os.PathLike[str] | None, asked: AskedAnomalies) -> AnomalyResult:
     """Search a map and wrap what was found."""
     trained = None if model is None else _trained(call, model, asked)
     search = asked.search()

@@ -54,9 +54,7 @@ def wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | N
     spectra = residuals = None
     if found.regions:
         spectra, residuals = (
-            component_spectra(
-                template, _all_channels(rows, setup.channels), title=f"{name} of the regions of {title}"
-            )
+            component_spectra(template, _all_channels(rows, setup.channels), title=f"{name} of the regions of {title}")
             for name, rows in (
                 ("Mean spectra", [region.spectrum for region in found.regions]),
                 ("Mean residuals", [region.residual for region in found.regions]),
@@ -70,9 +68,7 @@ def wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | N
     spikes = tuple(_spike(row, found.labels.shape, axis) for row in found.spikes)
     _logger.info("anomaly_map(): %d regions, %d spikes (%s)", len(regions), len(spikes), found.threshold)
     model = _model(call, found, report, trained)
-    return AnomalyResult(
-        score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model
-    )
+    return AnomalyResult(score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model)
 
 
 def _report(

@@ -106,9 +106,7 @@ class Call:
         """
         device = choose_device(self.device) if trained else "cpu"
         if not trained and (self.device != "auto" or self.config.of_training()):
-            _logger.warning(
-                "%s(): no network is trained, so device and training settings have no effect", self.method
-            )
+            _logger.warning("%s(): no network is trained, so device and training settings have no effect", self.method)
         with _progress(self.shown) as progress, progress.enter(""):
             run = Run(self.config, self.seed, device, progress)
             yield run, SpectrumStream(self.source.spectra.array, self.config.memory_budget, progress)

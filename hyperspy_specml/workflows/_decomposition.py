@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from hyperspy_specml.signals import energy_axis
 from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from hyperspy_specml.signals import Source
@@ -84,9 +84,7 @@ def fit(call: Call, asked: AskedDecomposition) -> DecompositionResult:
     return _wrap(call.source, trained, iter((found.scores, found.baseline_scores)))
 
 
-def apply(
-    call: Call, model: TrainedModel | str | os.PathLike[str], asked: AskedDecomposition
-) -> DecompositionResult:
+def apply(call: Call, model: TrainedModel | str | os.PathLike[str], asked: AskedDecomposition) -> DecompositionResult:
     """Apply a trained model, or that of a file, to another map: one pass, nothing fitted."""
     trained = call.trained_model(model, "a trained model, result.model or the path of its file")
     _check_model(call, trained, asked)

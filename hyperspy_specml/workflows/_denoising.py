@@ -22,7 +22,7 @@ from hyperspy_specml.models import (
     in_words,
     same_channels,
 )
-from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, spectra_of
+from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, spectra_of
 from hyperspy_specml.statistics import count_states, noise_from_dict
 from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.workflows._call import yes_or_no
@@ -54,20 +54,12 @@ def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSi
     """Fit a denoiser, apply it and wrap the answer."""
     with call.running() as (run, stream):
         streams = [SpectrumStream(array, stream.memory_budget, run.progress) for array in pairs]
-        found = denoise(
-            stream, run, asked, masks=call.masks, pairs=(streams[0], streams[1]) if streams else None
-        )
+        both, detector = (streams[0], streams[1]) if streams else None, line_width(call.signal)
+        found = denoise(stream, run, asked, masks=call.masks, pairs=both, detector=detector)
     summary = found.prepared.summary
     fingerprint = Fingerprint(call.source.spectra.array.shape, summary.moments.n, summary.moments.sums)
-    trained = TrainedModel(
-        found.denoiser,
-        summary.channel_state,
-        call.axis,
-        call.source.title,
-        call.config,
-        fingerprint,
-        found.report,
-    )
+    origin = (summary.channel_state, call.axis, call.source.title, call.config)
+    trained = TrainedModel(found.denoiser, *origin, fingerprint, found.report)
     return _wrap(call, trained, found.report, found.denoised, protect=asked.protect)
 
 
@@ -89,10 +81,8 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     for signal in pairs:
         if not isinstance(signal, BaseSignal):
             raise PairsError(f"denoise_dae(pairs=...) needs signals, not {type(signal).__name__}.")
-        spectra, own = (
-            spectra_of(signal, method="denoise_dae(pairs=...): denoise_dae"),
-            axis_spec(energy_axis(signal)),
-        )
+        own = axis_spec(energy_axis(signal))
+        spectra = spectra_of(signal, method="denoise_dae(pairs=...): denoise_dae")
         if spectra.array.shape != here or not same_channels(own, call.axis):
             raise PairsError(
                 f"denoise_dae(pairs=...): {signal!r} has array shape {spectra.array.shape} and "
@@ -103,9 +93,7 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     return arrays
 
 
-def _apply(
-    call: Call, model: TrainedModel | str | os.PathLike[str], *, protect: bool, **asked: Any
-) -> BaseSignal:
+def _apply(call: Call, model: TrainedModel | str | os.PathLike[str], *, protect: bool, **asked: Any) -> BaseSignal:
     """Apply a trained denoiser, or that of a file, to another map: nothing is fitted."""
     trained = call.trained_model(
         model,
@@ -128,16 +116,14 @@ def _apply(
     with call.running(trained=False) as (_, stream):
         noise, mean = noise_from_dict(report.noise_model), trained.fingerprint.mean
         known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.masks[0]}
-        found = apply_denoiser(stream, denoiser, protect=protect, **known)
+        found = apply_denoiser(stream, denoiser, detector=line_width(call.signal), protect=protect, **known)
     pixels, seconds = count_states(found.pixel_state), {"application": time.perf_counter() - start}
-    here = {"shape": stream.navigation_shape, "relative_intensity": found.relative_intensity}
-    report = report.applied({"pixels": pixels}, seconds, trained.title, **here)
+    here = {name: getattr(found, name) for name in ("relative_intensity", "line_width")}
+    report = report.applied({"pixels": pixels}, seconds, trained.title, shape=stream.navigation_shape, **here)
     return _wrap(call, trained, report, found, protect=protect)
 
 
-def _wrap(
-    call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoised, *, protect: bool
-) -> BaseSignal:
+def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoised, *, protect: bool) -> BaseSignal:
     """Say what was removed, and make the signal, which keeps report and model in its metadata."""
     positions = np.flatnonzero(trained.channels)
     removed = tuple(_feature(call, region, positions) for region in found.removed)
@@ -163,11 +149,7 @@ def _feature(call: Call, region: RemovedRegion, channels: np.ndarray) -> Removed
     units = energy.get_axis_dictionary()["units"] or ""
     pixels = tuple(int(pixel) for pixel in region.pixels)
     return RemovedFeature(
-        f"{energy.axis[middle]:.5g} {units}".strip(),
-        _place(call, region.pixels),
-        region.z,
-        region.excess,
-        pixels,
+        f"{energy.axis[middle]:.5g} {units}".strip(), _place(call, region.pixels), region.z, region.excess, pixels
     )
 
 

@@ -83,11 +83,7 @@ def train_denoiser(
     >>> specml.train_denoiser(library, doses=(10, 100), config=quick, show_progressbar=False)
     <TrainedModel library, K = 12, 64 channels, of 'Library of Fe-L2,3 spectra'>
     """
-    how: dict[str, Any] = {
-        "random_state": random_state,
-        "device": device,
-        "show_progressbar": show_progressbar,
-    }
+    how: dict[str, Any] = {"random_state": random_state, "device": device, "show_progressbar": show_progressbar}
     call = Call.on(library, "train_denoiser", config=config, **how)
     (low, high), options = _checked(doses), check_options(options)
     shape = call.source.spectra.array.shape
