@@ -176,9 +176,7 @@ class Preparation:
             patches = setup.patches()
         with progress.enter("Learn the reference model", self.shares["learn"] + self.shares["train"]):
             learnt = learn_reference(patches, task, self.run)
-        reference = replace(
-            self._with_errors(setup, learnt.reference), total=float(summary.moments.sums.sum())
-        )
+        reference = replace(self._with_errors(setup, learnt.reference), total=float(summary.moments.sums.sum()))
         if (drift := setup.stream.drift) is not None:
             reference = replace(reference, drift_range=(int(drift.min()), int(drift.max())))
         return setup, replace(learnt, reference=reference)

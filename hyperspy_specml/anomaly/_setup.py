@@ -159,9 +159,7 @@ class ScanSetup:
         lines, drift = replace(self, channels=seen)._line_drift(reference.noise)
         if drift is None:
             return self
-        if (
-            reference.applied
-        ):  # all lines by the same shift, then each of them where the model describes it best
+        if reference.applied:  # all lines by the same shift, then each of them where the model describes it best
             rows = np.zeros((len(lines), len(seen)))
             rows[:, seen] = lines
             farthest = farthest_drift(float(self.line_width[0]), int(self.channels.sum()))
