@@ -112,7 +112,9 @@ def test_drawn_maps_are_looked_at_for_shifts_without_the_error_of_these():
     np.testing.assert_array_equal(one.shift, other.shift)
     three_sizes = np.log(-np.log1p(-np.exp(one.log_p(np.array([3.0]), one.dose[:1]))))
     one_size = np.log(2 * scipy.stats.norm.sf(3.0))
-    assert 0 < three_sizes - one_size < np.log(4)  # more likely than of one square, less than of three, and noise
+    assert (
+        0 < three_sizes - one_size < np.log(4)
+    )  # more likely than of one square, less than of three, and noise
 
 
 @pytest.mark.parametrize(("n_lines", "learnt"), [(1, True), (0, False)])

@@ -39,7 +39,9 @@ def tried(expected, n_components, config=BRIEF, noise=None, **options):
         rows = rng.poisson(N_PIXELS * expected).astype(np.float32)
     else:
         rows = (N_PIXELS * expected + noise.readout * rng.standard_normal(expected.shape)).astype(np.float32)
-    return try_network(rows, N_PIXELS, noise or PoissonNoise(), n_components, 0.0, config, **({"seed": 0} | options))
+    return try_network(
+        rows, N_PIXELS, noise or PoissonNoise(), n_components, 0.0, config, **({"seed": 0} | options)
+    )
 
 
 @pytest.mark.parametrize("noise", [None, PoissonGaussianNoise(0.0, 20.0)])

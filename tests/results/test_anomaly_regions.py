@@ -16,7 +16,9 @@ WINDOWS = energy_windows(np.full(N_CHANNELS, 4.0), np.ones(N_CHANNELS, bool), fa
 
 def region(expected, spectrum, window, z):
     variances = np.maximum(expected, 0.01)
-    sums = SimpleNamespace(spectra=spectrum[None], residuals=(spectrum - expected)[None], variances=variances[None])
+    sums = SimpleNamespace(
+        spectra=spectrum[None], residuals=(spectrum - expected)[None], variances=variances[None]
+    )
     return SimpleNamespace(windows=WINDOWS, window=[window], z=[z]), sums
 
 
