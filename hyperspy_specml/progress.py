@@ -47,7 +47,7 @@ class Progress:
         self._asked = threading.Event()
 
     def show(self) -> None:
-        """Called whenever `fraction` or `stage` has changed, in the thread of the call; may call `cancel`."""
+        """Show the new `fraction` or `stage`; called in the thread of the call, and may call `cancel`."""
 
     def cancel(self) -> None:
         """Ask the call to end, from any thread.

@@ -40,7 +40,7 @@ class ComputeConfig:
             value = getattr(self, setting.name)
             if setting.name == "kernel" or value is None:
                 continue
-            if not (isinstance(value, Real) and value > 0):
+            if not (isinstance(value, Real) and float(value) > 0):
                 raise OptionError(
                     f"{name}({setting.name}={value!r}) must be a positive number, e.g. {name}({setting.name}=1)."
                 )

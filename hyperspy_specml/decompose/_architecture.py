@@ -165,5 +165,5 @@ def check_sizes(options: Any) -> None:
     """
     for name, most in _SIZES.items():
         value, kind = getattr(options, name), type(options).__name__
-        if not isinstance(value, Integral) or not 1 <= value <= most:
+        if not isinstance(value, Integral) or not 1 <= int(value) <= most:
             raise OptionError(f"{kind}({name}={value!r}) must be a whole number from 1 to {most}.")
