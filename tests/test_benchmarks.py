@@ -227,12 +227,7 @@ def test_contenders_run_in_turn(harness, contenders):
 def test_a_table_is_aligned_and_missing_numbers_are_dashes(harness):
     text = harness.table(["name", "s"], [["long name", harness.number(1.5)], ["b", harness.number(None)]])
 
-    assert text.splitlines() == [
-        "name          s",
-        "---------  ----",
-        "long name  1.50",
-        "b             -",
-    ]
+    assert text.splitlines() == ["name          s", "---------  ----", "long name  1.50", "b             -"]
 
 
 def test_a_median_or_ratio_of_something_missing_is_missing(harness):

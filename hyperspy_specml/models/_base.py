@@ -177,7 +177,7 @@ class Parts:
             return float(value)
         if type(value) is not kind:
             raise ValueError(f"setting {name!r} is {value!r:.60}, not of type {kind.__name__}")
-        if isinstance(value, float) and not math.isfinite(float(value)):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"setting {name!r} is {value}, not finite")
         return value
 
