@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge
+from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, check_sizes, judge
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import LatentModel, autoencoder_network
 from hyperspy_specml.nn import DenseNetwork
@@ -117,11 +117,20 @@ class DenseOptions:
         Width and number of the hidden layers, in encoder and in decoder.
     centre
         Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
+
+    Raises
+    ------
+    OptionError
+        A size that no network has.
     """
 
     n_hidden: int = 64
     n_layers: int = 2
     centre: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        check_sizes(self)
 
 
 @dataclass(frozen=True)
@@ -268,13 +277,20 @@ class _Seeds:
         """Train from one seed, or briefly from several, of which the best goes on."""
         rate = self.run.config.learning_rate
         assert rate is not None
+        stopped: list[bool] = []
+
+        def enough(trained: _Trained, attempts: list[Attempt]) -> bool:
+            stopped.append(trained.history.interrupted)
+            return stopped[-1] or self._enough(attempts)
+
         try:
-            trained, attempts = best_of(self._starts(), self._judge, enough=self._enough)
+            trained, attempts = best_of(self._starts(), self._judge, enough=enough)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
                 f"architecture={self.architecture.name!r}: {error}. Train more gently, config=specml.TrainConfig("
                 f"learning_rate={rate / 10:g}); PCA does not train: architecture='pca'."
             ) from error
+        trained.history.interrupted = any(stopped)  # whichever of them is the best
         in_full = self.n_seeds == 1 and trained.seed == self.run.seed
         if not (in_full or trained.history.interrupted):
             later = self._fit(trained.scores, trained.network, replace(self.run, seed=trained.seed))
@@ -321,10 +337,10 @@ class _Seeds:
         own, collapsed = judge(self.data, model, without)
         return float(own.mean()), collapsed
 
-    def _enough(self, trained: _Trained, attempts: list[Attempt]) -> bool:
+    def _enough(self, attempts: list[Attempt]) -> bool:
         too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
         fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
-        return trained.history.interrupted or len(fine) >= self.n_seeds
+        return len(fine) >= self.n_seeds
 
 
 def _fold_scores(data: TrainingData) -> NormalisedScores:

@@ -107,13 +107,18 @@ class _Training:
         if self.n_components == 1:
             guesses = {"mean": guesses["random"]}
 
+        histories: list[History] = []
+
         def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
             network = start_network(data, endmembers, spectra, scores, run, self.options)
             with run.progress.enter("Try starts", share / len(guesses)):
-                return network, self.fit(network, run, _PENALTIES[-1])
+                histories.append(self.fit(network, run, _PENALTIES[-1]))
+            return network, histories[-1]
 
         starts = [(name, partial(train, endmembers)) for name, endmembers in guesses.items()]
-        return best_of(starts, self._judge, enough=lambda trained, _: trained[1].interrupted)
+        best, attempts = best_of(starts, self._judge, enough=lambda *_: histories[-1].interrupted)
+        best[1].interrupted = histories[-1].interrupted  # whichever of them is the best
+        return best, attempts
 
     def _judge(self, trained: tuple[SimplexNetwork, History]) -> tuple[float, str]:
         network, history = trained

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from hyperspy_specml.decompose._architecture import check_sizes
 from hyperspy_specml.nn import SimplexNetwork
 from hyperspy_specml.statistics import USED, PrincipalBasis
 
@@ -42,11 +43,20 @@ class SimplexOptions:
         Width and number of the hidden layers of the encoder.
     energy_shift
         Whether a drift or chemical shift, found for each pixel, moves its spectrum along energy.
+
+    Raises
+    ------
+    OptionError
+        A size that no network has.
     """
 
     n_hidden: int = 64
     n_layers: int = 2
     energy_shift: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        check_sizes(self)
 
 
 def first_endmembers(spectra: np.ndarray, scores: np.ndarray, k: int, *, seed: int) -> dict[str, np.ndarray]:

@@ -48,7 +48,7 @@ class Batch:
 
     input: Tensor
     target: Tensor
-    weight: Tensor | None = None
+    weight: Tensor | float = 1.0
     variance: Tensor | None = None
     fraction: float = 1.0
     beside: Mapping[str, Any] = field(default_factory=dict)
@@ -192,7 +192,7 @@ class ScoresAndCounts:
         target, variance = self._tensor(self.targets[which][np.asarray(rows)]), None
         if self.variance is not None:
             variance = self._tensor(self.variance[np.asarray(rows)] if self.variance.ndim == 2 else self.variance[None])
-        return Batch(scores, target, None, variance, self.fractions[which], {"fraction": share})
+        return Batch(scores, target, 1.0, variance, self.fractions[which], {"fraction": share})
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.as_tensor(values.astype(np.float32), device=self.parts.device)
@@ -326,7 +326,7 @@ def squared_error(network: Callable[..., Tensor], batch: Batch, step: int) -> Lo
         Not used.
     """
     error = (network(batch.input, **batch.beside) - batch.target).square().sum(dim=1)  # (B, P) -> (B,)
-    return {"squared error": (error * batch.weight).mean()}  # type: ignore[operator]
+    return {"squared error": (error * batch.weight).mean()}
 
 
 def reconstruction_error(network: Any, batch: Batch, step: int) -> LossParts:

@@ -7,14 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hyperspy_specml.train import (
-    DrawnCounts,
-    DrawnInputs,
-    RandomRows,
-    ScoresAndCounts,
-    SplitParts,
-    squared_error,
-)
+from hyperspy_specml.train import DrawnCounts, DrawnInputs, RandomRows, ScoresAndCounts, SplitParts, squared_error
 
 
 def rows_of(n, batch_size, seed=0):
@@ -50,9 +43,7 @@ def test_input_and_target_are_made_of_different_parts_that_are_the_whole_togethe
         torch.testing.assert_close(batch.target[0, ~used], fractions[~used] / share)
         assert not batch.target[0, used].any()
         # Squared target on its own scale, times its share of the counts.
-        torch.testing.assert_close(
-            loss_of(Scale(0.0), batch), (fractions[~used] / share).square().sum() * share
-        )
+        torch.testing.assert_close(loss_of(Scale(0.0), batch), (fractions[~used] / share).square().sum() * share)
 
 
 def test_an_epoch_visits_every_spectrum_once():
