@@ -109,9 +109,8 @@ class Architecture(ABC):
             The loss diverged with every start.
         """
 
-    @abstractmethod
     def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
-        """Train briefly, to compare numbers of components.
+        """Train briefly, to compare numbers of components; what is not trained is fitted.
 
         Returns
         -------
@@ -122,6 +121,7 @@ class Architecture(ABC):
         TrainingDivergedError
             The loss diverged with every start.
         """
+        return data.scores_of(self.fit(data, n_components, run).fold_model), False
 
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return further models of the training fold that the fitted one is scored beside, by name."""
@@ -252,13 +252,8 @@ class PCA(Architecture):
 
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
         """Return the first K principal components."""
-        return Fit(
-            LinearModel(data.fold_basis.first(n_components)), lambda: LinearModel(data.basis.first(n_components))
-        )
-
-    def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
-        """Score K components on the validation fold."""
-        return data.scores_of(LinearModel(data.fold_basis.first(n_components))), False
+        fold_model = LinearModel(data.fold_basis.first(n_components))
+        return Fit(fold_model, lambda: LinearModel(data.basis.first(n_components)))
 
 
 def check_sizes(options: Any) -> None:

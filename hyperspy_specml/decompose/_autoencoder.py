@@ -281,7 +281,9 @@ class _Seeds:
 
         def enough(trained: _Trained, attempts: list[Attempt]) -> bool:
             stopped.append(trained.history.interrupted)
-            return stopped[-1] or self._enough(attempts)
+            too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
+            fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
+            return stopped[-1] or len(fine) >= self.n_seeds
 
         try:
             trained, attempts = best_of(self._starts(), self._judge, enough=enough)
@@ -336,11 +338,6 @@ class _Seeds:
         model = self.architecture.canonical_model(trained.scores, trained.network, self.n_components)
         own, collapsed = judge(self.data, model, without)
         return float(own.mean()), collapsed
-
-    def _enough(self, attempts: list[Attempt]) -> bool:
-        too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
-        fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
-        return len(fine) >= self.n_seeds
 
 
 def _fold_scores(data: TrainingData) -> NormalisedScores:
