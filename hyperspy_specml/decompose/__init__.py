@@ -2,6 +2,6 @@
 
 from hyperspy_specml.decompose._architecture import Architecture, Fit, PCAOptions
 from hyperspy_specml.decompose._autoencoder import Autoencoder, DenseOptions, NormalisedScores
+from hyperspy_specml.decompose._endmembers import SimplexOptions
 from hyperspy_specml.decompose._registry import architecture_names, choose_architecture, register_architecture
 from hyperspy_specml.decompose._run import Clock, Decomposition, choose_number, decompose
-from hyperspy_specml.decompose._simplex_start import SimplexOptions

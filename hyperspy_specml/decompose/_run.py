@@ -128,11 +128,9 @@ def _check(n_components: int | None, noise: str) -> None:
 
 
 def _shares(architecture: Architecture, n_components: int | None) -> dict[str, float]:
-    left_out = {"choose"} if n_components or not architecture.trained else set()
-    if not architecture.trained:
-        left_out.add("train")
-    whole = sum(share for stage, share in _STAGES.items() if stage not in left_out)
-    return {stage: 0.0 if stage in left_out else share / whole for stage, share in _STAGES.items()}
+    stages = _STAGES if architecture.trained and not n_components else _STAGES | {"choose": 0.0}
+    stages = stages if architecture.trained else stages | {"train": 0.0}
+    return {stage: share / sum(stages.values()) for stage, share in stages.items()}
 
 
 def _learn(

@@ -25,13 +25,7 @@ import numpy as np
 import torch
 
 from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge
-from hyperspy_specml.decompose._simplex_start import (
-    SimplexOptions,
-    first_endmembers,
-    least_mean,
-    start_network,
-    to_scores,
-)
+from hyperspy_specml.decompose._endmembers import SimplexOptions, first_endmembers, least_mean, start_network, to_scores
 from hyperspy_specml.models import CLEAR, Attempt, SimplexModel, tensor_for
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
 from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit_all

@@ -10,7 +10,7 @@ import pytest
 
 from hyperspy_specml.decompose import SimplexOptions, choose_architecture, decompose
 from hyperspy_specml.decompose import _simplex as simplex_module
-from hyperspy_specml.decompose._simplex_start import factorise, find_vertices, first_endmembers
+from hyperspy_specml.decompose._endmembers import factorise, find_vertices, first_endmembers
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.prepare import prepare
 from hyperspy_specml.progress import Progress

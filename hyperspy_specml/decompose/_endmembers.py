@@ -1,4 +1,4 @@
-"""The untrained simplex autoencoder: first guesses of endmembers, and an encoder close to their abundances.
+"""First guesses of endmembers, and the untrained simplex autoencoder with an encoder close to their abundances.
 
 Endmembers are guessed from convex geometry and from non-negative matrix factorisation.
 
