@@ -109,13 +109,20 @@ def write_model_file(path: str | os.PathLike[str], raw: bytes, *, overwrite: boo
     path = path if path.suffix else path.with_suffix(SUFFIX)
     if path.exists():
         if overwrite is None:
-            raise ModelFileExistsError(
-                f"save({str(path)!r}): there is such a file. save(..., overwrite=True) replaces it, "
-                "overwrite=False leaves it as it is."
-            )
+            way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
+            raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
         if not overwrite:
             return path
-    _replace(path, raw)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)  # in one step, so that nobody ever reads half of it
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     return path
 
 
@@ -134,23 +141,13 @@ def read_model_file(path: str | os.PathLike[str]) -> bytes:
     FileNotFoundError
         It is not there; any other OSError where it cannot be read.
     """
-    return _read(_found(Path(path)))
-
-
-def _found(path: Path) -> Path:
-    """Return the path as it is, or with the suffix that `save` gave it."""
+    path = Path(path)
     if path.is_dir():
-        inside = sorted(path.glob(f"*{SUFFIX}"))
-        example = inside[0] if inside else path / f"model{SUFFIX}"
+        example = min(path.glob(f"*{SUFFIX}"), default=path / f"model{SUFFIX}")
         raise ModelFileError(f"load_model({str(path)!r}): this is a folder. Name a file in it, e.g. {str(example)!r}.")
-    return path if path.suffix or path.exists() else path.with_suffix(SUFFIX)
-
-
-def _read(path: Path) -> bytes:
-    """Return the bytes of a file that may be a model: no others are ever read into memory."""
+    path = path if path.suffix or path.exists() else path.with_suffix(SUFFIX)
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        start = file.read(_LENGTH)
+        size, start = os.fstat(file.fileno()).st_size, file.read(_LENGTH)
         n_header = int.from_bytes(start, "little")
         if len(start) < _LENGTH or n_header > size - _LENGTH:
             raise _error(path, f"is no model file, or cut off: {size} bytes are fewer than its header needs")
@@ -169,24 +166,7 @@ def _sealed(raw: bytes) -> bytes:
 
 def _checksum(raw: bytes, start: int) -> str:
     """Return the SHA-256 of a file whose own checksum stands at `start`."""
-    digest = hashlib.sha256(raw[:start])
-    digest.update(_NO_CHECKSUM.encode())
-    digest.update(raw[start + len(_NO_CHECKSUM) :])
-    return digest.hexdigest()
-
-
-def _replace(path: Path, raw: bytes) -> None:
-    """Put a file in its place in one step, so that nobody ever reads half of it."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    return hashlib.sha256(raw[:start] + _NO_CHECKSUM.encode() + raw[start + len(_NO_CHECKSUM) :]).hexdigest()
 
 
 def _error(path: str | os.PathLike[str], what: str) -> ModelFileError:

@@ -10,6 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from hyperspy_specml.statistics import RankCurve
+
+# What annotations of dataclasses name and their modules import for type checkers only.
+_NAMES = {"np": np, "RankCurve": RankCurve}
+
 
 def to_plain(value: Any) -> Any:
     """Return a dataclass, array or container as what JSON can hold.
@@ -28,7 +33,7 @@ def to_plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def from_plain(kind: Any, plain: Any, *, names: Mapping[str, Any], where: str) -> Any:
+def from_plain(kind: Any, plain: Any, where: str) -> Any:
     """Return what `to_plain` made plain.
 
     Parameters
@@ -37,8 +42,6 @@ def from_plain(kind: Any, plain: Any, *, names: Mapping[str, Any], where: str) -
         A dataclass, np.ndarray, a plain type, Any, or a tuple, dict or union of such.
     plain
         As read from a file.
-    names
-        What the annotations of dataclasses name and their modules do not hold when they run.
     where
         What this is, for the messages.
 
@@ -47,43 +50,31 @@ def from_plain(kind: Any, plain: Any, *, names: Mapping[str, Any], where: str) -
     ValueError
         It is not of that kind.
     """
-
-    def inner(kind: Any, plain: Any, step: str) -> Any:
-        return from_plain(kind, plain, names=names, where=where + step)
-
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
+    if kind is Any or (plain is None and type(None) in arguments):
         return plain
-    if origin in (types.UnionType, typing.Union):
-        (other,) = (a for a in arguments if a is not type(None))  # only X | None occurs
-        return None if plain is None else inner(other, plain, "")
+    if origin in (types.UnionType, typing.Union):  # only X | None occurs
+        return from_plain(arguments[0], plain, where)
     if dataclasses.is_dataclass(kind):
-        return _dataclass_from_plain(kind, _of(dict, plain, where), names=names, where=where)
-    if origin is tuple:
-        return tuple(inner(arguments[0], item, f"[{i}]") for i, item in enumerate(_of(list, plain, where)))
-    if origin is list:
-        return [inner(arguments[0], item, f"[{i}]") for i, item in enumerate(_of(list, plain, where))]
+        return _dataclass_from_plain(kind, _of(dict, plain, where), where)
+    if origin in (tuple, list):
+        return origin(from_plain(arguments[0], x, f"{where}[{i}]") for i, x in enumerate(_of(list, plain, where)))
     if origin is dict:
-        return {key: inner(arguments[1], item, f".{key}") for key, item in _of(dict, plain, where).items()}
+        return {key: from_plain(arguments[1], x, f"{where}.{key}") for key, x in _of(dict, plain, where).items()}
     if kind is np.ndarray:
-        items = _of(list, plain, where)
-        return np.array([_of((int, float), item, where) for item in items])
+        return np.array([_of((int, float), x, where) for x in _of(list, plain, where)])
     return float(_of((int, float), plain, where)) if kind is float else _of(kind, plain, where)
 
 
-def _dataclass_from_plain(kind: Any, plain: dict[str, Any], *, names: Mapping[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind, localns=dict(names))
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
-    unknown = plain.keys() - fields.keys()
-    if unknown:
+def _dataclass_from_plain(kind: Any, plain: dict[str, Any], where: str) -> Any:
+    hints, fields = typing.get_type_hints(kind, localns=_NAMES), {f.name: f for f in dataclasses.fields(kind) if f.init}
+    if unknown := plain.keys() - fields.keys():
         raise ValueError(f"{where} has {', '.join(sorted(unknown))}, which this version does not know")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in plain:
             raise ValueError(f"{where}.{name} is missing")
-    return kind(
-        **{name: from_plain(hints[name], item, names=names, where=f"{where}.{name}") for name, item in plain.items()}
-    )
+    return kind(**{name: from_plain(hints[name], item, f"{where}.{name}") for name, item in plain.items()})
 
 
 def _of(kind: type | tuple[type, ...], plain: Any, where: str) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.models import Candidate, DecompositionReport
-from hyperspy_specml.models._report_figures import draw_candidates
+from hyperspy_specml.models._report import draw_candidates
 from hyperspy_specml.statistics import RankCurve
 
 RANK = RankCurve(np.arange(1, 4), np.array([9.0, 5.0, 5.1]), np.array([1.0, 0.0, 0.2]), 2, "held-out counts")
