@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hyperspy_specml.models._plain import from_plain
+from hyperspy_specml.models._file import from_plain
 from hyperspy_specml.statistics import EMPTY, NOT_FINITE, SATURATED, USED, PrincipalBasis, project_on
 
 if TYPE_CHECKING:
@@ -144,13 +144,13 @@ class Parts:
     settings: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
 
-    def array(self, name: str, *shape: int) -> np.ndarray:
+    def array(self, name: str, *shape: int, positive: bool = False) -> np.ndarray:
         """Return one of the arrays: single or double precision, finite, of this shape (-1: any size).
 
         Raises
         ------
         ValueError
-            It is not there or not so.
+            It is not there or not so, or has values that are not positive where all should be.
         """
         if name not in self.arrays:
             raise ValueError(f"array {name!r} is missing")
@@ -161,12 +161,7 @@ class Parts:
             raise ValueError(f"array {name!r} has dtype {array.dtype}, not float32 or float64")
         if not np.isfinite(array).all():
             raise ValueError(f"array {name!r} holds values that are not finite")
-        return array
-
-    def positive(self, name: str, *shape: int) -> np.ndarray:
-        """Return one of the arrays, whose values are all positive; see `array`."""
-        array = self.array(name, *shape)
-        if not (array > 0).all():
+        if positive and not (array > 0).all():
             raise ValueError(f"array {name!r} holds values that are not positive")
         return array
 
@@ -179,6 +174,14 @@ class Parts:
             It is not there or not of this type.
         """
         return from_plain(kind, self.settings.get(name), f"setting {name}")
+
+    def named(self, name: str, known: Mapping[str, Any]) -> Any:
+        """Return what one of the settings is the name of."""
+        found = self.setting(name, str)
+        if found not in known:
+            names = ", ".join(map(repr, known))
+            raise ValueError(f"{name} {found!r} is not one of {names}; import the package that registers it first")
+        return known[found]
 
     def size(self, name: str, *, least: int = 1, most: int = 1 << 20) -> int:
         """Return one of the settings, a whole number in this range."""
@@ -195,7 +198,7 @@ class Parts:
     def basis(self) -> PrincipalBasis:
         """Return the compressing basis."""
         vectors = self.array("basis.vectors", ANY, ANY)
-        weights = self.positive("basis.weights", len(vectors))
+        weights = self.array("basis.weights", len(vectors), positive=True)
         offset, eigenvalues = self.array("basis.offset", len(vectors)), self.array("basis.eigenvalues", ANY)
         return PrincipalBasis(weights, offset, vectors, eigenvalues)
 
@@ -207,10 +210,7 @@ class Parts:
         ValueError
             The kind is unknown, or settings and arrays do not make up a model of it.
         """
-        kind = self.setting("kind", str)
-        if kind not in KINDS:
-            raise ValueError(f"kind of model {kind!r} is not one of {', '.join(map(repr, KINDS))}")
-        return KINDS[kind].from_parts(self)
+        return self.named("kind", KINDS).from_parts(self)
 
 
 def parts_of(model: FittedModel) -> Parts:

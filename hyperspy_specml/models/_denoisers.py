@@ -219,12 +219,9 @@ class FilteredScores(FittedDenoiser):
 
     def settings(self) -> dict[str, Any]:
         """Return sizes, and the names of the filters that the weights belong to."""
-        return {
-            "n_strong": self.n_strong,
-            "n_scan_axes": self.n_scan_axes,
-            "filters": [one.name for one in filters(self.n_scan_axes)],
-            "n_hidden": self.network.conv1.out_channels if self.network else 0,
-        }
+        names, network = [one.name for one in filters(self.n_scan_axes)], self.network
+        sizes = {"n_strong": self.n_strong, "n_scan_axes": self.n_scan_axes}
+        return sizes | {"filters": names, "n_hidden": network.conv1.out_channels if network else 0}
 
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
@@ -236,9 +233,9 @@ class FilteredScores(FittedDenoiser):
             raise ValueError(f"its filters are {names!r:.200}, but this version has {known!r:.200}: train it anew")
         n_hidden = parts.size("n_hidden", least=0, most=1 << 12)
         network = loaded(lambda: FilterMixture(n_axes, len(known), p, n_hidden), parts) if n_hidden else None
-        moments = parts.positive("noise", p), parts.array("centre", p), parts.positive("spread", p)
+        noise, spread = (parts.array(name, p, positive=True) for name in ("noise", "spread"))
         weights, n_strong = parts.array("weights", len(known), p), parts.size("n_strong", least=0, most=p)
-        return cls(basis, *moments, weights, n_strong, n_axes, network)
+        return cls(basis, noise, parts.array("centre", p), spread, weights, n_strong, n_axes, network)
 
 
 @dataclass(frozen=True)
@@ -344,12 +341,13 @@ class LibraryDenoiser(FittedDenoiser):
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the denoiser with these settings and arrays."""
-        basis, levels = parts.basis(), parts.positive("levels", 2)
+        basis, levels = parts.basis(), parts.array("levels", 2, positive=True)
         if levels[0] > levels[1]:
             raise ValueError("array 'levels' does not rise")
         p, sizes = basis.n_vectors, (parts.size("n_hidden", most=1 << 12), parts.size("n_layers", most=64))
-        moments = parts.positive("noise", p), parts.array("centre", p), parts.positive("variance", p)
-        return cls(basis, *moments, levels, loaded(lambda: Shrinkage(p, *sizes), parts))
+        noise, variance = (parts.array(name, p, positive=True) for name in ("noise", "variance"))
+        network = loaded(lambda: Shrinkage(p, *sizes), parts)
+        return cls(basis, noise, parts.array("centre", p), variance, levels, network)
 
 
 def noise_along(basis: PrincipalBasis, noise: NoiseModel, mean: np.ndarray) -> np.ndarray:

@@ -155,14 +155,12 @@ class LatentModel(FittedModel):
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays."""
-        basis, name, options = parts.basis(), parts.setting("architecture", str), parts.setting("options", dict)
-        if name not in AUTOENCODERS:
-            known = ", ".join(map(repr, AUTOENCODERS))
-            raise ValueError(f"architecture {name!r} is not one of {known}; import the package that registers it first")
+        basis, options = parts.basis(), parts.setting("options", dict)
+        name, make = parts.setting("architecture", str), parts.named("architecture", AUTOENCODERS)
         origin, scale = parts.array("origin", ANY), parts.setting("scale", float)
         p, k = basis.n_vectors, len(origin)
         try:
-            network = loaded(lambda: autoencoder_network(AUTOENCODERS[name], p, k, options), parts)
+            network = loaded(lambda: autoencoder_network(make, p, k, options), parts)
         except TypeError as error:  # an option of the wrong type
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
         centre, rotation = parts.array("centre", p), parts.array("rotation", k, k)

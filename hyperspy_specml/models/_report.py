@@ -6,13 +6,12 @@ import html
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hyperspy_specml.models._plain import from_plain, to_plain
+from hyperspy_specml.models._file import from_plain, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Row = tuple[str, ...]
@@ -136,7 +135,7 @@ class Report:
         raise NotImplementedError
 
     def plot(self, figure: Figure | None = None) -> Figure:
-        """Plot every candidate's difference to PCA on the test fold, with its paired standard error.
+        """Plot every candidate's difference to PCA on the test fold and its paired standard error, best at the top.
 
         Parameters
         ----------
@@ -148,7 +147,15 @@ class Report:
         the figure
         """
         figure = figure or new_figure(6.4, 0.24 * len(self.candidates) + 1.2)
-        draw_candidates(figure.subplots(), self)
+        axes = figure.subplots()
+        ordered = sorted(self.candidates, key=lambda candidate: -candidate.validation_score)
+        for place, one in enumerate(ordered):
+            colour = "C1" if one.name == self.chosen else "C0"
+            axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
+        axes.axvline(0, color="0.7", linewidth=0.8)
+        axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
+        axes.set(xlabel="held-out score, difference to plain PCA", title="".join(self.words()[:1]))
+        axes.title.set(fontsize="small", wrap=True)
         return figure
 
     def __str__(self) -> str:
@@ -233,18 +240,6 @@ class Report:
     def _training(self) -> str:
         stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
         return f"step {self.best_step} of {self.steps[-1]} ({stop})" if self.steps else ""
-
-
-def draw_candidates(axes: Axes, report: Report) -> None:
-    """Draw every candidate's difference to PCA with its standard error, the best at the top."""
-    ordered = sorted(report.candidates, key=lambda candidate: -candidate.validation_score)
-    for place, one in enumerate(ordered):
-        colour = "C1" if one.name == report.chosen else "C0"
-        axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
-    axes.axvline(0, color="0.7", linewidth=0.8)
-    axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
-    axes.set(xlabel="held-out score, difference to plain PCA", title="".join(report.words()[:1]))
-    axes.title.set(fontsize="small", wrap=True)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -14,15 +14,13 @@ import pint
 
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
 from hyperspy_specml.models._base import FittedModel, Parts, parts_of, prefixed
-from hyperspy_specml.models._file import pack, read_model_file, unpack, write_model_file
-from hyperspy_specml.models._plain import from_plain, to_plain
+from hyperspy_specml.models._file import from_plain, pack, read_model_file, to_plain, unpack, write_model_file
 from hyperspy_specml.models._report import Report
 from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import STATE_NAMES, USED, Resampling, count_states, plan_resampling
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Self
 
 _logger = logging.getLogger(__name__)
 
@@ -186,7 +184,7 @@ class TrainedModel:
         _logger.info("%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis))
         return found
 
-    def _resampled(self, axis: dict[str, Any], resampling: Resampling) -> Self:
+    def _resampled(self, axis: dict[str, Any], resampling: Resampling) -> TrainedModel:
         state, origin = resampling.channel_state, self.report.resampled_from or in_words(self.energy_axis)
         used = self.report.used | {"channels": count_states(state)}
         report = replace(self.report, used=used, resampled_from=origin)
@@ -224,11 +222,8 @@ def _parts(trained: TrainedModel) -> Parts:
 def _assemble(parts: Parts) -> TrainedModel:
     """Put a trained model together."""
     reports = {kind.method: kind for kind in Report.__subclasses__()}
-    method = parts.setting("method", str)
-    if method not in reports:
-        raise ValueError(f"method {method!r} is not one of {', '.join(map(repr, reports))}")
     plain = {name: parts.setting(name, kind) for name, kind in _PLAIN.items()}
-    report, model = parts.setting("report", reports[method]), parts.within("fitted").model()
+    report, model = parts.setting("report", parts.named("method", reports)), parts.within("fitted").model()
     state = _channel_state(parts, plain["energy_axis"])
     n_used = int((state == USED).sum())
     if len(model.basis.weights) != n_used:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.models import as_html, as_text, new_figure
@@ -74,7 +73,7 @@ class Region:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the region as nested numbers, text and lists."""
-        return dataclasses.asdict(self) | {"n_pixels": self.n_pixels}
+        return asdict(self) | {"n_pixels": self.n_pixels}
 
 
 @dataclass(frozen=True)

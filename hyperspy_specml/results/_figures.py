@@ -120,7 +120,10 @@ def draw_anomalies(
     draw_map(axes, score.data, scan_axes)
     if len(scan_axes) > 1:
         axes.set_ylabel(axis_label(scan_axes[1]))
-        _outline(axes, detections.data, scan_axes)
+        fine = np.kron(_middle_slice(detections.data), np.ones((8, 8)))  # pixels keep their corners
+        edges = [np.linspace(*axis_limits(axis), 8 * axis.size + 1) for axis in scan_axes[:2]]
+        if fine.any():
+            axes.contour(*(0.5 * (e[1:] + e[:-1]) for e in edges), fine, levels=[0.5], colors="red", linewidths=0.8)
     for i, position in enumerate(positions):
         axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
 
@@ -148,15 +151,6 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
     axes.set_xlabel(axis_label(energy))
     axes.legend(fontsize="small")
-
-
-def _outline(axes: Axes, detections: np.ndarray, scan_axes: tuple[BaseDataAxis, ...]) -> None:
-    detections = _middle_slice(detections)
-    if not detections.any():
-        return
-    fine = np.kron(detections, np.ones((8, 8)))  # pixels keep their corners
-    edges = [np.linspace(*axis_limits(axis), 8 * axis.size + 1) for axis in scan_axes[:2]]
-    axes.contour(*(0.5 * (e[1:] + e[:-1]) for e in edges), fine, levels=[0.5], colors="red", linewidths=0.8)
 
 
 def _middle_slice(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperspy_specml.models._plain import from_plain, to_plain
+from hyperspy_specml.models._file import from_plain, to_plain
 
 
 @dataclass(frozen=True)
