@@ -5,12 +5,12 @@ n spectra, E channels in use, P compressed scores, K components.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hyperspy_specml.models._file import from_plain
 from hyperspy_specml.statistics import EMPTY, NOT_FINITE, SATURATED, USED, PrincipalBasis, project_on
 
 if TYPE_CHECKING:
@@ -165,22 +165,31 @@ class Parts:
             raise ValueError(f"array {name!r} holds values that are not positive")
         return array
 
-    def setting(self, name: str, kind: Any) -> Any:
-        """Return one of the settings, as `from_plain` reads this type.
+    def setting(self, name: str, kind: type) -> Any:
+        """Return one of the settings.
 
         Raises
         ------
         ValueError
-            It is not there or not of this type.
+            It is not there, not of this type, or a number that is not finite.
         """
-        return from_plain(kind, self.settings.get(name), f"setting {name}")
+        value = self.settings.get(name)
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            raise ValueError(f"setting {name!r} is {value!r:.60}, not of type {kind.__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"setting {name!r} is {value}, not finite")
+        return value
 
-    def named(self, name: str, known: Mapping[str, Any]) -> Any:
-        """Return what one of the settings is the name of."""
+    def named(self, name: str, known: Mapping[str, Any], what: str = "") -> Any:
+        """Return what one of the settings is the name of; the message calls it `what`."""
         found = self.setting(name, str)
         if found not in known:
             names = ", ".join(map(repr, known))
-            raise ValueError(f"{name} {found!r} is not one of {names}; import the package that registers it first")
+            raise ValueError(
+                f"{what or name} {found!r} is not one of {names}; import the package that registers it first"
+            )
         return known[found]
 
     def size(self, name: str, *, least: int = 1, most: int = 1 << 20) -> int:
@@ -210,7 +219,7 @@ class Parts:
         ValueError
             The kind is unknown, or settings and arrays do not make up a model of it.
         """
-        return self.named("kind", KINDS).from_parts(self)
+        return self.named("kind", KINDS, "kind of model").from_parts(self)
 
 
 def parts_of(model: FittedModel) -> Parts:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from hyperspy_specml.models._base import ANY, FittedModel, Parts
+from hyperspy_specml.models._file import to_plain
 from hyperspy_specml.nn import DenseNetwork, SimplexNetwork
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class LatentModel(FittedModel):
 
     def settings(self) -> dict[str, Any]:
         """Return name and options of the architecture, and the scale."""
-        return {"architecture": self.name, "options": self.options, "scale": self.scale}
+        return {"architecture": self.name, "options": to_plain(self.options), "scale": self.scale}
 
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
@@ -161,7 +162,7 @@ class LatentModel(FittedModel):
         p, k = basis.n_vectors, len(origin)
         try:
             network = loaded(lambda: autoencoder_network(make, p, k, options), parts)
-        except TypeError as error:  # an option of the wrong type
+        except (TypeError, RuntimeError) as error:  # an option of the wrong type, or a size below zero
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
         centre, rotation = parts.array("centre", p), parts.array("rotation", k, k)
         return cls(basis, network, centre, scale, rotation, origin, parts.array("deviation", k), name, options)
@@ -257,7 +258,8 @@ class SimplexModel(FittedModel):
             raise ValueError(f"array {_ENDS!r} holds channels that do not enclose their own")
         sizes = (k, n_channels), (n_channels, p), (n_channels,), (2, p)
         known = {"shot": parts.setting("shot", float), "shifts": parts.setting("shifts", bool)}
-        known |= {"n_hidden": parts.size("n_hidden"), "n_layers": parts.size("n_layers", least=0, most=100)}
+        width = len(parts.array("network.encode_mlp.0.bias", ANY))  # nothing larger is allocated
+        known |= {"n_hidden": parts.size("n_hidden", most=width), "n_layers": parts.size("n_layers", most=100)}
         known["ends"] = torch.zeros(2, n_channels)
         network = loaded(lambda: SimplexNetwork(*map(torch.ones, sizes), **known), parts, meta=False)
         network.ends, network.total = network.ends.long(), parts.setting("total", float)

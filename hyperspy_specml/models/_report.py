@@ -215,7 +215,7 @@ class Report:
         return [fact for fact in self.facts() if fact[1]]
 
     def _noise(self) -> str:
-        parameters = ", ".join(f"{k} {_short(v)}" for k, v in self.noise_model.items() if k != "name")
+        parameters = ", ".join(f"{k} {short(v)}" for k, v in self.noise_model.items() if k != "name")
         return f"{self.noise_model['name']}" + (f" ({parameters})" if parameters else "")
 
     def _origin(self, learnt: str, what: str) -> list[Row]:
@@ -228,14 +228,18 @@ class Report:
 
     def _counts(self) -> list[Row]:
         falling = {kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in self.used.items()}
-        return [(kind, ", ".join(f"{n} {state}" for state, n in falling[kind])) for kind in sorted(falling)[::-1]]
+        kinds = sorted(falling, reverse=True)  # files forget the order
+        return [(kind, ", ".join(f"{n} {state}" for state, n in falling[kind])) for kind in kinds]
 
     def _learning(self) -> list[Row]:
         return [
             ("basis", f"smooth over {self.smoothing:g} channels, by held-out score" if self.smoothing else ""),
             ("training", self._training()),
-            ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items())),
+            self._times(),
         ]
+
+    def _times(self) -> Row:
+        return ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items()))
 
     def _training(self) -> str:
         stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
@@ -273,7 +277,7 @@ def as_html(head: Row, rows: Sequence[Row], *, facts: Sequence[Row] = (), words:
     return "".join(tables) + (f"<p>{html.escape(' '.join(words))}</p>" if words else "")
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     """Return a number, a list of numbers or anything else as short text."""
     if isinstance(value, list | tuple):
         return "[" + ", ".join(f"{v:.2f}" for v in value) + "]"

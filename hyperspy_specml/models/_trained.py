@@ -222,9 +222,9 @@ def _parts(trained: TrainedModel) -> Parts:
 def _assemble(parts: Parts) -> TrainedModel:
     """Put a trained model together."""
     reports = {kind.method: kind for kind in Report.__subclasses__()}
-    plain = {name: parts.setting(name, kind) for name, kind in _PLAIN.items()}
-    report, model = parts.setting("report", parts.named("method", reports)), parts.within("fitted").model()
-    state = _channel_state(parts, plain["energy_axis"])
+    plain = {name: from_plain(kind, parts.settings.get(name), name) for name, kind in _PLAIN.items()}
+    report = from_plain(parts.named("method", reports), parts.setting("report", dict), "report")
+    state, model = _channel_state(parts, plain["energy_axis"]), parts.within("fitted").model()
     n_used = int((state == USED).sum())
     if len(model.basis.weights) != n_used:
         raise ValueError(f"the model has {len(model.basis.weights)} channels, but {n_used} are in use")

@@ -9,14 +9,7 @@ import scipy.linalg
 
 from hyperspy_specml.decompose import decompose
 from hyperspy_specml.run import Run, TrainConfig
-from hyperspy_specml.statistics import (
-    PoissonNoise,
-    _moments,
-    _summary,
-    principal_basis,
-    refine_basis,
-    summarise_map,
-)
+from hyperspy_specml.statistics import PoissonNoise, _moments, _summary, principal_basis, refine_basis, summarise_map
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS, RANK = (60, 50), 97, 3
@@ -39,7 +32,7 @@ def counts():
 def wide(monkeypatch):
     monkeypatch.setattr(_moments, "_NARROW", 0)
     monkeypatch.setattr(_moments, "_STATES", 1 << 20)  # as if there were a hundred times as many channels
-    monkeypatch.setattr(_summary, "_MOST_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
+    monkeypatch.setattr(_summary, "_MAX_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
 
 
 def angle(a, b, rank):
@@ -80,8 +73,7 @@ def test_a_wide_map_is_decomposed_lazy_or_not(counts, wide, architecture):
     arrays = counts, da.from_array(counts, chunks=(13, 50, 40))
 
     eager, lazy = (
-        decompose(SpectrumStream(array), RUN, architecture=architecture, n_components=RANK)
-        for array in arrays
+        decompose(SpectrumStream(array), RUN, architecture=architecture, n_components=RANK) for array in arrays
     )
 
     np.testing.assert_allclose(lazy.scores, eager.scores, rtol=1e-4, atol=1e-3)
