@@ -33,7 +33,7 @@ _SETTINGS = {"n_hidden": int, "n_layers": int, "shot": float, "shifts": bool, "t
 AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {"dense": DenseNetwork}
 
 
-def autoencoder_network(make: Callable[..., nn.Module], n_scores: int, n_latent: int, options: dict[str, Any]) -> Any:
+def autoencoder_network(make: Callable[..., nn.Module], n_scores: int, n_latent: int, options: dict) -> nn.Module:
     """Return an untrained network.
 
     Parameters

@@ -124,7 +124,7 @@ class Report:
 
     def rows(self) -> tuple[Row, list[Row]]:
         """Return head and rows of the table."""
-        rows = []
+        rows: list[Row] = []
         for one in self.candidates:
             mark = self.mark if one.name == self.chosen else ""
             rows.append((one.name, f"{one.score:.4f}", f"{one.difference:+.4f} ± {one.standard_error:.4f}", mark))
