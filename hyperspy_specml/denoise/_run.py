@@ -15,7 +15,7 @@ from hyperspy_specml.denoise._options import DenoiseOptions
 from hyperspy_specml.denoise._restore import Denoised, check_removed, line_width
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Candidate, DenoiseReport, plan_sample, tiles_of
-from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, paired_draws, prepare, smooth_basis
+from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, prepare, smooth_basis
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, paired, sample_size
 
@@ -211,9 +211,8 @@ def _prepare(stream: SpectrumStream, setting: _Setting) -> tuple[TrainingData, T
     with run.progress.enter("Smooth the basis"):
         widest = _MOST_SMOOTHING * line_width(plain.summary.moments.mean, plain.estimate.model)
         smooth = smooth_basis(plain, 1, score=pca_errors, widest=widest)
-        if recordings and recordings.target is not None:
-            draws = paired_draws(smooth, recordings.target, recordings.target_fraction)
-            smooth = replace(smooth, draws=draws)
+        if recordings:
+            smooth = replace(smooth, draws=recordings.draws(smooth))
         elif asked.corruption != "split":
             smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
     return plain, smooth, tiles_of(plain.summary.sample_pixels, shape, regions)

@@ -6,6 +6,7 @@ from hyperspy_specml.statistics._basis import (
     channel_weights,
     principal_basis,
     project_on,
+    refine_basis,
 )
 from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
 from hyperspy_specml.statistics._folds import (
@@ -16,10 +17,16 @@ from hyperspy_specml.statistics._folds import (
     VALIDATION,
     Folds,
     PairedScore,
+    RankCurve,
+    bi_cross_validation,
+    choose_rank,
     fold_correlation,
     holds_out,
     make_folds,
+    n_compressed,
+    noise_edge,
     paired,
+    rank_curve,
 )
 from hyperspy_specml.statistics._line_width import line_width, typical_mean
 from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
@@ -27,18 +34,11 @@ from hyperspy_specml.statistics._noise import (
     NoiseModel,
     PoissonGaussianNoise,
     PoissonNoise,
+    correlation_kernel,
     gaussian_noise,
     noise_from_dict,
+    uniform,
 )
-from hyperspy_specml.statistics._rank import (
-    RankCurve,
-    bi_cross_validation,
-    choose_rank,
-    n_compressed,
-    noise_edge,
-    rank_curve,
-)
-from hyperspy_specml.statistics._refine import refine_basis
 from hyperspy_specml.statistics._resample import Resampling, plan_resampling
 from hyperspy_specml.statistics._summary import (
     EMPTY,
@@ -53,7 +53,6 @@ from hyperspy_specml.statistics._summary import (
     sample_size,
     summarise_map,
 )
-from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts, uniform
 from hyperspy_specml.statistics._windows import (
     MOST_COUNTS,
     Windows,

@@ -22,7 +22,7 @@ import numpy as np
 import scipy.fft
 import scipy.ndimage
 
-from hyperspy_specml.statistics._thinning import uniform
+from hyperspy_specml.statistics._noise import uniform
 
 if TYPE_CHECKING:
     from hyperspy_specml.statistics._noise import NoiseModel
