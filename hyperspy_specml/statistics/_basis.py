@@ -18,13 +18,14 @@ from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
 from hyperspy_specml.statistics._moments import row_slabs
-from hyperspy_specml.statistics._summary import USED, MapSummary
+from hyperspy_specml.statistics._states import USED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hyperspy_specml.statistics._moments import Moments
     from hyperspy_specml.statistics._noise import NoiseModel
+    from hyperspy_specml.statistics._summary import MapSummary
     from hyperspy_specml.streaming import SpectrumStream
 
 # Number of spectra converted to float at a time: they stay in the cache.

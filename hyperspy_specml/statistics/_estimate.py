@@ -99,7 +99,16 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
         raise OptionError.unknown("noise", noise, NOISE_NAMES)
     whole = minimum >= 0 and (rows.dtype.kind in "ui" or bool(np.all(rows == np.floor(rows))))
     if noise == "poisson":
-        _check_counts(minimum, whole)
+        if minimum < 0:
+            raise NegativeCountsError(
+                f"noise='poisson' needs counts, but the smallest value is {minimum:g}. Use noise='auto' or "
+                "noise='poisson-gaussian', or undo the background or dark subtraction."
+            )
+        if not whole:
+            raise NotCountsError(
+                "noise='poisson' needs whole numbers (counts can be split exactly, scaled counts cannot). Use "
+                "noise='auto' or noise='poisson-gaussian', or undo the normalisation."
+            )
         return NoiseEstimate(PoissonNoise(), 1.0, None)
     few = rows[:: max(1, len(rows) // _MAX_ROWS)][:_MAX_ROWS].astype(np.float64)
     rest = remove_structure(few, _first_variance(few, minimum))
@@ -115,19 +124,6 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
         correlation = model.correlation if deviation > rounding else (1.0,)
         return NoiseEstimate(gaussian_noise(max(deviation, rounding), correlation), fano, None)
     return NoiseEstimate(model, fano, _low_rank(rows, few, rest.rank, model))
-
-
-def _check_counts(minimum: float, whole: bool) -> None:
-    if minimum < 0:
-        raise NegativeCountsError(
-            f"noise='poisson' needs counts, but the smallest value is {minimum:g}. Use noise='auto' or "
-            "noise='poisson-gaussian', or undo the background or dark subtraction."
-        )
-    if not whole:
-        raise NotCountsError(
-            "noise='poisson' needs whole numbers (counts can be split exactly, scaled counts cannot). Use "
-            "noise='auto' or noise='poisson-gaussian', or undo the normalisation."
-        )
 
 
 def _first_variance(rows: np.ndarray, minimum: float) -> np.ndarray:

@@ -44,12 +44,11 @@ class Moments:
     products: np.ndarray
     rows: np.ndarray | None = None
 
-    def __add__(self, other: Moments) -> Moments:
-        """Merge the moments of two disjoint sets of spectra, both without rows."""
-        return Moments(self.n + other.n, self.sums + other.sums, self.products + other.products)
-
     def absorb(self, other: Moments) -> Moments:
-        """Merge like ``+``, but into the products of this object, which must not be used again."""
+        """Merge with the moments of other spectra, both without rows.
+
+        The products are added to those of this object, which must not be used again.
+        """
         products = np.add(self.products, other.products, out=self.products)
         return Moments(self.n + other.n, self.sums + other.sums, products)
 
@@ -84,10 +83,15 @@ class Moments:
         return mean_product - np.outer(self.mean, self.mean) if centre else mean_product
 
     def select(self, channels: np.ndarray) -> Moments:
-        """Return the moments of some of the channels (bool or index array)."""
-        products = self.products
-        products = products[channels] if products.ndim == 1 else products[np.ix_(channels, channels)]
-        return Moments(self.n, self.sums[channels], products, None if self.rows is None else self.rows[:, channels])
+        """Return the moments of some of the channels, without rows.
+
+        Parameters
+        ----------
+        channels
+            Bool or index array.
+        """
+        products = self.products[channels] if self.products.ndim == 1 else self.products[np.ix_(channels, channels)]
+        return Moments(self.n, self.sums[channels], products)
 
 
 def row_slabs(shape: tuple[int, ...], n_values: int) -> list[slice]:
@@ -139,8 +143,6 @@ def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:
     -------
     Moments that agree with float64 arithmetic to about 1e-7 or better (exactly for small counts)
     """
-    if rows.dtype.kind == "b":
-        rows = rows.view(np.uint8)
     products = _products(rows, np.float32) if kernel == "float32" else _exact_products(rows)
     return Moments(len(rows), sum_exactly(rows, axis=0), products)
 

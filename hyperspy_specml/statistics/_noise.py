@@ -21,7 +21,6 @@ J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -33,11 +32,13 @@ from scipy.special import bdtr, ndtri
 from hyperspy_specml.statistics._moments import row_slabs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # Smallest prediction that is scored, relative to the mean of the channel: one count where a candidate
 # predicted none must not decide a comparison. The same floor serves all candidates.
 PREDICTION_FLOOR = 1e-3
+# Mean of the Poisson variable that stands for a window, at most: with so many counts it is a normal variable.
+MOST_COUNTS = 1e4
 # Fraction of values above zero up to which only these are visited, which is faster then.
 _SPARSE = 0.15
 # Number of values worked on at a time: their index arrays stay in tens of MB.
@@ -56,8 +57,10 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _CHANNEL_BITS = np.uint64(24)
 
 
-class _Noise(ABC):
+class _Noise:
     """What the noise models share: splits are made in slabs of spectra."""
+
+    _split_slab: Callable[..., Sequence[np.ndarray] | np.ndarray]
 
     def split(
         self,
@@ -93,22 +96,11 @@ class _Noise(ABC):
         mean = np.broadcast_to(0.0 if mean is None else mean, values.shape)
         folds: list[np.ndarray] = []
         for rows in row_slabs(values.shape, _SLAB):
-            parts = self._split_slab(values[rows], pixels[rows], fractions, seed, stream, mean[rows])
+            parts = self._split_slab(values[rows], pixels[rows], fractions, mean[rows], seed, stream)
             folds = folds or [np.empty(values.shape, part.dtype) for part in parts]
             for fold, part in zip(folds, parts, strict=True):
                 fold[rows] = part
         return folds
-
-    @abstractmethod
-    def _split_slab(
-        self,
-        values: np.ndarray,
-        pixels: np.ndarray,
-        fractions: Sequence[float],
-        seed: int,
-        stream: int,
-        mean: np.ndarray,
-    ) -> np.ndarray | list[np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -131,19 +123,13 @@ class PoissonNoise(_Noise):
         return np.maximum(mean, 0)
 
     def _split_slab(
-        self,
-        values: np.ndarray,
-        pixels: np.ndarray,
-        fractions: Sequence[float],
-        seed: int,
-        stream: int,
-        mean: np.ndarray,
+        self, values: np.ndarray, pixels: np.ndarray, fractions: Sequence[float], mean: np.ndarray, *address: int
     ) -> np.ndarray:
         where = np.flatnonzero(values)
         row, channel = np.divmod(where, values.shape[1])
         counts = values.reshape(-1)[where].astype(np.int64)
         folds = np.zeros((len(fractions), values.size), values.dtype)
-        folds[:, where] = _thin(counts, fractions, seed, stream, pixels[row], channel)
+        folds[:, where] = _thin(counts, fractions, pixels[row], channel, *address)
         return folds.reshape(-1, *values.shape)
 
     def deviance(self, fold: np.ndarray, prediction: np.ndarray, variance: np.ndarray | None) -> np.ndarray:
@@ -200,18 +186,12 @@ class PoissonGaussianNoise(_Noise):
         return np.asarray(self.gain * np.maximum(mean - self.offset, 0) + self.readout**2)
 
     def _split_slab(
-        self,
-        values: np.ndarray,
-        pixels: np.ndarray,
-        fractions: Sequence[float],
-        seed: int,
-        stream: int,
-        mean: np.ndarray,
+        self, values: np.ndarray, pixels: np.ndarray, fractions: Sequence[float], mean: np.ndarray, *address: int
     ) -> list[np.ndarray]:
         # z_k ~ N(0, Sigma / f_k); fold k = f_k * (x - sum_l f_l z_l + z_k) has covariance f_k * Sigma and
         # none with the other folds.
         scale, kernel = np.sqrt(self.variance(mean)).astype(np.float32), correlation_kernel(self.correlation)
-        common, noises = values.astype(np.float32), []
+        (seed, stream), common, noises = address, values.astype(np.float32), []
         for k, f in enumerate(fractions):
             z = _correlated_normal(pixels, values.shape[1], kernel, seed, stream + k)
             z *= scale / np.float32(np.sqrt(f))
@@ -245,6 +225,16 @@ def noise_from_dict(parameters: dict) -> NoiseModel:
     return PoissonGaussianNoise(**numbers, correlation=tuple(parameters["correlation"]), name=parameters["name"])
 
 
+def gain_of(noise: NoiseModel) -> float:
+    """Return by how much the variance grows with the mean: signal units per count."""
+    return float(getattr(noise, "gain", 1.0))
+
+
+def unit_of(variance: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return what one count stands for in a Poisson variable of this variance; of many it is a normal one."""
+    return np.maximum(gain_of(noise), np.sqrt(variance / MOST_COUNTS))
+
+
 def uniform(seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray) -> np.ndarray:
     """Return uniform numbers in the open interval (0, 1), float64.
 
@@ -265,15 +255,14 @@ def uniform(seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray) ->
 
 
 def _thin(
-    counts: np.ndarray, fractions: Sequence[float], seed: int, stream: int, pixels: np.ndarray, channels: np.ndarray
+    counts: np.ndarray, fractions: Sequence[float], pixels: np.ndarray, channels: np.ndarray, seed: int, stream: int
 ) -> np.ndarray:
     """Return the (folds, n) parts of (n,) counts."""
     parts = np.zeros((len(fractions), len(counts)), dtype=np.int64)
     # Sparse maps hold single counts almost everywhere: one number says which fold takes it.
-    one = np.flatnonzero(counts == 1)
+    one, more = np.flatnonzero(counts == 1), np.flatnonzero(counts > 1)
     u = uniform(seed, (stream + 1) * _STREAMS - 1, pixels[one], channels[one])
     parts[np.searchsorted(np.cumsum(fractions)[:-1], u), one] = 1
-    more = np.flatnonzero(counts > 1)
     rest, rest_of_fractions = counts[more], 1.0
     for k, fraction in enumerate(fractions[:-1]):
         p = min(1.0, fraction / rest_of_fractions)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.statistics._moments import Moments, are_wide, moments_of, sum_exactly, wide_moments
+from hyperspy_specml.statistics._states import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
-    from hyperspy_specml.streaming import SpectrumStream
+    from collections.abc import Callable
 
-USED, MASKED, NOT_FINITE, EMPTY, SATURATED = range(5)
-STATE_NAMES = ("used", "masked", "not finite", "empty", "saturated")
+    from hyperspy_specml.streaming import SpectrumStream
 
 # Part of the memory budget for the sample and its folds: one in two.
 _BUDGETS_PER_SAMPLE = 2
@@ -65,14 +66,6 @@ class MapSummary:
         return {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
 
 
-def _choose_pixels(seed: int, n_pixels: int, n_wanted: int) -> np.ndarray:
-    """Return sorted flat indices of a random sample of the pixels, all of them if they are few."""
-    if n_pixels <= n_wanted:
-        return np.arange(n_pixels)
-    chosen = np.random.default_rng([seed & 0xFFFFFFFF, n_pixels]).choice(n_pixels, n_wanted, replace=False)
-    return np.sort(chosen)
-
-
 def count_states(state: np.ndarray) -> dict[str, int]:
     """Return how many pixels or channels are in which state, states that do not occur left out.
 
@@ -112,22 +105,25 @@ def summarise_map(
     channel_state = np.zeros(stream.n_channels, np.uint8)
     if signal_mask is not None:
         channel_state[signal_mask] = MASKED
-    masked = None if navigation_mask is None else navigation_mask.reshape(-1)
-    wanted = sample
-    if wanted is None:
-        wanted = np.zeros(stream.n_pixels, bool)
-        inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
-        wanted[inside[_choose_pixels(seed, len(inside), sample_size(stream))]] = True
+    masked = np.zeros(stream.n_pixels, bool) if navigation_mask is None else navigation_mask.reshape(-1)
+    if sample is None:
+        inside, n_wanted = np.flatnonzero(~masked), sample_size(stream)
+        if len(inside) > n_wanted:
+            rng = np.random.default_rng([seed & 0xFFFFFFFF, len(inside)])
+            inside = inside[rng.choice(len(inside), n_wanted, replace=False)]
+        sample = np.zeros(stream.n_pixels, bool)
+        sample[inside] = True
     while True:
         seen = channel_state == USED
         wide = are_wide(int(seen.sum()), stream.memory_budget)
-        block = _SummaryBlock(masked, seen, wanted, kernel, wide)
+        measure = wide_moments if wide else partial(moments_of, kernel=kernel)
+        block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
         found = stream.fold(block, _merge, label="Summarise")
         # A spectrum with one value that is not finite is left out; a channel that is not finite in most
         # spectra is left out itself, and then the spectra are looked at again.
         bad = found.not_finite > 0.5 * max(1, found.n_recorded)
         if not bad.any():
-            return _finish(found, channel_state, stream.n_pixels)
+            return _finish(found, channel_state)
         channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
 
 
@@ -157,38 +153,29 @@ class _Found:
     parts: list[tuple[np.ndarray, ...]]
 
 
-@dataclass(frozen=True)
-class _SummaryBlock:
-    """The block function of the pass: an object, so that it travels to other processes."""
-
-    masked: np.ndarray | None
-    channels: np.ndarray
-    wanted: np.ndarray
-    kernel: str
-    wide: bool
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> _Found:
-        state = np.zeros(len(rows), np.uint8)
-        if self.masked is not None:
-            state[self.masked[pixels]] = MASKED
-        rows = rows if not state.any() else rows[state == USED]
-        rows = _native(rows if self.channels.all() else rows[:, self.channels])
-        n_recorded, not_finite, whole = _find_not_finite(rows)
-        if not whole.all():
-            state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
-            rows = rows[whole]
-        seen = np.flatnonzero(state == USED)
-        sums = np.zeros(len(state))
-        sums[seen] = sum_exactly(rows, axis=1)
-        zero = np.flatnonzero(sums[seen] == 0)
-        state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
-        used = state[seen] == USED
-        chosen = used & self.wanted[pixels[seen]]
-        moments = wide_moments(rows) if self.wide else moments_of(rows, kernel=self.kernel)
-        moments = Moments(int(used.sum()), moments.sums, moments.products)  # empty spectra change no sum
-        minimum = float(rows.min()) if rows.size else np.inf
-        part = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
-        return _Found(moments, n_recorded, not_finite, _n_saturated(rows), minimum, [part])
+def _summarise(
+    rows: np.ndarray, pixels: np.ndarray, *, masked: np.ndarray, channels: np.ndarray, wanted: np.ndarray,
+    measure: Callable[[np.ndarray], Moments],
+) -> _Found:  # fmt: skip
+    """Summarise a block."""
+    state = np.where(masked[pixels], MASKED, USED).astype(np.uint8)
+    rows = rows if not state.any() else rows[state == USED]
+    rows = _native(rows if channels.all() else rows[:, channels])
+    n_recorded, not_finite, whole = _find_not_finite(rows)
+    if not whole.all():
+        state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
+        rows = rows[whole]
+    seen = np.flatnonzero(state == USED)
+    sums = np.zeros(len(state))
+    sums[seen] = sum_exactly(rows, axis=1)
+    zero = np.flatnonzero(sums[seen] == 0)
+    state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
+    used = state[seen] == USED
+    chosen = used & wanted[pixels[seen]]
+    moments = replace(measure(rows), n=int(used.sum()))  # empty spectra change no sum
+    minimum = float(rows.min()) if rows.size else np.inf
+    part = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
+    return _Found(moments, n_recorded, not_finite, _n_saturated(rows), minimum, [part])
 
 
 def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -214,11 +201,9 @@ def _native(rows: np.ndarray) -> np.ndarray:
 
 def _n_saturated(rows: np.ndarray) -> np.ndarray:
     """Return the number of spectra at the largest value of an integer dtype, per channel."""
-    none = np.zeros(rows.shape[1], np.int64)
-    if rows.dtype.kind not in "ui" or rows.size == 0:
-        return none
-    limit = np.iinfo(rows.dtype).max
-    return (rows == limit).sum(axis=0) if rows.max() == limit else none
+    if rows.dtype.kind in "ui" and rows.size and rows.max() == np.iinfo(rows.dtype).max:
+        return (rows == rows.max()).sum(axis=0)
+    return np.zeros(rows.shape[1], np.int64)
 
 
 def _merge(a: _Found, b: _Found) -> _Found:
@@ -227,23 +212,19 @@ def _merge(a: _Found, b: _Found) -> _Found:
     return _Found(a.moments.absorb(b.moments), n_recorded, not_finite, saturated, minimum, a.parts + b.parts)
 
 
-def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> MapSummary:
+def _finish(found: _Found, channel_state: np.ndarray) -> MapSummary:
     inside = np.flatnonzero(channel_state == USED)
     channel_state[inside[found.moments.squares == 0]] = EMPTY
     channel_state[inside[found.saturated > _SATURATED * max(1, found.moments.n)]] = SATURATED
     keep = channel_state[inside] == USED
     pixels, states, sums, sample, sample_pixels = map(np.concatenate, zip(*found.parts, strict=True))
-    pixel_state = np.empty(n_pixels, np.uint8)
-    pixel_state[pixels] = states
-    pixel_sums = np.empty(n_pixels)
-    pixel_sums[pixels] = sums
-    order = np.argsort(sample_pixels)  # blocks come in any order, the sample must not
-    whole = keep.all()
-    sample = sample[order] if whole else sample[np.ix_(order, keep)]
-    moments = found.moments if whole else found.moments.select(keep)
+    place, order = np.argsort(pixels), np.argsort(sample_pixels)  # blocks come in any order, the sample must not
+    sample = sample[order] if keep.all() else sample[np.ix_(order, keep)]
+    moments = found.moments if keep.all() else found.moments.select(keep)
     if moments.products.ndim == 1:
         moments = replace(moments, rows=sample)
-    return MapSummary(moments, pixel_state, channel_state, pixel_sums, sample, sample_pixels[order], found.minimum)
+    states, sums, sample_pixels = states[place], sums[place], sample_pixels[order]
+    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels, found.minimum)
 
 
 def sample_size(stream: SpectrumStream) -> int:

@@ -12,10 +12,10 @@ from hyperspy_specml.statistics import (
     PoissonGaussianNoise,
     PoissonNoise,
     bi_cross_validation,
-    channel_weights,
     n_compressed,
     noise_edge,
 )
+from hyperspy_specml.statistics._basis import channel_weights
 
 
 @pytest.mark.parametrize("correlation", [(1.0,), (1.0, 0.5), (1.0, 0.6, 0.25, 0.1)])

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from scipy.linalg import toeplitz
 
-from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, uniform
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+from hyperspy_specml.statistics._noise import uniform
 
 FRACTIONS = (0.7, 0.15, 0.15)
 SIX = (0.175,) * 4 + (0.15, 0.15)
