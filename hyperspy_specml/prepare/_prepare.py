@@ -25,10 +25,7 @@ from hyperspy_specml.statistics import (
     FRACTIONS,
     N_PARTS,
     TRAIN,
-    Folds,
-    MapSummary,
     PoissonGaussianNoise,
-    PrincipalBasis,
     bi_cross_validation,
     choose_rank,
     estimate_noise,
@@ -49,6 +46,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.prepare._corruptions import PairedRecordings
     from hyperspy_specml.run import Run
+    from hyperspy_specml.statistics import Folds, MapSummary, PrincipalBasis
     from hyperspy_specml.streaming import SpectrumStream
 
 Masks = tuple[np.ndarray | None, np.ndarray | None]

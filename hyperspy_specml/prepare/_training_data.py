@@ -12,24 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from hyperspy_specml.statistics import (
-    FRACTIONS,
-    N_PARTS,
-    TRAIN,
-    Folds,
-    MapSummary,
-    Moments,
-    NoiseEstimate,
-    PrincipalBasis,
-    RankCurve,
-    moments_of,
-    principal_basis,
-    wide_moments,
-)
+from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, Moments, moments_of, principal_basis, wide_moments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
+
+    from hyperspy_specml.statistics import Folds, MapSummary, NoiseEstimate, PrincipalBasis, RankCurve
 
 _SCORED = 1 << 23  # deviances for each candidate: more would only shrink an error that is small already
 

@@ -115,7 +115,9 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
     # Over the mean of the data, as the structure of few counts is biased to low values.
     total = few.sum(axis=0)
     fano = median_ratio((rest.noise**2).sum(axis=0), total, total)
-    if noise == "auto" and whole and _is_poisson(fano, few, rest):
+    error = np.sqrt(2 / few.size + 1 / max(1, total.sum()))  # of fano, for counts
+    white = len(rest.correlation) == 1 or abs(rest.correlation[1]) < 0.1
+    if noise == "auto" and whole and white and abs(fano - 1) < _POISSON_FANO + 3 * error:
         return NoiseEstimate(PoissonNoise(), fano, None)
     few, rest, model = _refine(few, rest)
     weak, strong = model.variance(np.quantile(rest.mean, [0.05, 0.95]))
@@ -133,12 +135,6 @@ def _first_variance(rows: np.ndarray, minimum: float) -> np.ndarray:
         return np.maximum(mean, 1e-3 * mean.mean())
     curvature = rows[:, 1:-1] - 0.5 * (rows[:, :-2] + rows[:, 2:]) if rows.shape[1] > 2 else rows
     return np.full(rows.shape[1], _typical_square(curvature**2) / 1.5)
-
-
-def _is_poisson(fano: float, rows: np.ndarray, rest: Residual) -> bool:
-    error = np.sqrt(2 / rows.size + 1 / max(1, rows.sum()))  # of fano, for counts
-    white = len(rest.correlation) == 1 or abs(rest.correlation[1]) < 0.1
-    return white and abs(fano - 1) < _POISSON_FANO + 3 * error
 
 
 def _refine(few: np.ndarray, rest: Residual) -> tuple[np.ndarray, Residual, PoissonGaussianNoise]:

@@ -15,10 +15,6 @@ _FLOAT32_EXACT = 1 << 24
 _PANELS = 8
 # Number of multiplications from which importing torch saves more time than it costs.
 _WORTH_TORCH = 1e11
-# Number of channels up to which (E, E) products are computed whatever the memory budget.
-_NARROW = 4096
-# Number of (E, E) products in memory at a time: the sum and the newest block of each of two workers.
-_STATES = 4
 # Number of values that are converted to float at a time.
 _SLAB = 1 << 22
 
@@ -106,11 +102,6 @@ def row_slabs(shape: tuple[int, ...], n_values: int) -> list[slice]:
     """
     step = max(1, n_values // max(1, shape[1]))
     return [slice(start, min(start + step, shape[0])) for start in range(0, max(1, shape[0]), step)]
-
-
-def are_wide(n_channels: int, memory_budget: int) -> bool:
-    """Return whether spectra are wide: the (E, E) products of several blocks exceed the memory budget."""
-    return n_channels > _NARROW and _STATES * 8 * n_channels**2 > memory_budget
 
 
 def wide_moments(rows: np.ndarray) -> Moments:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.statistics._moments import Moments, are_wide, moments_of, sum_exactly, wide_moments
+from hyperspy_specml.statistics._moments import Moments, moments_of, sum_exactly, wide_moments
 from hyperspy_specml.statistics._states import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hyperspy_specml.streaming import SpectrumStream
 
+# Number of channels up to which (E, E) products are computed whatever the memory budget.
+_NARROW = 4096
+# Number of (E, E) products in memory at a time: the sum and the newest block of each of two workers.
+_STATES = 4
 # Part of the memory budget for the sample and its folds: one in two.
 _BUDGETS_PER_SAMPLE = 2
 # Number of spectra in the sample, at most.
@@ -115,49 +117,43 @@ def summarise_map(
         sample[inside] = True
     while True:
         seen = channel_state == USED
-        wide = are_wide(int(seen.sum()), stream.memory_budget)
+        # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
+        wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
         measure = wide_moments if wide else partial(moments_of, kernel=kernel)
         block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
-        found = stream.fold(block, _merge, label="Summarise")
+        moments, parts = stream.fold(block, _merge, label="Summarise")
+        *found, minima, n_recorded, not_finite, saturated = zip(*parts, strict=True)
         # A spectrum with one value that is not finite is left out; a channel that is not finite in most
         # spectra is left out itself, and then the spectra are looked at again.
-        bad = found.not_finite > 0.5 * max(1, found.n_recorded)
+        bad = sum(not_finite) > 0.5 * max(1, sum(n_recorded))
         if not bad.any():
-            return _finish(found, channel_state)
+            n_saturated, pieces = sum(saturated), [np.concatenate(some) for some in found]
+            return _finish(moments, n_saturated, min(minima), pieces, channel_state)
         channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
 
 
-@dataclass(frozen=True)
-class _Found:
-    """State of the pass over some blocks.
-
-    Attributes
-    ----------
-    moments
-        Of the used spectra, over the channels that are neither masked nor not finite.
-    n_recorded
-        Number of spectra with any finite value.
-    not_finite, saturated
-        (E,) number of spectra that are not finite, or at the largest value of the dtype.
-    minimum
-        Smallest value.
-    parts
-        For each block: flat indices of its pixels, their states and sums, sampled spectra and their indices.
-    """
-
-    moments: Moments
-    n_recorded: int
-    not_finite: np.ndarray
-    saturated: np.ndarray
-    minimum: float
-    parts: list[tuple[np.ndarray, ...]]
-
-
 def _summarise(
-    rows: np.ndarray, pixels: np.ndarray, *, masked: np.ndarray, channels: np.ndarray, wanted: np.ndarray,
-    measure: Callable[[np.ndarray], Moments],
-) -> _Found:  # fmt: skip
-    """Summarise a block."""
+    rows: np.ndarray, pixels: np.ndarray, *, masked: np.ndarray, channels: np.ndarray, wanted: np.ndarray, measure: Any
+) -> tuple[Moments, list[tuple[Any, ...]]]:
+    """Summarise a block.
+
+    Parameters
+    ----------
+    rows, pixels
+        The spectra and their flat indices.
+    masked, wanted
+        (n_pixels,) bool, the pixels that are masked and those of the sample.
+    channels
+        (E,) bool, the channels that are neither masked nor not finite.
+    measure
+        Function from spectra to their `Moments`.
+
+    Returns
+    -------
+    the moments of the used spectra over these channels, and in a list of one: flat indices of the pixels, their
+    states and sums, sampled spectra and their indices; then the smallest value, the number of spectra with any
+    finite value, and the (E,) numbers of spectra that are not finite, or at the largest value of the dtype
+    """
     state = np.where(masked[pixels], MASKED, USED).astype(np.uint8)
     rows = rows if not state.any() else rows[state == USED]
     rows = _native(rows if channels.all() else rows[:, channels])
@@ -174,8 +170,8 @@ def _summarise(
     chosen = used & wanted[pixels[seen]]
     moments = replace(measure(rows), n=int(used.sum()))  # empty spectra change no sum
     minimum = float(rows.min()) if rows.size else np.inf
-    part = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
-    return _Found(moments, n_recorded, not_finite, _n_saturated(rows), minimum, [part])
+    pieces = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
+    return moments, [(*pieces, minimum, n_recorded, not_finite, _n_saturated(rows))]
 
 
 def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -206,25 +202,25 @@ def _n_saturated(rows: np.ndarray) -> np.ndarray:
     return np.zeros(rows.shape[1], np.int64)
 
 
-def _merge(a: _Found, b: _Found) -> _Found:
-    n_recorded, not_finite = a.n_recorded + b.n_recorded, a.not_finite + b.not_finite
-    saturated, minimum = a.saturated + b.saturated, min(a.minimum, b.minimum)
-    return _Found(a.moments.absorb(b.moments), n_recorded, not_finite, saturated, minimum, a.parts + b.parts)
+def _merge(a: tuple[Moments, list], b: tuple[Moments, list]) -> tuple[Moments, list]:
+    return a[0].absorb(b[0]), a[1] + b[1]
 
 
-def _finish(found: _Found, channel_state: np.ndarray) -> MapSummary:
+def _finish(
+    moments: Moments, saturated: np.ndarray, minimum: float, pieces: list[np.ndarray], channel_state: np.ndarray
+) -> MapSummary:
     inside = np.flatnonzero(channel_state == USED)
-    channel_state[inside[found.moments.squares == 0]] = EMPTY
-    channel_state[inside[found.saturated > _SATURATED * max(1, found.moments.n)]] = SATURATED
+    channel_state[inside[moments.squares == 0]] = EMPTY
+    channel_state[inside[saturated > _SATURATED * max(1, moments.n)]] = SATURATED
     keep = channel_state[inside] == USED
-    pixels, states, sums, sample, sample_pixels = map(np.concatenate, zip(*found.parts, strict=True))
+    pixels, states, sums, sample, sample_pixels = pieces
     place, order = np.argsort(pixels), np.argsort(sample_pixels)  # blocks come in any order, the sample must not
     sample = sample[order] if keep.all() else sample[np.ix_(order, keep)]
-    moments = found.moments if keep.all() else found.moments.select(keep)
+    moments = moments if keep.all() else moments.select(keep)
     if moments.products.ndim == 1:
         moments = replace(moments, rows=sample)
     states, sums, sample_pixels = states[place], sums[place], sample_pixels[order]
-    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels, found.minimum)
+    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels, minimum)
 
 
 def sample_size(stream: SpectrumStream) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -35,10 +34,6 @@ class Block:
     """A box of pixels: one slice per navigation axis, in array order."""
 
     region: tuple[slice, ...]
-
-    def n_pixels(self) -> int:
-        """Return the number of spectra in the block."""
-        return math.prod(s.stop - s.start for s in self.region)
 
     def pixels(self, navigation_shape: tuple[int, ...]) -> np.ndarray:
         """Return the flat (C order) indices of the block's spectra in the whole map, int64."""
