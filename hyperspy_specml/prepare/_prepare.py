@@ -107,11 +107,11 @@ def prepare(
             folds = recordings.folds(summary, estimate, noise, seed)
         else:
             folds = make_folds(summary.sample, summary.sample_pixels, model, seed=seed, mean=estimate.mean)
-        return folds, basis_of(train_moments(folds, wide=moments.is_wide))
+        return folds, basis_of(train_moments(folds, summary))
 
     whole, edge_of_noise = partial(basis_of, moments, scree=True), partial(noise_edge, summary, estimate, seed=seed)
     (folds, fold_basis), basis, edge = side_by_side(split, whole, edge_of_noise)
-    if moments.is_wide:
+    if moments.rows is not None:
         basis = refine_basis(stream, summary, basis)
     n_vectors = _n_vectors(summary, fold_basis, edge, n_needed)
     fold_basis = fold_basis.first(n_vectors)
@@ -217,7 +217,7 @@ def smooth_basis(
     """
     if data.hold_out == "none":
         return data
-    moments = train_moments(data.folds, wide=data.summary.moments.is_wide)
+    moments = train_moments(data.folds, data.summary)
     n_scored = max(n_components, data.rank.chosen)
 
     def tried(smoothing: float) -> tuple[PrincipalBasis, np.ndarray]:

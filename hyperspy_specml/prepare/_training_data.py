@@ -178,8 +178,7 @@ class TrainingData:
             Of the training fold.
         """
         folds = self.folds.turned(part)
-        moments = train_moments(folds, wide=self.summary.moments.is_wide)
-        return self.on(self.basis_of(moments, self.smoothing), folds=folds)
+        return self.on(self.basis_of(train_moments(folds, self.summary), self.smoothing), folds=folds)
 
     def without_counts(self) -> Self:
         """Return what is known, without the sample and its folds: they are as large as memory allows."""
@@ -190,10 +189,10 @@ class TrainingData:
         return replace(self, summary=summary, folds=folds, fold_parts=self.fold_parts[:0].copy())
 
 
-def train_moments(folds: Folds, *, wide: bool) -> Moments:
+def train_moments(folds: Folds, summary: MapSummary) -> Moments:
     """Moments of the training fold, on the scale of the whole data; of wide spectra represented by them."""
     rows = folds.train(slice(None))
-    moments = replace(wide_moments(rows), rows=rows) if wide else moments_of(rows)
+    moments = moments_of(rows) if summary.moments.rows is None else replace(wide_moments(rows), rows=rows)
     return moments.scaled(1 / folds.train_share)
 
 

@@ -59,11 +59,6 @@ class Moments:
         return self.products if self.products.ndim == 1 else np.diag(self.products)
 
     @property
-    def is_wide(self) -> bool:
-        """Whether there are too many channels for their products: `rows` stand for them."""
-        return self.rows is not None
-
-    @property
     def n_second(self) -> int:
         """Number of spectra in the second moments."""
         return self.n if self.rows is None else len(self.rows)

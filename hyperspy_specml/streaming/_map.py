@@ -211,18 +211,16 @@ class SpectrumStream:
     ) -> list[Delayed]:
         """Return the tasks that call a function on blocks, of which all share one copy."""
         run = dask.delayed(functools.partial(_run_block, self.drift, self.navigation_shape[-1]), pure=False)
-        function = dask.delayed(function, pure=False, traverse=False)
-        return [
-            run(self._read(block), block.pixels(self.navigation_shape), function, *arguments)
-            for block, arguments in zip(blocks, more or [()] * len(blocks), strict=True)
-        ]
-
-    def _read(self, block: Block) -> Delayed:
-        part = self.array[block.region]
-        if isinstance(part, np.ndarray):
-            return dask.delayed(part, pure=False, traverse=False)
-        # One task per block: chunks that cut the energy axis are merged here and only here.
-        return part.rechunk(part.shape).to_delayed().reshape(-1)[0]
+        as_one, tasks = functools.partial(dask.delayed, pure=False, traverse=False), []
+        function = as_one(function)
+        for block, arguments in zip(blocks, more or [()] * len(blocks), strict=True):
+            part = self.array[block.region]
+            # One task per block: chunks that cut the energy axis are merged here and only here.
+            rows = (
+                as_one(part) if isinstance(part, np.ndarray) else part.rechunk(part.shape).to_delayed().reshape(-1)[0]
+            )
+            tasks.append(run(rows, block.pixels(self.navigation_shape), function, *arguments))
+        return tasks
 
     def _compute(self, tasks: list[Delayed], label: str) -> tuple[Any, ...]:
         return compute(*tasks, progress=self.progress, label=label, **self._where())

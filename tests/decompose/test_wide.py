@@ -9,14 +9,7 @@ import scipy.linalg
 
 from hyperspy_specml.decompose import decompose
 from hyperspy_specml.run import Run, TrainConfig
-from hyperspy_specml.statistics import (
-    PoissonNoise,
-    _moments,
-    _summary,
-    principal_basis,
-    refine_basis,
-    summarise_map,
-)
+from hyperspy_specml.statistics import PoissonNoise, _summary, principal_basis, refine_basis, summarise_map
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS, RANK = (60, 50), 97, 3
@@ -37,7 +30,7 @@ def counts():
 
 @pytest.fixture
 def wide(monkeypatch):
-    monkeypatch.setattr(_moments, "_NARROW", 0)
+    monkeypatch.setattr(_summary, "_NARROW", 0)
     monkeypatch.setattr(_moments, "_STATES", 1 << 20)  # as if there were a hundred times as many channels
     monkeypatch.setattr(_summary, "_MOST_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
 
