@@ -19,6 +19,7 @@ from hyperspy_specml.anomaly._errors import (
 from hyperspy_specml.anomaly._network import NetworkTrial, try_network
 from hyperspy_specml.anomaly._trimming import LearningTask, PatchSums, Trimming
 from hyperspy_specml.exceptions import TrainingDivergedError
+from hyperspy_specml.progress import STOPPED
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._components import ComponentChoice
@@ -33,7 +34,7 @@ _logger = logging.getLogger(__name__)
 _ORDINARY = 0.99
 _ORDINARY_ELSEWHERE = 0.9
 # Part of the time that PCA takes where an autoencoder is trained too.
-_PCA_SHARE = 0.2
+_PCA_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class Learnt:
         Patches left out because they may contain something rare.
     trial
         Autoencoder that was trained beside PCA; None for none.
+    interrupted
+        Whether the user ended the training of the autoencoder.
     """
 
     reference: ReferenceModel
     curve: RankCurve | None = None
     n_left_out: int = 0
     trial: NetworkTrial | None = None
+    interrupted: bool = False
 
 
 def learn_reference(patches: PatchSums, task: LearningTask, run: Run) -> Learnt:
@@ -82,9 +86,16 @@ def learn_reference(patches: PatchSums, task: LearningTask, run: Run) -> Learnt:
     rows, n_pixels, n = patches.sums[keep], float(np.median(patches.counts[keep])), choice.n_components
     learnt = Learnt(reference, choice.curve, int((patches.used & ~keep).sum()))
     if task.autoencoder is not None:
-        with run.progress.enter("Train network"):
-            trial = _trial(rows, n_pixels, trimming.noise_of_sum, choice, task, run)
-        learnt = replace(learnt, trial=trial)
+        trial, interrupted = None, False
+        try:
+            with run.progress.enter("Train network"):
+                trial = _trial(rows, n_pixels, trimming.noise_of_sum, choice, task, run)
+        except STOPPED:
+            if trial is None:
+                _logger.warning("anomaly_map(): PCA is the reference model, as no network was trained so far")
+            interrupted = True
+        interrupted |= trial is not None and trial.history.interrupted
+        learnt = replace(learnt, trial=trial, interrupted=interrupted)
         if trial and (trial.better or not task.only_if_better):
             leverage = leverage_of(trial.model.basis.project(rows), n) * np.sqrt(n_pixels)
             return replace(learnt, reference=replace(reference, model=trial.model, leverage=leverage))

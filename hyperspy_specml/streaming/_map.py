@@ -214,12 +214,10 @@ class SpectrumStream:
         as_one, tasks = functools.partial(dask.delayed, pure=False, traverse=False), []
         function = as_one(function)
         for block, arguments in zip(blocks, more or [()] * len(blocks), strict=True):
-            part = self.array[block.region]
-            # One task per block: chunks that cut the energy axis are merged here and only here.
-            rows = (
-                as_one(part) if isinstance(part, np.ndarray) else part.rechunk(part.shape).to_delayed().reshape(-1)[0]
-            )
-            tasks.append(run(rows, block.pixels(self.navigation_shape), function, *arguments))
+            part: Any = self.array[block.region]
+            if not isinstance(part, np.ndarray):  # chunks that cut the energy axis are merged here and only here
+                part = part.rechunk(part.shape).to_delayed().reshape(-1)[0]
+            tasks.append(run(as_one(part), block.pixels(self.navigation_shape), function, *arguments))
         return tasks
 
     def _compute(self, tasks: list[Delayed], label: str) -> tuple[Any, ...]:

@@ -94,6 +94,7 @@ def _report(
         used=counts,
         random_state=call.seed,
         seconds=found.seconds,
+        interrupted=found.learnt.interrupted,
         trained_on=None if trained is None else trained.title,
         **here,
     )
@@ -116,7 +117,6 @@ def _with_trial(report: AnomalyReport, trial: NetworkTrial, taken: bool) -> Anom
         steps=tuple(history.steps),
         step_scores=tuple(history.scores),
         best_step=history.best_step,
-        interrupted=history.interrupted,
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hyperspy_specml.anomaly import ScanModel, ShiftScan
+from hyperspy_specml.anomaly._scan import ScanModel
+from hyperspy_specml.anomaly._shift_scan import ShiftScan
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 N_CHANNELS, SHAPE = 80, (9, 11)
@@ -34,9 +35,7 @@ def fitted(model, values):
 def looked_at(values, model=None, **options):
     model = model or model_of(edge())
     scan = replace(ShiftScan.of(model, edge(), 1.0), **options)
-    z, size = scan.strongest(
-        values.astype(np.float32), fitted(model, values).astype(np.float32), USED, (0, 1, 2)
-    )
+    z, size = scan.strongest(values.astype(np.float32), fitted(model, values).astype(np.float32), USED, (0, 1, 2))
     return z, size
 
 
@@ -84,7 +83,7 @@ def test_correlated_noise_is_not_stronger_than_it_is():
     assert scan.correlated > 1.5
 
 
-def test_a_model_that_describes_shifts_finds_none():
+def test_a_model_that_describes_shifts_shows_none():
     slope = edge(-0.5) - edge(0.5)
     values = np.tile(edge(), (*SHAPE, 1))
     values[4, 5] = edge(0.5)
@@ -94,17 +93,17 @@ def test_a_model_that_describes_shifts_finds_none():
     assert np.abs(z).max() < 0.5
 
 
-def test_shifts_that_are_normal_are_allowed_for():
+def test_shifts_of_ordinary_spectra_are_allowed_for():
     values = np.tile(edge(), (*SHAPE, 1))
     values[4, 5] = edge(0.5)
     strict, _ = looked_at(values)
 
-    z, _ = looked_at(values, misfit=0.5)
+    z, _ = looked_at(values, model_error=0.5)
 
     assert z[4, 5] == pytest.approx(strict[4, 5] / np.hypot(1, strict[4, 5]), rel=0.05)
 
 
-def test_neighbours_of_a_certain_pixel_are_judged_without_it():
+def test_neighbours_of_a_certain_pixel_are_scored_without_it():
     values = np.tile(edge(), (*SHAPE, 1))
     values[4, 5] = edge(4.0)
 
@@ -115,7 +114,7 @@ def test_neighbours_of_a_certain_pixel_are_judged_without_it():
     assert np.abs(z).max() < 1e-2
 
 
-def test_pixels_that_are_not_used_count_nowhere():
+def test_pixels_that_are_not_used_are_ignored():
     values = np.tile(edge(0.5), (*SHAPE, 1))
     used = USED.copy()
     used[2, 3] = False
@@ -144,7 +143,7 @@ def test_the_shift_of_a_mean_spectrum_is_measured(shift):
     assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.5)
 
 
-def test_a_shift_beyond_what_is_tried_is_not_told():
+def test_a_shift_beyond_those_tried_is_not_reported():
     model = model_of(edge())
     scan = ShiftScan.of(model, edge(), 1.0)
     far = edge(9.0)[None]

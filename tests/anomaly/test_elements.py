@@ -1,11 +1,11 @@
-"""Which element a residual is of."""
+"""Which element a residual belongs to."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hyperspy_specml.anomaly import line_evidence
+from hyperspy_specml.anomaly._elements import line_evidence
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 CHANNELS, WIDTH = np.arange(120), np.full(120, 7.0)
@@ -32,9 +32,7 @@ def test_counts_far_from_a_line_do_not_outweigh_it_where_nothing_is_expected(lev
     assert right >= 48
 
 
-@pytest.mark.parametrize(
-    "noise", [PoissonNoise(), PoissonGaussianNoise(0.0, 1e3), PoissonGaussianNoise(1e-9, 1e3)]
-)
+@pytest.mark.parametrize("noise", [PoissonNoise(), PoissonGaussianNoise(0.0, 1e3), PoissonGaussianNoise(1e-9, 1e3)])
 def test_evidence_is_the_drop_of_chi_squared_where_noise_is_normal(noise):
     residual = 30 * lines("true")
     variance = np.full(120, 1e6)

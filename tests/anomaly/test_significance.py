@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from hyperspy_specml.anomaly import (
-    draw,
-    equivalent_z,
-    estimate_line_width,
-    fit_null,
-    label_regions,
-    peaks,
-    robust_distance,
-    significant,
-)
+from hyperspy_specml.anomaly._components import robust_distance
+from hyperspy_specml.anomaly._scan_map import draw_values
+from hyperspy_specml.anomaly._significance import equivalent_z, fit_null, label_regions, local_peaks, significant_log_p
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 
@@ -33,13 +26,13 @@ def test_p_values_of_maxima_are_met(p):
 
 
 def test_dim_and_bright_pixels_have_nulls_of_their_own():
-    dose = np.repeat([1.0, 100.0], 4000)
-    strong = np.where(dose > 10, 1.3, 1.0)
-    null = fit_null(maxima(8000, 0) * strong, dose)
+    counts = np.repeat([1.0, 100.0], 4000)
+    strong = np.where(counts > 10, 1.3, 1.0)
+    null = fit_null(maxima(8000, 0) * strong, counts)
 
-    p = np.exp(null.log_p(maxima(8000, 1) * strong, dose))
+    p = np.exp(null.log_p(maxima(8000, 1) * strong, counts))
 
-    for chosen in (dose < 10, dose > 10):
+    for chosen in (counts < 10, counts > 10):
         assert (p[chosen] < 0.05).mean() == pytest.approx(0.05, rel=0.4)
 
 
@@ -64,13 +57,13 @@ def test_p_values_beyond_the_smallest_float_keep_their_order():
 
 
 def test_maxima_that_are_all_a_little_too_strong_are_met_after_adaptation():
-    dose = np.ones(20000)
+    counts = np.ones(20000)
     null = fit_null(maxima(8000, 0), np.ones(8000))
     inflated = maxima(20000, 1) * 1.15
-    before = null.log_p(inflated, dose)
+    before = null.log_p(inflated, counts)
 
-    maps = (values.reshape(100, 200) for values in (inflated, dose, dose > 0))
-    after = null.adapted_to(*maps, reach=3).log_p(inflated, dose)
+    maps = (values.reshape(100, 200) for values in (inflated, counts, counts > 0))
+    after = null.adapted_to(*maps, reach=3).log_p(inflated, counts)
 
     assert (before < np.log(0.01)).mean() > 0.04
     assert (after < np.log(0.01)).mean() == pytest.approx(0.01, rel=0.6)
@@ -87,7 +80,7 @@ def test_calibrated_maxima_with_a_few_anomalies_are_not_adapted():
 
 @pytest.mark.parametrize("noise", [PoissonNoise(), PoissonGaussianNoise(2.0, 3.0, (1.0, 0.3))])
 def test_drawn_values_have_the_mean_and_variance_of_the_model(noise):
-    values = draw(noise, np.full((400, 101), 8.0), np.random.default_rng(0))
+    values = draw_values(noise, np.full((400, 101), 8.0), np.random.default_rng(0))
 
     assert values.mean() == pytest.approx(8, rel=0.02)
     assert values.var() == pytest.approx(float(noise.variance(np.array(8.0))), rel=0.05)
@@ -97,7 +90,7 @@ def test_peaks_are_counted_once_also_where_they_are_flat():
     strength = np.zeros((9, 11))
     strength[2, 3:5] = 5.0
     strength[7, 9] = 4.0
-    found = peaks(strength, 3)
+    found = local_peaks(strength, 3)
 
     assert found[2].sum() == 1
     assert found[7, 9]
@@ -107,7 +100,7 @@ def test_without_anomalies_few_maps_have_any_region():
     found = 0
     for seed in range(400):
         log_p = np.log(np.random.default_rng(seed).random((17, 13)))
-        found += np.isfinite(significant(log_p, fdr=0.05, reach=3))
+        found += np.isfinite(significant_log_p(log_p, fdr=0.05, reach=3))
 
     assert found / 400 < 0.08
 
@@ -119,9 +112,9 @@ def test_a_region_of_many_peaks_counts_once():
     log_p[5:20, 5:20] = -60 + np.random.default_rng(1).random((15, 15))  # one region, several peaks
 
     def limit(values):
-        return significant(values, fdr=0.05, reach=3)
+        return significant_log_p(values, fdr=0.05, reach=3)
 
-    assert peaks(-log_p[5:20, 5:20], 3).sum() > 10
+    assert local_peaks(-log_p[5:20, 5:20], 3).sum() > 10
     assert limit(log_p) == pytest.approx(limit(alone), abs=1e-9)  # of one discovery
 
 
@@ -154,23 +147,6 @@ def test_robust_distance_finds_a_group_that_the_covariance_hides():
     distance = robust_distance(values)
 
     assert distance[:12].min() > 10 * distance[12:].max()
-
-
-@pytest.mark.parametrize("width", [4.0, 9.0, 20.0])
-def test_the_line_width_is_read_from_a_spectrum(width):
-    channel = np.arange(501)
-    lines = sum(np.exp(-((channel - c) ** 2) / (2 * (width / 2.355) ** 2)) for c in (120, 300, 385))
-    mean = 20 * lines + 3 + np.random.default_rng(0).normal(0, 0.01, 501)
-
-    assert estimate_line_width(mean, np.full(501, 1e-4)) == pytest.approx(width, rel=0.35)
-
-
-def test_noise_is_not_taken_for_a_line_width():
-    channel = np.arange(501)
-    lines = sum(np.exp(-((channel - c) ** 2) / (2 * (20 / 2.355) ** 2)) for c in (120, 300, 385))
-    mean = 20 * lines + 3 + np.random.default_rng(0).normal(0, 1, 501)
-
-    assert estimate_line_width(mean, np.ones(501)) == pytest.approx(20, rel=0.35)
 
 
 def test_equivalent_z_is_the_normal_deviate():

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hyperspy_specml.anomaly import (
-    RimFinder,
-    Scan,
-    ScanModel,
-    SpikeFinder,
+from hyperspy_specml.anomaly._errors import leverage_of
+from hyperspy_specml.anomaly._scan import Scan, ScanModel
+from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder, largest_line_ratio
+from hyperspy_specml.statistics import (
+    PoissonGaussianNoise,
+    PoissonNoise,
     energy_windows,
+    moments_of,
+    principal_basis,
     signed_squares,
     spatial_sums,
 )
-from hyperspy_specml.anomaly._reference import leverage_of
-from hyperspy_specml.anomaly._spikes import _most_of_a_line
-from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, moments_of, principal_basis
 
 
 def flat_model(level: float, n_channels: int = 61, noise=None) -> ScanModel:
@@ -47,9 +47,7 @@ def test_windows_lie_where_channels_are_in_use():
     windows = windows_of(channels=channels)
 
     used = np.flatnonzero(channels)
-    for start, stop, centre, width in zip(
-        windows.starts, windows.stops, windows.centres, windows.widths, strict=True
-    ):
+    for start, stop, centre, width in zip(windows.starts, windows.stops, windows.centres, windows.widths, strict=True):
         assert stop - start >= width / 2
         assert (np.abs(used[start:stop] - centre) <= width / 2 + 1).all()
 
@@ -104,7 +102,7 @@ def test_single_windows_are_standard_normal_without_anomalies(noise):
         assert z.std() == pytest.approx(1, abs=0.06)
 
 
-def test_the_noise_that_a_projection_takes_along_is_accounted_for():
+def test_noise_of_the_prediction_is_allowed_for():
     rng = np.random.default_rng(0)
     channel = np.arange(61)
     spectra = np.stack([np.exp(-((channel - c) ** 2) / 18) + 0.01 for c in (15, 40)])
@@ -116,13 +114,13 @@ def test_the_noise_that_a_projection_takes_along_is_accounted_for():
     model = ScanModel(spectra, np.zeros(61), PoissonNoise(), 10**6, projector)
     windows = windows_of()
 
-    found = Scan(model, windows, halves=(0,)).strongest(rows, coefficients, np.ones(3000, bool))
+    found = Scan(model, windows, radii=(0,)).strongest(rows, coefficients, np.ones(3000, bool))
 
     assert np.abs(found.z[:1500]).max() < 5.5
     assert np.abs(found.z[1500:]).max() < 5.5
 
 
-def test_the_noise_that_axes_have_learnt_is_accounted_for():
+def test_noise_that_components_have_learnt_is_allowed_for():
     rng, n_channels = np.random.default_rng(0), 61
     lines = np.exp(-0.5 * ((np.arange(n_channels) - np.array([[15], [40]])) / 8) ** 2)
     expected = rng.uniform(0.2, 1, (40, 2)) @ (200 + 600 * lines)
@@ -136,10 +134,8 @@ def test_the_noise_that_axes_have_learnt_is_accounted_for():
         for learnt in squares:
             projector = axes.vectors * axes.weights[:, None]
             leverage = leverage_of(scores, 2) if learnt else None
-            model = ScanModel(
-                axes.components(), axes.offset, PoissonNoise(), 40, projector, leverage=leverage
-            )
-            mean, variance = Scan(model, windows, halves=(0,)).moments(design, slice(None))
+            model = ScanModel(axes.components(), axes.offset, PoissonNoise(), 40, projector, leverage=leverage)
+            mean, variance = Scan(model, windows, radii=(0,)).moments(design, slice(None))
             squares[learnt].append(((sums - mean) ** 2 / variance).mean())
 
     assert np.mean(squares[True]) == pytest.approx(1, abs=0.03)
@@ -152,13 +148,11 @@ def test_the_strongest_window_is_where_the_counts_were_planted():
     values[5:8, 3:6, 28:34] += rng.poisson(3.0, (3, 3, 6))
     windows = windows_of()
 
-    found = Scan(flat_model(2.0), windows).strongest(
-        values, np.full((12, 9, 1), 2, np.float32), np.ones((12, 9), bool)
-    )
+    found = Scan(flat_model(2.0), windows).strongest(values, np.full((12, 9, 1), 2, np.float32), np.ones((12, 9), bool))
 
     assert np.unravel_index(found.z.argmax(), (12, 9)) == (6, 4)
     assert windows.centres[found.window[6, 4]] == pytest.approx(30.5, abs=2.5)
-    assert found.size[6, 4] == 1
+    assert found.radius[6, 4] == 1
 
 
 @pytest.mark.parametrize("level", [0.0, -0.01])
@@ -167,9 +161,7 @@ def test_one_count_where_nothing_is_expected_is_as_strange_as_one_in_all_spectra
     windows = windows_of()
     design = np.array([[level, 1.0]], np.float32)
 
-    square = Scan(model, windows).score(
-        np.ones((1, len(windows)), np.float32), design, slice(0, len(windows))
-    )
+    square = Scan(model, windows).score(np.ones((1, len(windows)), np.float32), design, slice(0, len(windows)))
 
     law = scipy.stats.poisson(1 / 1000)
     exact = scipy.stats.norm.isf(law.sf(1) + 0.5 * law.pmf(1))
@@ -177,7 +169,7 @@ def test_one_count_where_nothing_is_expected_is_as_strange_as_one_in_all_spectra
 
 
 @pytest.mark.parametrize("shape", [(12, 9), (23,), (7, 5, 11)])
-def test_what_a_strong_pixel_explains_is_not_the_neighbours(shape):
+def test_neighbours_of_a_strong_pixel_are_scored_without_it(shape):
     rng = np.random.default_rng(1)
     values = rng.poisson(2.0, (*shape, 61)).astype(np.float32)
     strong, weak = tuple(n // 2 for n in shape), (*(n // 2 for n in shape[:-1]), shape[-1] // 2 + 1)
@@ -196,7 +188,7 @@ def test_what_a_strong_pixel_explains_is_not_the_neighbours(shape):
     ]
 
 
-def test_a_spike_is_told_from_a_line_of_the_same_height():
+def test_a_spike_is_distinguished_from_a_line_of_the_same_height():
     rng = np.random.default_rng(0)
     rows = rng.poisson(0.5, (50, 61)).astype(np.float32)
     rows[7, 20] += 40
@@ -225,7 +217,7 @@ def test_a_strong_spike_makes_no_others():
     coefficients = rows @ vectors.astype(np.float32)
     assert len(finder.find(rows, coefficients)[0]) > 2
 
-    row, channel, value, expected = finder.take_out(rows, coefficients, lambda part: part @ vectors)
+    row, channel, value, expected = finder.replace_spikes(rows, coefficients, lambda part: part @ vectors)
 
     assert sorted(zip(row.tolist(), channel.tolist(), strict=True)) == [(2, 20), (2, 55)]
     np.testing.assert_array_equal(np.sort(value), np.sort(before[2, [20, 55]] + [300, 9000]))
@@ -248,7 +240,7 @@ def test_a_line_at_the_end_of_the_axis_is_no_spike(at):
     assert not len(row)
 
 
-def test_spikes_at_rims_need_no_model():
+def test_spikes_in_partly_covered_channels_need_no_model():
     by, n = np.array([6, -5, 0, -2]), 61
     # Falling, with lines at both ends, and a first channel that is far above the second one.
     truth = 900 * np.exp(-np.arange(n) / 10) + peak(1, 3000) + peak(58, 300) + 9000 * (np.arange(n) == 0)
@@ -264,7 +256,7 @@ def test_spikes_at_rims_need_no_model():
         inside = (at >= 0) & (at < n)
         rows[row, at[inside]] = before[row, inside]
     common[5:55] = True
-    finder = RimFinder(PoissonNoise(), np.full(n, 6.0), by, np.ones(n, bool), mean, common, rows.size)
+    finder = PartialChannelSpikes(PoissonNoise(), np.full(n, 6.0), by, np.ones(n, bool), mean, common, rows.size)
 
     row, channel, expected = finder.find(rows, lines)
 
@@ -275,13 +267,13 @@ def test_spikes_at_rims_need_no_model():
 
 
 @pytest.mark.parametrize(("below", "above"), [(3, 3), (0, 3), (2, 1), (3, 0)])
-def test_what_neighbours_allow_for_is_the_most_that_a_line_beside_the_channel_can_give_it(below, above):
+def test_neighbours_allow_for_the_most_counts_of_a_line_beside_the_channel(below, above):
     law, shares = scipy.stats.norm(0, 6 / 2.3548), []
     for centre in range(-below, above + 1):
         part = {k: law.cdf(k + 0.5 - centre) - law.cdf(k - 0.5 - centre) for k in range(-below, above + 1)}
         shares.append(part[0] / (sum(part.values()) - part[0]))
 
-    most = _most_of_a_line(np.array([6.0, 4.0]), np.array([below, 3]), np.array([above, 3]))
+    most = largest_line_ratio(np.array([6.0, 4.0]), np.array([below, 3]), np.array([above, 3]))
 
     assert most[0] == pytest.approx(max(shares), rel=1e-4)
     assert most[1] != pytest.approx(most[0], rel=1e-2)
