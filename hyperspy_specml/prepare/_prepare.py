@@ -117,10 +117,11 @@ def prepare(
     fold_basis = fold_basis.first(n_vectors)
     fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_basis)
     rank = rank_curve(folds, fold_basis, fold_parts.sum(axis=1) / np.float32(TRAIN))
-    found = (summary, estimate, folds, fold_basis, fold_parts, basis.first(n_vectors), edge, rank, seed, centre)
+    basis = basis.first(n_vectors)
+    data = TrainingData(summary, estimate, folds, fold_basis, fold_parts, basis, edge, rank, seed, centre)
     if recordings:
-        return TrainingData(*found, hold_out="pairs", fraction=recordings.fraction)
-    return check_fold_independence(TrainingData(*found))
+        return replace(data, hold_out="pairs", fraction=recordings.fraction)
+    return check_fold_independence(data)
 
 
 def _n_vectors(summary: MapSummary, fold_basis: PrincipalBasis, edge: float, n_needed: int) -> int:

@@ -424,7 +424,7 @@ def _predict_block(
     return errors
 
 
-def n_compressed(eigenvalues: np.ndarray, edge: float, *, least: int = 16, most: int = 128) -> int:
+def n_compressed(eigenvalues: np.ndarray, edge: float) -> int:
     """Return how many vectors P a network is given: half as many again as are above the noise edge, and 8."""
     above = int((eigenvalues > edge).sum())
-    return int(min(np.clip(1.5 * above + 8, least, most), len(eigenvalues)))
+    return int(min(np.clip(1.5 * above + 8, 16, 128), len(eigenvalues)))
