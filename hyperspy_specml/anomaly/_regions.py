@@ -11,7 +11,7 @@ import scipy.ndimage
 
 from hyperspy_specml.anomaly._elements import Residual, peak_channel
 from hyperspy_specml.anomaly._significance import label_regions
-from hyperspy_specml.streaming import Block, map_boxes
+from hyperspy_specml.streaming import Block
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._elements import Candidate, EnergyAxis
@@ -161,7 +161,7 @@ def _sum_regions(
     blocks = [Block(boxes[label - 1]) for label in wanted]
     inside = (block.pixels(setup.stream.navigation_shape) for block in blocks)
     pixels = tuple(p[flat[p] == label] for p, label in zip(inside, wanted, strict=True))
-    parts = map_boxes(setup.stream, blocks, _SumLabels(flat, setup.channels), label="Read regions")
+    parts = setup.stream.map_blocks(blocks, _SumLabels(flat, setup.channels), label="Read regions")
     chosen = [part[label] for part, label in zip(parts, wanted, strict=True)]
     n, n_pixels = len(wanted), np.array([len(p) for p in pixels], int)
     spectra = np.array(chosen).reshape(n, int(setup.channels.sum()))
