@@ -205,7 +205,11 @@ def characteristic(element: str, energy: NDArray[np.float64]) -> NDArray[np.floa
         centre = line["energy (keV)"]
         if name[0] not in _SHELLS or centre > BEAM_ENERGY:
             continue
-        height = line["weight"] * _emission(atom.General_properties.Z, name[0], centre) * efficiency(centre)
+        # Bethe's ionisation cross section, at the energy of the line instead of the edge, times the fluorescence
+        # yield. Only the ratio of an element's families depends on it.
+        (n_electrons, constant), z = _SHELLS[name[0]], atom.General_properties.Z
+        emission = n_electrons * np.log(BEAM_ENERGY / centre) / centre * z**4 / (z**4 + constant)
+        height = line["weight"] * emission * efficiency(centre)
         # Integrated over each channel: a coarse axis keeps the counts of a narrow line.
         spectrum += height * np.diff(erf((edges - centre) / (np.sqrt(2) * line_width(centre)))) / 2
     if not spectrum.sum() > 0:
@@ -229,10 +233,3 @@ def line_width(energy: float) -> float:
 def efficiency(energy: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
     """Give the fraction of photons counted: a polymer window below, 0.45 mm of silicon above."""
     return np.exp(-((0.5 / energy) ** 2)) * -np.expm1(-3.5 * (10 / energy) ** 3)
-
-
-def _emission(z: int, shell: str, energy: float) -> float:
-    # Bethe's ionisation cross section, at the energy of the line instead of the edge, times the fluorescence
-    # yield. Only the ratio of an element's families depends on it.
-    n_electrons, constant = _SHELLS[shell]
-    return n_electrons * np.log(BEAM_ENERGY / energy) / energy * z**4 / (z**4 + constant)

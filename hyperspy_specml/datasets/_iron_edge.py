@@ -6,7 +6,7 @@ The physics: white lines, continuum steps, background, plural scattering.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import factorial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -182,8 +182,12 @@ def fe_l_map(
         maps["shift"] = maps["shift"] + rare_phase.shift * spot
 
     parameters = np.stack(list(maps.values()), axis=-1)  # (ny, nx, 4)
-    spectra = partial(mapped_spectra, energy=energy_axis(n_channels), background=background)
-    relative = expectation(parameters, spectra, n_channels=n_channels)
+    fixed = {"energy": energy_axis(n_channels), "background": background}
+    relative = expectation(
+        parameters,
+        lambda p: fe_l_spectra(p[..., 0], p[..., 1], p[..., 3], iron=p[..., 2], **fixed),
+        n_channels=n_channels,
+    )
     if not lazy:
         relative = relative.persist()  # computed once
     mean, largest = dask.compute(relative.mean(dtype=np.float64), relative.max())
@@ -240,12 +244,12 @@ def fe_l_library(
     """
     check_map((n_spectra,), n_channels=n_channels, dose=1.0, rare_phase=None)
     rng = np.random.default_rng(random_state)
-    columns = [rng.uniform(0, 1, n_spectra)]
+    drawn = {"fe3_fraction": rng.uniform(0, 1, n_spectra)}
     for name, (low, high) in {"thickness": thickness, "iron": iron, "shift": shift}.items():
         if not low <= high:
             raise OptionError(f"fe_l_library({name}=({low!r}, {high!r})) ends before it begins: swap the two.")
-        columns.append(rng.uniform(low, high, n_spectra))
-    spectra = mapped_spectra(np.stack(columns, axis=-1), energy=energy_axis(n_channels), background=background)
+        drawn[name] = rng.uniform(low, high, n_spectra)
+    spectra = fe_l_spectra(**drawn, energy=energy_axis(n_channels), background=background)
     return _eels_signal((spectra / spectra.mean()).astype(np.float32), "Library of Fe-L2,3 spectra")
 
 
@@ -311,32 +315,25 @@ def fe_l_spectra(
     (3, 512)
     """
     channels = energy_axis(512) if energy is None else np.asarray(energy, dtype=np.float64)
-    parameters = np.stack(np.broadcast_arrays(fe3_fraction, thickness, iron, shift), axis=-1)
-    return mapped_spectra(parameters.astype(np.float64), energy=channels, background=background)
-
-
-def energy_axis(n_channels: int) -> NDArray[np.float64]:
-    return FIRST_ENERGY + WINDOW / n_channels * np.arange(n_channels, dtype=np.float64)
-
-
-def mapped_spectra(
-    parameters: NDArray[np.float64], *, energy: NDArray[np.float64], background: bool
-) -> NDArray[np.float64]:
-    """Turn (..., 4) of Fe3+ fraction, thickness, iron and shift into spectra (..., E)."""
+    parameters = np.stack(np.broadcast_arrays(fe3_fraction, thickness, iron, shift), axis=-1).astype(np.float64)
     flat = parameters.reshape(-1, 4)
-    start = 5.0 * np.floor((energy.min() - flat[:, 3].max()) / 5.0)
-    stop = 5.0 * np.ceil((energy.max() - flat[:, 3].min()) / 5.0)
+    start = 5.0 * np.floor((channels.min() - flat[:, 3].max()) / 5.0)
+    stop = 5.0 * np.ceil((channels.max() - flat[:, 3].min()) / 5.0)
     table = _scattering_table(start, stop)
-    spectra = np.empty((len(flat), energy.size))
+    spectra = np.empty((len(flat), channels.size))
     for first in range(0, len(flat), _BLOCK):
         block = slice(first, first + _BLOCK)
         mixed = _species_weights(flat[block], background) @ table  # (B, nodes)
-        position = (energy - flat[block, 3:] - start) / _STEP  # (B, E)
+        position = (channels - flat[block, 3:] - start) / _STEP  # (B, E)
         node = position.astype(np.intp)
         below = np.take_along_axis(mixed, node, axis=1)
         above = np.take_along_axis(mixed, node + 1, axis=1)
         spectra[block] = below + (position - node) * (above - below)
-    return spectra.reshape(*parameters.shape[:-1], energy.size)
+    return spectra.reshape(*parameters.shape[:-1], channels.size)
+
+
+def energy_axis(n_channels: int) -> NDArray[np.float64]:
+    return FIRST_ENERGY + WINDOW / n_channels * np.arange(n_channels, dtype=np.float64)
 
 
 def _species_weights(parameters: NDArray[np.float64], background: bool) -> NDArray[np.float64]:

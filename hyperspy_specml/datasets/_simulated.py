@@ -157,24 +157,19 @@ def spectrum_signal(
     microscope: dict[str, Any], elements: list[str],
 ) -> BaseSignal:  # fmt: skip
     """Wrap spectra (..., E) in exspy's class of *signal_type*, lazy for a dask array; pixels are *pixel* nm wide."""
-    import hyperspy.api as hs
+    from hyperspy_specml.signals import new_signal
 
-    scan = [
+    axes = [
         {"size": size, "name": name, "scale": pixel, "units": "nm", "navigate": True}
         for size, name in zip(data.shape[:-1], "zyx"[1 - data.ndim :], strict=True)
     ]
-    axes = [*scan, {"size": data.shape[-1], "navigate": False, **energy_axis}]
     metadata = {
         "General": {"title": title},
         "Acquisition_instrument": {"TEM": microscope},
         "Sample": {"elements": elements},
         "Signal": {"signal_type": signal_type, "quantity": "Counts"},
     }
-    signal = hs.signals.Signal1D(data, axes=axes, metadata=metadata)
-    if not isinstance(data, np.ndarray):
-        signal = signal.as_lazy()
-    signal.set_signal_type(signal_type)
-    return signal
+    return new_signal(data, [*axes, {"size": data.shape[-1], "navigate": False, **energy_axis}], metadata)
 
 
 def _draw(clean: BaseSignal, largest: float, *, factor: float = 1.0, random_state: int) -> BaseSignal:

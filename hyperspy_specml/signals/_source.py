@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
@@ -49,7 +49,7 @@ def like(signal: BaseSignal, array: np.ndarray | da.Array, *, title: str) -> Bas
     manager = signal.axes_manager
     axes = [*_axes(manager.navigation_axes, navigate=True), *_axes(manager.signal_axes, navigate=False)]
     original = copy.deepcopy(signal.original_metadata.as_dictionary())
-    return _signal(array, axes, _metadata(signal, title), original_metadata=original)
+    return new_signal(array, axes, _metadata(signal, title), original_metadata=original)
 
 
 def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSignal:
@@ -70,7 +70,7 @@ def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSig
     """
     maps = np.moveaxis(scores, -1, 0).copy(order="C")  # (*navigation, K) -> (K, *navigation)
     axes = [{**_COMPONENTS, "size": len(maps)}, *_axes(signal.axes_manager.navigation_axes, navigate=False)]
-    return _signal(maps, axes, {"General": {"title": title}})
+    return new_signal(maps, axes, {"General": {"title": title}})
 
 
 def component_spectra(signal: BaseSignal, components: np.ndarray, *, title: str) -> BaseSignal:
@@ -86,7 +86,7 @@ def component_spectra(signal: BaseSignal, components: np.ndarray, *, title: str)
         Of the new signal.
     """
     axes = [{**_COMPONENTS, "size": len(components)}, *_axes(signal.axes_manager.signal_axes, navigate=False)]
-    return _signal(components, axes, _metadata(signal, title))
+    return new_signal(components, axes, _metadata(signal, title))
 
 
 def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> BaseSignal:
@@ -102,7 +102,7 @@ def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> Base
         Of the new signal.
     """
     axes = _axes(signal.axes_manager.navigation_axes, navigate=True)
-    return _signal(array, axes, {"General": {"title": title}})
+    return new_signal(array, axes, {"General": {"title": title}})
 
 
 def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
@@ -124,9 +124,10 @@ def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
     return signal
 
 
-def _signal(
+def new_signal(
     array: np.ndarray | da.Array, axes: list[dict[str, Any]], metadata: dict[str, Any], **options: Any
 ) -> BaseSignal:
+    """Make a signal; axes are in array order, the metadata tell its class."""
     signal = BaseSignal(array, axes=axes, metadata=metadata, **options)
     if array.shape != tuple(axis.size for axis in signal.axes_manager._axes):
         raise ValueError(f"array of shape {array.shape} does not fit the axes {signal.axes_manager.shape}")
@@ -250,7 +251,8 @@ class Source:
         if residual:
             inputs.append(source)
         apply = _blocks_now if isinstance(source, np.ndarray) else _blocks_later
-        array = apply(decoder, inputs, source)
+        n_rows = max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
+        array = apply(decoder, inputs, source, n_rows)
         return stamp(like(self.template, array, title=f"{self.title} {title}"), provenance)
 
     def _per(self, unit: str) -> float:
@@ -258,22 +260,24 @@ class Source:
         return float(energy_axis(self.template).scale) if unit == "channels" else 1.0
 
 
-def _blocks_now(function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray) -> np.ndarray:
+def _blocks_now(
+    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray, n_rows: int
+) -> np.ndarray:
     """Map (*navigation, n) arrays to (*navigation, E) in memory."""
     out = np.empty(source.shape, np.float32)
-    for block in plan_blocks(source, n_rows=_rows_of_a_block(source)):
+    for block in plan_blocks(source, n_rows=n_rows):
         out[block.region] = function(*(array[block.region] for array in inputs))
     return out
 
 
 def _blocks_later(
-    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray | da.Array], source: da.Array
+    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray | da.Array], source: da.Array, n_rows: int
 ) -> da.Array:
     """Map (*navigation, n) arrays to (*navigation, E) as a graph, in the file's navigation chunks."""
     import dask
     import dask.array as da
 
-    chunks = _navigation_chunks(source.chunks[:-1], _rows_of_a_block(source))
+    chunks = _navigation_chunks(source.chunks[:-1], n_rows)
     parts = [
         array.rechunk((*chunks, -1))
         if isinstance(array, da.Array)
@@ -286,17 +290,6 @@ def _blocks_later(
     return da.map_blocks(operator.call, once, *parts, chunks=(*chunks, source.shape[-1:]), **options)
 
 
-def _rows_of_a_block(source: np.ndarray | da.Array) -> int:
-    return max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
-
-
-class CanDecode(Protocol):
-    """Anything that makes spectra of scores."""
-
-    def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, K) scores to (n, E in use) float32 spectra, an array of its own."""
-
-
 @dataclass(frozen=True, eq=False)
 class Decoder:
     """Scores to whole spectra, unused channels included: an object, so that it travels to other processes.
@@ -304,12 +297,12 @@ class Decoder:
     Attributes
     ----------
     model
-        Fitted on the channels in use.
+        Fitted on the channels in use: ``model.decode(scores)`` makes new (n, E in use) float32 spectra of (n, K).
     channel_state
         (E,) state of every channel.
     """
 
-    model: CanDecode
+    model: Any
     channel_state: np.ndarray
 
     def __call__(self, scores: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:

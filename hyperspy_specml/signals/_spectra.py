@@ -69,8 +69,7 @@ def spectra_of(
     MaskError
         A mask is not boolean, has the wrong shape or masks everything.
     """
-    _check_dtype(signal, method)
-    _check_axes(signal, method)
+    _check(signal, method)
     array = _array_order(signal)
     if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured
         array = np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
@@ -83,20 +82,15 @@ def spectra_of(
     )
 
 
-def _check_dtype(signal: BaseSignal, method: str) -> None:
-    dtype = signal.data.dtype
-    if dtype.kind in "biuf":
-        return
-    repair = {
-        "c": "Choose a real part first: s.real, s.imag, s.amplitude or s.phase.",
-        "V": "Separate the colours first: s.change_dtype('uint8') makes them an axis.",
-        "O": "Give all spectra the same length first, then s.ragged = False or s.change_dtype('float32').",
-    }.get(dtype.kind, "Convert them first: s.change_dtype('float32').")
-    raise DataTypeError(f"{method}() needs real numbers, but the data of {signal!r} are {dtype}. {repair}")
-
-
-def _check_axes(signal: BaseSignal, method: str) -> None:
-    manager = signal.axes_manager
+def _check(signal: BaseSignal, method: str) -> None:
+    manager, dtype = signal.axes_manager, signal.data.dtype
+    if dtype.kind not in "biuf":
+        repair = {
+            "c": "Choose a real part first: s.real, s.imag, s.amplitude or s.phase.",
+            "V": "Separate the colours first: s.change_dtype('uint8') makes them an axis.",
+            "O": "Give all spectra the same length first, then s.ragged = False or s.change_dtype('float32').",
+        }.get(dtype.kind, "Convert them first: s.change_dtype('float32').")
+        raise DataTypeError(f"{method}() needs real numbers, but the data of {signal!r} are {dtype}. {repair}")
     if manager.signal_dimension != 1:
         names = [str(axis.name) for axis in manager.navigation_axes + manager.signal_axes]
         raise SpectraRequiredError(
