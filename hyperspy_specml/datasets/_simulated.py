@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ Shape = tuple[int, ...]
 
 # Size of a dask chunk, in bytes of float32 spectra.
 _BLOCK_BYTES = 2**25
+_ENDMEMBERS = {"name": "Endmember", "navigate": True}
 # Standard deviation of the jumps between scan lines, relative to that of the whole drift; the rest is slow
 # wander.
 _JUMPS = 0.6
@@ -71,19 +73,14 @@ class SimulatedMap:
         endmembers: NDArray[np.float64] | None = None, rare_mask: NDArray[np.bool_] | None = None, **known: Any,
     ) -> Self:  # fmt: skip
         """Draw the counts of *clean* and wrap the arrays of its truth; *known* are the other fields."""
-        from hyperspy_specml.signals import component_spectra, navigation_map, score_maps
-
         signal = _draw(clean, known["largest"], random_state=known["random_state"])
-        maps = {}
-        for name, values in truth.items():
-            wrap = score_maps if values.ndim == clean.data.ndim else navigation_map
-            maps[name] = wrap(clean, values, title=name)
+        maps = {name: _truth_map(clean, values, name) for name, values in truth.items()}
         if endmembers is not None:
-            known["endmembers"] = component_spectra(clean, endmembers, title="Endmembers")
-            for one in (known["endmembers"], maps["abundances"]):
-                one.axes_manager.navigation_axes[0].name = "Endmember"
+            axes = [_ENDMEMBERS | {"size": len(endmembers)}, clean.axes_manager.signal_axes[0].get_axis_dictionary()]
+            metadata = copy.deepcopy(clean.metadata.as_dictionary()) | {"General": {"title": "Endmembers"}}
+            known["endmembers"] = _new_signal(endmembers, axes, metadata)
         if rare_mask is not None:
-            known["rare_mask"] = navigation_map(clean, rare_mask, title="rare_mask")
+            known["rare_mask"] = _truth_map(clean, rare_mask, "rare_mask")
         return cls(signal=signal, clean=clean, truth=MappingProxyType(maps), **known)
 
     def counts(self, *, dose: float | None = None, random_state: int | None = None) -> BaseSignal:
@@ -157,8 +154,6 @@ def spectrum_signal(
     microscope: dict[str, Any], elements: list[str],
 ) -> BaseSignal:  # fmt: skip
     """Wrap spectra (..., E) in exspy's class of *signal_type*, lazy for a dask array; pixels are *pixel* nm wide."""
-    from hyperspy_specml.signals import new_signal
-
     axes = [
         {"size": size, "name": name, "scale": pixel, "units": "nm", "navigate": True}
         for size, name in zip(data.shape[:-1], "zyx"[1 - data.ndim :], strict=True)
@@ -169,7 +164,25 @@ def spectrum_signal(
         "Sample": {"elements": elements},
         "Signal": {"signal_type": signal_type, "quantity": "Counts"},
     }
-    return new_signal(data, [*axes, {"size": data.shape[-1], "navigate": False, **energy_axis}], metadata)
+    return _new_signal(data, [*axes, {"size": data.shape[-1], "navigate": False, **energy_axis}], metadata)
+
+
+def _truth_map(clean: BaseSignal, values: NDArray[np.generic], title: str) -> BaseSignal:
+    """Wrap one value per pixel of *clean* as a signal (nx, ny|), K values (ny, nx, K) as maps (K|nx, ny)."""
+    axes = [axis.get_axis_dictionary() for axis in clean.axes_manager.navigation_axes[::-1]]
+    if values.ndim > len(axes):
+        values = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+        axes = [_ENDMEMBERS | {"size": len(values)}, *(axis | {"navigate": False} for axis in axes)]
+    return _new_signal(values, axes, {"General": {"title": title}})
+
+
+def _new_signal(data: NDArray[np.generic] | Array, axes: list[dict[str, Any]], metadata: dict[str, Any]) -> BaseSignal:
+    from hyperspy.signals import BaseSignal
+
+    signal = BaseSignal(data, axes=axes, metadata=metadata)
+    signal._lazy = not isinstance(data, np.ndarray)
+    signal._assign_subclass()  # class from signal type, dimension and laziness
+    return signal
 
 
 def _draw(clean: BaseSignal, largest: float, *, factor: float = 1.0, random_state: int) -> BaseSignal:

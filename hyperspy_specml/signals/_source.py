@@ -49,7 +49,7 @@ def like(signal: BaseSignal, array: np.ndarray | da.Array, *, title: str) -> Bas
     manager = signal.axes_manager
     axes = [*_axes(manager.navigation_axes, navigate=True), *_axes(manager.signal_axes, navigate=False)]
     original = copy.deepcopy(signal.original_metadata.as_dictionary())
-    return new_signal(array, axes, _metadata(signal, title), original_metadata=original)
+    return _signal(array, axes, _metadata(signal, title), original_metadata=original)
 
 
 def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSignal:
@@ -70,7 +70,7 @@ def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSig
     """
     maps = np.moveaxis(scores, -1, 0).copy(order="C")  # (*navigation, K) -> (K, *navigation)
     axes = [{**_COMPONENTS, "size": len(maps)}, *_axes(signal.axes_manager.navigation_axes, navigate=False)]
-    return new_signal(maps, axes, {"General": {"title": title}})
+    return _signal(maps, axes, {"General": {"title": title}})
 
 
 def component_spectra(signal: BaseSignal, components: np.ndarray, *, title: str) -> BaseSignal:
@@ -86,7 +86,7 @@ def component_spectra(signal: BaseSignal, components: np.ndarray, *, title: str)
         Of the new signal.
     """
     axes = [{**_COMPONENTS, "size": len(components)}, *_axes(signal.axes_manager.signal_axes, navigate=False)]
-    return new_signal(components, axes, _metadata(signal, title))
+    return _signal(components, axes, _metadata(signal, title))
 
 
 def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> BaseSignal:
@@ -102,7 +102,7 @@ def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> Base
         Of the new signal.
     """
     axes = _axes(signal.axes_manager.navigation_axes, navigate=True)
-    return new_signal(array, axes, {"General": {"title": title}})
+    return _signal(array, axes, {"General": {"title": title}})
 
 
 def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
@@ -124,7 +124,7 @@ def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
     return signal
 
 
-def new_signal(
+def _signal(
     array: np.ndarray | da.Array, axes: list[dict[str, Any]], metadata: dict[str, Any], **options: Any
 ) -> BaseSignal:
     """Make a signal; axes are in array order, the metadata tell its class."""
