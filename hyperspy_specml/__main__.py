@@ -127,38 +127,33 @@ def _run(options: argparse.Namespace) -> None:
     for name in ("hyperspy.decorators", "hyperspy.io"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     start = time.perf_counter()
-    _prepare(options.output, options.file)
-    simulated, k = None, options.output_dimension
-    if options.file is None:
-        simulated = fe_l_map(tuple(options.shape), dose=DOSE, lazy=options.lazy)
-        signal, k = simulated.signal, k or N_FIELDS
-        print(f"{signal}, {simulated.dose:g} counts per channel\n")
-    else:
-        signal = _choose(_load(options.file, lazy=options.lazy), options.signal)
-    chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
-    result = signal.decomposition_ae(k, **chosen, show_progressbar=sys.stderr.isatty())
-    print(result, flush=True)
-    for name in _FILES:  # files of two maps must not lie side by side
-        (options.output / name).unlink(missing_ok=True)
-    if simulated is not None:
-        text, figure = beside_truth(simulated, result)
-        print(f"\n{text}")
-        figure.savefig(options.output / "truth.png", dpi=90)
-    _write(result, options.output, reconstruction=options.reconstruction)
-    print(f"\nIn {options.output} after {time.perf_counter() - start:.0f} s:")
-    for name, content in _FILES.items():
-        if (options.output / name).exists():
-            print(f"  {name:<20} {content}")
-
-
-def _prepare(folder: Path, file: Path | None) -> None:
-    """Make the folder before anything is computed for it."""
-    try:
+    folder, file, simulated, k = options.output, options.file, None, options.output_dimension
+    try:  # before anything is computed for it
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpecMLError(f"--output {folder} cannot be a folder ({error}): name another one.") from error
     if file is not None and file.resolve() in [(folder / name).resolve() for name in _FILES]:
         raise SpecMLError(f"this would replace its own input {file}: name another folder with --output.")
+    if file is None:
+        simulated = fe_l_map(tuple(options.shape), dose=DOSE, lazy=options.lazy)
+        signal, k = simulated.signal, k or N_FIELDS
+        print(f"{signal}, {simulated.dose:g} counts per channel\n")
+    else:
+        signal = _choose(_load(file, lazy=options.lazy), options.signal)
+    chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
+    result = signal.decomposition_ae(k, **chosen, show_progressbar=sys.stderr.isatty())
+    print(result, flush=True)
+    for name in _FILES:  # files of two maps must not lie side by side
+        (folder / name).unlink(missing_ok=True)
+    if simulated is not None:
+        text, figure = beside_truth(simulated, result)
+        print(f"\n{text}")
+        figure.savefig(folder / "truth.png", dpi=90)
+    _write(result, folder, reconstruction=options.reconstruction)
+    print(f"\nIn {folder} after {time.perf_counter() - start:.0f} s:")
+    for name, content in _FILES.items():
+        if (folder / name).exists():
+            print(f"  {name:<20} {content}")
 
 
 def _load(file: Path, *, lazy: bool) -> list[BaseSignal]:

@@ -24,6 +24,8 @@ from hyperspy_specml.datasets._simulated import (
 from hyperspy_specml.exceptions import OptionError
 
 if TYPE_CHECKING:
+    from dask.array import Array
+    from hyperspy.signals import BaseSignal
     from numpy.typing import NDArray
 
     from hyperspy_specml.datasets._simulated import Shape
@@ -149,17 +151,9 @@ def fe_cr_ni_map(
 
     weights = dose * thickness[..., None] * abundances  # (ny, nx, K)
     clean = expectation(weights, lambda block: block @ spectra, n_channels=n_channels)
-    detector = {"EDS": {"energy_resolution_MnKa": RESOLUTION, "elevation_angle": 18.0, "azimuth_angle": 0.0}}
+    elements = sorted({*rare_elements}.union(*phases.values()))
     return SimulatedMap.from_expectation(
-        spectrum_signal(
-            clean if lazy else clean.compute(),
-            "EDS_TEM",
-            "Simulated Fe-Cr-Ni map, noise-free",
-            pixel=_PIXEL,
-            energy_axis={"name": "Energy", "offset": 0.0, "scale": _LAST_ENERGY / n_channels, "units": "keV"},
-            microscope={"beam_energy": BEAM_ENERGY, "Stage": {"tilt_alpha": 0.0}, "Detector": detector},
-            elements=sorted({*rare_elements}.union(*phases.values())),
-        ),
+        _eds_signal(clean if lazy else clean.compute(), elements),
         truth={"abundances": abundances, "thickness": thickness},
         dose=dose,
         largest=float((weights @ spectra.max(axis=1)).max()),
@@ -167,6 +161,19 @@ def fe_cr_ni_map(
         endmembers=spectra,
         rare_mask=spot,
         random_state=random_state,
+    )
+
+
+def _eds_signal(data: NDArray[np.float32] | Array, elements: list[str]) -> BaseSignal:
+    detector = {"EDS": {"energy_resolution_MnKa": RESOLUTION, "elevation_angle": 18.0, "azimuth_angle": 0.0}}
+    return spectrum_signal(
+        data,
+        "EDS_TEM",
+        "Simulated Fe-Cr-Ni map, noise-free",
+        pixel=_PIXEL,
+        energy_axis={"name": "Energy", "offset": 0.0, "scale": _LAST_ENERGY / data.shape[-1], "units": "keV"},
+        microscope={"beam_energy": BEAM_ENERGY, "Stage": {"tilt_alpha": 0.0}, "Detector": detector},
+        elements=elements,
     )
 
 

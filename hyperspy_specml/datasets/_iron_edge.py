@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import factorial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.signal import fftconvolve
@@ -182,7 +182,7 @@ def fe_l_map(
         maps["shift"] = maps["shift"] + rare_phase.shift * spot
 
     parameters = np.stack(list(maps.values()), axis=-1)  # (ny, nx, 4)
-    fixed = {"energy": energy_axis(n_channels), "background": background}
+    fixed: dict[str, Any] = {"energy": energy_axis(n_channels), "background": background}
     relative = expectation(
         parameters,
         lambda p: fe_l_spectra(p[..., 0], p[..., 1], p[..., 3], iron=p[..., 2], **fixed),

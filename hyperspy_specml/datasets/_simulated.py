@@ -69,9 +69,8 @@ class SimulatedMap:
 
     @classmethod
     def from_expectation(
-        cls, clean: BaseSignal, *, truth: Mapping[str, NDArray[np.float64]],
-        endmembers: NDArray[np.float64] | None = None, rare_mask: NDArray[np.bool_] | None = None, **known: Any,
-    ) -> Self:  # fmt: skip
+        cls, clean: BaseSignal, *, truth: Mapping[str, Any], endmembers: Any = None, rare_mask: Any = None, **known: Any
+    ) -> Self:
         """Draw the counts of *clean* and wrap the arrays of its truth; *known* are the other fields."""
         signal = _draw(clean, known["largest"], random_state=known["random_state"])
         maps = {name: _truth_map(clean, values, name) for name, values in truth.items()}
@@ -140,9 +139,12 @@ def expectation(
     parameters: NDArray[np.float64], spectra: Callable[[NDArray[np.float64]], NDArray[np.floating]], *, n_channels: int
 ) -> Array:
     """Turn parameters (ny, nx, P) into a lazy array of expected spectra (ny, nx, E), float32."""
+    import dask.array as da
+
     blocks = _scan_lines(parameters, n_channels)
-    return blocks.map_blocks(
+    return da.map_blocks(
         lambda block: spectra(block).astype(np.float32, copy=False),
+        blocks,
         chunks=(*blocks.chunks[:-1], (n_channels,)),
         dtype=np.float32,
         meta=np.empty((0,) * parameters.ndim, dtype=np.float32),
@@ -186,6 +188,8 @@ def _new_signal(data: NDArray[np.generic] | Array, axes: list[dict[str, Any]], m
 
 
 def _draw(clean: BaseSignal, largest: float, *, factor: float = 1.0, random_state: int) -> BaseSignal:
+    import dask.array as da
+
     # Ten standard deviations and a margin, which a Poisson count exceeds with a probability below 1e-20. The
     # type depends on the expectation alone, so a lazy map has the same one as an eager map.
     dtype = np.min_scalar_type(int(largest + 10 * np.sqrt(largest) + 20))
@@ -201,7 +205,7 @@ def _draw(clean: BaseSignal, largest: float, *, factor: float = 1.0, random_stat
         return counts
 
     expected = _scan_lines(clean.data, clean.data.shape[-1])
-    counts = expected.map_blocks(draw, dtype=dtype, meta=np.empty((0,) * expected.ndim, dtype))
+    counts = da.map_blocks(draw, expected, dtype=dtype, meta=np.empty((0,) * expected.ndim, dtype))
     signal = clean._deepcopy_with_new_data(counts if clean._lazy else counts.compute())
     signal.metadata.General.title = clean.metadata.General.title.removesuffix(", noise-free")
     return signal

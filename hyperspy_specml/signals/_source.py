@@ -218,8 +218,8 @@ class Source:
         found = {}
         for (name, unit), column in zip(units.items(), columns.T, strict=True):
             array = (column * self._per(unit)).astype(np.float32).reshape(self.spectra.array.shape[:-1])
-            map_ = navigation_map(self.template, array, title=f"{name.capitalize()} of {self.title}")
-            found[name] = stamp(map_, provenance)
+            found[name] = navigation_map(self.template, array, title=f"{name.capitalize()} of {self.title}")
+            stamp(found[name], provenance)
         return found
 
     def columns(self, scores: BaseSignal, outputs: Mapping[str, BaseSignal], units: Mapping[str, str]) -> np.ndarray:

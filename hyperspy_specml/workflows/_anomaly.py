@@ -46,10 +46,8 @@ def anomalies(
     call = Call.on(signal, "anomaly_map", **shared)
     k, trained, reference, masks = n_components(output_dimension), None, None, call.masks
     if model is not None:
-        trained = _trained(
-            call, model, statistic, output_dimension=k is not None, architecture=architecture != "pca",
-            options=options is not None, noise=noise != "auto",
-        )  # fmt: skip
+        given = {"output_dimension": k is not None, "options": options is not None, "noise": noise != "auto"}
+        trained = _trained(call, model, statistic, architecture=architecture != "pca", **given)
         reference, masks = _reference(trained), (masks[0], ~trained.channels)
     if threshold is not None and fdr != _DEFAULT_FDR:
         raise OptionError(
@@ -60,13 +58,11 @@ def anomalies(
     if trained is None:
         _check_training(call, search)
     spectra = None if known is None else _known_spectra(call, known)
-    template = call.source.template
-    axis = EnergyAxis(energy_axis(template).axis, spectral_lines(template))
+    axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
     with call.running(trained=autoencoder is not None) as (run, stream):
         found = find_anomalies(
-            stream, search, run, line_width=line_width(signal), axis=axis, reference=reference, known=spectra,
-            masks=masks,
-        )  # fmt: skip
+            stream, search, run, line_width=width, axis=axis, reference=reference, known=spectra, masks=masks
+        )
     return _wrap(call, found, search, trained)
 
 
@@ -179,7 +175,7 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
         "Anomalous pixels": np.isin(found.labels, [region.label for region in found.regions]),
         "Energy of the strongest anomaly": np.where(np.isfinite(scores.z), centres, np.nan),
     }
-    signals = [
+    score, p_value, detections, energy = signals = [
         navigation_map(template, values.reshape(shape), title=f"{name} of {title}") for name, values in maps.items()
     ]
     means: list[BaseSignal] = []
@@ -194,7 +190,7 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
     spikes = tuple(_spike(row, shape, axis) for row in found.spikes)
     _logger.info("anomaly_map(): %d regions, %d spikes (%s)", len(regions), len(spikes), found.threshold)
     model = _model(call, found, report, trained)
-    return AnomalyResult(*signals, regions, spikes, spectra, residuals, report, model)
+    return AnomalyResult(score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model)
 
 
 def _report(

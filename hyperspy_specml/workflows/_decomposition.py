@@ -85,13 +85,13 @@ def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
             f"decomposition_ae(model=...): no spectrum of {call.signal!r} can be used ({count_states(state)}); a "
             "channel that is not finite is enough. Train without such channels, signal_mask=..., or mend them."
         )
-    n_saturated = int((state == SATURATED).sum())
+    n_saturated, dtype = int((state == SATURATED).sum()), call.source.spectra.array.dtype
     if n_saturated > _MANY_SATURATED * len(state):
-        _logger.warning(
-            "decomposition_ae(model=...): %d spectra hold the largest value of %s in channels that the model "
-            "uses; their scores may be wrong. Fitted anew, saturated channels are left out.",
-            n_saturated, call.source.spectra.array.dtype,
-        )  # fmt: skip
+        text = (
+            "decomposition_ae(model=...): %d spectra hold the largest value of %s in channels that the model uses; "
+            "their scores may be wrong. Fitted anew, saturated channels are left out."
+        )
+        _logger.warning(text, n_saturated, dtype)
     used, seconds = {"pixels": count_states(state)}, {"projection": time.perf_counter() - start}
 
     def here(one: TrainedModel) -> TrainedModel:

@@ -202,10 +202,8 @@ def train_denoiser(
     >>> specml.train_denoiser(library, doses=(10, 100), config=quick, show_progressbar=False)
     <TrainedModel library, K = 12, 64 channels, of 'Library of Fe-L2,3 spectra'>
     """
-    call = Call.on(
-        library, "train_denoiser", config=config, random_state=random_state, device=device,
-        show_progressbar=show_progressbar,
-    )  # fmt: skip
+    how: dict[str, Any] = {"random_state": random_state, "device": device, "show_progressbar": show_progressbar}
+    call = Call.on(library, "train_denoiser", config=config, **how)
     (low, high), options = _checked(doses), check_options(options)
     shape = call.source.spectra.array.shape
     with call.running() as (run, _):
@@ -219,10 +217,9 @@ def train_denoiser(
         spectra, start = spectra[:, state == USED], time.perf_counter()
         n, n_channels = spectra.shape
         found = fit_library(spectra, (low * n_channels, high * n_channels), run, options)
-    report = _library_report(
-        found, (low, high), used={"pixels": {"used": n}, "channels": count_states(state)}, random_state=call.seed,
-        seconds={"training": time.perf_counter() - start}, shape=shape[:-1], n_sampled=n,
-    )  # fmt: skip
+    facts = {"random_state": call.seed, "shape": shape[:-1], "n_sampled": n}
+    used, seconds = {"pixels": {"used": n}, "channels": count_states(state)}, {"training": time.perf_counter() - start}
+    report = _library_report(found, (low, high), used=used, seconds=seconds, **facts)
     return call.fitted(found.denoiser, state, n, found.mean * n, report)
 
 
