@@ -147,8 +147,9 @@ class Call:
             raise OptionError(f"{self.method}(model=...) needs {needed}, not {type(model).__name__}.")
         if not isinstance(trained.report, reports):
             theirs = trained.report.method
+            part = ".reconstruction" if (self.method, theirs) == ("denoise_dae", "decomposition_ae") else ""
             raise OptionError(
-                f"{self.method}(model={trained}) needs {needed}; this one is of {theirs}: s.{theirs}(model=...)."
+                f"{self.method}(model={trained}) needs {needed}; this one is of {theirs}: s.{theirs}(model=...){part}."
             )
         return trained
 

@@ -42,8 +42,8 @@ def denoising(
         return _fit(call, asked, _checked_pairs(call, pairs, corruption))
     trained = call.trained_model(
         model,
-        "a denoiser, specml.denoise_model(clean) of a denoised signal, specml.train_denoiser(library) or the path "
-        "of its file (what a decomposition describes of another map is s.decomposition_ae(model=...).reconstruction)",
+        "a trained denoiser: specml.denoise_model(clean) of a denoised signal, specml.train_denoiser(library) or the "
+        "path of its file",
         DenoiseReport,
     )
     given = {"context": context != "auto", "corruption": corruption != "split", "noise": noise != "auto"}
