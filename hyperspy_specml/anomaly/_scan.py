@@ -6,20 +6,18 @@ single pixel shows it, but the sum over the detector's line shape and some neigh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.statistics import MOST_COUNTS, gain_of, signed_squares, spatial_sums
+from hyperspy_specml.statistics import CERTAIN, MOST_COUNTS, gain_of, signed_squares, spatial_sums
 
 if TYPE_CHECKING:
     from hyperspy_specml.statistics import NoiseModel, Windows
 
-# z of a single pixel that chance does not reach in any search over windows and pixels. Neighbours of such a
-# pixel are scored without it.
-CERTAIN = 7.0
 # Window sums that are worked on at a time, so that they stay in the processor's cache.
 _GROUP_VALUES = 1 << 18
 # Counts: smallest expected sum.
@@ -75,8 +73,7 @@ class ScanModel:
         return everything
 
 
-@dataclass(frozen=True)
-class Strongest:
+class Strongest(NamedTuple):
     """The strongest window of every pixel.
 
     Attributes
@@ -84,7 +81,7 @@ class Strongest:
     z
         Signed: negative for a deficit of counts.
     window, radius
-        Index of the window of energy, and index of the radius of the square of pixels.
+        Index of the window of energy, and the radius of the square of pixels.
     """
 
     z: np.ndarray
@@ -112,21 +109,16 @@ class Scan:
     windows: Windows
     radii: tuple[int, ...] = (0, 1, 2)
     model_error: np.ndarray | None = None
-    _sums: np.ndarray = field(init=False, repr=False)
-    _variances: np.ndarray = field(init=False, repr=False)
-    _gain: np.ndarray = field(init=False, repr=False)
-    _component_variance: np.ndarray | None = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        """Sum what does not depend on the pixel over the windows once."""
-        sums, variances, gain = _window_moments(self.model, self.windows)
-        object.__setattr__(self, "_sums", sums.astype(np.float32))
-        object.__setattr__(self, "_variances", variances.astype(np.float32))
-        object.__setattr__(self, "_gain", gain.astype(np.float32))
+    @cached_property
+    def _moments(self) -> list[np.ndarray]:
+        """What does not depend on the pixel, summed over the windows once."""
+        return [part.astype(np.float32) for part in _window_moments(self.model, self.windows)]
+
+    @cached_property
+    def _component_variance(self) -> np.ndarray | None:
         own = self.model.component_variance
-        if own is not None:
-            own = self.windows.sums(own, slice(0, len(self.windows))).astype(np.float32)
-        object.__setattr__(self, "_component_variance", own)
+        return None if own is None else self.windows.sums(own, slice(None)).astype(np.float32)
 
     @property
     def halo(self) -> int:
@@ -160,18 +152,17 @@ class Scan:
             at = labels[wide] == label
             for first, second in zip(found, again, strict=True):
                 first[wide][at] = second[at]
-        best, window, radius = found
-        return Strongest(np.sign(best) * np.sqrt(np.abs(best)), window, radius)
+        return found._replace(z=np.sign(found.z) * np.sqrt(np.abs(found.z)))
 
     def _strongest(
         self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray
-    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-        """Return signed square, window and radius of the strongest, and the largest square of radius 0."""
+    ) -> tuple[Strongest, np.ndarray]:
+        """Return the strongest windows, signed squares as z, and the largest square of radius 0."""
         shape = used.shape
         design = np.concatenate([coefficients, used[..., None]], axis=-1, dtype=np.float32)
         designs = [spatial_sums(design, radius) for radius in self.radii]
         best, single = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        window, which = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
+        window, size = np.zeros(shape, np.int32), np.zeros(shape, np.int8)
         for group in self.windows.groups(max(1, _GROUP_VALUES // max(1, used.size))):
             counts = self.windows.sums(values, group).astype(np.float32)
             for i, radius in enumerate(self.radii):
@@ -181,10 +172,10 @@ class Scan:
                 better = np.abs(value) > np.abs(best)
                 best[better] = value[better]
                 window[better] = at[better] + group.start
-                which[better] = i
+                size[better] = radius
                 if not radius:
                     np.maximum(single, np.abs(value), out=single)
-        return (best, window, which), single
+        return Strongest(best, window, size), single
 
     def expected_counts(self, coefficients: np.ndarray, used: np.ndarray) -> np.ndarray:
         r"""Return (\*navigation,) counts expected in the largest square about each pixel."""
@@ -198,7 +189,7 @@ class Scan:
         The difference of counts and a prediction that is noisy itself is no Poisson variable. It is scored as
         the shifted and scaled Poisson variable that has the same variance and skewness.
         """
-        gain = self._gain[group]
+        gain = self._moments[2][group]
         positive, variance = self.moments(design, group)
         own = gain * positive
         if self.model_error is not None:
@@ -214,9 +205,9 @@ class Scan:
 
     def moments(self, design: np.ndarray, group: slice) -> tuple[np.ndarray, np.ndarray]:
         """Return mean of the sums over windows, and variance of their difference to the prediction."""
-        gain = self._gain[group]
-        expected = design @ self._sums[:, group]
-        extra = design @ self._variances[:, group]  # beyond the variance of counts with this mean
+        sums, variances, gain = (part[..., group] for part in self._moments)
+        expected = design @ sums
+        extra = design @ variances  # beyond the variance of counts with this mean
         if self._component_variance is not None:
             extra += np.square(design[..., :-1]) @ self._component_variance[:, group]
         # A mean is not negative, though its prediction may be. The more precise the prediction, the nearer to
@@ -242,35 +233,31 @@ def _window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.
     -------
     (D + 1, J) means, (D + 1, J) variances beyond gain times mean, and the (J,) gain
     """
-    everything = slice(0, len(windows))
-    rows = np.vstack([model.spectra, model.offset])
-    sums = windows.sums(rows, everything)
-    noise = model.noise
+    rows, noise = np.vstack([model.spectra, model.offset]), model.noise
+    sums = windows.sums(rows, slice(None))
     lags = np.arange(1, len(noise.correlation))
     correlated = 1 + 2 * (
         np.maximum(0, 1 - lags / np.maximum(windows.widths, 1)[:, None]) * np.array(noise.correlation)[1:]
     ).sum(axis=1)
-    constant = float(noise.variance(np.zeros(1))[0])
-    slope = gain_of(noise)
+    constant, slope = float(noise.variance(np.zeros(1))[0]), gain_of(noise)
     extra = np.zeros_like(sums)
     extra[-1] = constant * (windows.stops - windows.starts) * correlated
     if model.projector is not None:
-        extra += _projection_variance(model, windows, slope * rows, constant)
+        variances = slope * rows
+        variances[-1] += constant
+        extra += _projection_variance(model.projector, model.spectra, windows, variances)
     return sums, extra, slope * correlated
 
 
-def _projection_variance(model: ScanModel, windows: Windows, variances: np.ndarray, constant: float) -> np.ndarray:
+def _projection_variance(
+    projector: np.ndarray, spectra: np.ndarray, windows: Windows, variances: np.ndarray
+) -> np.ndarray:
     """Return what projecting noise of these (D + 1, E) variances adds to the variance of window residuals."""
-    everything = slice(0, len(windows))
-    projector = model.projector
-    assert projector is not None
-    along = windows.sums(model.spectra, everything)  # (D, J): what a unit of a coefficient adds to a window
+    along = windows.sums(spectra, slice(None))  # (D, J): what a unit of a coefficient adds to a window
     extra = np.empty((len(variances), len(windows)))
     for row, variance in enumerate(variances):
-        if row == len(variances) - 1:
-            variance = variance + constant
         weighted = projector * variance[:, None]
-        cross = windows.sums(weighted.T, everything)  # (D, J)
+        cross = windows.sums(weighted.T, slice(None))  # (D, J)
         extra[row] = np.einsum("dj,de,ej->j", along, projector.T @ weighted, along)
         extra[row] -= 2 * np.einsum("dj,dj->j", along, cross)
     return extra

@@ -1,16 +1,19 @@
-"""A map that is searched: its spectra, what of them is used, and the windows of the scan."""
+"""A map that is searched: its spectra, what of them is used, the windows of the scan, the drift of scan lines.
+
+Spectra of one line are recorded shortly after each other, so their differences are those of the specimen and
+not of the instrument. What a whole line is shifted by, beyond such differences, is drift.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.sparse.linalg import svds
 
-from hyperspy_specml.anomaly._drift import best_shifts, estimate_line_shift, farthest_drift
-from hyperspy_specml.anomaly._spikes import PartialChannelSpikes
-from hyperspy_specml.anomaly._trimming import PatchSums
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.statistics import USED, energy_windows, typical_mean
 from hyperspy_specml.statistics import line_width as sharpest_width
@@ -25,8 +28,6 @@ _logger = logging.getLogger(__name__)
 
 # Line widths, widths of the windows of energy.
 _WINDOW_WIDTHS = (1.0, 2.0, 4.0)
-# Line widths, standard deviation of the Gaussian whose derivative shifted spectra are compared with.
-_SHIFT_SMOOTHING = 1 / 16
 # Fraction of the counts in channels that known spectra lack, at most: with more, they are other spectra
 # without them.
 _MOST_MISSING = 1e-3
@@ -39,6 +40,45 @@ _MOST_LINE_VALUES = 1 << 24
 _SIDE = 3
 _LEAST_PATCHES = 100
 _MOST_PATCH_VALUES = 1 << 24
+# Part of the full patch whose pixels must be there, so that the last scan line of a map, where a drift ends,
+# counts.
+_LEAST_PART = 1 / 3
+# Line widths, standard deviation of the smoothing of the spectra that lines are compared with.
+_SMOOTHING = 1 / 16
+# Line widths, largest drift that is looked for; and fraction of the channels that are left at least for any
+# two lines.
+_FARTHEST = 1.0
+_LEAST_LEFT = 0.75
+# Directions in which spectra of one line differ.
+_N_COMPOSITIONS = 4
+# Sweeps over all lines, at most.
+_SWEEPS = 12
+# Correlation of the drifts of the two halves of all lines from which moving lines is an improvement, and the
+# number of standard deviations that it must differ from 0.
+_LEAST_CORRELATION = 1 / 3
+_DEVIATIONS = 3.0
+
+
+@dataclass(frozen=True)
+class PatchSums:
+    r"""Sums over patches of pixels.
+
+    Attributes
+    ----------
+    sums, counts
+        (\*patches, E) summed spectra and (\*patches,) the number of pixels in each.
+    side
+        Pixels along the side of a full patch.
+    """
+
+    sums: np.ndarray = field(repr=False)
+    counts: np.ndarray = field(repr=False)
+    side: int
+
+    @property
+    def used(self) -> np.ndarray:
+        r"""(\*patches,) bool, the patches with enough pixels."""
+        return self.counts >= max(1, self.side**self.counts.ndim * _LEAST_PART)
 
 
 @dataclass(frozen=True)
@@ -98,18 +138,13 @@ class ScanSetup:
 
     @property
     def side(self) -> int:
-        """Pixels along a patch."""
-        return patch_side(self.stream.navigation_shape, int(self.channels.sum()))
-
-    @property
-    def shift_smoothing(self) -> float | None:
-        """Standard deviation, in channels, of the Gaussian of the search for shifts; None for no search."""
-        return max(1.0, _SHIFT_SMOOTHING * float(self.line_width[0])) if self.shifts else None
-
-    @property
-    def n_values(self) -> int:
-        """Number of values that are searched."""
-        return int(self.used.sum()) * int(self.channels.sum())
+        """Pixels along a patch: as many patches as fit into memory, and enough to learn from."""
+        shape, n_channels, side = self.stream.navigation_shape, int(self.channels.sum()), _SIDE
+        while np.prod([-(-n // side) for n in shape]) * n_channels > _MOST_PATCH_VALUES:
+            side += 1
+        while side > 1 and np.prod([n // side for n in shape]) < _LEAST_PATCHES:
+            side -= 1
+        return side
 
     def patches(self, **beside: Any) -> PatchSums:
         """Return sums over patches; see `streaming.patch_sums`."""
@@ -158,7 +193,12 @@ class ScanSetup:
             return self
         total = np.zeros(len(seen))
         total[seen] = shift_channels(lines, -drift).sum(axis=0)
-        drift = drift + _offset(total[self.channels], reference, float(self.line_width[0]))
+        total = total[self.channels]
+        spectra = np.vstack([reference.basis.components(), reference.basis.offset])
+        spectra = spectra[np.linalg.norm(spectra, axis=1) > 0]
+        variance = reference.noise.variance(np.maximum(total, _LEAST_EXPECTED * np.abs(total).mean()))
+        farthest = farthest_drift(float(self.line_width[0]), len(total))
+        drift = drift + best_shifts(total[None], spectra, 1 / np.sqrt(np.maximum(variance, 1e-300)), farthest)[0]
         complete = np.asarray(_moved_channels(recorded, drift)[:, self.channels].all(axis=1))
         if not complete.all():
             _logger.warning(
@@ -182,16 +222,6 @@ class ScanSetup:
         sums = sums.reshape(n_lines, -1, sums.shape[-1])
         drift = estimate_line_shift(sums, counts.reshape(n_lines, -1), noise, float(self.line_width[0]))
         return sums.sum(axis=1, dtype=np.float64), drift
-
-    def partial_spikes(self, noise: NoiseModel) -> PartialChannelSpikes | None:
-        """Return the finder of spikes in channels that only some lines have; None where no line was moved."""
-        if self.stream.drift is None:
-            return None
-        recorded, mean = self.summary.channels, np.zeros(self.stream.n_channels)
-        mean[recorded] = self.summary.moments.mean
-        return PartialChannelSpikes(
-            noise, self.line_width, self.stream.drift, recorded, mean, self.channels, self.n_values
-        )
 
     def known_spectra(self, known: np.ndarray) -> np.ndarray:
         """Return known spectra on the channels in use, 0 where another map had no counts.
@@ -241,26 +271,126 @@ def _moved_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
     return shift_channels(np.tile(channels, (len(drift), 1)), -drift)
 
 
-def _offset(total: np.ndarray, reference: ReferenceModel, line_width: float) -> int:
-    """Return by how many channels the (E,) sum of a map's spectra lies higher than the model has them."""
-    spectra = np.vstack([reference.basis.components(), reference.basis.offset])
-    spectra = spectra[np.linalg.norm(spectra, axis=1) > 0]
-    variance = reference.noise.variance(np.maximum(total, _LEAST_EXPECTED * np.abs(total).mean()))
-    farthest = farthest_drift(line_width, len(total))
-    return int(best_shifts(total[None], spectra, 1 / np.sqrt(np.maximum(variance, 1e-300)), farthest)[0])
+def estimate_line_shift(
+    segments: np.ndarray, n_pixels: np.ndarray, noise: NoiseModel, line_width: float
+) -> np.ndarray | None:
+    """Return by how many channels each scan line lies too high; None where the energy axis does not drift.
 
-
-def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
-    """Return the side of patches: as many of them as fit into memory, and enough to learn from.
+    Lines are moved until they agree best with the mean of all, up to the ways in which spectra of one line
+    differ. The two halves of a line drift alike: where they do not agree, the drift is not known.
 
     Parameters
     ----------
-    navigation_shape, n_channels
-        Of the map.
+    segments
+        (L, Q, E) sums of spectra along parts of L lines.
+    n_pixels
+        (L, Q) pixels in each.
+    noise
+        Noise model of one pixel.
+    line_width
+        Full width at half maximum of the sharpest structure, in channels.
+
+    Returns
+    -------
+    (L,) integers of median 0, or None
     """
-    side = _SIDE
-    while np.prod([-(-n // side) for n in navigation_shape]) * n_channels > _MOST_PATCH_VALUES:
-        side += 1
-    while side > 1 and np.prod([n // side for n in navigation_shape]) < _LEAST_PATCHES:
-        side -= 1
-    return side
+    n_segments, n_channels = segments.shape[1:]
+    farthest = farthest_drift(line_width, n_channels)
+    half = n_segments // 2
+    whole = (n_pixels[:, :half].sum(axis=1) > 0) & (n_pixels[:, half:].sum(axis=1) > 0)
+    if whole.sum() <= _DEVIATIONS**2 or n_segments < 4 or farthest < 1:
+        return None
+    lines = _ScanLines(segments, n_pixels, noise, _SMOOTHING * line_width, farthest)
+    first, second = (lines.of(part).drift() for part in (slice(None, half), slice(half, None)))
+    deviations = [values[whole] - values[whole].mean() for values in (first, second)]
+    scatter = np.sqrt(np.prod([np.square(values).sum() for values in deviations]))
+    least = max(_LEAST_CORRELATION, _DEVIATIONS / np.sqrt(whole.sum()))
+    if deviations[0] @ deviations[1] <= least * scatter:
+        return None
+    drift = lines.drift()
+    drift[n_pixels.sum(axis=1) == 0] = 0
+    drift[whole & (np.abs(first - second) > farthest / 2)] = 0
+    return drift if drift.any() else None
+
+
+def farthest_drift(line_width: float, n_channels: int) -> int:
+    """Return the largest drift that is looked for, in channels."""
+    return int(min(_FARTHEST * line_width, (1 - _LEAST_LEFT) / 2 * n_channels))
+
+
+def best_shifts(rows: np.ndarray, patterns: np.ndarray, weights: np.ndarray, farthest: int) -> np.ndarray:
+    """Return (L,) by how many channels patterns have to be moved to describe each of the rows best.
+
+    Parameters
+    ----------
+    rows
+        (L, E) spectra.
+    patterns
+        (P, E) spectra of which the rows are mixtures.
+    weights
+        (E,) one over the noise standard deviation of each channel.
+    farthest
+        Largest shift, in channels.
+    """
+    n_channels = patterns.shape[1]
+    inside = slice(farthest, n_channels - farthest)
+    rows = rows[:, inside] * weights[inside]
+    explained = []
+    for k in range(-farthest, farthest + 1):
+        moved = patterns[:, farthest - k : n_channels - farthest - k] * weights[inside]
+        explained.append(np.square(rows @ np.linalg.qr(moved.T)[0]).sum(axis=1))
+    return np.stack(explained, axis=1).argmax(axis=1) - farthest
+
+
+@dataclass(frozen=True)
+class _ScanLines:
+    """Scan lines in segments, compared with the mean of all lines."""
+
+    segments: np.ndarray
+    n_pixels: np.ndarray
+    noise: NoiseModel
+    smoothing: float
+    farthest: int
+
+    def of(self, part: slice) -> _ScanLines:
+        """Return the lines without the other segments."""
+        return replace(self, segments=self.segments[:, part], n_pixels=self.n_pixels[:, part])
+
+    def drift(self) -> np.ndarray:
+        """Return (L,) the drift: lines are moved until nothing changes."""
+        sums, counted = self.segments.sum(axis=1, dtype=np.float64), self.n_pixels.any(axis=1)
+        drift = np.zeros(len(sums), int)
+        for _ in range(_SWEEPS):
+            typical = self._typical(sums, drift)
+            weights = 1 / np.sqrt(self.noise.variance(typical))
+            patterns = np.vstack([typical, self._compositions(drift, weights)])
+            moved = best_shifts(sums, patterns, weights, self.farthest)
+            moved -= int(np.median(moved[counted]))
+            np.clip(moved, -self.farthest, self.farthest, out=moved)
+            if (moved == drift).all():
+                break
+            drift = moved
+        return drift
+
+    def _typical(self, sums: np.ndarray, drift: np.ndarray) -> np.ndarray:
+        """Return the mean spectrum of a pixel, of lines that have been moved."""
+        total = shift_channels(sums, -drift).sum(axis=0)
+        n_pixels = np.repeat(self.n_pixels.sum(axis=1)[:, None], len(total), axis=1)
+        inside = shift_channels(n_pixels, -drift).sum(axis=0)
+        mean = gaussian_filter1d(total / np.maximum(inside, 1), self.smoothing, mode="nearest")
+        return np.maximum(mean, _LEAST_EXPECTED * max(float(mean.mean()), 1e-300))
+
+    def _compositions(self, drift: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the spectra by which segments of one line differ most."""
+        n_channels = len(weights)
+        totals = self.segments.sum(axis=2, keepdims=True)
+        counted = totals > 0
+        shapes = np.where(counted, self.segments / np.where(counted, totals, 1), 0)
+        mean = shapes.sum(axis=1, keepdims=True) / np.maximum(counted.sum(axis=1, keepdims=True), 1)
+        shapes = np.where(counted, shapes - mean, 0).reshape(-1, n_channels)
+        rows = shift_channels(shapes, -np.repeat(drift, self.segments.shape[1])) * weights
+        rows = gaussian_filter1d(rows, self.smoothing, axis=1)
+        if not rows.any():
+            return np.empty((0, n_channels))
+        start = np.random.default_rng(0).standard_normal(min(rows.shape))
+        return svds(rows, k=_N_COMPOSITIONS, v0=start, return_singular_vectors="vh")[2] / weights

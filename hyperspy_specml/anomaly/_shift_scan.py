@@ -6,19 +6,16 @@ small shift adds to a spectrum is the spectrum's derivative, so the residual is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.ndimage
 from scipy.ndimage import gaussian_filter1d
 
-from hyperspy_specml.anomaly._scan import CERTAIN
-from hyperspy_specml.statistics import spatial_sums
+from hyperspy_specml.statistics import CERTAIN, spatial_sums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hyperspy_specml.anomaly._scan import ScanModel
     from hyperspy_specml.models import Parts
     from hyperspy_specml.statistics import NoiseModel
@@ -91,19 +88,6 @@ class ShiftScan:
         slopes, weights = slopes.astype(np.float32), weights.astype(np.float32)
         return cls(model, mean, smoothing, slopes, weights, correlated, model_error)
 
-    def resampled(self, resample: Callable[[np.ndarray], np.ndarray], ratio: float) -> ShiftScan:
-        """Return its settings for other channels, each as wide as `ratio` of these; the slopes stay."""
-        mean, smoothing = resample(self.mean[None])[0], self.smoothing / ratio
-        return replace(self, mean=mean, smoothing=smoothing, model_error=self.model_error / ratio)
-
-    def settings(self) -> dict[str, float]:
-        """Return its numbers, for a file."""
-        return {"smoothing": self.smoothing, "model_error": self.model_error}
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what it is made from again, for a file."""
-        return {"mean": self.mean}
-
     @classmethod
     def from_parts(cls, parts: Parts, model: ScanModel) -> ShiftScan | None:
         """Return the search with these settings and arrays, for a model.
@@ -160,26 +144,23 @@ class ShiftScan:
         smooth = gaussian_filter1d(rows, _INTERPOLATION_SMOOTHING, axis=1)
         described = _orthonormal((smooth[:, inner] * weights).T)
         by = np.arange(-margin, margin + _STEP, _STEP)
-        _, variance, size = np.moveaxis(
-            self.sums(spectra, coefficients, np.ones(len(spectra)), self.model.noise), -1, 0
-        )
-        found = np.empty((len(spectra), 2))
+        sums = self.sums(spectra, coefficients, np.ones(len(spectra)), self.model.noise)
+        errors = np.sqrt(sums[:, 1] / n_pixels) / np.maximum(sums[:, 2], _TINY)
+        found = np.column_stack([np.full(len(spectra), np.nan), np.hypot(errors, self.model_error)])
         for i, spectrum in enumerate(gaussian_filter1d(spectra, _INTERPOLATION_SMOOTHING, axis=1)):
             moved = np.interp(inner + by[:, None], np.arange(n_channels), spectrum) * weights
             rest = np.square(moved - (moved @ described) @ described.T).sum(axis=1)
             variances = self.model.noise.variance(np.maximum(spectrum, 0))[inner] * weights**2
             by_noise = variances.sum() / (2 * np.sqrt(np.pi) * _INTERPOLATION_SMOOTHING * n_pixels[i])
             unmoved = rest[np.argmin(np.abs(by))]
-            explained = rest.min() <= 0.5 * max(unmoved, by_noise) + by_noise
-            found[i, 0] = _lowest(by, rest) if explained else np.nan
-            found[i, 1] = np.sqrt(variance[i] / n_pixels[i]) / max(size[i], _TINY)
-        found[:, 1] = np.hypot(found[:, 1], self.model_error)
+            if rest.min() <= 0.5 * max(unmoved, by_noise) + by_noise:
+                found[i, 0] = _lowest(by, rest)
         return found
 
     def strongest(
         self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray, radii: tuple[int, ...]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return z of the strongest square of pixels about every pixel, and the index of its radius.
+        """Return z of the strongest square of pixels about every pixel, and its radius.
 
         Neighbours of a pixel that is certain by itself are scored without it, as in `Scan.strongest`.
 
@@ -190,7 +171,7 @@ class ShiftScan:
 
         Returns
         -------
-        z, positive for spectra at higher energies, and the index of the radius
+        z, positive for spectra at higher energies, and the radius
         """
         sums = self.sums(values, coefficients, used, self.model.noise)
         z, which = self._strongest(sums, radii)
@@ -209,7 +190,7 @@ class ShiftScan:
     def _strongest(self, sums: np.ndarray, radii: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         everything = np.stack([self._deviates(spatial_sums(sums, radius)) for radius in radii], axis=-1)
         which = np.abs(everything).argmax(axis=-1)
-        return np.take_along_axis(everything, which[..., None], axis=-1)[..., 0], which
+        return np.take_along_axis(everything, which[..., None], axis=-1)[..., 0], np.array(radii)[which]
 
     def _deviates(self, sums: np.ndarray) -> np.ndarray:
         product, variance, size = np.moveaxis(sums, -1, 0)
