@@ -30,7 +30,7 @@ _HOMES = {  # of the public names
 }
 _MODULES = ("datasets", "estimators", "exceptions")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *_MODULES, *_HOME]  # noqa: PLE0604  (strings all the same)
+__all__ = ["__version__", *_MODULES, *_HOME]
 
 
 def __getattr__(name: str) -> Any:

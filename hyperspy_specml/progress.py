@@ -47,7 +47,7 @@ class Progress:
         self._asked = threading.Event()
 
     def show(self) -> None:
-        """Called whenever `fraction` or `stage` has changed, in the thread of the call; may call `cancel`."""
+        """Show the new `fraction` or `stage`; called in the thread of the call, and may call `cancel`."""
 
     def cancel(self) -> None:
         """Ask the call to end, from any thread.
@@ -127,10 +127,11 @@ class ProgressBar(Progress):
 
     def __init__(self, bar: Any) -> None:
         super().__init__()
-        self.bar = bar
+        self.bar, self._described = bar, ""
 
     def show(self) -> None:
         """Move the bar."""
-        if self.stage != self.bar.desc.removesuffix(": "):
+        if self.stage != self._described:
             self.bar.set_description(self.stage, refresh=False)
+            self._described = self.stage
         self.bar.update(self.fraction * self.bar.total - self.bar.n)

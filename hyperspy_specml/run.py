@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from numbers import Real
 from typing import Self
 
 from hyperspy_specml.exceptions import OptionError
@@ -37,8 +38,12 @@ class ComputeConfig:
         name = type(self).__name__
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if setting.name != "kernel" and value is not None and not value > 0:
-                raise OptionError(f"{name}({setting.name}={value!r}) must be positive, e.g. {name}({setting.name}=1).")
+            if setting.name == "kernel" or value is None:
+                continue
+            if not (isinstance(value, Real) and float(value) > 0):
+                raise OptionError(
+                    f"{name}({setting.name}={value!r}) must be a positive number, e.g. {name}({setting.name}=1)."
+                )
         if self.kernel not in KERNELS:
             raise OptionError.unknown(f"{name}(kernel=...)", self.kernel, KERNELS)
 

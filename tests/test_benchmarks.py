@@ -227,12 +227,7 @@ def test_contenders_run_in_turn(harness, contenders):
 def test_a_table_is_aligned_and_missing_numbers_are_dashes(harness):
     text = harness.table(["name", "s"], [["long name", harness.number(1.5)], ["b", harness.number(None)]])
 
-    assert text.splitlines() == [
-        "name          s",
-        "---------  ----",
-        "long name  1.50",
-        "b             -",
-    ]
+    assert text.splitlines() == ["name          s", "---------  ----", "long name  1.50", "b             -"]
 
 
 def test_a_median_or_ratio_of_something_missing_is_missing(harness):
@@ -315,8 +310,11 @@ def test_thinned_maps_keep_their_truth(data_folder, harness, monkeypatch):
 
 
 def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path, harness, monkeypatch, capsys):
-    for name, value in {"max_steps": 40, "evaluate_every": 20}.items():
-        monkeypatch.setitem(specml.TrainConfig.__init__.__kwdefaults__, name, value)
+    from hyperspy_specml.denoise import _spatial
+
+    quick = specml.TrainConfig(max_steps=40, evaluate_every=20)
+    monkeypatch.setattr(specml.Autoencoder, "defaults", quick.over(specml.Autoencoder.defaults))
+    monkeypatch.setattr(_spatial, "DEFAULTS", quick.over(_spatial.DEFAULTS))
     rivals = importlib.import_module("benchmarks._denoise_rivals")
     monkeypatch.setattr(rivals, "RANKS", (1, 3, 5))
     size = ["--size", "20", "--channels", "64", "--maps", "grains", "--doses", "300"]
@@ -334,7 +332,7 @@ def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path, harness, mon
     assert float(choice["chosen / best"]) >= 1
     kept = tables(tmp_path / "denoise-rare-quick.json")["excess"]
     assert len(kept) == 10
-    assert all(row["erased, says the report"].endswith(" of 1") for row in kept.values())
+    assert all(row["removed, says the report"].endswith(" of 1") for row in kept.values())
     errors = importlib.import_module("benchmarks._denoise_choice")._measure("grains", 300.0, 20, 64, 0)
     assert errors["errors"][choice["chosen"]] == pytest.approx(float(row["ours"]), abs=1e-4)
 

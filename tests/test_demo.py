@@ -74,14 +74,7 @@ def test_without_a_file_it_shows_the_truth_beside_what_it_finds(tmp_path: Path) 
     assert done.stderr == ""  # neither warnings nor logs: the console is the report
     folder = tmp_path / "specml_output"
     assert names(folder) == RESULTS | PCA_RESULTS | {"truth.png"}
-    for said in (
-        "held-out deviance",
-        "dense (4)",
-        "pca (4)",
-        "fe3_fraction",
-        "specml_output",
-        *names(folder),
-    ):
+    for said in ("held-out deviance", "dense (4)", "pca (4)", "fe3_fraction", "specml_output", *names(folder)):
         assert said in done.stdout
     scores = hs.load(folder / "scores.hspy")
     assert calibration(scores)[0][-1] == 4
@@ -145,9 +138,7 @@ def several(signal: BaseSignal, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("asked", "taken"), [((), 2), (("--signal", 1), 1), (("--signal", "b small"), 1)], ids=str
-)
+@pytest.mark.parametrize(("asked", "taken"), [((), 2), (("--signal", 1), 1), (("--signal", "b small"), 1)], ids=str)
 def test_of_several_signals_the_largest_map_is_taken_or_the_one_asked_for(
     several: Path, folder: Path, capsys: pytest.CaptureFixture[str], asked: tuple[object, ...], taken: int
 ) -> None:
@@ -212,9 +203,7 @@ def test_what_readers_raise_is_answered_with_the_repair(
     assert str(error) in message
 
 
-def test_a_run_does_not_replace_its_own_input(
-    file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_does_not_replace_its_own_input(file: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pca(file, "--output", folder) == 0
     message = refusal(capsys, folder / "reconstruction.hspy", "--output", folder)
     assert "would replace its own input" in message
@@ -252,9 +241,7 @@ def test_a_misspelt_option_exits_as_command_lines_do(capsys: pytest.CaptureFixtu
     ("name", "lazy"),
     [("espm/88_ES-LP_G8_selection2_cropped2.hspy", ()), ("pangroup/Example_BTO_deleted.dm4", ("--lazy",))],
 )
-def test_measured_maps_keep_their_axes(
-    data_folder: Path, name: str, lazy: tuple[str, ...], folder: Path
-) -> None:
+def test_measured_maps_keep_their_axes(data_folder: Path, name: str, lazy: tuple[str, ...], folder: Path) -> None:
     assert pca(data_folder / name, "--output-dimension", 3, "--output", folder, *lazy) == 0
     signals = hs.load(data_folder / name, lazy=True)
     signal = signals if not isinstance(signals, list) else max(signals, key=lambda s: s.data.size)

@@ -109,9 +109,7 @@ def test_linear_spectra_are_scores_times_components_and_the_variance_is_that_of_
 
     np.testing.assert_allclose(pca.inverse_transform(scores), scores @ pca.components_, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(np.mean(scores.astype(float) ** 2, axis=0), pca.explained_variance_, rtol=1e-4)
-    np.testing.assert_allclose(
-        pca.explained_variance_ratio_, pca.explained_variance_ / pca.scree_.sum(), rtol=1e-12
-    )
+    np.testing.assert_allclose(pca.explained_variance_ratio_, pca.explained_variance_ / pca.scree_.sum(), rtol=1e-12)
     assert (pca.scree_ > pca.noise_edge_).sum() == 3
 
 
@@ -120,9 +118,7 @@ def test_a_centred_pca_has_its_offset(counts):
 
     np.testing.assert_allclose(pca.offset_, counts.mean(axis=0))
     scores = pca.transform(counts)
-    np.testing.assert_allclose(
-        pca.inverse_transform(scores), scores @ pca.components_ + pca.offset_, atol=1e-2
-    )
+    np.testing.assert_allclose(pca.inverse_transform(scores), scores @ pca.components_ + pca.offset_, atol=1e-2)
 
 
 def test_the_number_of_components_is_chosen_where_none_is_given(counts):
@@ -178,9 +174,7 @@ def test_an_estimator_is_a_step_of_a_pipeline(counts):
 def test_scikit_learns_own_checks_pass(kind):
     checks = pytest.importorskip("sklearn.utils.estimator_checks")
 
-    found = checks.check_estimator(
-        kind(1), expected_failed_checks=EXPECTED_TO_FAIL, on_fail=None, on_skip=None
-    )
+    found = checks.check_estimator(kind(1), expected_failed_checks=EXPECTED_TO_FAIL, on_fail=None, on_skip=None)
 
     assert [result["check_name"] for result in found if result["status"] == "failed"] == []
     assert sum(result["status"] == "passed" for result in found) > 30

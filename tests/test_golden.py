@@ -15,9 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def benchmark(*arguments: str) -> tuple[int, str]:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return done.returncode, done.stdout
 
 

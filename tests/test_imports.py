@@ -166,9 +166,7 @@ def module(path: Path) -> str:
 
 def test_datasets_stand_alone(read: Callable[[Path], Any]) -> None:
     package = read(PACKAGE)
-    targets = {
-        package.room(one.target) for one in package.imports if package.room(one.importer) == "datasets"
-    }
+    targets = {package.room(one.target) for one in package.imports if package.room(one.importer) == "datasets"}
     assert targets <= {"datasets", "exceptions"}
 
 

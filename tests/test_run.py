@@ -18,10 +18,10 @@ DEFAULTS = TrainConfig(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_steps": 0}, r"TrainConfig\(max_steps=0\) must be positive, e\.g\. TrainConfig\(max_steps=1\)"),
-        ({"learning_rate": -1e-3}, r"TrainConfig\(learning_rate=-0\.001\) must be positive"),
-        ({"patience": float("nan")}, r"TrainConfig\(patience=nan\) must be positive"),
-        ({"memory_budget": 0}, r"TrainConfig\(memory_budget=0\) must be positive"),
+        ({"max_steps": 0}, r"TrainConfig\(max_steps=0\) must be a positive number, e\.g\. TrainConfig\(max_steps=1\)"),
+        ({"learning_rate": -1e-3}, r"TrainConfig\(learning_rate=-0\.001\) must be a positive number"),
+        ({"patience": float("nan")}, r"TrainConfig\(patience=nan\) must be a positive number"),
+        ({"memory_budget": 0}, r"TrainConfig\(memory_budget=0\) must be a positive number"),
         ({"kernel": "float16"}, r"TrainConfig\(kernel=\.\.\.\)='float16' is unknown.*'float32'"),
     ],
 )
@@ -31,7 +31,7 @@ def test_settings_that_cannot_work_are_refused(settings, message):
 
 
 def test_settings_of_computing_alone_are_checked_by_their_own_name():
-    with pytest.raises(OptionError, match=r"ComputeConfig\(memory_budget=-1\) must be positive"):
+    with pytest.raises(OptionError, match=r"ComputeConfig\(memory_budget=-1\) must be a positive number"):
         ComputeConfig(memory_budget=-1)
 
 

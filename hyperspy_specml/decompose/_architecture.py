@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import LinearModel
 from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.run import TrainConfig
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.models import Attempt, FittedModel
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
+
+_SIZES = {"n_hidden": 1 << 16, "n_layers": 100}  # the largest that are meant
 
 
 @dataclass(frozen=True)
@@ -144,3 +148,22 @@ class PCA(Architecture):
     def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
         """Score K components on the validation fold."""
         return data.scores_of(LinearModel(data.fold_basis.first(n_components))), False
+
+
+def check_sizes(options: Any) -> None:
+    """Refuse sizes that no network has.
+
+    Parameters
+    ----------
+    options
+        With `n_hidden` and `n_layers`.
+
+    Raises
+    ------
+    OptionError
+        One of them is not a whole number, not positive, or beyond all reason.
+    """
+    for name, most in _SIZES.items():
+        value, kind = getattr(options, name), type(options).__name__
+        if not isinstance(value, Integral) or not 1 <= int(value) <= most:
+            raise OptionError(f"{kind}({name}={value!r}) must be a whole number from 1 to {most}.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import Architecture, Fit
+from hyperspy_specml.decompose._architecture import Architecture, Fit, check_sizes
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.exceptions import TrainingDivergedError
@@ -53,11 +53,20 @@ class DenseOptions:
         Width and number of the hidden layers, in encoder and in decoder.
     centre
         Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
+
+    Raises
+    ------
+    OptionError
+        A size that no network has.
     """
 
     n_hidden: int = 64
     n_layers: int = 2
     centre: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        check_sizes(self)
 
 
 @dataclass(frozen=True)
@@ -211,14 +220,21 @@ class _Seeds:
         """Train from one seed, or briefly from several, of which the best goes on."""
         config = self.run.config
         assert config.learning_rate is not None
+        stopped: list[bool] = []
+
+        def enough(trained: _Trained, attempts: list[Attempt]) -> bool:
+            stopped.append(trained.history.interrupted)
+            return stopped[-1] or self._enough(attempts)
+
         try:
-            trained, attempts = best_of(self._starts(), self._judge, enough=self._enough)
+            trained, attempts = best_of(self._starts(), self._judge, enough=enough)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
                 f"architecture={self.architecture.name!r}: {error}. Train more gently, config="
                 f"specml.TrainConfig(learning_rate={config.learning_rate / 10:g}); PCA does not train: "
                 "architecture='pca'."
             ) from error
+        trained.history.interrupted = any(stopped)  # whichever of them is the best
         in_full = config.restarts == 1 and trained.seed == self.run.seed
         if not (in_full or trained.history.interrupted):
             later = self._fit(trained.scores, trained.network, replace(self.run, seed=trained.seed))
@@ -266,11 +282,11 @@ class _Seeds:
         own, collapsed = judge(self.data, model, without, _SCORED)
         return float(own.mean()), collapsed
 
-    def _enough(self, trained: _Trained, attempts: list[Attempt]) -> bool:
+    def _enough(self, attempts: list[Attempt]) -> bool:
         assert self.run.config.restarts is not None
         too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
         fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
-        return trained.history.interrupted or len(fine) >= self.run.config.restarts
+        return len(fine) >= self.run.config.restarts
 
 
 def _fold_scores(data: TrainingData) -> NormalisedScores:

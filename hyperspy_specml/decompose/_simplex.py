@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import Architecture, Fit
+from hyperspy_specml.decompose._architecture import Architecture, Fit, check_sizes
 from hyperspy_specml.decompose._endmembers import first_endmembers
 from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.decompose._simplex_start import least_mean, start_network, to_scores
@@ -74,11 +74,20 @@ class SimplexOptions:
         Width and number of the hidden layers of the encoder.
     energy_shift
         Whether a drift or chemical shift, found for each pixel, moves its spectrum along energy.
+
+    Raises
+    ------
+    OptionError
+        A size that no network has.
     """
 
     n_hidden: int = 64
     n_layers: int = 2
     energy_shift: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        check_sizes(self)
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,14 @@ class _Training:
 
     def start(self, share: float) -> tuple[SimplexNetwork, History, tuple[Attempt, ...]]:
         """Train briefly from every start and return the best network."""
-        (network, history), attempts = best_of(self._starts(share), self._judge)
+        stopped: list[bool] = []
+
+        def enough(trained: tuple[SimplexNetwork, History], attempts: list[Attempt]) -> bool:
+            stopped.append(trained[1].interrupted)
+            return stopped[-1]
+
+        (network, history), attempts = best_of(self._starts(share), self._judge, enough=enough)
+        history.interrupted = any(stopped)  # whichever of them is the best
         return network, history, attempts
 
     def _starts(self, share: float) -> Iterator[tuple[str, Callable[[], tuple[SimplexNetwork, History]]]]:
@@ -139,7 +155,6 @@ class _Training:
         guesses = first_endmembers(spectra, scores, self.n_components, seed=run.seed)
         if self.n_components == 1:
             guesses = {"mean": guesses["random"]}
-        interrupted: list[bool] = []
 
         def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
             options = self.options
@@ -147,13 +162,9 @@ class _Training:
                 data, endmembers, spectra, scores, run, n_hidden=options.n_hidden, n_layers=options.n_layers
             )
             with run.progress.enter("Try starts", share / len(guesses)):
-                history = self.fit(network, run, _PENALTIES[-1])
-            interrupted.append(history.interrupted)
-            return network, history
+                return network, self.fit(network, run, _PENALTIES[-1])
 
         for name, endmembers in guesses.items():
-            if any(interrupted):
-                return
             yield name, partial(train, endmembers)
 
     def _judge(self, trained: tuple[SimplexNetwork, History]) -> tuple[float, str]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.denoise._restore import Denoised, check_removed
+from hyperspy_specml.denoise._restore import Denoised, check_removed, is_used
 from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
-from hyperspy_specml.models import FittedDenoiser, encode_map, noise_along
-from hyperspy_specml.statistics import MASKED, USED, PoissonNoise, count_states
+from hyperspy_specml.models import encode_map, noise_along
+from hyperspy_specml.statistics import MASKED, USED, PoissonNoise, count_states, line_width
 
 if TYPE_CHECKING:
+    from hyperspy_specml.models import FittedDenoiser
     from hyperspy_specml.statistics import MapSummary, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
 
-def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary) -> Denoised:
+def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float) -> Denoised:
     """Denoise the spectra that a denoiser was fitted to; the file is read once.
 
     Parameters
@@ -28,18 +28,21 @@ def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: M
         Fitted to all of their counts.
     summary
         Of the map.
+    width
+        Of the sharpest line, in channels.
     """
     with stream.progress.enter("Project", 0.5):
         (scores,), _ = encode_map(stream, (denoiser,), summary.channels, summary.pixel_state)
     valid = summary.pixel_state == USED
     with stream.progress.enter("Denoise"):
         scores[valid] = _denoised(stream, denoiser, np.where(valid[:, None], scores, np.float32(0)), valid)
-    return Denoised(denoiser, scores, summary.pixel_state, summary.moments.mean)
+    return Denoised(denoiser, scores, summary.pixel_state, width)
 
 
 def apply_denoiser(
     stream: SpectrumStream, denoiser: FittedDenoiser, *, channels: np.ndarray, noise: NoiseModel,
-    mean: np.ndarray, masked: np.ndarray | None = None, protect: bool = False,
+    mean: np.ndarray, masked: np.ndarray | None = None, detector: np.ndarray | None = None,
+    protect: bool = False,
 ) -> Denoised:  # fmt: skip
     """Denoise the spectra of another map than the one of the training.
 
@@ -58,12 +61,10 @@ def apply_denoiser(
         Noise model and (E in use,) mean spectrum of the training map.
     masked
         (*navigation,) bool, pixels to leave out.
+    detector
+        (all channels,) full width at half maximum of a line in channels, where the resolution is known.
     protect
         Whether removed signal that noise cannot explain is restored.
-
-    Returns
-    -------
-    the map; its mean is the part of the mean spectrum that the basis describes
 
     Raises
     ------
@@ -78,37 +79,45 @@ def apply_denoiser(
     if masked is not None:
         state[masked.reshape(-1)] = MASKED
         scores[state == MASKED] = np.nan
+    here = _mean_spectrum(denoiser, scores, state, noise)
+    ratio = _relative_intensity(here, mean, noise)
+    width = line_width(here, noise, n_spectra=int(is_used(state).sum()), channels=channels, detector=detector)
+    fitting = denoiser.with_noise(noise_along(denoiser.basis, noise, here) / ratio)
     with progress.enter("Denoise", 0.3):
-        denoised = _rescaled(stream, Denoised(denoiser, scores, state, mean), noise)
+        _denoise_scaled(stream, fitting, scores, is_used(state), ratio)
+    denoised = Denoised(denoiser, scores, state, width, ratio)
     with progress.enter("Check"):
         return check_removed(stream, denoised, noise, channels, protect=protect)
 
 
-def _rescaled(stream: SpectrumStream, noisy: Denoised, noise: NoiseModel) -> Denoised:
-    """Return the denoised map of noisy scores, whose mean so far is that of the training map."""
-    denoiser, scores, mean, valid = noisy.model, noisy.scores, noisy.mean, noisy.used
-    assert isinstance(denoiser, FittedDenoiser)
-    if not valid.any():
+def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, state: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return the (E,) part of the mean spectrum of a map that the basis describes; refuse what has none."""
+    used = is_used(state)
+    if not used.any():
         raise TooFewSpectraError(
-            f"denoise_dae(model=...): no spectrum can be used ({count_states(noisy.pixel_state)}). A channel "
-            "that is not finite is enough: train without it, signal_mask=..., or replace what is not finite, "
+            f"denoise_dae(model=...): no spectrum can be used ({count_states(state)}). A channel that is not "
+            "finite is enough: train without it, signal_mask=..., or replace what is not finite, "
             "s.data = np.nan_to_num(s.data)."
         )
-    basis = denoiser.basis
-    here = basis.spectra(scores[valid].mean(axis=0, dtype=np.float64)[None])[0]
-    if isinstance(noise, PoissonNoise) and not here.sum() > 0:
+    mean = denoiser.basis.spectra(scores[used].mean(axis=0, dtype=np.float64)[None])[0]
+    if isinstance(noise, PoissonNoise) and not mean.sum() > 0:
         raise NegativeCountsError(
-            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal has "
-            f"a sum of {here.sum():.3g}. Undo the background or dark subtraction, or train on such data."
+            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal "
+            f"has a sum of {mean.sum():.3g}. Undo the background or dark subtraction, or train on such data."
         )
-    ratio = _relative_intensity(here, mean, noise)
+    return mean
+
+
+def _denoise_scaled(
+    stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, used: np.ndarray, ratio: float
+) -> None:
+    """Denoise (n_pixels, P) scores in place, scaled as if the map were as bright as the training map."""
+    n_channels = len(denoiser.basis.weights)
     # The scores of a spectrum of zeros; they are not 0 for a basis about a mean spectrum.
-    zero = basis.project(np.zeros((1, len(mean)), np.float32))
-    scaled = np.where(valid[:, None], (scores - zero) / np.float32(ratio) + zero, np.float32(0))
-    fitting = denoiser.with_noise(noise_along(basis, noise, here) / ratio)
-    clean = _denoised(stream, fitting, scaled, valid)
-    scores[valid] = (clean - zero) * np.float32(ratio) + zero
-    return replace(noisy, mean=here, relative_intensity=ratio)
+    zero = denoiser.basis.project(np.zeros((1, n_channels), np.float32))
+    scaled = np.where(used[:, None], (scores - zero) / np.float32(ratio) + zero, np.float32(0))
+    clean = _denoised(stream, denoiser, scaled, used)
+    scores[used] = (clean - zero) * np.float32(ratio) + zero
 
 
 def _denoised(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, valid: np.ndarray) -> np.ndarray:

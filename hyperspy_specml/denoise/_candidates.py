@@ -188,10 +188,10 @@ def plain_pca(data: CandidateData) -> list[Entry]:
     return [Entry(f"pca ({k})", plain, fold, scores, lambda: UnfilteredScores(plain.basis.first(k)))]
 
 
-KINDS = (
+KINDS = [
     Kind("Fit filters and the spatial network", ("auto", "spatial"), 2.0, filtered_maps),
     Kind("Fit the spectral network", ("auto", "spectral"), 1.0, spectral_network),
-)
+]
 
 
 def fit_candidates(data: CandidateData) -> list[Entry]:

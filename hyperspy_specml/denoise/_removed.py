@@ -13,6 +13,8 @@ import numpy as np
 import scipy.ndimage
 import scipy.stats
 
+from hyperspy_specml.statistics import Windows
+
 if TYPE_CHECKING:
     from hyperspy_specml.progress import Progress
 
@@ -24,72 +26,11 @@ _SIDES = (1, 3, 5)
 _WIDTH_FACTOR = 1.5
 # Windows at most; finer ones would take more memory than they gain.
 _MOST_WINDOWS = 128
-# Spectra summed at a time: they stay in the cache.
-_SLAB_ROWS = 256
 # Expected counts of a sum from which on a Poisson variable describes it; a rarer one is treated as if it had
 # these.
 _LEAST_COUNTS = 0.2
 # Smallest noise variance of a sum, in squared units of the data: it is divided by.
 _TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class ChannelWindows:
-    """Overlapping windows of channels, and the block function that sums spectra over them.
-
-    Attributes
-    ----------
-    starts, stops
-        (J,) first channel, and the one after the last, among the channels in use.
-    channels
-        (all channels,) bool, those in use.
-    """
-
-    starts: np.ndarray
-    stops: np.ndarray
-    channels: np.ndarray
-
-    @classmethod
-    def covering(cls, channels: np.ndarray, line_width: float) -> ChannelWindows:
-        """Cover the channels in use with windows that overlap by half.
-
-        Parameters
-        ----------
-        channels
-            (all channels,) bool, those in use.
-        line_width
-            Full width at half maximum of the sharpest line, in channels.
-        """
-        n_channels = int(channels.sum())
-        width = max(1.0, _WIDTH_FACTOR * line_width, 2 * n_channels / _MOST_WINDOWS)
-        starts = np.unique(np.arange(0, max(1, n_channels - width / 2), max(1.0, width / 2)).astype(int))
-        return cls(starts, np.minimum(starts + max(1, round(width)), n_channels), channels)
-
-    @property
-    def widths(self) -> np.ndarray:
-        """(J,) number of channels of each window."""
-        return self.stops - self.starts
-
-    def __len__(self) -> int:
-        """Return the number of windows J."""
-        return len(self.starts)
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        """Return (n, J) sums of (n, all channels) spectra."""
-        rows = rows if self.channels.all() else rows[:, self.channels]
-        with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may be anything
-            return self.sums(np.asarray(rows))
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Return (n, J) sums of (n, E in use) values, float64."""
-        sums = np.empty((len(values), len(self)))
-        below = np.zeros((min(len(values), _SLAB_ROWS), values.shape[1] + 1))
-        for start in range(0, len(values), _SLAB_ROWS):
-            slab = values[start : start + _SLAB_ROWS]
-            part = below[: len(slab)]
-            np.cumsum(slab, axis=1, dtype=np.float64, out=part[:, 1:])
-            sums[start : start + _SLAB_ROWS] = part[:, self.stops] - part[:, self.starts]
-        return sums
 
 
 @dataclass(frozen=True)
@@ -118,6 +59,22 @@ class RemovedRegion:
     excess: float
 
 
+def overlapping_windows(n_channels: int, line_width: float) -> Windows:
+    """Cover the channels in use with windows of one width that overlap by half.
+
+    Parameters
+    ----------
+    n_channels
+        Number of them.
+    line_width
+        Full width at half maximum of the sharpest line, in channels.
+    """
+    width = max(1.0, _WIDTH_FACTOR * line_width, 2 * n_channels / _MOST_WINDOWS)
+    starts = np.unique(np.arange(0, max(1, n_channels - width / 2), max(1.0, width / 2)).astype(int))
+    stops = np.minimum(starts + max(1, round(width)), n_channels)
+    return Windows(starts, stops, (starts + stops - 1) / 2, stops - starts)
+
+
 WindowSums = Callable[[Any, slice], tuple[np.ndarray, np.ndarray, np.ndarray | None]]
 """From n of the flat pixels and m of the windows to three (n, m) sums over the windows.
 
@@ -128,7 +85,7 @@ they would take more memory than all else.
 
 
 def find_removed(
-    sums: WindowSums, valid: np.ndarray, windows: ChannelWindows, *, gain: float, progress: Progress
+    sums: WindowSums, valid: np.ndarray, windows: Windows, *, gain: float, progress: Progress
 ) -> tuple[RemovedRegion, ...]:
     r"""Find regions of the residual that noise cannot explain, the strongest first.
 
@@ -191,7 +148,7 @@ def _strongest(
     return strongest, window
 
 
-def _intervals(beyond: np.ndarray, windows: ChannelWindows) -> tuple[tuple[int, int], ...]:
+def _intervals(beyond: np.ndarray, windows: Windows) -> tuple[tuple[int, int], ...]:
     """Return the unions of neighbouring windows out of those marked."""
     runs, n_runs = scipy.ndimage.label(beyond)
     return tuple(

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.denoise._removed import ChannelWindows, RemovedRegion, find_removed
-from hyperspy_specml.statistics import SATURATED, USED, PoissonNoise
+from hyperspy_specml.denoise._removed import RemovedRegion, find_removed, overlapping_windows
+from hyperspy_specml.statistics import SATURATED, USED, PoissonNoise, gain_of
 
 if TYPE_CHECKING:
     from hyperspy_specml.denoise._removed import WindowSums
     from hyperspy_specml.models import FittedDenoiser
-    from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
+    from hyperspy_specml.statistics import NoiseModel, PrincipalBasis, Windows
     from hyperspy_specml.streaming import SpectrumStream
 
 # Features restored at most, the strongest ones: each is a score map of its own.
 _MOST_FEATURES = 64
-# Full width at half maximum of a Gaussian in standard deviations.
-_FWHM = 2 * np.sqrt(2 * np.log(2))
+# Spectra summed over windows at a time: they stay in the cache.
+_SLAB = 256
 # Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it
 # less.
 _LEAST_VARIANCE = 0.05
@@ -59,8 +59,8 @@ class Denoised:
         ones.
     pixel_state
         (n_pixels,) state of every spectrum.
-    mean
-        (E in use,) mean spectrum of the map.
+    line_width
+        Full width at half maximum of the sharpest line, in channels: see `statistics.line_width`.
     relative_intensity
         Mean counts of the map over those of the training map.
     removed
@@ -70,14 +70,14 @@ class Denoised:
     model: FittedDenoiser | RestoredSpectra
     scores: np.ndarray = field(repr=False)
     pixel_state: np.ndarray = field(repr=False)
-    mean: np.ndarray = field(repr=False)
+    line_width: float
     relative_intensity: float = 1.0
     removed: tuple[RemovedRegion, ...] = ()
 
-    @property
-    def used(self) -> np.ndarray:
-        """(n_pixels,) bool: the spectrum was denoised."""
-        return np.isin(self.pixel_state, (USED, SATURATED))
+
+def is_used(pixel_state: np.ndarray) -> np.ndarray:
+    """Return (n_pixels,) bool: spectra in this state are denoised."""
+    return np.isin(pixel_state, (USED, SATURATED))
 
 
 def check_removed(
@@ -101,37 +101,30 @@ def check_removed(
         Whether what is found is restored: each pixel gets the sum of its own residual there.
     """
     progress, basis = stream.progress, denoised.model.basis
-    windows = ChannelWindows.covering(channels, line_width(denoised.mean, noise))
+    windows = overlapping_windows(int(channels.sum()), denoised.line_width)
     with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
         with progress.enter("Sum windows", 0.5):
-            sums = _window_sums(stream, denoised, noise, windows)
-        valid = (np.isfinite(denoised.scores).all(axis=1) & denoised.used).reshape(stream.navigation_shape)
-        gain = 1.0 if isinstance(noise, PoissonNoise) else float(getattr(noise, "gain", 0.0))
-        removed = find_removed(sums, valid, windows, gain=gain, progress=progress)
+            sums = _window_sums(stream, denoised, noise, windows, channels)
+        valid = (np.isfinite(denoised.scores).all(axis=1) & is_used(denoised.pixel_state)).reshape(
+            stream.navigation_shape
+        )
+        removed = find_removed(sums, valid, windows, gain=gain_of(noise), progress=progress)
     denoised = replace(denoised, removed=removed)
     if not (protect and removed):
         return denoised
     with progress.enter("Restore removed signal"):
-        model, scores = _restore(stream, basis, denoised, windows)
+        model, scores = _restore(stream, basis, denoised, windows, channels)
     return replace(denoised, model=model, scores=scores)
 
 
-def line_width(mean: np.ndarray, noise: NoiseModel) -> float:
-    """Return the full width at half maximum of the sharpest line of a mean spectrum, in channels."""
-    variance = np.maximum(noise.variance(mean), 1e-6 * max(float(noise.variance(mean).mean()), 1e-300))
-    slope = np.gradient(mean / np.sqrt(variance))
-    slope -= np.median(slope)
-    correlation = np.fft.irfft(np.abs(np.fft.rfft(slope, 2 * len(slope))) ** 2)[: len(slope) // 2 + 1]
-    below = np.flatnonzero(correlation[2:] <= 0)  # of a Gaussian line: at sqrt(2) standard deviations
-    lag = below[0] + 2 if len(below) else 2
-    return float(np.clip(_FWHM * lag / np.sqrt(2), 2.0, max(2.0, len(mean) / 8)))
-
-
-def _window_sums(stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: ChannelWindows) -> WindowSums:
+def _window_sums(
+    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: Windows, channels: np.ndarray
+) -> WindowSums:
     """Sum the spectra over the windows, in one pass; what they are compared with is computed on demand."""
-    counted = stream.map_rows(windows, n_columns=len(windows), label="Sum windows")
+    block = _WindowSums(windows, channels)
+    counted = stream.map_rows(block, n_columns=len(windows), label="Sum windows")
     basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores
-    along, offset = windows.sums(basis.components()), windows.sums(basis.offset[None])
+    along, offset = (windows.sums(of, slice(None)) for of in (basis.components(), basis.offset[None]))
     lags = np.arange(1, len(noise.correlation))
     shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
     spread = widths * np.maximum(shared, _LEAST_VARIANCE)
@@ -146,7 +139,7 @@ def _window_sums(stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, 
 
 
 def _restore(
-    stream: SpectrumStream, basis: PrincipalBasis, denoised: Denoised, windows: ChannelWindows
+    stream: SpectrumStream, basis: PrincipalBasis, denoised: Denoised, windows: Windows, channels: np.ndarray
 ) -> tuple[RestoredSpectra, np.ndarray]:
     """Return the model, and (n_pixels, P + F) scores with those of the restored signal; two more passes."""
     regions, scores = denoised.removed, denoised.scores
@@ -159,7 +152,7 @@ def _restore(
     member = np.zeros(stream.n_pixels, np.int64)
     for number, region in enumerate(regions, start=1):
         member[region.pixels] = number
-    block = _RegionSums(member, len(regions), windows.channels)
+    block = _RegionSums(member, len(regions), channels)
     with stream.progress.enter("Sum regions", 0.5):
         total = stream.fold(block, np.add, label="Sum regions")  # (regions + 1, E)
     shapes = np.zeros((len(features), n_channels), np.float32)
@@ -168,7 +161,7 @@ def _restore(
         shapes[f, a:b] = (total[member[region.pixels[0]]] - clean)[a:b]
         shapes[f] /= max(float(np.linalg.norm(shapes[f])), 1e-30)
     # Along the shape of its sum a region gets back its sum, channel by channel.
-    product = _Products(shapes, windows.channels)
+    product = _Products(shapes, channels)
     along = stream.map_rows(product, n_columns=len(features), label="Project on regions")
     along -= scores @ (basis.components() @ shapes.T) + basis.offset @ shapes.T
     amplitudes = np.zeros((stream.n_pixels, len(features)), np.float32)
@@ -186,6 +179,22 @@ def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int,
         else:
             joined.append((a, b))
     return joined
+
+
+@dataclass(frozen=True)
+class _WindowSums:
+    """The block function of a pass: sums of the spectra over windows."""
+
+    windows: Windows
+    channels: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        sums = np.empty((len(rows), len(self.windows)), np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may be anything
+            for start in range(0, len(rows), _SLAB):
+                slab = np.asarray(rows[start : start + _SLAB, self.channels])
+                sums[start : start + _SLAB] = self.windows.sums(slab, slice(None))
+        return sums
 
 
 @dataclass(frozen=True)

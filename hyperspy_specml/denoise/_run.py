@@ -12,27 +12,29 @@ from hyperspy_specml.denoise._apply import denoise_own_map
 from hyperspy_specml.denoise._candidates import CandidateData, Entry, fit_candidates
 from hyperspy_specml.denoise._held_out_error import HeldOutError, pca_errors
 from hyperspy_specml.denoise._options import DenoiseOptions
-from hyperspy_specml.denoise._restore import Denoised, check_removed, line_width
+from hyperspy_specml.denoise._restore import Denoised, check_removed
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Candidate, DenoiseReport, plan_sample, tiles_of
 from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, paired_draws, prepare, smooth_basis
 from hyperspy_specml.run import Run
-from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, paired, sample_size
+from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, line_width, paired, sample_size, typical_mean
 
 if TYPE_CHECKING:
     from hyperspy_specml.models import FittedDenoiser, Tiles
     from hyperspy_specml.prepare import Masks, TrainingData
     from hyperspy_specml.streaming import SpectrumStream
 
+    Pairs = tuple[SpectrumStream, SpectrumStream] | None
+
 CONTEXTS = ("auto", "spectral", "spatial")
 # Shares of the time of a call, measured at 128 x 128 pixels and 2048 channels; what is left is the check.
 _STAGES = {"prepare": 0.35, "fit": 0.48, "score": 0.06, "finish": 0.03, "apply": 0.03}
 # Two sets of parts of the training fold whose denoised scores differ by noise only.
 _HALVES = ((0, 1), (2, 3))
-# Largest smoothing of the basis, relative to the width of the sharpest line. Held-out counts prefer smoother
-# bases because most channels are between lines; this one lowers the height of that line by 2 %, twice as much
-# by 6 %.
-_MOST_SMOOTHING = 0.08
+# Largest smoothing of the basis, standard deviation over full width of the sharpest line. Held-out counts
+# prefer smoother bases because most channels are between lines; this one lowers a line by 2 %, twice as much
+# by 3 to 5 % (measured).
+_MOST_SMOOTHING = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Denoising:
 
 def denoise(
     stream: SpectrumStream, run: Run | None = None, asked: Asked | None = None, *,
-    masks: Masks = (None, None), pairs: tuple[SpectrumStream, SpectrumStream] | None = None,
+    masks: Masks = (None, None), pairs: Pairs = None, detector: np.ndarray | None = None,
 ) -> Denoising:  # fmt: skip
     """Denoise the spectra of a stream.
 
@@ -114,6 +116,8 @@ def denoise(
         Navigation and signal mask, True = masked.
     pairs
         Two independent records of the same area, each read once; None splits the spectra's own counts.
+    detector
+        (all channels,) full width at half maximum of a line in channels, where the resolution is known.
 
     Raises
     ------
@@ -122,35 +126,35 @@ def denoise(
     Cancelled
         The progress was asked to end the call, and no candidate was ready or it had been chosen.
     """
-    run, asked = run or Run(progress=stream.progress), asked or Asked()
-    clock, enter = Clock(), run.progress.enter
-    found = _learn(stream, _Setting(asked, masks, run, PairedRecordings(pairs) if pairs else None), clock)
+    run, asked, clock = run or Run(progress=stream.progress), asked or Asked(), Clock()
+    source = _Source(stream, masks, pairs, detector)
+    denoiser, data, report = _learn(source, run, asked, clock)
+    assert report.line_width is not None
     # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
-    with enter("Apply", _STAGES["apply"]):
-        denoised = denoise_own_map(stream, found.denoiser, found.prepared.summary)
+    with run.progress.enter("Apply", _STAGES["apply"]):
+        denoised = denoise_own_map(stream, denoiser, data.summary, report.line_width)
     clock.stop("application")
-    with enter("Check"):
-        summary, noise = found.prepared.summary, found.prepared.estimate.model
-        denoised = check_removed(stream, denoised, noise, summary.channels, protect=asked.protect)
+    with run.progress.enter("Check"):
+        noise, channels = data.estimate.model, data.summary.channels
+        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect)
     clock.stop("check")
-    return replace(found, denoised=denoised)
+    return Denoising(denoiser, denoised, data, replace(report, seconds=clock.seconds))
 
 
 @dataclass(frozen=True)
-class _Setting:
-    """What is to be learnt; see `denoise`."""
+class _Source:
+    """What is denoised; see `denoise`."""
 
-    asked: Asked
+    stream: SpectrumStream
     masks: Masks
-    run: Run
-    recordings: PairedRecordings | None
+    pairs: Pairs
+    detector: np.ndarray | None
 
 
-def _learn(stream: SpectrumStream, setting: _Setting, clock: Clock) -> Denoising:
-    """Fit and choose a denoiser; return the answer without the denoised map and without the counts."""
-    asked, run = setting.asked, setting.run
+def _learn(source: _Source, run: Run, asked: Asked, clock: Clock) -> tuple[FittedDenoiser, TrainingData, DenoiseReport]:
+    """Fit and choose a denoiser; return it, training data without the counts, and the report."""
     with run.progress.enter("Prepare", _STAGES["prepare"]):
-        plain, smooth, tiles = _prepare(stream, setting)
+        plain, smooth, tiles, width = _prepare(source, run, asked)
     clock.stop("preparation")
     with run.progress.enter("Fit candidates", _STAGES["fit"]):
         data = CandidateData(plain, smooth, tiles, asked.context, asked.options, run)
@@ -163,60 +167,65 @@ def _learn(stream: SpectrumStream, setting: _Setting, clock: Clock) -> Denoising
         quality = _quality(tiles, held_out, chosen)
     clock.stop("scoring")
     with run.progress.enter("Fit to all counts", _STAGES["finish"]):
-        denoiser, history = chosen.on_all_counts(), chosen.history
+        denoiser = chosen.on_all_counts()
     clock.stop("final fit")
-    summary, estimate = plain.summary, plain.estimate
-    report = DenoiseReport(
-        noise_model=estimate.model.to_dict() | {"fano": estimate.fano},
-        used=summary.counts(),
+    found = {"candidates": candidates, "corruption": asked.corruption, "line_width": width} | quality
+    return (
+        denoiser,
+        plain.without_counts(),
+        _report(data, entries, chosen, shape=source.stream.navigation_shape, **found),
+    )
+
+
+def _report(data: CandidateData, entries: list[Entry], chosen: Entry, **found: Any) -> DenoiseReport:
+    """Return the report of a choice, with further fields; times are not known yet."""
+    plain, history = data.plain, chosen.history
+    return DenoiseReport(
+        noise_model=plain.estimate.model.to_dict() | {"fano": plain.estimate.fano},
+        used=plain.summary.counts(),
         random_state=plain.seed,
-        seconds=clock.seconds,
-        candidates=candidates,
         chosen=chosen.name,
         hold_out=plain.hold_out,
         correlation=plain.correlation,
-        n_sampled=len(summary.sample_pixels),
-        smoothing=smooth.smoothing,
+        n_sampled=len(plain.summary.sample_pixels),
+        smoothing=data.smooth.smoothing,
         steps=tuple(history.steps),
         step_scores=tuple(history.scores),
         best_step=history.best_step,
         interrupted=any(entry.history.interrupted for entry in entries),
-        context=asked.context,
-        corruption=asked.corruption,
-        n_components=denoiser.n_components,
-        n_boxes=len(tiles.rows),
+        context=data.context,
+        n_components=chosen.fold.n_components,
+        n_boxes=len(data.tiles.rows),
         n_steps=history.steps[-1] if history.steps else 0,
-        shape=stream.navigation_shape,
-        **quality,
+        **found,
     )
-    nothing = Denoised(
-        denoiser, np.empty((0, denoiser.n_components), np.float32), summary.pixel_state, summary.moments.mean
-    )
-    return Denoising(denoiser, nothing, plain.without_counts(), report)
 
 
-def _prepare(stream: SpectrumStream, setting: _Setting) -> tuple[TrainingData, TrainingData, Tiles]:
-    """Return training data on the principal basis and on a smooth one, and the sample as tiles."""
-    shape, run, masks, asked = stream.navigation_shape, setting.run, setting.masks, setting.asked
+def _prepare(source: _Source, run: Run, asked: Asked) -> tuple[TrainingData, TrainingData, Tiles, float]:
+    """Return training data on the principal and on a smooth basis, the sample as tiles, the line width."""
+    stream, masks, shape = source.stream, source.masks, source.stream.navigation_shape
+    recordings = PairedRecordings(source.pairs) if source.pairs else None
     masked = None if masks[0] is None else masks[0].reshape(-1)
     regions = plan_sample(shape, sample_size(stream), masked=masked, seed=run.seed)
     wanted = np.zeros(shape, bool)
     for region in regions:
         wanted[region] = True
-    recordings, centre, sample = setting.recordings, asked.options.centre, wanted.reshape(-1)
+    centre, sample = asked.options.centre, wanted.reshape(-1)
     with run.progress.enter("Read and split", 0.8):
         plain = prepare(
             stream, run, noise=asked.noise, masks=masks, centre=centre, sample=sample, recordings=recordings
         )
     with run.progress.enter("Smooth the basis"):
-        widest = _MOST_SMOOTHING * line_width(plain.summary.moments.mean, plain.estimate.model)
-        smooth = smooth_basis(plain, 1, score=pca_errors, widest=widest)
+        summary, noise = plain.summary, plain.estimate.model
+        mean, n, channels = typical_mean(summary.sample), len(summary.sample), summary.channels
+        width = line_width(mean, noise, n_spectra=n, channels=channels, detector=source.detector)
+        smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
         if recordings and recordings.target is not None:
             draws = paired_draws(smooth, recordings.target, recordings.target_fraction)
             smooth = replace(smooth, draws=draws)
         elif asked.corruption != "split":
             smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
-    return plain, smooth, tiles_of(plain.summary.sample_pixels, shape, regions)
+    return plain, smooth, tiles_of(summary.sample_pixels, shape, regions), width
 
 
 def _score(held_out: HeldOutError, entries: list[Entry]) -> tuple[Candidate, ...]:

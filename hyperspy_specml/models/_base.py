@@ -5,6 +5,7 @@ n spectra, E channels in use, P compressed scores, K components.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -169,13 +170,15 @@ class Parts:
         Raises
         ------
         ValueError
-            It is not there or not of this type.
+            It is not there, not of this type, or a number that is not finite.
         """
         value = self.settings.get(name)
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
             raise ValueError(f"setting {name!r} is {value!r:.60}, not of type {kind.__name__}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"setting {name!r} is {value}, not finite")
         return value
 
     def size(self, name: str, *, least: int = 1, most: int = 1 << 20) -> int:

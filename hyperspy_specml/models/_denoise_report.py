@@ -82,6 +82,10 @@ class DenoiseReport(Report):
         Boxes of the map that the `n_sampled` spectra come from; one box is the whole map.
     n_components
         Score maps P that the denoised spectra are made of.
+    line_width
+        Full width at half maximum of the sharpest line of this map, in channels; None for libraries. The
+        smoothing of the basis is an eighth of it at most, and removed signal is looked for in windows of one
+        and a half of it.
     n_steps
         Steps of the training of the chosen network; 0 for filters and PCA.
     relative_intensity
@@ -108,12 +112,13 @@ class DenoiseReport(Report):
     n_steps: int = 0
     corruption: str = "split"
     relative_intensity: float = 1.0
+    line_width: float | None = None
     shape: tuple[int, ...]
     removed: tuple[RemovedFeature, ...] = ()
     restored: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as in `Report`, but `candidates` as JSON text and `removed` as bytes of such text.
+        """Return the report as in `Report`, but `candidates` as JSON and `removed` as bytes of JSON.
 
         As lists they would fill the screen with metadata. Long texts do not fit into attributes of HDF5.
         """

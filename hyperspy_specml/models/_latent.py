@@ -10,6 +10,7 @@ import torch
 
 from hyperspy_specml.models._base import FittedModel, Parts, basis_arrays
 from hyperspy_specml.models._networks import AUTOENCODERS, autoencoder_network, loaded, network_arrays, tensor_for
+from hyperspy_specml.models._plain import to_plain
 
 if TYPE_CHECKING:
     from typing import Self
@@ -86,7 +87,7 @@ class LatentModel(FittedModel):
 
     def settings(self) -> dict[str, Any]:
         """Return name and options of the architecture, and the scale."""
-        return {"architecture": self.name, "options": self.options, "scale": self.scale}
+        return {"architecture": self.name, "options": to_plain(self.options), "scale": self.scale}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return basis, weights and normalisation."""
@@ -106,7 +107,7 @@ class LatentModel(FittedModel):
         p, k = basis.n_vectors, len(origin)
         try:
             network = loaded(lambda: autoencoder_network(AUTOENCODERS[name], p, k, options), parts)
-        except TypeError as error:  # an option of the wrong type
+        except (TypeError, RuntimeError) as error:  # an option of the wrong type, or a size below zero
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
         return cls(
             basis, network, parts.array("centre", p), parts.setting("scale", float), parts.array("rotation", k, k),

@@ -206,9 +206,8 @@ class Report:
         return f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"
 
     def _counts(self) -> list[Row]:
-        falling = {
-            kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in sorted(self.used.items(), reverse=True)
-        }
+        used = sorted(self.used.items(), reverse=True)  # files forget the order
+        falling = {kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in used}
         return [(kind, ", ".join(f"{n} {state}" for state, n in of)) for kind, of in falling.items()]
 
     def _training(self) -> str:

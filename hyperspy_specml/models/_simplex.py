@@ -116,12 +116,13 @@ class SimplexModel(FittedModel):
         ends, here = parts.array(_ENDS, 2, n_channels), np.arange(n_channels)
         if not ((ends[0] >= 0) & (ends[0] <= here) & (here <= ends[1]) & (ends[1] < n_channels)).all():
             raise ValueError(f"array {_ENDS!r} holds channels that do not enclose their own")
+        width = len(parts.array("network.encode_mlp.0.bias", ANY))  # nothing larger is allocated
         network = loaded(
             lambda: SimplexNetwork(
                 torch.ones(k, n_channels), torch.ones(n_channels, p), torch.ones(n_channels), torch.ones(2, p),
                 shot=parts.setting("shot", float), ends=torch.zeros(2, n_channels),
-                shifts=parts.setting("shifts", bool), n_hidden=parts.size("n_hidden"),
-                n_layers=parts.size("n_layers", least=0, most=100),
+                shifts=parts.setting("shifts", bool), n_hidden=parts.size("n_hidden", most=width),
+                n_layers=parts.size("n_layers", most=100),
             ), parts, meta=False,
         )  # fmt: skip
         network.ends, network.total = network.ends.long(), parts.setting("total", float)

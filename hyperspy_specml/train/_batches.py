@@ -47,7 +47,7 @@ class Batch:
 
     input: Tensor
     target: Tensor
-    weight: Tensor | None = None
+    weight: Tensor | float = 1.0
     variance: Tensor | None = None
     fraction: float = 1.0
     beside: Mapping[str, Tensor | float] = field(default_factory=dict)
@@ -189,7 +189,7 @@ class ScoresAndCounts:
         parts = self.parts[rows.to(self.parts.device)]  # (B, F, P)
         scores = (parts.sum(dim=1) - parts[:, which]) / share  # (B, F, P) -> (B, P)
         target, fraction = self._tensor(self.targets[which], rows), self.fractions[which]
-        return Batch(scores, target, None, self._variance(rows), fraction, {"fraction": share})
+        return Batch(scores, target, 1.0, self._variance(rows), fraction, {"fraction": share})
 
     def _variance(self, rows: Tensor) -> Tensor | None:
         """Return the noise variance of the whole data, (B, E) or (1, E); None for counts."""

@@ -130,6 +130,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
                 network.load_state_dict(best)
                 trainer = Trainer(network, loss, rate)
                 since_best, waited = 0, 0
+        run.progress.advance(1)  # a stop that was asked for during the last evaluation is one of this training
     except STOPPED:
         history.interrupted = True
     network.load_state_dict(best)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from hyperspy_specml.signals import energy_axis
 from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from hyperspy_specml.signals import Source

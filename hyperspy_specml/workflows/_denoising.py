@@ -22,7 +22,7 @@ from hyperspy_specml.models import (
     in_words,
     same_channels,
 )
-from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, spectra_of
+from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, spectra_of
 from hyperspy_specml.statistics import count_states, noise_from_dict
 from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.workflows._call import yes_or_no
@@ -54,12 +54,12 @@ def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSi
     """Fit a denoiser, apply it and wrap the answer."""
     with call.running() as (run, stream):
         streams = [SpectrumStream(array, stream.memory_budget, run.progress) for array in pairs]
-        found = denoise(stream, run, asked, masks=call.masks, pairs=(streams[0], streams[1]) if streams else None)
+        both, detector = (streams[0], streams[1]) if streams else None, line_width(call.signal)
+        found = denoise(stream, run, asked, masks=call.masks, pairs=both, detector=detector)
     summary = found.prepared.summary
     fingerprint = Fingerprint(call.source.spectra.array.shape, summary.moments.n, summary.moments.sums)
-    trained = TrainedModel(
-        found.denoiser, summary.channel_state, call.axis, call.source.title, call.config, fingerprint, found.report
-    )
+    origin = (summary.channel_state, call.axis, call.source.title, call.config)
+    trained = TrainedModel(found.denoiser, *origin, fingerprint, found.report)
     return _wrap(call, trained, found.report, found.denoised, protect=asked.protect)
 
 
@@ -81,10 +81,8 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     for signal in pairs:
         if not isinstance(signal, BaseSignal):
             raise PairsError(f"denoise_dae(pairs=...) needs signals, not {type(signal).__name__}.")
-        spectra, own = (
-            spectra_of(signal, method="denoise_dae(pairs=...): denoise_dae"),
-            axis_spec(energy_axis(signal)),
-        )
+        own = axis_spec(energy_axis(signal))
+        spectra = spectra_of(signal, method="denoise_dae(pairs=...): denoise_dae")
         if spectra.array.shape != here or not same_channels(own, call.axis):
             raise PairsError(
                 f"denoise_dae(pairs=...): {signal!r} has array shape {spectra.array.shape} and "
@@ -118,10 +116,10 @@ def _apply(call: Call, model: TrainedModel | str | os.PathLike[str], *, protect:
     with call.running(trained=False) as (_, stream):
         noise, mean = noise_from_dict(report.noise_model), trained.fingerprint.mean
         known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.masks[0]}
-        found = apply_denoiser(stream, denoiser, protect=protect, **known)
+        found = apply_denoiser(stream, denoiser, detector=line_width(call.signal), protect=protect, **known)
     pixels, seconds = count_states(found.pixel_state), {"application": time.perf_counter() - start}
-    here = {"shape": stream.navigation_shape, "relative_intensity": found.relative_intensity}
-    report = report.applied({"pixels": pixels}, seconds, trained.title, **here)
+    here = {name: getattr(found, name) for name in ("relative_intensity", "line_width")}
+    report = report.applied({"pixels": pixels}, seconds, trained.title, shape=stream.navigation_shape, **here)
     return _wrap(call, trained, report, found, protect=protect)
 
 

@@ -32,9 +32,7 @@ def test_counts_far_from_a_line_do_not_outweigh_it_where_nothing_is_expected(lev
     assert right >= 48
 
 
-@pytest.mark.parametrize(
-    "noise", [PoissonNoise(), PoissonGaussianNoise(0.0, 1e3), PoissonGaussianNoise(1e-9, 1e3)]
-)
+@pytest.mark.parametrize("noise", [PoissonNoise(), PoissonGaussianNoise(0.0, 1e3), PoissonGaussianNoise(1e-9, 1e3)])
 def test_evidence_is_the_drop_of_chi_squared_where_noise_is_normal(noise):
     residual = 30 * lines("true")
     variance = np.full(120, 1e6)

@@ -35,9 +35,7 @@ def fitted(model, values):
 def looked_at(values, model=None, **options):
     model = model or model_of(edge())
     scan = replace(ShiftScan.of(model, edge(), 1.0), **options)
-    z, size = scan.strongest(
-        values.astype(np.float32), fitted(model, values).astype(np.float32), USED, (0, 1, 2)
-    )
+    z, size = scan.strongest(values.astype(np.float32), fitted(model, values).astype(np.float32), USED, (0, 1, 2))
     return z, size
 
 

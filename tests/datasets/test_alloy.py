@@ -111,10 +111,7 @@ def test_rare_mask_serves_as_navigation_mask(alloy: SimulatedMap) -> None:
     spectra = alloy.signal.deepcopy()
     spectra.change_dtype("float32")
     spectra.decomposition(
-        output_dimension=2,
-        navigation_mask=alloy.rare_mask,
-        print_info=False,
-        normalize_poissonian_noise=False,
+        output_dimension=2, navigation_mask=alloy.rare_mask, print_info=False, normalize_poissonian_noise=False
     )
 
     unmasked = spectra.learning_results.loadings[~alloy.rare_mask.data.ravel()]

@@ -26,9 +26,7 @@ def mixtures(*, poisson, shifts):
     targets = tuple(noise(share * mean).astype(np.float32) for share in SHARES)
     parts = np.array([target / share for target, share in zip(targets, SHARES, strict=True)])
     to_scores = torch.tensor(np.eye(N_CHANNELS) / np.sqrt(mean.mean()), dtype=torch.float32)
-    scores = (
-        torch.tensor(parts, dtype=torch.float32).swapaxes(0, 1) * torch.tensor(SHARES)[:, None] @ to_scores
-    )
+    scores = torch.tensor(parts, dtype=torch.float32).swapaxes(0, 1) * torch.tensor(SHARES)[:, None] @ to_scores
     torch.manual_seed(1)
     network = SimplexNetwork(
         torch.tensor(0.5 * truth + 0.5 * truth.mean(axis=0), dtype=torch.float32), to_scores,

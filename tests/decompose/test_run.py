@@ -91,8 +91,7 @@ def test_the_autoencoder_beats_the_best_pca_on_an_edge_that_shifts(short):
     baseline = decompose(SpectrumStream(counts), short, architecture="pca", n_components=10)
     basis = baseline.prepared.basis
     best_pca = min(
-        np.sqrt(np.mean((basis.first(k).spectra(basis.first(k).project(rows)) - clean) ** 2))
-        for k in range(1, 11)
+        np.sqrt(np.mean((basis.first(k).spectra(basis.first(k).project(rows)) - clean) ** 2)) for k in range(1, 11)
     )
     assert error < 0.95 * best_pca
     model, pca = found.report.candidates[0], found.report.candidates[-1]
@@ -138,9 +137,7 @@ def test_a_number_of_components_that_is_none_is_refused(planted_counts, short, k
         decompose(SpectrumStream(counts), short, n_components=k)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"architecture": "densse"}, {"noise": "poison"}, {"n_components": 0}], ids=str
-)
+@pytest.mark.parametrize("wrong", [{"architecture": "densse"}, {"noise": "poison"}, {"n_components": 0}], ids=str)
 def test_what_is_wrong_is_refused_before_the_file_is_read(counted, short, wrong):
     file = counted(np.ones((7, 5, 11), np.uint8))
 

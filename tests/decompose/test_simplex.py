@@ -37,9 +37,7 @@ def planted(rank=3, shift=0.0, seed=0, shape=SHAPE):
     moved = shift * rng.standard_normal(shape)
     moved -= moved.reshape(-1)[:32].mean()  # drift is counted from where the scan begins
     spectra = (abundances @ endmembers).reshape(-1, N_CHANNELS)
-    spectra = np.array(
-        [np.interp(channels - d, channels, s) for d, s in zip(moved.flat, spectra, strict=True)]
-    )
+    spectra = np.array([np.interp(channels - d, channels, s) for d, s in zip(moved.flat, spectra, strict=True)])
     return intensity[..., None] * spectra.reshape(*shape, -1), endmembers, abundances, intensity, moved
 
 
@@ -85,12 +83,7 @@ def test_it_predicts_no_worse_than_pca_where_the_truth_is_a_simplex(found):
 
 
 def test_all_starts_are_remembered_and_none_collapsed(found):
-    assert [attempt.name for attempt in found.report.attempts] == [
-        "vertices",
-        "vertex means",
-        "random",
-        "nmf",
-    ]
+    assert [attempt.name for attempt in found.report.attempts] == ["vertices", "vertex means", "random", "nmf"]
     assert not any(attempt.collapsed for attempt in found.report.attempts)
 
 
@@ -153,9 +146,7 @@ def test_a_seed_repeats_the_fit_bit_for_bit(prepared):
 
 
 def test_the_test_fold_chooses_nothing(prepared):
-    garbage = dataclasses.replace(
-        prepared, folds=dataclasses.replace(prepared.folds, test=prepared.folds.test[::-1])
-    )
+    garbage = dataclasses.replace(prepared, folds=dataclasses.replace(prepared.folds, test=prepared.folds.test[::-1]))
     fits = [SMALL.fit(s, 2, BRIEF) for s in (prepared, garbage)]
 
     np.testing.assert_array_equal(fits[0].fold_model.components(), fits[1].fold_model.components())

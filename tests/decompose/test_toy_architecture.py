@@ -103,9 +103,7 @@ def test_the_number_of_its_latents_is_chosen_on_held_out_counts(signal):
 
 
 @pytest.mark.usefixtures("toy")
-def test_it_is_saved_and_loaded_and_applied_to_another_map_bit_for_bit(
-    signal, make_map, planted_counts, tmp_path
-):
+def test_it_is_saved_and_loaded_and_applied_to_another_map_bit_for_bit(signal, make_map, planted_counts, tmp_path):
     dec = decompose(signal, options=ToyOptions(gain=0.25, n_bends=5))
     other = make_map(data=planted_counts((7, 5), 61, seed=4)[0])
     expected = other.decomposition_ae(model=dec.model)
@@ -123,9 +121,7 @@ def test_it_is_saved_and_loaded_and_applied_to_another_map_bit_for_bit(
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_process_that_does_not_know_it_says_its_name_and_one_that_does_reads_its_file(
-    signal, tmp_path, python
-):
+def test_a_process_that_does_not_know_it_says_its_name_and_one_that_does_reads_its_file(signal, tmp_path, python):
     dec = decompose(signal)
     dec.model.save(tmp_path / "toy")
     np.save(tmp_path / "counts.npy", signal.data)
@@ -197,9 +193,7 @@ def test_the_command_line_knows_it_and_its_options(signal, tmp_path, capsys):
     specml.register_architecture(specml.Autoencoder("toy", Watched, ToyOptions()))
     arguments = [str(tmp_path / "map.hspy"), "--architecture", "toy", "--output", str(tmp_path / "out")]
 
-    assert (
-        main([*arguments, "--output-dimension", "2", "--option", "gain=0.75", "--option", "n_bends=2"]) == 0
-    )
+    assert main([*arguments, "--output-dimension", "2", "--option", "gain=0.75", "--option", "n_bends=2"]) == 0
 
     assert {*seen} == {(0.75, 2)}
     assert "toy (2)" in capsys.readouterr().out
@@ -244,8 +238,7 @@ class FirstVectors(Architecture):
 
     def fit(self, data, n_components, run):
         return Fit(
-            LinearModel(data.fold_basis.first(n_components)),
-            lambda: LinearModel(data.basis.first(n_components)),
+            LinearModel(data.fold_basis.first(n_components)), lambda: LinearModel(data.basis.first(n_components))
         )
 
     def compare(self, data, n_components, run):

@@ -9,14 +9,7 @@ import scipy.linalg
 
 from hyperspy_specml.decompose import decompose
 from hyperspy_specml.run import Run, TrainConfig
-from hyperspy_specml.statistics import (
-    PoissonNoise,
-    _moments,
-    _summary,
-    principal_basis,
-    refine_basis,
-    summarise_map,
-)
+from hyperspy_specml.statistics import PoissonNoise, _moments, _summary, principal_basis, refine_basis, summarise_map
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS, RANK = (60, 50), 97, 3
@@ -80,8 +73,7 @@ def test_a_wide_map_is_decomposed_lazy_or_not(counts, wide, architecture):
     arrays = counts, da.from_array(counts, chunks=(13, 50, 40))
 
     eager, lazy = (
-        decompose(SpectrumStream(array), RUN, architecture=architecture, n_components=RANK)
-        for array in arrays
+        decompose(SpectrumStream(array), RUN, architecture=architecture, n_components=RANK) for array in arrays
     )
 
     np.testing.assert_allclose(lazy.scores, eager.scores, rtol=1e-4, atol=1e-3)

@@ -121,9 +121,7 @@ def test_the_verdict_needs_two_standard_errors(report, difference, standard_erro
 def test_a_network_that_stayed_at_its_start_is_said_to_be_pca(report):
     report = judged(report, 0.0, 0.0, best_step=0)
 
-    assert report.verdict() == (
-        "dense (2) learnt nothing that predicts better than PCA of the same size, its start."
-    )
+    assert report.verdict() == ("dense (2) learnt nothing that predicts better than PCA of the same size, its start.")
 
 
 def test_without_a_valid_hold_out_nothing_is_better(report):

@@ -59,9 +59,7 @@ def test_sums_over_spectra_are_the_transpose_of_mixing(network, shifts):
     weights = torch.randn(N_SPECTRA, N_CHANNELS, generator=rng)
 
     forward = (network.decode(abundances, intensity, shift) * weights).sum()
-    transposed = (
-        network.endmembers() * network.decode_transposed(weights, abundances, intensity, shift)
-    ).sum()
+    transposed = (network.endmembers() * network.decode_transposed(weights, abundances, intensity, shift)).sum()
 
     torch.testing.assert_close(forward, transposed, rtol=1e-4, atol=1e-4)
 

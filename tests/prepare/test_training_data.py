@@ -90,9 +90,7 @@ def test_every_count_of_the_sample_is_in_one_fold(prepared):
 
 
 @pytest.mark.parametrize(("dose", "width", "smooth"), [(1.0, 6.0, True), (400.0, 0.3, False)])
-def test_a_basis_is_made_smooth_where_noise_hides_broad_peaks_and_never_where_lines_are_sharp(
-    dose, width, smooth
-):
+def test_a_basis_is_made_smooth_where_noise_hides_broad_peaks_and_never_where_lines_are_sharp(dose, width, smooth):
     prepared = prepare(SpectrumStream(planted(dose, (40, 30), width=width)), Run(), n_needed=3)
 
     found = smooth_basis(prepared, 3)
@@ -102,9 +100,7 @@ def test_a_basis_is_made_smooth_where_noise_hides_broad_peaks_and_never_where_li
     if smooth:
         expected = prepared.fold_basis.n_vectors
         assert found.fold_basis.n_vectors == found.basis.n_vectors == expected
-        roughness = [
-            np.abs(np.diff(b.vectors[:, :3], 2, axis=0)).sum() for b in (found.basis, prepared.basis)
-        ]
+        roughness = [np.abs(np.diff(b.vectors[:, :3], 2, axis=0)).sum() for b in (found.basis, prepared.basis)]
         assert roughness[0] < roughness[1]
         none = dataclasses.replace(prepared, hold_out="none")
         assert smooth_basis(none, 3) is none  # nothing valid is held out that could choose
@@ -142,11 +138,7 @@ def test_negative_values_are_no_counts():
     ("shape", "n_needed", "message"),
     [
         ((3, 11), 1, r"1 component needs at least 4 spectra and 2 channels .* there are 3 and 11 "),
-        (
-            (7, 5),
-            5,
-            r"5 components need at least 6 spectra and 6 channels .* there are 7 and 5 .*ask for fewer",
-        ),
+        ((7, 5), 5, r"5 components need at least 6 spectra and 6 channels .* there are 7 and 5 .*ask for fewer"),
     ],
 )
 def test_too_few_spectra_or_channels_are_counted(shape, n_needed, message):

@@ -14,10 +14,7 @@ def maps_and_spectra(signal, n_components):
     scan, n_channels = signal.data.shape[:-1], signal.data.shape[-1]
     scores = np.random.default_rng(0).random((*scan, n_components), np.float32)
     components = np.random.default_rng(1).random((n_components, n_channels))
-    return (
-        score_maps(signal, scores, title="scores"),
-        component_spectra(signal, components, title="components"),
-    )
+    return (score_maps(signal, scores, title="scores"), component_spectra(signal, components, title="components"))
 
 
 @pytest.mark.parametrize("n_navigation", [1, 2, 3])

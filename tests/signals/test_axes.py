@@ -18,13 +18,7 @@ def test_the_energy_axis_is_the_signal_axis_wherever_it_lies(make_map, order):
 def test_a_uniform_axis_is_described_by_scale_and_offset():
     axis = UniformDataAxis(size=11, scale=0.25, offset=700, name="Energy loss", units="eV")
 
-    assert axis_spec(axis) == {
-        "name": "Energy loss",
-        "units": "eV",
-        "size": 11,
-        "scale": 0.25,
-        "offset": 700.0,
-    }
+    assert axis_spec(axis) == {"name": "Energy loss", "units": "eV", "size": 11, "scale": 0.25, "offset": 700.0}
 
 
 @pytest.mark.parametrize(

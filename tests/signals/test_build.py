@@ -16,10 +16,7 @@ def axes_of(signal):
     """Every axis as HyperSpy describes it, except on which side of the bar it stands."""
     manager = signal.axes_manager
     described = [axis.get_axis_dictionary() for axis in manager.navigation_axes + manager.signal_axes]
-    return [
-        {key: np.asarray(value).tolist() for key, value in axis.items() if key != "navigate"}
-        for axis in described
-    ]
+    return [{key: np.asarray(value).tolist() for key, value in axis.items() if key != "navigate"} for axis in described]
 
 
 def reload(signal, folder):
@@ -52,9 +49,7 @@ def results_of(signal, n_components):
 @pytest.mark.parametrize("n_components", [1, 4])
 @pytest.mark.parametrize("n_navigation", [1, 2, 3])
 @pytest.mark.parametrize(("energy", "signal_type"), [(None, "EELS"), (WAVELENGTH, "")])
-def test_every_result_survives_its_file(
-    make_map, unchanged, tmp_path, n_components, n_navigation, energy, signal_type
-):
+def test_every_result_survives_its_file(make_map, unchanged, tmp_path, n_components, n_navigation, energy, signal_type):
     options = {"energy": energy} if energy else {}
     signal = unchanged(make_map(n_navigation, signal_type=signal_type, **options))
 

@@ -92,9 +92,7 @@ def test_a_graph_keeps_the_model_and_the_scores_out_of_its_names(make_map, no_co
     signal = make_map(data=da.zeros((7, 5, 8), chunks=(2, 5, 3), dtype=np.uint8))
     source = Source.of(signal, spectra_of(signal, method="test"))
 
-    residual = source.full_size(
-        DECODER, np.ones((35, 3), np.float32), "left", {"from": "here"}, residual=True
-    )
+    residual = source.full_size(DECODER, np.ones((35, 3), np.float32), "left", {"from": "here"}, residual=True)
 
     assert residual._lazy
     assert residual.metadata.General.title == "steel left"

@@ -18,9 +18,7 @@ MASK[6, 1] = MASK[0, 4] = True  # not symmetric: swapped axes show
 
 @pytest.mark.parametrize("n_navigation", [1, 2, 3])
 @pytest.mark.parametrize("lazy", [False, True])
-def test_spectra_of_any_number_of_navigation_axes_come_in_array_order(
-    make_map, unchanged, n_navigation, lazy
-):
+def test_spectra_of_any_number_of_navigation_axes_come_in_array_order(make_map, unchanged, n_navigation, lazy):
     signal = make_map(n_navigation)
     signal = unchanged(signal.as_lazy() if lazy else signal)
 
@@ -116,10 +114,7 @@ def test_what_is_not_a_real_number_is_refused_with_the_repair(signal, repair):
 
 @pytest.mark.parametrize(
     ("n_axes", "signal"),
-    [
-        (2, hs.signals.Signal2D(np.zeros((3, 7, 5)))),
-        (0, hs.signals.BaseSignal(np.zeros((7, 5))).T),
-    ],
+    [(2, hs.signals.Signal2D(np.zeros((3, 7, 5)))), (0, hs.signals.BaseSignal(np.zeros((7, 5))).T)],
 )
 def test_a_signal_without_exactly_one_signal_axis_is_refused(n_axes, signal):
     with pytest.raises(SpectraRequiredError, match=rf"has {n_axes} signal axes.*s\.transpose") as caught:

@@ -40,9 +40,7 @@ def test_vectors_and_eigenvalues_are_those_of_a_singular_value_decomposition(row
 
 
 @pytest.mark.parametrize(("n_channels", "n_vectors"), [(63, 63), (64, 1), (131, 5), (131, 131)])
-def test_all_eigenvalues_and_the_leading_vectors_are_those_of_a_full_eigendecomposition(
-    n_channels, n_vectors
-):
+def test_all_eigenvalues_and_the_leading_vectors_are_those_of_a_full_eigendecomposition(n_channels, n_vectors):
     white = np.random.default_rng(0).standard_normal((200, n_channels)) * np.linspace(1, 3, n_channels)
     covariance = white.T @ white
     values, vectors = all_eigenvalues(covariance, n_vectors)
@@ -96,9 +94,7 @@ def test_aligned_vectors_span_the_same_space_and_lie_closer(rows):
     found, other = basis_of(rows[::2]), basis_of(rows[1::2])
     aligned = found.aligned_with(other)
 
-    np.testing.assert_allclose(
-        aligned.vectors @ aligned.vectors.T, found.vectors @ found.vectors.T, atol=1e-9
-    )
+    np.testing.assert_allclose(aligned.vectors @ aligned.vectors.T, found.vectors @ found.vectors.T, atol=1e-9)
     distance = np.linalg.norm(aligned.vectors - other.vectors)
     for _ in range(3):  # no other rotation is closer
         rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]

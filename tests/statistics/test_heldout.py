@@ -251,6 +251,4 @@ def test_the_channel_weights_of_a_fold_are_those_of_its_own_mean(planted):
     mean = planted(900, 50, level=3.0)
     folds = fold(np.random.default_rng(0).poisson(mean), PoissonNoise())
 
-    np.testing.assert_allclose(
-        training_basis(folds, 2).weights, channel_weights(folds.mean, PoissonNoise()), rtol=1e-6
-    )
+    np.testing.assert_allclose(training_basis(folds, 2).weights, channel_weights(folds.mean, PoissonNoise()), rtol=1e-6)

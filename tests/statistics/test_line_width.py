@@ -41,9 +41,7 @@ def test_a_narrow_line_counts_although_broad_ones_are_stronger(width):
 
 
 def test_strong_lines_are_not_widened_by_their_own_noise():
-    clean = (
-        0.01 * BACKGROUND + line(71, 12) + 0.7 * line(222, 12)
-    )  # counts over their noise: root of the counts
+    clean = 0.01 * BACKGROUND + line(71, 12) + 0.7 * line(222, 12)  # counts over their noise: root of the counts
 
     assert width_of(draw(clean, 30.0)) == pytest.approx(12, rel=0.1)
 
@@ -86,9 +84,7 @@ def test_unit_and_zero_of_the_signal_do_not_matter():
     spectra = line(137, 9) + rng.normal(0, 0.5, (N_SPECTRA, N_CHANNELS))
 
     found = [
-        line_width(
-            typical_mean(a * spectra + b), PoissonGaussianNoise(0.0, 0.5 * a, (1.0,)), n_spectra=N_SPECTRA
-        )
+        line_width(typical_mean(a * spectra + b), PoissonGaussianNoise(0.0, 0.5 * a, (1.0,)), n_spectra=N_SPECTRA)
         for a, b in ((1.0, 0.0), (1e-9, -3e-9), (1e9, 4e9))
     ]
 

@@ -74,9 +74,7 @@ def test_the_float32_kernel_is_exact_for_small_sums_and_close_otherwise():
     few, many = whole_numbers(0, 100, "uint8"), whole_numbers(0, 60000, "uint16")
 
     assert_equal_moments(moments_of(few, kernel="float32"), few)
-    np.testing.assert_allclose(
-        moments_of(many, kernel="float32").products, moments_of(many).products, rtol=1e-5
-    )
+    np.testing.assert_allclose(moments_of(many, kernel="float32").products, moments_of(many).products, rtol=1e-5)
 
 
 def test_merged_moments_are_those_of_the_whole():

@@ -71,8 +71,6 @@ def test_weights_whiten_and_stay_finite_in_dead_channels():
 
 def test_weights_do_not_depend_on_the_unit():
     mean = np.array([4.0, 100.0, 0.01])
-    small, large = (
-        scale * channel_weights(scale * mean, PoissonGaussianNoise(scale, 0.0)) for scale in (1e-6, 1e9)
-    )
+    small, large = (scale * channel_weights(scale * mean, PoissonGaussianNoise(scale, 0.0)) for scale in (1e-6, 1e9))
 
     np.testing.assert_allclose(small, large)

@@ -43,9 +43,7 @@ def largest_eigenvalue(rows, weights):
     return np.linalg.svd((rows - rows.mean(axis=0)) * weights, compute_uv=False)[0] ** 2 / len(rows)
 
 
-@pytest.mark.parametrize(
-    ("n", "n_channels", "n_spectra"), [(600, 150, 600), (150, 600, 150), (500, 100, 5000)]
-)
+@pytest.mark.parametrize(("n", "n_channels", "n_spectra"), [(600, 150, 600), (150, 600, 150), (500, 100, 5000)])
 def test_the_noise_edge_of_counts_is_the_largest_eigenvalue_of_pure_noise(n, n_channels, n_spectra):
     mean = np.linspace(0.3, 6, n_channels)
     counts = np.random.default_rng(1).poisson(mean, (n_spectra, n_channels))

@@ -15,9 +15,7 @@ ALL = np.full(61, USED, np.uint8)
 def peak(centres, width):
     """Return the counts of a normal peak in each channel, exactly."""
     half = np.abs(np.gradient(centres)) / 2
-    return 0.5 * np.subtract(
-        *(erf((centres + sign * half - 115.2) / (np.sqrt(2) * width)) for sign in (1, -1))
-    )
+    return 0.5 * np.subtract(*(erf((centres + sign * half - 115.2) / (np.sqrt(2) * width)) for sign in (1, -1)))
 
 
 def test_the_same_channels_change_nothing():

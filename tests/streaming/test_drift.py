@@ -6,14 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.streaming import (
-    Block,
-    SpectrumStream,
-    map_boxes,
-    map_with_halo,
-    patch_sums,
-    shift_channels,
-)
+from hyperspy_specml.streaming import Block, SpectrumStream, map_boxes, map_with_halo, patch_sums, shift_channels
 
 SHAPE, N_CHANNELS = (7, 5), 11
 DRIFT = np.array([0, 2, -3, 0, 1, 10, -10])

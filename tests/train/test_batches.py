@@ -7,14 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hyperspy_specml.train import (
-    DrawnCounts,
-    DrawnInputs,
-    RandomRows,
-    ScoresAndCounts,
-    SplitParts,
-    squared_error,
-)
+from hyperspy_specml.train import DrawnCounts, DrawnInputs, RandomRows, ScoresAndCounts, SplitParts, squared_error
 
 
 def rows_of(n, batch_size, seed=0):
@@ -50,9 +43,7 @@ def test_input_and_target_are_made_of_different_parts_that_are_the_whole_togethe
         torch.testing.assert_close(batch.target[0, ~used], fractions[~used] / share)
         assert not batch.target[0, used].any()
         # Squared target on its own scale, times its share of the counts.
-        torch.testing.assert_close(
-            loss_of(Scale(0.0), batch), (fractions[~used] / share).square().sum() * share
-        )
+        torch.testing.assert_close(loss_of(Scale(0.0), batch), (fractions[~used] / share).square().sum() * share)
 
 
 def test_an_epoch_visits_every_spectrum_once():
@@ -117,12 +108,12 @@ def test_scores_of_all_parts_but_one_meet_the_counts_of_that_one(variance):
         np.testing.assert_allclose(batch.input, others / (1 - fraction), rtol=1e-5)
         np.testing.assert_array_equal(batch.target, targets[which][[6, 0, 2]])
         assert batch.fraction == fraction
-        assert batch.beside == {"share": pytest.approx(1 - fraction)}
+        assert batch.beside == {"fraction": pytest.approx(1 - fraction)}
         if noise is None:
-            assert batch.weight is None
+            assert batch.variance is None
         else:
             own = noise[[6, 0, 2]] if noise.ndim == 2 else noise[None]
-            np.testing.assert_allclose(batch.weight, 1 / own, rtol=1e-5)
+            np.testing.assert_allclose(batch.variance, own, rtol=1e-5)
 
     drawn = {source.draw().fraction for _ in range(40)}
     assert drawn == set(FRACTIONS)

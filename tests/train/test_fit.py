@@ -123,6 +123,25 @@ def test_a_stopped_training_keeps_the_best_network_and_says_so(how):
     assert not network.training
 
 
+def test_a_cancel_during_the_evaluation_that_ends_a_training_is_one_of_this_training():
+    progress, scores = Progress(), iter([5.0, 4.0, *[4.5] * 100])
+    counted = []
+
+    def score(network):
+        counted.append(1)
+        if len(counted) == 8:  # the last one, see the plateaus above
+            progress.cancel()
+        return next(scores)
+
+    with progress.enter("Train"):
+        history = fit(Parabola(), Ones(), loss, Run(CONFIG, progress=progress), score=score)
+
+    assert len(counted) == 8
+    assert history.interrupted
+    assert history.best_step == 5
+    assert progress.fraction == 1
+
+
 @pytest.mark.parametrize(("how", "error"), [("Ctrl-C", KeyboardInterrupt), ("cancel", Cancelled)])
 def test_a_stop_while_training_on_all_counts_is_for_the_caller_to_answer(how, error):
     with pytest.raises(error):

@@ -46,8 +46,8 @@ class Mixture(nn.Module):
 
     spectra = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
 
-    def encode(self, x, share):
-        assert share == 0.7
+    def encode(self, x, fraction):
+        assert fraction == 0.7
         return torch.tensor([[0.25, 0.75], [1.0, 0.0]]), torch.tensor([100.0, 50.0]), torch.zeros(2)
 
     def decode(self, abundances, intensity, shift):
@@ -58,6 +58,7 @@ class Mixture(nn.Module):
 
 
 EXPECTED = np.array([[55.0, 12.5, 15.0, 17.5], [5.0, 10.0, 15.0, 20.0]])
+FRACTIONS = {"fraction": 0.3, "beside": {"fraction": 0.7}}  # of the counts in target and in input
 COUNTS = np.array([[16, 4, 0, 7], [2, 3, 5, 6]])
 
 
@@ -65,7 +66,7 @@ COUNTS = np.array([[16, 4, 0, 7], [2, 3, 5, 6]])
 def test_the_deviance_of_counts_is_that_of_the_poisson_distribution(least):
     scipy_stats = pytest.importorskip("scipy.stats")
     loss = MixtureLikelihood(torch.full((4,), least), everything=1.0, volume_penalty=20.0)
-    batch = Batch(torch.zeros(2, 3), torch.tensor(COUNTS).float(), None, 0.3, {"share": 0.7})
+    batch = Batch(torch.zeros(2, 3), torch.tensor(COUNTS).float(), **FRACTIONS)
 
     terms = loss(Mixture(), batch, 1)
 
@@ -79,8 +80,8 @@ def test_the_deviance_of_counts_is_that_of_the_poisson_distribution(least):
 def test_the_deviance_of_other_values_is_their_squared_error_in_units_of_the_noise():
     loss = MixtureLikelihood(torch.full((4,), 1e-3), everything=0.85, volume_penalty=0.0)
     variance = np.array([[1.0, 2.0, 3.0, 4.0]])
-    weight = torch.tensor(1 / variance).float()
-    batch = Batch(torch.zeros(2, 3), torch.tensor(COUNTS).float(), weight, 0.3, {"share": 0.7})
+    given = {"variance": torch.tensor(variance).float(), **FRACTIONS}
+    batch = Batch(torch.zeros(2, 3), torch.tensor(COUNTS).float(), **given)
 
     terms = loss(Mixture(), batch, 1)
 

@@ -14,9 +14,7 @@ from hyperspy_specml.train import Batch, Trainer
 TARGET = torch.tensor([1.0, -2.0, 0.5])
 BATCH = Batch(torch.zeros(3), TARGET)
 RATE = 0.1
-FIRST_STEP = (
-    RATE / 50
-)  # the rate rises over the first fifty steps, and Adam's first step is as long as the rate
+FIRST_STEP = RATE / 50  # the rate rises over the first fifty steps, and Adam's first step is as long as the rate
 
 
 class Two(nn.Module):
@@ -32,10 +30,8 @@ class Two(nn.Module):
 def quadratic(network, batch, step):
     """Return a bowl for each layer, of which the lowest points are planted."""
     return {
-        "encode": (network.encode.weight[0] - batch.target).square().sum()
-        + network.encode.bias.add(3)[0] ** 2,
-        "decode": 5 * (network.decode.weight[0] + batch.target).square().sum()
-        + (network.decode.bias[0] - 1) ** 2,
+        "encode": (network.encode.weight[0] - batch.target).square().sum() + network.encode.bias.add(3)[0] ** 2,
+        "decode": 5 * (network.decode.weight[0] + batch.target).square().sum() + (network.decode.bias[0] - 1) ** 2,
     }
 
 
@@ -75,8 +71,7 @@ def test_means_name_every_term_and_begin_anew_after_they_were_asked_for():
     for n_steps in (7, 2):
         steps = [trainer.step(BATCH) for _ in range(n_steps)]
         assert trainer.mean_losses() == {
-            name: pytest.approx(sum(step[name].item() for step in steps) / n_steps)
-            for name in ("encode", "decode")
+            name: pytest.approx(sum(step[name].item() for step in steps) / n_steps) for name in ("encode", "decode")
         }
 
 
@@ -121,9 +116,7 @@ def test_of_two_factors_that_fit_the_more_special_one_counts():
 
 
 def test_a_factor_of_parameters_that_are_not_there_is_refused():
-    with pytest.raises(
-        OptionError, match=r"rates=\.\.\.\)='encoder' is unknown.*'encode\.weight'.*mean 'encode"
-    ):
+    with pytest.raises(OptionError, match=r"rates=\.\.\.\)='encoder' is unknown.*'encode\.weight'.*mean 'encode"):
         Trainer(Two(), quadratic, RATE, rates={"encoder": 0})
 
 

@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from hyperspy_specml.decompose import DenseOptions, SimplexOptions
 from hyperspy_specml.exceptions import BaselineBetterWarning
 from hyperspy_specml.run import TrainConfig
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 SCANS = {1: (71,), 2: (12, 17), 3: (3, 8, 10)}
 N_CHANNELS = 61
-QUICK = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=32)
+QUICK = TrainConfig(max_steps=60, evaluate_every=20)
+SMALL = {"dense": DenseOptions(n_hidden=32), "simplex": SimplexOptions(n_hidden=32)}
 
 
 def make_counts(scan: tuple[int, ...] = SCANS[2], *, dose: float = 40.0, seed: int = 0) -> np.ndarray:
@@ -43,7 +45,7 @@ def _make_counts() -> Callable[..., np.ndarray]:
 
 @pytest.fixture(scope="session")
 def quick() -> TrainConfig:
-    """Few steps of a small network: enough for every statement that is not about how good it is."""
+    """Few steps: enough for every statement that is not about how good a network is."""
     return QUICK
 
 
@@ -68,9 +70,9 @@ def fitted(make_map: Callable[..., BaseSignal]) -> Callable[..., tuple[BaseSigna
 
 
 def decompose(signal: BaseSignal, k: int | None = 3, **options: Any) -> DecompositionResult:
-    return signal.decomposition_ae(
-        k, **{"noise": "poisson", "show_progressbar": False, "config": QUICK, **options}
-    )
+    small = SMALL.get(options.get("architecture", "dense"))
+    defaults = {"noise": "poisson", "show_progressbar": False, "config": QUICK, "options": small}
+    return signal.decomposition_ae(k, **{**defaults, **options})
 
 
 @pytest.fixture(name="decompose", scope="session")

@@ -33,10 +33,7 @@ OPTIONS = [
     ({"noise": "poison"}, r"noise='poison' is unknown.*Did you mean 'poisson'\?"),
     ({"device": "cuda:99"}, r"device='cuda:99' cannot be used.*device='auto' or 'cpu'"),
     ({"device": "gpu"}, r"device='gpu' cannot be used.*device='auto' or 'cpu'"),
-    (
-        {"config": {"max_steps": 5}},
-        r"config=\{'max_steps': 5\}\) must be a TrainConfig.*TrainConfig\(",
-    ),
+    ({"config": {"max_steps": 5}}, r"config=\{'max_steps': 5\}\) must be a TrainConfig.*TrainConfig\("),
     ({"model": 3}, r"model=\.\.\.\) needs a trained model, result\.model or the path of its file, not int"),
 ]
 
@@ -54,9 +51,7 @@ def test_an_impossible_option_is_refused_with_what_is_possible(
 
 
 @pytest.mark.parametrize("options", [{"architecture": "densse"}, {"noise": "poison"}, {"device": "gpu"}])
-def test_a_misspelt_option_is_found_before_the_file_is_read(
-    make_map, make_counts, decompose, no_compute, options
-):
+def test_a_misspelt_option_is_found_before_the_file_is_read(make_map, make_counts, decompose, no_compute, options):
     signal = make_map(data=da.from_array(make_counts(), chunks=5))
 
     with pytest.raises(OptionError):
@@ -115,9 +110,7 @@ def test_a_mask_that_does_not_fit_is_refused_with_both_shapes(
 
 @pytest.mark.parametrize("architecture", ["pca", "dense"])
 @pytest.mark.parametrize(("shape", "k"), [((3, 61), 1), ((4, 61), 4), ((2, 3, 61), 8), ((12, 17, 2), 2)])
-def test_too_few_spectra_or_channels_are_counted_and_named(
-    make_map, decompose, unchanged, architecture, shape, k
-):
+def test_too_few_spectra_or_channels_are_counted_and_named(make_map, decompose, unchanged, architecture, shape, k):
     data = np.random.default_rng(0).poisson(9.0, shape)
 
     with pytest.raises(TooFewSpectraError, match=rf"{k} components? needs? at least.*stack more") as caught:

@@ -29,9 +29,7 @@ def as_map(request, make_map, unchanged):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_spectra_that_are_not_finite_are_nan_and_spoil_no_other(
-    as_map, make_counts, decompose, architecture, bad
-):
+def test_spectra_that_are_not_finite_are_nan_and_spoil_no_other(as_map, make_counts, decompose, architecture, bad):
     data = make_counts().astype(np.float32)
     data[2, 3, 7] = data[9, 16] = bad
     hidden = np.zeros((12, 17), bool)
@@ -48,9 +46,7 @@ def test_spectra_that_are_not_finite_are_nan_and_spoil_no_other(
             np.testing.assert_array_equal(np.isnan(values).any(axis=-1), hidden)
 
 
-def test_channels_that_are_mostly_not_finite_are_left_out_as_if_masked(
-    as_map, make_counts, decompose, architecture
-):
+def test_channels_that_are_mostly_not_finite_are_left_out_as_if_masked(as_map, make_counts, decompose, architecture):
     data = make_counts().astype(np.float32)
     data[..., 40] = np.nan
     data[:9, :, 0] = np.inf

@@ -14,7 +14,8 @@ from hyperspy_specml.run import TrainConfig
 distributed = pytest.importorskip("distributed")
 
 SCAN, CHUNKS = (24, 30), (6, 10, 20)  # the chunks cut the energy axis; 12 blocks of whole spectra
-SMALL_BLOCKS = TrainConfig(max_steps=60, evaluate_every=20, n_hidden=32, memory_budget=16 * 60 * 61 * 2)
+SMALL_BLOCKS = TrainConfig(max_steps=60, evaluate_every=20, memory_budget=16 * 60 * 61 * 2)
+BLOCKS = TrainConfig(memory_budget=16 * 60 * 61 * 2)
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,8 @@ def test_a_cluster_gives_what_threads_give(lazy, decompose, cluster, architectur
     for one, other in zip(found[:2], expected[:2], strict=True):
         np.testing.assert_allclose(one.scores.data, other.scores.data, rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(one.baseline.scores.data, other.baseline.scores.data, rtol=1e-5, atol=1e-4)
-        assert one.report.n_components == other.test.n_components
-        assert one.report.chosen == other.test.chosen
+        assert one.report.n_components == other.report.n_components
+        assert one.report.chosen == other.report.chosen
     for one, other in zip(found[2:], expected[2:], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
 
@@ -77,7 +78,7 @@ def test_a_cluster_gives_what_threads_give(lazy, decompose, cluster, architectur
 def test_applying_a_model_brings_back_scores_only(lazy, decompose, fitted, client, gathered):
     _, dec = fitted("dense")
 
-    lazy.decomposition_ae(model=dec.model, config=SMALL_BLOCKS, show_progressbar=False)
+    lazy.decomposition_ae(model=dec.model, config=BLOCKS, show_progressbar=False)
 
     n_columns = 3 + 3 + 1  # scores of the model and of its baseline, and the state of each spectrum
     assert len(gathered) == 12
@@ -104,7 +105,7 @@ class CountedModel(LinearModel):
 
     def __reduce__(self):
         type(self).pickled += 1
-        return LinearModel, (self.axes,)
+        return LinearModel, (self.basis,)
 
 
 @pytest.mark.parametrize("what", ["scores", "residual"])
@@ -112,10 +113,10 @@ def test_the_model_is_sent_once_whatever_the_number_of_blocks(lazy, fitted, clie
     from dataclasses import replace
 
     _, dec = fitted("pca")
-    trained = replace(dec.model, spectrum_model=CountedModel(dec.model.spectrum_model.basis), baseline=None)
+    trained = replace(dec.model, model=CountedModel(dec.model.model.basis), baseline=None)
     CountedModel.pickled = 0
 
-    applied = lazy.decomposition_ae(model=trained, config=SMALL_BLOCKS, show_progressbar=False)
+    applied = lazy.decomposition_ae(model=trained, config=BLOCKS, show_progressbar=False)
     if what == "residual":
         CountedModel.pickled = 0
         assert applied.residual.data.npartitions == 12

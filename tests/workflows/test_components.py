@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hyperspy_specml.decompose import DenseOptions, PCAOptions
+from hyperspy_specml.run import TrainConfig
+
 
 def table(maps):
     """(K | scan) maps as (n_pixels, K)."""
@@ -42,13 +45,11 @@ def test_pca_reconstructs_as_hyperspys_svd_of_the_same_weighted_spectra(fitted):
     np.testing.assert_allclose(dec.reconstruction.data, theirs, rtol=1e-4, atol=1e-3)
 
 
-def test_centred_pca_adds_the_mean_spectrum(make_map, make_counts, decompose, quick):
-    import dataclasses
-
+def test_centred_pca_adds_the_mean_spectrum(make_map, make_counts, decompose):
     signal = make_map(data=make_counts())
     mean = signal.data.mean(axis=(0, 1), dtype=np.float64)
 
-    dec = decompose(signal, 2, architecture="pca", config=dataclasses.replace(quick, centre=True))
+    dec = decompose(signal, 2, architecture="pca", options=PCAOptions(centre=True))
 
     expected = table(dec.scores) @ dec.components.data + mean
     np.testing.assert_allclose(dec.reconstruction.data.reshape(-1, 61), expected, rtol=1e-4, atol=1e-3)
@@ -69,7 +70,7 @@ def test_pca_reconstructs_as_scores_times_components(fitted, n_navigation, k):
 def test_dense_components_are_half_the_change_from_minus_to_plus_one_deviation(fitted, k):
     _, dec = fitted("dense", k)
     scores = table(dec.scores)
-    decode = dec.model.spectrum_model.decode
+    decode = dec.model.model.decode
 
     middle = scores.mean(axis=0)
     for i, deviation in enumerate(scores.std(axis=0)):
@@ -92,12 +93,10 @@ def test_dense_scores_are_uncorrelated_of_falling_spread_and_point_upwards(fitte
 
 
 def test_dense_follows_a_moving_peak_better_than_pca_of_the_same_size(make_map, make_counts, decompose):
-    from hyperspy_specml.run import TrainConfig
-
     data = make_counts((24, 31))
     clean = make_counts((24, 31), dose=4e3).astype(np.float64) / 100  # a hundred times the counts
 
-    dec = decompose(make_map(data=data), 3, config=TrainConfig(max_steps=600, n_hidden=64))
+    dec = decompose(make_map(data=data), 3, options=DenseOptions(), config=TrainConfig(max_steps=600))
 
     ours, pca = (np.mean((one.reconstruction.data - clean) ** 2) for one in (dec, dec.baseline))
     assert ours < 0.9 * pca

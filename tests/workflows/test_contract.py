@@ -201,7 +201,7 @@ def test_the_same_seed_repeats_every_bit_and_another_one_the_answer(
     for a, b in zip(every_signal(first), every_signal(again), strict=True):
         np.testing.assert_array_equal(a.data, b.data)
     assert first.report.candidates == again.report.candidates
-    assert other.test.candidates != first.report.candidates
+    assert other.report.candidates != first.report.candidates
     difference = other.reconstruction.data - first.reconstruction.data
     assert difference.std() < 0.3 * first.residual.data.std()
 

@@ -68,9 +68,7 @@ def test_the_file_is_read_twice_and_once_more_for_the_residual(
     assert np.all(file.reads == 3)
 
 
-def test_masks_and_a_chosen_size_cost_no_further_reading(
-    make_map, make_counts, decompose, counted, architecture
-):
+def test_masks_and_a_chosen_size_cost_no_further_reading(make_map, make_counts, decompose, counted, architecture):
     file = counted(make_counts())
     mask = np.zeros((12, 17), bool)
     mask[3] = True
@@ -105,9 +103,7 @@ def test_full_size_outputs_follow_the_chunks_of_the_file_within_a_block(
     np.testing.assert_allclose(reconstruction.compute(), product, rtol=1e-4, atol=1e-3)
 
 
-def test_an_eager_map_in_small_blocks_is_the_same(
-    make_map, make_counts, decompose, fitted, architecture, monkeypatch
-):
+def test_an_eager_map_in_small_blocks_is_the_same(make_map, make_counts, decompose, fitted, architecture, monkeypatch):
     _, expected = fitted(architecture)
     monkeypatch.setattr("hyperspy_specml.signals._source._BLOCK_BYTES", 5 * 61 * 4)
 

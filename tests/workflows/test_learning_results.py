@@ -10,8 +10,8 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
+from hyperspy_specml.decompose import PCAOptions
 from hyperspy_specml.exceptions import LearningResultsError, LinearApproximationWarning
-from hyperspy_specml.run import TrainConfig
 
 ARCHITECTURES = ("pca", "dense")
 
@@ -89,7 +89,7 @@ def test_a_mixture_whose_spectra_move_is_written_as_the_plane_through_it(make_ma
 
 def test_the_mean_of_centred_pca_is_one_more_component(make_map, make_counts, decompose, write):
     signal = make_map(data=make_counts())
-    dec = decompose(signal, architecture="pca", config=TrainConfig(centre=True))
+    dec = decompose(signal, architecture="pca", options=PCAOptions(centre=True))
 
     written = write(signal, dec)
 
@@ -129,9 +129,7 @@ def test_three_scan_axes_have_all_but_two_plots(fitted, write):
         written.plot_decomposition_loadings()
 
 
-def test_masked_pixels_are_nan_and_hyperspys_mask_leaves_them_out(
-    make_map, make_counts, decompose, write, caplog
-):
+def test_masked_pixels_are_nan_and_hyperspys_mask_leaves_them_out(make_map, make_counts, decompose, write, caplog):
     signal, mask = make_map(data=make_counts()), np.zeros((12, 17), bool)
     mask[:4] = True
     dec = decompose(signal, architecture="pca", navigation_mask=mask)
@@ -150,9 +148,7 @@ def test_masked_pixels_are_nan_and_hyperspys_mask_leaves_them_out(
     assert not written.learning_results.cluster_labels[:, mask.reshape(-1)].any()
 
 
-def test_channels_left_out_are_nan_and_hyperspys_mask_leaves_them_out(
-    make_map, make_counts, decompose, write, caplog
-):
+def test_channels_left_out_are_nan_and_hyperspys_mask_leaves_them_out(make_map, make_counts, decompose, write, caplog):
     signal = make_map(data=make_counts())
     dec = decompose(signal, architecture="pca", signal_mask=np.arange(61) < 5)
 

@@ -82,8 +82,7 @@ def test_a_measured_map_is_decomposed(measured, unchanged, tmp_path):
 
 def test_a_model_of_one_tilt_reads_the_next(data_folder, unchanged):
     one, other = (
-        hs.load(data_folder / f"openncem/tilt_{angle}.bcf", lazy=True)[-1].inav[90:117, 100:123]
-        for angle in (0, 10)
+        hs.load(data_folder / f"openncem/tilt_{angle}.bcf", lazy=True)[-1].inav[90:117, 100:123] for angle in (0, 10)
     )
     dec = one.decomposition_ae(1, architecture="pca", show_progressbar=False)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 import hyperspy_specml as specml
 from hyperspy_specml.exceptions import ModelFileError, ModelFileExistsError
-from hyperspy_specml.models._file import read_model_file, write_model_file
+from hyperspy_specml.models import _file
+from hyperspy_specml.models._file import pack, unpack
 
 FRESH = """
 import numpy as np, hyperspy.api as hs
@@ -57,7 +59,7 @@ def assert_same(one, other):
             np.testing.assert_array_equal(a, b)
         elif dataclasses.is_dataclass(a):
             assert_same(a, b)
-        elif field.name not in ("network", "spectrum_model"):
+        elif field.name not in ("network", "model"):
             assert a == b, field.name
 
 
@@ -66,7 +68,8 @@ def test_everything_that_is_known_of_a_model_comes_back(trained, path):
 
     assert repr(loaded) == repr(trained)
     assert_same(loaded, trained)
-    assert_same(loaded.spectrum_model, trained.spectrum_model)
+    assert_same(loaded.model, trained.model)
+    assert_same(loaded.baseline.model, trained.baseline.model)
     assert str(loaded.report) == str(trained.report)
     assert loaded.report.random_state == 0
     assert loaded.config.max_steps == 60
@@ -119,7 +122,7 @@ def test_saving_over_a_file_has_to_be_said(trained, path):
     assert trained.baseline.save(path, overwrite=True) == path
 
     assert path.read_bytes() != before
-    assert specml.load_model(path).spectrum_model.architecture == "pca"
+    assert specml.load_model(path).model.architecture == "pca"
 
 
 def test_the_baseline_has_a_file_of_its_own(other, trained, tmp_path):
@@ -160,16 +163,16 @@ def test_a_thousand_damaged_files_are_a_thousand_clear_errors(path):
 
 
 def drop(name):
-    return lambda description, arrays: arrays.pop(name)
+    return lambda description, arrays: arrays.pop(f"model.{name}")
 
 
 def put(name, value):
-    return lambda description, arrays: arrays.update({name: value(arrays[name])})
+    return lambda description, arrays: arrays.update({f"model.{name}": value(arrays[f"model.{name}"])})
 
 
 def say(*steps, value):
     def change(description, arrays):
-        place = description
+        place = description["model"]
         for step in steps[:-1]:
             place = place[step]
         place[steps[-1]] = value
@@ -177,64 +180,88 @@ def say(*steps, value):
     return change
 
 
+def not_a_model(description, arrays):
+    description["model"] = None
+
+
 def spoil(array):
     array.flat[3] = np.nan
     return array
 
 
+def rewritten(path, change):
+    """Write a file with a right checksum and changed content."""
+    description, arrays = unpack(path.read_bytes(), "x")
+    change(description, arrays)
+    path.write_bytes(pack(description, arrays))
+    return path
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop("axes.weights"), r"array 'axes\.weights' is missing"),
+        (drop("fitted.basis.weights"), r"array 'basis\.weights' is missing"),
         (drop("channel_state"), r"array 'channel_state' is missing"),
-        (drop("baseline.basis.offset"), r"array 'axes\.offset' is missing"),
-        (put("axes.weights", lambda a: a[:-1]), r"'axes\.weights' has shape \(60,\), not \(61,\)"),
-        (put("axes.vectors", lambda a: a[:, :, None]), r"'axes\.vectors' has shape \(61, \d+, 1\), not"),
-        (put("axes.vectors", lambda a: a.astype(np.int64)), r"'axes\.vectors' has dtype int64"),
-        (put("axes.vectors", spoil), r"'axes\.vectors' holds values that are not finite"),
-        (put("axes.weights", np.negative), r"'axes\.weights' holds values that are not positive"),
+        (drop("channel_sums"), r"array 'channel_sums' is missing"),
+        (drop("baseline.fitted.basis.offset"), r"array 'basis\.offset' is missing"),
+        (put("fitted.basis.weights", lambda a: a[:-1]), r"'basis\.weights' has shape \(60,\), not \(61,\)"),
+        (put("fitted.basis.vectors", lambda a: a[:, :, None]), r"'basis\.vectors' has shape \(61, \d+, 1\), not"),
+        (put("fitted.basis.vectors", lambda a: a.astype(np.int64)), r"'basis\.vectors' has dtype int64"),
+        (put("fitted.basis.vectors", spoil), r"'basis\.vectors' holds values that are not finite"),
+        (put("fitted.basis.weights", np.negative), r"'basis\.weights' holds values that are not positive"),
         (put("channel_state", lambda a: a + 9), r"'channel_state' .* no states"),
         (put("channel_state", lambda a: a.astype(float)), r"'channel_state' .* no states"),
         (put("channel_state", lambda a: np.r_[a, a]), r"energy_axis is .*, no axis of 122 channels"),
         (put("channel_state", lambda a: np.r_[a[:-1], a[:1] + 1]), r"has 61 channels, but 60 are in use"),
-        (say("model", value=None), r"model is None, of the wrong type"),
-        (
-            say("model", "architecture", value="lstm"),
-            r"architecture 'lstm' is not one of 'pca', 'dense', 'simplex'",
-        ),
-        (say("model", "energy_axis", "scale", value="wide"), r"energy_axis is .*'wide'"),
-        (say("model", "energy_axis", value={}), r"energy_axis is \{\}, no axis of 61 channels"),
-        (say("model", "report", "n_components", value=4), r"differ in architecture or size"),
-        (say("model", "report", "secret", value=4), r"model\.report has secret, which this version does not"),
-        (say("model", "config", "max_steps", value=0), r"TrainConfig\(max_steps=0\) must be positive"),
-        (say("model", "fingerprint", "shape", value=[1, "2"]), r"model\.fingerprint\.shape\[1\] is '2'"),
+        (not_a_model, r"setting 'model' is None, not of type dict"),
+        (say("method", value="forecast"), r"method 'forecast' is not one of .*'decomposition_ae'"),
+        (say("fitted", "kind", value="lstm"), r"kind of model 'lstm' is not one of 'pca', "),
+        (say("fitted", value=[]), r"setting 'fitted' is \[\], not of type dict"),
+        (say("energy_axis", "scale", value="wide"), r"energy_axis is .*'wide'"),
+        (say("energy_axis", value={}), r"energy_axis is \{\}, no axis of 61 channels"),
+        (say("report", "n_components", value="4"), r"report\.n_components is '4', of the wrong type"),
+        (say("report", "secret", value=4), r"report has secret, which this version does not"),
+        (say("config", "max_steps", value=0), r"TrainConfig\(max_steps=0\) must be a positive number"),
+        (say("fingerprint", "shape", value=[1, "2"]), r"fingerprint\.shape\[1\] is '2'"),
+        (say("title", value=3), r"title is 3, of the wrong type"),
+        (say("baseline", value=[1]), r"setting 'baseline' is \[1\], not of type dict"),
     ],
 )
 def test_a_file_with_a_right_checksum_and_wrong_content_is_refused_with_the_reason(path, change, message):
-    description, arrays = read_model_file(path)
-    change(description, arrays)
-    write_model_file(path, description, arrays, overwrite=True)
-
     with pytest.raises(ModelFileError, match=r"fe\.specml'\): the file, written with .*" + message):
-        specml.load_model(path)
+        specml.load_model(rewritten(path, change))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop("network.decode_linear.bias"), r"Missing key.*decode_linear\.bias"),
-        (put("network.encode_bend.2.weight", lambda a: a[1:]), r"size mismatch for encode_bend\.2\.weight"),
-        (put("network.encode_bend.0.weight", lambda a: np.ones((10**6, a.shape[1]))), r"size mismatch"),
-        (put("rotation", lambda a: a[1:]), r"'rotation' has shape \(2, 3\), not \(3, 3\)"),
-        (put("scale", lambda a: np.r_[a, a]), r"'scale' has shape"),
-        (put("network.decode_linear.bias", spoil), r"decode_linear\.bias' holds values that are not finite"),
+        (drop("fitted.network.decode_linear.bias"), r"Missing key.*decode_linear\.bias"),
+        (put("fitted.network.encode_mlp.2.weight", lambda a: a[1:]), r"size mismatch for encode_mlp\.2\.weight"),
+        (
+            put("fitted.network.encode_mlp.0.weight", lambda a: np.ones((10**6, a.shape[1]))),
+            r"size mismatch for encode_mlp\.0\.weight",
+        ),
+        (put("fitted.rotation", lambda a: a[1:]), r"'rotation' has shape \(2, 3\), not \(3, 3\)"),
+        (say("fitted", "scale", value="1"), r"setting 'scale' is '1', not of type float"),
+        (put("fitted.network.decode_linear.bias", spoil), r"decode_linear\.bias' holds values that are not finite"),
+        (say("fitted", "architecture", value="lstm"), r"architecture 'lstm' is not one of 'dense'.*import the package"),
+        (say("fitted", "options", "n_hidden", value=10**12), r"options .* of architecture 'dense': "),
+        (say("fitted", "options", "n_hidden", value=-3), r"options .*'n_hidden': -3.* of architecture 'dense': "),
+        (say("fitted", "options", "n_layers", value=10**9), r"n_layers is 1000000000, not 1 to 100"),
+        (say("fitted", "options", "n_hidden", value="32"), r"options .*'n_hidden': '32'.* of architecture 'dense': "),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_before_it_is_built(fitted, tmp_path, change, message):
     path = fitted("dense")[1].model.save(tmp_path / "fe")
-    description, arrays = read_model_file(path)
-    change(description, arrays)
-    write_model_file(path, description, arrays, overwrite=True)
 
     with pytest.raises(ModelFileError, match=message):
+        specml.load_model(rewritten(path, change))
+
+
+def test_a_file_of_the_version_before_says_that_the_model_has_to_be_trained_anew(path):
+    content = path.read_bytes().replace(b'\\"format_version\\": 2', b'\\"format_version\\": 1')
+    zeros = re.sub(rb'(sha256\\": \\")[0-9a-f]{64}', rb"\g<1>" + b"0" * 64, content)
+    path.write_bytes(_file._sealed(zeros))
+
+    with pytest.raises(ModelFileError, match=r"has version 1 of the format.*train the model anew"):
         specml.load_model(path)

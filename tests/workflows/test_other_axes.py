@@ -95,7 +95,7 @@ def test_counts_are_reconstructed_as_well_as_in_the_own_channels(on_grid, traine
 def test_the_same_channels_give_the_same_bits_and_no_word_of_it(on_grid, trained):
     dec = apply(on_grid(SCAN, OWN, seed=1), trained)
 
-    assert dec.model.spectrum_model is trained.spectrum_model
+    assert dec.model.model is trained.model
     assert dec.report.resampled_from is None
     assert "resampled" not in str(dec.report)
 

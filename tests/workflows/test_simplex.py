@@ -1,4 +1,4 @@
-"""The simplex architecture as users see it: scores, dose, shift and reconstruction as native signals."""
+"""The simplex architecture as users see it: scores, intensity, shift and reconstruction as native signals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shifted(make_map, make_counts, decompose):
 
 
 def model_of(result):
-    """Return dose * scores @ components, (ny, nx, E)."""
+    """Return intensity * scores @ components, (ny, nx, E)."""
     scores = np.moveaxis(result.scores.data, 0, -1)
     return result.intensity.data[..., None] * (scores @ result.components.data)
 
@@ -41,13 +41,13 @@ def test_scores_are_shares_and_components_are_non_negative_spectra_of_sum_one(si
     np.testing.assert_allclose(result.components.data.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_the_reconstruction_is_dose_times_scores_times_components(simplex):
+def test_the_reconstruction_is_intensity_times_scores_times_components(simplex):
     _, result = simplex
 
     np.testing.assert_allclose(result.reconstruction.data, model_of(result), rtol=1e-4, atol=1e-5)
 
 
-def test_the_dose_is_a_native_map_of_the_sums(simplex):
+def test_the_intensity_is_a_native_map_of_the_sums(simplex):
     signal, result = simplex
     sums = signal.data.sum(axis=-1)
 
@@ -76,9 +76,7 @@ def test_the_shift_is_in_units_of_the_energy_axis_and_zero_where_the_scan_begins
     assert abs(shift.reshape(-1)[:32].mean()) < 0.3 * scale
     mixtures = model_of(result).reshape(shift.size, -1)
     energy = np.arange(mixtures.shape[1])
-    moved = [
-        np.interp(energy - d, energy, m) for d, m in zip(shift.reshape(-1) / scale, mixtures, strict=True)
-    ]
+    moved = [np.interp(energy - d, energy, m) for d, m in zip(shift.reshape(-1) / scale, mixtures, strict=True)]
     found = result.reconstruction.data.reshape(shift.size, -1)
     np.testing.assert_allclose(found, moved, rtol=1e-3, atol=1e-4)
 
@@ -113,9 +111,7 @@ def test_a_model_applied_to_its_own_map_gives_the_same_maps(shifted, decompose):
     again = signal.decomposition_ae(model=result.model, show_progressbar=False)
 
     for name in ("scores", "intensity", "shift"):
-        np.testing.assert_allclose(
-            getattr(again, name).data, getattr(result, name).data, rtol=1e-3, atol=1e-4
-        )
+        np.testing.assert_allclose(getattr(again, name).data, getattr(result, name).data, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(again.baseline.scores.data, result.baseline.scores.data, rtol=1e-3, atol=1e-2)
 
 
@@ -130,7 +126,7 @@ def test_a_brighter_map_has_the_same_abundances(simplex, make_map, make_counts):
     assert np.sqrt(np.square(difference).mean()) < 0.15
 
 
-def test_one_component_is_a_spectrum_times_a_dose(make_map, make_counts, decompose):
+def test_one_component_is_a_spectrum_times_a_intensity(make_map, make_counts, decompose):
     result = decompose(make_map(data=make_counts()), 1, architecture="simplex")
 
     assert (result.scores.data == 1).all()
@@ -159,7 +155,7 @@ def test_the_report_lists_the_starts(simplex):
 
     assert "restarts" in str(result.report)
     assert "4 tried" in str(result.report)
-    assert set(result.report.to_dict()["attempts"]) == {"vertices", "vertex means", "random", "nmf"}
+    assert {attempt.name for attempt in result.report.attempts} == {"vertices", "vertex means", "random", "nmf"}
     assert not result.baseline.report.attempts
     assert result.baseline.intensity is None
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import warnings
 
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from hyperspy.external import progressbar
 
+import hyperspy_specml as specml
+from hyperspy_specml.decompose import _autoencoder
 from hyperspy_specml.exceptions import BaselineBetterWarning, TrainingDivergedError
-from hyperspy_specml.train import _pairs
-from hyperspy_specml.workflows import _call, _decomposition
+from hyperspy_specml.workflows import _decomposition
 
 
 @pytest.fixture
@@ -20,25 +23,24 @@ def signal(make_map, make_counts, unchanged):
     return unchanged(make_map(data=make_counts()))
 
 
-def interrupt_at(monkeypatch, step):
-    """Press Ctrl-C once, at a step of the training."""
-    pressed = []
+class CtrlC(specml.Progress):
+    """Press Ctrl-C when a stage has shown itself so often, as many times as asked."""
 
-    def track(self, steps):
-        for number in steps:
-            if number == step and not pressed:
-                pressed.append(number)
-                raise KeyboardInterrupt
-            yield number
+    def __init__(self, stage, after, times=1):
+        super().__init__()
+        self.where, self.after, self.times = stage, after, times
 
-    monkeypatch.setattr(_call.Call, "track", track)
+    def show(self):
+        self.after -= self.stage == self.where
+        if self.stage == self.where and self.after <= 0 and self.times:
+            self.times -= 1
+            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(("step", "best"), [(1, {0}), (45, {0, 20, 40})])
-def test_an_interrupt_keeps_the_best_model_so_far_and_says_so(signal, decompose, monkeypatch, step, best):
-    interrupt_at(monkeypatch, step)
-
-    dec = decompose(signal)
+def test_an_interrupt_keeps_the_best_model_so_far_and_says_so(signal, decompose, step, best):
+    # Two stages are called so, one in the other: both show themselves before the first step.
+    dec = decompose(signal, show_progressbar=CtrlC("Train", 2 + step))
 
     assert dec.report.interrupted
     assert "interrupted" in str(dec.report)
@@ -48,35 +50,52 @@ def test_an_interrupt_keeps_the_best_model_so_far_and_says_so(signal, decompose,
     assert dec.scores.metadata.Specml.interrupted
 
 
-def test_an_interrupt_of_the_search_for_a_size_ends_it_and_says_so(signal, decompose, monkeypatch):
-    interrupt_at(monkeypatch, 5)
-
-    dec = decompose(signal, None)
+def test_an_interrupt_of_the_search_for_a_size_ends_it_and_says_so(signal, decompose):
+    dec = decompose(signal, None, show_progressbar=CtrlC("Try 1 components", 5))
 
     assert dec.report.interrupted
     assert np.isfinite(dec.residual.data).all()
+    assert len(dec.report.rank.ranks) == 1  # no other size was tried
+    assert dec.report.steps[-1] <= 12  # and the training that follows is brief
 
 
-def test_a_second_interrupt_ends_the_call(signal, decompose, monkeypatch):
-    interrupt_at(monkeypatch, 45)
+def test_an_interrupt_of_the_training_on_all_counts_keeps_the_model_of_the_fold(signal, decompose):
+    dec = decompose(signal, show_progressbar=CtrlC("Train on all counts", 2))
 
-    def pressed_again(*_, **__):
-        raise KeyboardInterrupt
+    assert dec.report.interrupted
+    assert dec.report.steps[-1] == 60
+    assert np.isfinite(dec.residual.data).all()
 
-    monkeypatch.setattr("hyperspy_specml.decompose._run.encode_all", pressed_again)
+
+def test_a_second_interrupt_ends_the_call(signal, decompose):
+    class Twice(CtrlC):
+        def show(self):
+            super().show()
+            if not self.times and self.stage == "Project":
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        decompose(signal)
+        decompose(signal, show_progressbar=Twice("Train", 20))
+
+
+def diverging(monkeypatch, bad):
+    """Let the loss of some steps be no number."""
+    loss, calls = _autoencoder._error_of_reconstruction, []
+
+    def spoilt(network, batch, step):
+        calls.append(step)
+        terms = loss(network, batch, step)
+        return {name: term * (float("nan") if bad(len(calls)) else 1) for name, term in terms.items()}
+
+    monkeypatch.setattr(_autoencoder, "_error_of_reconstruction", spoilt)
 
 
 def test_a_training_that_diverges_tries_other_seeds_then_names_pca(signal, decompose, monkeypatch, caplog):
-    def not_a_number(self, network):
-        return float("nan") * sum(p.sum() for p in network.parameters())
-
-    monkeypatch.setattr(_pairs.SplitPairs, "__call__", not_a_number)
+    diverging(monkeypatch, lambda call: True)
 
     with pytest.raises(
-        TrainingDivergedError, match=r"all 3 trainings.*decomposition_ae\(architecture='pca'\)"
+        TrainingDivergedError,
+        match=r"architecture='dense': all 3 trainings.*learning_rate=0\.0005\).*architecture='pca'",
     ):
         decompose(signal)
 
@@ -85,15 +104,13 @@ def test_a_training_that_diverges_tries_other_seeds_then_names_pca(signal, decom
 
 
 def test_one_divergence_is_mended_by_another_seed(signal, decompose, monkeypatch):
-    draw, calls = _pairs.SplitPairs.__call__, []
+    diverging(monkeypatch, lambda call: call < 5)
 
-    def sometimes(self, network):
-        calls.append(1)
-        return draw(self, network) * (float("nan") if len(calls) < 5 else 1)
+    dec = decompose(signal)
 
-    monkeypatch.setattr(_pairs.SplitPairs, "__call__", sometimes)
-
-    assert np.isfinite(decompose(signal).scores.data).all()
+    assert np.isfinite(dec.scores.data).all()
+    assert "diverged" in dec.report.attempts[0].collapsed
+    assert not dec.report.attempts[1].collapsed
 
 
 def judged(monkeypatch, *, difference, hold_out="exact"):
@@ -102,10 +119,10 @@ def judged(monkeypatch, *, difference, hold_out="exact"):
 
     def judge(*args, **options):
         found = decompose(*args, **options)
-        model, *others = found.candidates
+        model, *others = found.report.candidates
         model = dataclasses.replace(model, difference=difference, standard_error=1.0)
-        prepared = dataclasses.replace(found.prepared, hold_out=hold_out)
-        return dataclasses.replace(found, candidates=(model, *others), prepared=prepared)
+        report = dataclasses.replace(found.report, candidates=(model, *others), hold_out=hold_out)
+        return dataclasses.replace(found, report=report)
 
     monkeypatch.setattr(_decomposition, "decompose", judge)
 
@@ -156,11 +173,24 @@ def test_progress_is_shown_as_asked_or_as_hyperspy_prefers(
     signal, decompose, monkeypatch, capsys, preference, argument
 ):
     monkeypatch.setattr(hs.preferences.General, "show_progressbar", preference)
+    drawn_always = functools.partial(progressbar.progressbar, mininterval=0)  # stages take milliseconds here
+    monkeypatch.setattr(progressbar, "progressbar", drawn_always)
 
     decompose(signal, show_progressbar=argument)
 
     out, err = capsys.readouterr()
     assert out == ""
     shown = preference if argument is None else argument
-    assert [label in err for label in ("MapSummary", "Train", "Project")] == [shown] * 3
+    assert [label in err for label in ("Read spectra", "Train", "Project", "100%")] == [shown] * 4
     assert shown or err == ""
+
+
+@pytest.mark.parametrize("options", [{"device": "cpu"}, {"config": specml.TrainConfig(max_steps=9)}])
+def test_settings_of_a_training_that_does_not_happen_are_named_in_the_log(signal, caplog, options):
+    signal.decomposition_ae(2, architecture="pca", show_progressbar=False, **options)
+
+    assert "no network is trained, so device and training settings have no effect" in caplog.text
+    caplog.clear()
+    memory = specml.TrainConfig(memory_budget=10**6)
+    signal.decomposition_ae(2, architecture="pca", show_progressbar=False, config=memory)
+    assert "no effect" not in caplog.text

@@ -35,9 +35,7 @@ def test_the_unit_of_the_values_changes_nothing_but_the_unit(
         for values in (data, (data * scale).astype(dtype))
     )
 
-    assert scaled.report.noise_model["gain"] == pytest.approx(
-        scale * ones.report.noise_model["gain"], rel=0.01
-    )
+    assert scaled.report.noise_model["gain"] == pytest.approx(scale * ones.report.noise_model["gain"], rel=0.01)
     spread = ones.scores.data.std()
     np.testing.assert_allclose(scaled.scores.data, ones.scores.data, atol=0.02 * spread)
     for name in ("components", "reconstruction", "residual"):

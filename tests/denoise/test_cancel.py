@@ -94,9 +94,7 @@ def test_a_cancel_in_any_stage_gives_the_best_so_far_or_an_error(
     assert not kept & {"Prepare", "Filter score maps", "Score candidates", "Check"}
 
 
-@pytest.mark.parametrize(
-    ("context", "name"), [("spatial", "spatial network"), ("spectral", "spectral network")]
-)
+@pytest.mark.parametrize(("context", "name"), [("spatial", "spatial network"), ("spectral", "spectral network")])
 def test_an_interrupted_training_keeps_its_best_network(
     make_map: Callable[..., BaseSignal],
     smooth_counts: np.ndarray,

@@ -55,18 +55,14 @@ def test_arrays_give_the_removed_signal_and_its_restored_model(counts_with_line:
     assert restored.scores.shape[1] == n + len(features)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
     # The region gets the sum of its own residual back.
-    given = restored.model.decode(restored.scores[region.pixels]) - plain.model.decode(
-        plain.scores[region.pixels]
-    )
+    given = restored.model.decode(restored.scores[region.pixels]) - plain.model.decode(plain.scores[region.pixels])
     near = slice(25, 31)
     np.testing.assert_allclose(given.sum(axis=0)[near], residual.sum(axis=0)[near], rtol=1e-3, atol=0.5)
 
 
-def test_an_applied_denoiser_tells_what_it_does_not_know(
-    smooth_counts: np.ndarray, counts_with_line: Any
-) -> None:
+def test_an_applied_denoiser_tells_what_it_does_not_know(smooth_counts: np.ndarray, counts_with_line: Any) -> None:
     fitted = found(smooth_counts, context="spatial")
-    mean, data = fitted.denoised.mean, counts_with_line[0]
+    mean, data = smooth_counts.mean(axis=(0, 1)), counts_with_line[0]
     stream = SpectrumStream(data)
     known: dict[str, Any] = {"channels": np.ones(31, bool), "noise": PoissonNoise(), "mean": mean}
     applied = apply_denoiser(stream, fitted.denoiser, **known)
@@ -126,9 +122,7 @@ def fitted_entries(data: np.ndarray, context: str, run: Run) -> list[_candidates
 @pytest.mark.parametrize("what", ["unfiltered", "mixed filters", "spatial", "spectral", "library"])
 def test_fitted_denoisers_come_back_from_their_parts(smooth_counts: np.ndarray, what: str) -> None:
     if what == "library":
-        denoiser: Any = fit_library(
-            np.random.default_rng(0).random((40, 12)) + 0.1, (100, 1000), QUICK
-        ).denoiser
+        denoiser: Any = fit_library(np.random.default_rng(0).random((40, 12)) + 0.1, (100, 1000), QUICK).denoiser
     else:
         context = "spectral" if what in ("unfiltered", "spectral") else "spatial"
         entries = fitted_entries(smooth_counts, context, QUICK)
@@ -211,9 +205,7 @@ def test_a_basis_about_the_mean_denoises_as_well(smooth_counts: np.ndarray) -> N
     fitted = denoise(SpectrumStream(smooth_counts), QUICK, asked)
     assert fitted.denoiser.basis.offset.any()
     decoded = fitted.denoised.model.decode(fitted.denoised.scores)
-    np.testing.assert_allclose(
-        decoded.mean(axis=0), smooth_counts.reshape(-1, 31).mean(axis=0), rtol=0.1, atol=0.1
-    )
+    np.testing.assert_allclose(decoded.mean(axis=0), smooth_counts.reshape(-1, 31).mean(axis=0), rtol=0.1, atol=0.1)
 
 
 def test_the_global_random_state_is_left_alone(smooth_counts: np.ndarray) -> None:

@@ -46,9 +46,7 @@ def test_copies_and_parts_keep_report_and_model(denoised: BaseSignal) -> None:
         assert_kept(signal, denoised)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:The NestedDirectoryStore is deprecated"
-)  # zarr's, about what HyperSpy calls
+@pytest.mark.filterwarnings("ignore:The NestedDirectoryStore is deprecated")  # zarr's, about what HyperSpy calls
 @pytest.mark.parametrize("suffix", ["hspy", "zspy"])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_files_keep_report_and_model(denoised: BaseSignal, tmp_path: Path, suffix: str, lazy: bool) -> None:
@@ -65,9 +63,7 @@ def test_a_file_holds_many_removed_pixels(denoised: BaseSignal, tmp_path: Path) 
     from hyperspy_specml.signals import stamp
 
     report, signal = specml.denoise_report(denoised), denoised.deepcopy()
-    many = replace(
-        report, removed=(replace(report.removed[0], pixels=tuple(range(30_000))),), shape=(100, 300)
-    )
+    many = replace(report, removed=(replace(report.removed[0], pixels=tuple(range(30_000))),), shape=(100, 300))
     stamp(signal, many.to_dict())
     signal.save(tmp_path / "clean.hspy")
     assert specml.denoise_report(hs.load(tmp_path / "clean.hspy")).removed_map().sum() == 30_000
@@ -76,9 +72,7 @@ def test_a_file_holds_many_removed_pixels(denoised: BaseSignal, tmp_path: Path) 
 def test_lazy_signals_keep_the_model_of_eager_ones(
     make_map: Callable[..., BaseSignal], smooth_counts: np.ndarray, quick: dict[str, Any]
 ) -> None:
-    lazy = make_map(data=da.from_array(smooth_counts, chunks=(5, 6, 31))).denoise_dae(
-        context="spatial", **quick
-    )
+    lazy = make_map(data=da.from_array(smooth_counts, chunks=(5, 6, 31))).denoise_dae(context="spatial", **quick)
     eager = make_map(data=smooth_counts).denoise_dae(context="spatial", **quick)
     assert lazy._lazy
     one, other = (specml.denoise_model(signal).model for signal in (lazy, eager))
@@ -117,9 +111,7 @@ def test_what_is_no_denoised_signal_or_lost_its_model_is_told_what_to_do(
     pca = raw.decomposition_ae(2, architecture="pca", show_progressbar=False).reconstruction
     for other in (raw, pca, "clean.hspy", None):
         for function in (specml.denoise_report, specml.denoise_model):
-            with pytest.raises(
-                OptionError, match=rf"{function.__name__}.*pass what s\.denoise_dae\(\) returned"
-            ):
+            with pytest.raises(OptionError, match=rf"{function.__name__}.*pass what s\.denoise_dae\(\) returned"):
                 function(other)
     clean = denoised.deepcopy()
     del clean.metadata.Specml.model

@@ -88,12 +88,11 @@ def test_a_model_does_to_its_own_map_what_it_did(make_map: Callable[..., BaseSig
     assert report.trained_on == "steel"
     assert report.relative_intensity == pytest.approx(1, abs=0.01)
     assert report.candidates == specml.denoise_report(clean).candidates
+    assert report.line_width == pytest.approx(specml.denoise_report(clean).line_width, rel=0.3)
     assert "steel" in str(report)
 
 
-def test_a_model_denoises_the_next_map_at_another_dose(
-    make_map: Callable[..., BaseSignal], trained: Any
-) -> None:
+def test_a_model_denoises_the_next_map_at_another_dose(make_map: Callable[..., BaseSignal], trained: Any) -> None:
     data = counts(24, seed=1)
     clean = apply(make_map(data=data), trained[1])
     raw = np.sqrt(np.mean((data / 24 - truth()) ** 2))
@@ -140,9 +139,7 @@ def test_a_model_gives_lazy_maps_in_any_chunks_what_it_gives_eager_ones(
         np.testing.assert_allclose(lazy.data.compute(), eager.data, rtol=2e-4, atol=1e-3)
 
 
-def test_masked_and_bad_spectra_are_nan_and_empty_ones_zero(
-    make_map: Callable[..., BaseSignal], trained: Any
-) -> None:
+def test_masked_and_bad_spectra_are_nan_and_empty_ones_zero(make_map: Callable[..., BaseSignal], trained: Any) -> None:
     data = counts(seed=5).astype(np.float32)
     data[3, 4], data[5, 6, 7] = 0, np.nan
     mask = np.zeros(SCAN, bool)
@@ -152,17 +149,10 @@ def test_masked_and_bad_spectra_are_nan_and_empty_ones_zero(
     nan = mask.copy()
     nan[5, 6] = True
     np.testing.assert_array_equal(np.isnan(clean.data), np.broadcast_to(nan[..., None], data.shape))
-    assert specml.denoise_report(clean).used["pixels"] == {
-        "used": 312,
-        "masked": 9,
-        "not finite": 1,
-        "empty": 1,
-    }
+    assert specml.denoise_report(clean).used["pixels"] == {"used": 312, "masked": 9, "not finite": 1, "empty": 1}
 
 
-def test_a_model_of_another_axis_is_resampled_or_refused(
-    make_map: Callable[..., BaseSignal], trained: Any
-) -> None:
+def test_a_model_of_another_axis_is_resampled_or_refused(make_map: Callable[..., BaseSignal], trained: Any) -> None:
     model = trained[1]
     energy = {"name": "Energy loss", "units": "keV", "scale": 0.25e-3, "offset": 0.7}  # the same in keV
     same = apply(make_map(data=counts(seed=6), energy=energy), model)
@@ -255,9 +245,7 @@ def test_pairs_keep_noise_that_no_model_knows_out_of_the_choice(make_map: Callab
         return 50 * truth() + 30 * common + rng.standard_normal(common.shape)
 
     odd, even = record(1), record(2)
-    clean = denoise(
-        make_map(data=odd + even), pairs=(make_map(data=odd), make_map(data=even)), noise="gaussian"
-    )
+    clean = denoise(make_map(data=odd + even), pairs=(make_map(data=odd), make_map(data=even)), noise="gaussian")
     report = specml.denoise_report(clean)
     left = np.mean((clean.data - 100 * truth()) ** 2) / report.noise_model["readout"] ** 2 * N_CHANNELS
     assert report.error > 0.2 * left  # splits of one record would say that next to nothing is left
@@ -269,9 +257,7 @@ def test_pairs_that_do_not_fit_are_refused(make_map: Callable[..., BaseSignal]) 
         denoise(signal, pairs=(other, make_map(data=counts(seed=1))))
     with pytest.raises(OptionError, match=r"corruption='mask', pairs=...\).*Leave one of the two out"):
         denoise(signal, pairs=(signal, other), corruption="mask")
-    with pytest.raises(
-        SpectraRequiredError, match=r"denoise_dae\(pairs=...\): denoise_dae\(\) needs spectra"
-    ):
+    with pytest.raises(SpectraRequiredError, match=r"denoise_dae\(pairs=...\): denoise_dae\(\) needs spectra"):
         denoise(signal, pairs=(other.transpose(signal_axes=2), other))
     for pairs in (signal, (signal,), (signal, other, other), "odd"):
         with pytest.raises(PairsError, match="two signals of the same area"):
