@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Self
@@ -136,3 +137,17 @@ class Run:
         assert n_steps is not None
         assert share is not None
         return replace(self, config=replace(self.config, max_steps=max(1, int(n_steps * share))))
+
+
+class Clock:
+    """Seconds between stops, by the name of the stage that ended."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self.last
+        self.last = now

@@ -12,13 +12,21 @@ import numpy as np
 from hyperspy_specml.anomaly._learn import LearningTask, Learnt, learn_reference, measure_errors
 from hyperspy_specml.anomaly._regions import EnergyAxis, find_regions
 from hyperspy_specml.anomaly._score import pixel_scores, scan_map, score_pixels, with_null
-from hyperspy_specml.anomaly._setup import ScanSetup, recorded_channels
+from hyperspy_specml.anomaly._setup import WINDOW_WIDTHS, ScanSetup, recorded_channels
 from hyperspy_specml.anomaly._significance import equivalent_z, significant_log_p
-from hyperspy_specml.decompose import Clock
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.prepare import Masks, check_enough
-from hyperspy_specml.run import Run
-from hyperspy_specml.statistics import NOISE_NAMES, NOT_FINITE, estimate_noise, summarise_map
+from hyperspy_specml.run import Clock, Run
+from hyperspy_specml.statistics import (
+    NOISE_NAMES,
+    NOT_FINITE,
+    USED,
+    energy_windows,
+    estimate_noise,
+    line_width,
+    summarise_map,
+    typical_mean,
+)
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._reference import ReferenceModel
@@ -155,7 +163,7 @@ class Preparation:
         summary = self._read(self.masks[1])
         check_enough(summary, search.n_components or 1)
         noise = estimate_noise(summary.sample, noise=search.noise, minimum=summary.minimum).model
-        setup = ScanSetup.of(self.stream, summary, summary.channels, self.line_width, noise)
+        setup = self._plan(summary, summary.channels, noise)
         if self.aligns:
             with progress.enter("Align scan lines", self.shares["align"]):
                 setup = setup.align_scan_lines(noise, self.known)
@@ -185,10 +193,7 @@ class Preparation:
                 "anomaly_map(model=...): no spectrum can be used, as channels of the model are not finite. "
                 "Train without such channels, signal_mask=..., or mend them."
             )
-        if reference.null is None:
-            setup = ScanSetup.of(self.stream, summary, channels, self.line_width, reference.noise)
-        else:
-            setup = ScanSetup.like_reference(self.stream, summary, channels, reference)
+        setup = self._plan(summary, channels, reference.noise, None if reference.null is None else reference)
         if self.aligns:
             with self.run.progress.enter("Align scan lines", self.shares["align"]):
                 setup = setup.align_to_reference(reference, recorded)
@@ -203,6 +208,24 @@ class Preparation:
             return summarise_map(
                 self.stream, navigation_mask=mask, signal_mask=signal_mask, seed=run.seed, kernel=run.config.kernel
             )
+
+    def _plan(
+        self, summary: MapSummary, channels: np.ndarray, noise: NoiseModel, like: ReferenceModel | None = None
+    ) -> ScanSetup:
+        """Plan the scan with the windows of a reference model, or with those for a line width, known or estimated.
+
+        Shifts are searched for as with the model; without one where no line width is known.
+        """
+        width, shifts, n_channels = self.line_width, self.line_width is None, self.stream.n_channels
+        if like is not None and like.windows is not None and like.line_width is not None:
+            width = np.interp(np.arange(n_channels), np.flatnonzero(channels), like.line_width)
+            windows, shifts = like.windows, like.shift_scan is not None
+        else:
+            if width is None:
+                mean, n = typical_mean(summary.sample), len(summary.sample)
+                width = np.full(n_channels, line_width(mean, noise, n_spectra=n, channels=summary.channels))
+            windows = energy_windows(width, channels, factors=WINDOW_WIDTHS)
+        return ScanSetup(self.stream, summary, summary.pixel_state == USED, channels, width, windows, shifts)
 
     def _with_errors(self, setup: ScanSetup, reference: ReferenceModel) -> ReferenceModel:
         """Measure the errors of a model on this map, in one more pass, where the scan needs them."""

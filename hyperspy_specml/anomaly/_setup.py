@@ -15,8 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import svds
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import USED, energy_windows, typical_mean
-from hyperspy_specml.statistics import line_width as sharpest_width
+from hyperspy_specml.statistics import energy_windows
 from hyperspy_specml.streaming import patch_sums, shift_channels
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 # Line widths, widths of the windows of energy.
-_WINDOW_WIDTHS = (1.0, 2.0, 4.0)
+WINDOW_WIDTHS = (1.0, 2.0, 4.0)
 # Fraction of the counts in channels that known spectra lack, at most: with more, they are other spectra
 # without them.
 _MOST_MISSING = 1e-3
@@ -106,51 +105,16 @@ class ScanSetup:
     windows: Windows
     shifts: bool
 
-    @classmethod
-    def of(
-        cls,
-        stream: SpectrumStream,
-        summary: MapSummary,
-        channels: np.ndarray,
-        line_width: np.ndarray | None,
-        noise: NoiseModel,
-    ) -> ScanSetup:
-        """Plan the scan; where no line width is known it is estimated, and shifts are searched for."""
-        shifts = line_width is None
-        if line_width is None:
-            mean, n = typical_mean(summary.sample), len(summary.sample)
-            sharpest = sharpest_width(mean, noise, n_spectra=n, channels=summary.channels)
-            line_width = np.full(stream.n_channels, sharpest)
-        windows = energy_windows(line_width, channels, factors=_WINDOW_WIDTHS)
-        return cls(stream, summary, summary.pixel_state == USED, channels, line_width, windows, shifts)
-
-    @classmethod
-    def like_reference(
-        cls, stream: SpectrumStream, summary: MapSummary, channels: np.ndarray, reference: ReferenceModel
-    ) -> ScanSetup:
-        """Plan the scan of a map with the windows and the line width of a reference model."""
-        assert reference.windows is not None
-        assert reference.line_width is not None
-        line_width = np.interp(np.arange(len(channels)), np.flatnonzero(channels), reference.line_width)
-        shifts = reference.shift_scan is not None
-        used = summary.pixel_state == USED
-        return cls(stream, summary, used, channels, line_width, reference.windows, shifts)
-
-    @property
-    def side(self) -> int:
-        """Pixels along a patch: as many patches as fit into memory, and enough to learn from."""
+    def patches(self, **beside: Any) -> PatchSums:
+        """Return sums over patches, as many as fit into memory and are enough to learn from; see `patch_sums`."""
         shape, n_channels, side = self.stream.navigation_shape, int(self.channels.sum()), _SIDE
         while np.prod([-(-n // side) for n in shape]) * n_channels > _MOST_PATCH_VALUES:
             side += 1
         while side > 1 and np.prod([n // side for n in shape]) < _LEAST_PATCHES:
             side -= 1
-        return side
-
-    def patches(self, **beside: Any) -> PatchSums:
-        """Return sums over patches; see `streaming.patch_sums`."""
-        sides = (self.side,) * len(self.stream.navigation_shape)
+        sides = (side,) * len(shape)
         sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside)
-        return PatchSums(sums, counts, self.side)
+        return PatchSums(sums, counts, side)
 
     def align_scan_lines(self, noise: NoiseModel, known: np.ndarray | None) -> ScanSetup:
         """Return the map with the drift of its scan lines taken back, where it has any.
@@ -171,7 +135,7 @@ class ScanSetup:
         common = np.logical_and.reduce(_moved_channels(self.channels, drift))
         if known is not None:  # they may come from a map of which other channels were left
             common &= np.logical_and.reduce(np.isfinite(known))
-        windows = energy_windows(self.line_width, common, factors=_WINDOW_WIDTHS)
+        windows = energy_windows(self.line_width, common, factors=WINDOW_WIDTHS)
         return replace(self, stream=replace(self.stream, drift=drift), channels=common, windows=windows)
 
     def align_to_reference(self, reference: ReferenceModel, recorded: np.ndarray) -> ScanSetup:
@@ -260,10 +224,7 @@ def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.
         Smallest and largest drift of the scan lines that it was learnt from, in channels.
     """
     low, high = drift_range
-    recorded = channels.copy()
-    for by in range(min(low, 0), max(high, 0) + 1):
-        recorded |= _moved_channels(channels, np.array([-by]))[0]
-    return recorded
+    return _moved_channels(channels, np.arange(-max(high, 0), 1 - min(low, 0))).any(axis=0)
 
 
 def _moved_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
@@ -301,7 +262,9 @@ def estimate_line_shift(
     if whole.sum() <= _DEVIATIONS**2 or n_segments < 4 or farthest < 1:
         return None
     lines = _ScanLines(segments, n_pixels, noise, _SMOOTHING * line_width, farthest)
-    first, second = (lines.of(part).drift() for part in (slice(None, half), slice(half, None)))
+    parts = (slice(None, half), slice(half, None))
+    halves = (replace(lines, segments=segments[:, part], n_pixels=n_pixels[:, part]) for part in parts)
+    first, second = (one.drift() for one in halves)
     deviations = [values[whole] - values[whole].mean() for values in (first, second)]
     scatter = np.sqrt(np.prod([np.square(values).sum() for values in deviations]))
     least = max(_LEAST_CORRELATION, _DEVIATIONS / np.sqrt(whole.sum()))
@@ -351,10 +314,6 @@ class _ScanLines:
     noise: NoiseModel
     smoothing: float
     farthest: int
-
-    def of(self, part: slice) -> _ScanLines:
-        """Return the lines without the other segments."""
-        return replace(self, segments=self.segments[:, part], n_pixels=self.n_pixels[:, part])
 
     def drift(self) -> np.ndarray:
         """Return (L,) the drift: lines are moved until nothing changes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,10 @@ from hyperspy_specml.decompose._selection import choose_number
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Candidate, DecompositionReport, FittedModel, LinearModel, encode_map
 from hyperspy_specml.prepare import Masks, TrainingData, prepare, smooth_basis
-from hyperspy_specml.run import Run
+from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import NOISE_NAMES, paired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     from hyperspy_specml.decompose._architecture import Architecture, Fit
@@ -197,18 +194,3 @@ def _score(models: dict[str, tuple[FittedModel, TrainingData]], k: int) -> tuple
         Candidate(name, pair.mean, pair.difference, pair.standard_error, float(validation[name]))
         for name, pair in pairs.items()
     )
-
-
-class Clock:
-    """Seconds between stops, by the name of the stage that ended."""
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.now = now
-        self.seconds: dict[str, float] = {}
-        self.last = now()
-
-    def stop(self, stage: str) -> None:
-        """End a stage."""
-        here = self.now()
-        self.seconds[stage] = here - self.last
-        self.last = here
