@@ -22,18 +22,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from hyperspy_specml.decompose import NormalisedScores
 from hyperspy_specml.prepare import Draws
-from hyperspy_specml.statistics import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Folds,
-    RankCurve,
-    make_folds,
-    moments_of,
-    paired,
-    principal_basis,
-    rank_curve,
-)
+from hyperspy_specml.statistics import TRAIN, VALIDATION, make_folds, moments_of, paired, principal_basis, rank_curve
 from hyperspy_specml.train import fit, one_thread, squared_error
 
 if TYPE_CHECKING:
@@ -42,7 +31,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.decompose import Autoencoder
     from hyperspy_specml.models import LatentModel
     from hyperspy_specml.run import Run
-    from hyperspy_specml.statistics import NoiseModel, PairedScore, PrincipalBasis
+    from hyperspy_specml.statistics import Folds, NoiseModel, PairedScore, PrincipalBasis, RankCurve
     from hyperspy_specml.train import History
 
 # Components that are tried, at most.
@@ -124,7 +113,10 @@ def choose_components(
     curves = dict(zip(smoothings, _curves(rows, noise, smoothings, n_vectors, seed), strict=True))
     wanted = slice(-1, None) if n_components else slice(None)
     best = min(curves, key=lambda smoothing: curves[smoothing].scores[wanted].min())
-    return ComponentChoice(curves[best], n_components or _largest_good(curves[best]), best)
+    curve = curves[best]
+    # A component too many costs the scan little; what a missing one describes would be found as an anomaly.
+    good = curve.scores - curve.scores.min() <= _ALIKE * curve.standard_errors
+    return ComponentChoice(curve, n_components or int(curve.ranks[good].max()), best)
 
 
 def _curves(
@@ -142,14 +134,6 @@ def _curves(
     train = train.astype(np.float32) / np.float32(TRAIN)
     bases = [principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings]
     return [rank_curve(folds, basis, basis.project(train)) for basis in bases]
-
-
-def _largest_good(curve: RankCurve) -> int:
-    """Return the largest number of components whose score is not clearly worse than the best.
-
-    A component too many costs the scan little; what a missing one describes would be found as an anomaly.
-    """
-    return int(curve.ranks[curve.scores - curve.scores.min() <= _ALIKE * curve.standard_errors].max())
 
 
 def robust_distance(values: np.ndarray) -> np.ndarray:
@@ -286,20 +270,15 @@ def try_network(
 
 def _split(
     rows: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, n_parts: int, seed: int
-) -> tuple[list[np.ndarray], Folds]:
+) -> tuple[Sequence[np.ndarray], Folds]:
     """Return the parts of the training fold, and the folds that score."""
-    variance = mean = None
+    mean = None
     if noise.name != "poisson":
         mean = np.maximum(basis.spectra(basis.project(rows)), 0)
-        variance = noise.variance(mean).astype(np.float32)
-        variance = np.maximum(variance, 1e-6 * variance.mean())
     else:
         rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))
-    fractions = (TRAIN / n_parts,) * n_parts + (VALIDATION, TEST)
-    pixels = np.arange(len(rows))
-    *parts, validation, test = noise.split(rows, pixels, fractions, seed=seed, stream=0, mean=mean)
-    centre = rows.mean(axis=0, dtype=np.float64)
-    return parts, Folds((), validation, test, pixels, noise, variance, centre, fractions)
+    folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean, n_parts=n_parts)
+    return folds.parts, replace(folds, parts=(), mean=rows.mean(axis=0, dtype=np.float64))
 
 
 def _normalised(inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray) -> NormalisedScores:

@@ -16,8 +16,7 @@ from scipy.stats import chi2
 
 from hyperspy_specml.anomaly._components import choose_components, largest_contribution, robust_distance, try_network
 from hyperspy_specml.anomaly._reference import ReferenceModel
-from hyperspy_specml.anomaly._scan import Scan
-from hyperspy_specml.anomaly._shift_scan import ShiftScan
+from hyperspy_specml.anomaly._scan import Scan, ShiftScan
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import LinearModel
 from hyperspy_specml.progress import STOPPED

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.anomaly._scan import ScanModel
-from hyperspy_specml.anomaly._shift_scan import ShiftScan
+from hyperspy_specml.anomaly._scan import ScanModel, ShiftScan
 from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
 from hyperspy_specml.statistics import Resampling, Windows, noise_from_dict

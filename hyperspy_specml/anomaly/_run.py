@@ -12,21 +12,12 @@ import numpy as np
 from hyperspy_specml.anomaly._learn import LearningTask, Learnt, learn_reference, measure_errors
 from hyperspy_specml.anomaly._regions import EnergyAxis, find_regions
 from hyperspy_specml.anomaly._score import pixel_scores, scan_map, score_pixels, with_null
-from hyperspy_specml.anomaly._setup import WINDOW_WIDTHS, ScanSetup, recorded_channels
+from hyperspy_specml.anomaly._setup import WINDOW_WIDTHS, ScanSetup, recorded_channels, sharpest_width
 from hyperspy_specml.anomaly._significance import equivalent_z, significant_log_p
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.prepare import Masks, check_enough
 from hyperspy_specml.run import Clock, Run
-from hyperspy_specml.statistics import (
-    NOISE_NAMES,
-    NOT_FINITE,
-    USED,
-    energy_windows,
-    estimate_noise,
-    line_width,
-    summarise_map,
-    typical_mean,
-)
+from hyperspy_specml.statistics import NOISE_NAMES, NOT_FINITE, USED, energy_windows, estimate_noise, summarise_map
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._reference import ReferenceModel
@@ -222,8 +213,7 @@ class Preparation:
             windows, shifts = like.windows, like.shift_scan is not None
         else:
             if width is None:
-                mean, n = typical_mean(summary.sample), len(summary.sample)
-                width = np.full(n_channels, line_width(mean, noise, n_spectra=n, channels=summary.channels))
+                width = np.full(n_channels, sharpest_width(summary, noise))
             windows = energy_windows(width, channels, factors=WINDOW_WIDTHS)
         return ScanSetup(self.stream, summary, summary.pixel_state == USED, channels, width, windows, shifts)
 

@@ -20,8 +20,8 @@ from hyperspy_specml.streaming import compute, map_with_halo
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._reference import ReferenceModel
+    from hyperspy_specml.anomaly._scan import ShiftScan
     from hyperspy_specml.anomaly._setup import ScanSetup
-    from hyperspy_specml.anomaly._shift_scan import ShiftScan
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import NoiseModel
 

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import svds
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import energy_windows
+from hyperspy_specml.statistics import energy_windows, line_width, typical_mean
 from hyperspy_specml.streaming import patch_sums, shift_channels
 
 if TYPE_CHECKING:
@@ -211,6 +211,12 @@ class ScanSetup:
                 "Mend these, or leave the channels out of the search with signal_mask=..."
             )
         return np.nan_to_num(known[:, self.channels])
+
+
+def sharpest_width(summary: MapSummary, noise: NoiseModel) -> float:
+    """Return the full width at half maximum of the sharpest structure of a map, in channels."""
+    mean, n_spectra = typical_mean(summary.sample), len(summary.sample)
+    return line_width(mean, noise, n_spectra=n_spectra, channels=summary.channels)
 
 
 def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.ndarray:

@@ -55,7 +55,6 @@ from hyperspy_specml.statistics._summary import (
 )
 from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts, uniform
 from hyperspy_specml.statistics._windows import (
-    CERTAIN,
     MOST_COUNTS,
     Windows,
     energy_windows,

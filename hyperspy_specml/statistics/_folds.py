@@ -165,7 +165,13 @@ class Folds:
 
 
 def make_folds(
-    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, *, seed: int, mean: np.ndarray | None = None
+    rows: np.ndarray,
+    pixels: np.ndarray,
+    noise: NoiseModel,
+    *,
+    seed: int,
+    mean: np.ndarray | None = None,
+    n_parts: int = N_PARTS,
 ) -> Folds:
     """Split (n, E) spectra into training, validation and test folds.
 
@@ -179,14 +185,17 @@ def make_folds(
         Seed of the split.
     mean
         (n, E) estimate of the mean of each value, for noise models that need it.
+    n_parts
+        Number of equal parts of the training fold.
     """
-    *parts, validation, test = noise.split(rows, pixels, FRACTIONS, seed=seed, stream=0, mean=mean)
+    fractions = (TRAIN / n_parts,) * n_parts + (VALIDATION, TEST)
+    *parts, validation, test = noise.split(rows, pixels, fractions, seed=seed, stream=0, mean=mean)
     variance = None
     if noise.name != "poisson":
         variance = noise.variance(np.zeros(rows.shape[1]) if mean is None else mean).astype(np.float32)
         variance = np.maximum(variance, 1e-6 * variance.mean())
     fold_mean = sum(part.mean(axis=0, dtype=np.float64) for part in parts) / TRAIN
-    return Folds(tuple(parts), validation, test, pixels, noise, variance, fold_mean)
+    return Folds(tuple(parts), validation, test, pixels, noise, variance, fold_mean, fractions)
 
 
 @dataclass(frozen=True)

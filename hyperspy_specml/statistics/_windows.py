@@ -28,9 +28,6 @@ _LEAST_COVERED = 0.5
 # Squared deviates from which the correction of the deviance is computed. It costs time, and the maximum over
 # many windows, which alone counts, is always larger.
 _LEAST_CORRECTED = np.float32(4.0)
-# z of a single pixel that chance does not reach in any search over windows and pixels. Neighbours of such a
-# pixel are scored without it.
-CERTAIN = 7.0
 # Mean of the Poisson variable that stands for a window, at most: with so many counts it is a normal variable.
 MOST_COUNTS = 1e4
 
