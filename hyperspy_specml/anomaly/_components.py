@@ -119,12 +119,10 @@ def choose_components(
     return ComponentChoice(curve, n_components or int(curve.ranks[good].max()), best)
 
 
-def _curves(
-    rows: np.ndarray, noise: NoiseModel, smoothings: Sequence[float], n_vectors: int, seed: int
-) -> list[RankCurve]:
+def _curves(rows: np.ndarray, noise: NoiseModel, smoothings: Sequence[float], most: int, seed: int) -> list[RankCurve]:
     mean = None
     if noise.name == "poisson-gaussian":
-        basis = principal_basis(moments_of(rows), noise, n_vectors=n_vectors)
+        basis = principal_basis(moments_of(rows), noise, n_vectors=most)
         mean = np.maximum(basis.spectra(basis.project(rows)), 0)
     if noise.name == "poisson":
         rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))  # six folds are held
@@ -132,7 +130,7 @@ def _curves(
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
-    bases = [principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings]
+    bases = [principal_basis(moments, noise, n_vectors=most, smoothing=smoothing) for smoothing in smoothings]
     return [rank_curve(folds, basis, basis.project(train)) for basis in bases]
 
 

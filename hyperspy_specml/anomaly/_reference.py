@@ -132,12 +132,10 @@ class ReferenceModel(FittedModel):
 
     def scan_model(self) -> ScanModel:
         """Return what the scan has to know."""
-        basis, variance = self.basis, self.component_variance
+        basis, noise, variance = self.basis, self.noise, self.component_variance
         projector = basis.vectors * basis.weights[:, None]
         projector[:, self.n_components :] = 0  # a nonlinear encoder follows noise in so many directions
-        return ScanModel(
-            basis.components(), basis.offset, self.noise, self.n_spectra, projector, variance, self.leverage
-        )
+        return ScanModel(basis.components(), basis.offset, noise, self.n_spectra, projector, variance, self.leverage)
 
     def with_reference_spectra(self, known: np.ndarray) -> ReferenceModel:
         """Return a model that also describes known spectra and all mixtures with them.

@@ -237,12 +237,10 @@ def _sum_regions(
     return RegionSums(wanted, pixels, spectra, spectra - expected, variances, shifts)
 
 
-def _sum_label(
-    labels: np.ndarray, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray, label: int
-) -> np.ndarray:
-    """Return the sum of the spectra that have a label."""
+def _sum_label(flat: np.ndarray, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray, label: int) -> np.ndarray:
+    """Return the sum of the spectra that have a label in the flat map."""
     rows = rows[:, channels]
-    return rows[labels[pixels] == label].sum(axis=0, dtype=np.float64)
+    return rows[flat[pixels] == label].sum(axis=0, dtype=np.float64)
 
 
 def _describe(

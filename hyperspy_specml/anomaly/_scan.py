@@ -161,7 +161,7 @@ class Scan:
         used
             (\*navigation,) bool.
         """
-        found, single = self._strongest(values, coefficients, used)
+        found, single = self._search(values, coefficients, used)
         certain = single > CERTAIN**2
         beside = scipy.ndimage.maximum_filter(certain, 2 * self.halo + 1) & ~certain & used
         labels, _ = scipy.ndimage.label(beside, np.ones((3,) * used.ndim))
@@ -169,15 +169,13 @@ class Scan:
             wide = tuple(slice(max(0, s.start - self.halo), s.stop + self.halo) for s in box)
             others = used[wide] & ~certain[wide]
             kept = others[..., None]
-            again, _ = self._strongest(values[wide] * kept, coefficients[wide] * kept, others)
+            again, _ = self._search(values[wide] * kept, coefficients[wide] * kept, others)
             at = labels[wide] == label
             for first, second in zip(found, again, strict=True):
                 first[wide][at] = second[at]
         return found._replace(z=np.sign(found.z) * np.sqrt(np.abs(found.z)))
 
-    def _strongest(
-        self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray
-    ) -> tuple[Strongest, np.ndarray]:
+    def _search(self, values: np.ndarray, coefficients: np.ndarray, used: np.ndarray) -> tuple[Strongest, np.ndarray]:
         """Return the strongest windows, signed squares as z, and the largest square of radius 0."""
         shape = used.shape
         design = np.concatenate([coefficients, used[..., None]], axis=-1, dtype=np.float32)
@@ -257,22 +255,19 @@ def _window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.
     rows, noise = np.vstack([model.spectra, model.offset]), model.noise
     sums = windows.sums(rows, slice(None))
     lags = np.arange(1, len(noise.correlation))
-    correlated = 1 + 2 * (
-        np.maximum(0, 1 - lags / np.maximum(windows.widths, 1)[:, None]) * np.array(noise.correlation)[1:]
-    ).sum(axis=1)
+    shared = np.maximum(0, 1 - lags / np.maximum(windows.widths, 1)[:, None])  # fraction of the pairs in a window
+    correlated = 1 + 2 * (shared * np.array(noise.correlation)[1:]).sum(axis=1)
     constant, slope = float(noise.variance(np.zeros(1))[0]), gain_of(noise)
     extra = np.zeros_like(sums)
     extra[-1] = constant * (windows.stops - windows.starts) * correlated
     if model.projector is not None:
         variances = slope * rows
         variances[-1] += constant
-        extra += _projection_variance(model.projector, model.spectra, windows, variances)
+        extra += _projected_noise(model.projector, model.spectra, windows, variances)
     return sums, extra, slope * correlated
 
 
-def _projection_variance(
-    projector: np.ndarray, spectra: np.ndarray, windows: Windows, variances: np.ndarray
-) -> np.ndarray:
+def _projected_noise(projector: np.ndarray, spectra: np.ndarray, windows: Windows, variances: np.ndarray) -> np.ndarray:
     """Return what projecting noise of these (D + 1, E) variances adds to the variance of window residuals."""
     along = windows.sums(spectra, slice(None))  # (D, J): what a unit of a coefficient adds to a window
     extra = np.empty((len(variances), len(windows)))
@@ -360,13 +355,11 @@ class ShiftScan:
         variance = np.einsum("...e,...e->...", np.square(slopes), noise.variance(expected))
         return np.stack([product, variance * self.correlated, size], axis=-1, dtype=np.float32)
 
-    def estimate(
-        self, spectra: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, farthest: float
-    ) -> np.ndarray:
+    def estimate(self, spectra: np.ndarray, coefficients: np.ndarray, n_pixels: np.ndarray, limit: float) -> np.ndarray:
         """Return (n, 2) shifts of mean spectra in channels, and their standard errors.
 
         A spectrum is moved until the model describes it best, because the derivative is right for small
-        shifts only. NaN where it would have to be moved further than `farthest`, where moving does not
+        shifts only. NaN where it would have to be moved further than `limit`, where moving does not
         explain half of what the model leaves (another element is no shift), or where there are too few
         channels to move it.
 
@@ -374,11 +367,11 @@ class ShiftScan:
         ----------
         spectra, coefficients, n_pixels
             (n, E) means over pixels, their (n, D) coefficients, and (n,) how many pixels.
-        farthest
+        limit
             Largest shift, in channels.
         """
         n_channels = spectra.shape[1]
-        margin = int(min(np.ceil(farthest), (n_channels - 1) // 4))
+        margin = int(min(np.ceil(limit), (n_channels - 1) // 4))
         if margin < 1:
             return np.full((len(spectra), 2), np.nan)
         inner = np.arange(margin, n_channels - margin)

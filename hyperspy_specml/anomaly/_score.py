@@ -167,10 +167,8 @@ class ScanBlock:
     channels: np.ndarray
     used: np.ndarray
 
-    def __call__(
-        self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        first, halo = inner[0], self.scan.halo
+    def __call__(self, values: np.ndarray, pixels: np.ndarray, own: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+        first, halo = own[0], self.scan.halo
         step = max(4 * halo, _STRIP_VALUES * len(pixels) // max(1, values.size), 1)
         parts = []
         for start in range(first.start, first.stop, step):
@@ -178,11 +176,11 @@ class ScanBlock:
             below = max(0, start - halo)
             strip = slice(below, min(len(pixels), stop + halo))
             rows = slice(start - below, stop - below)
-            parts.append(self._scan(values[strip], pixels[strip], (rows, *inner[1:])))
+            parts.append(self._scan(values[strip], pixels[strip], (rows, *own[1:])))
         tables, spikes = zip(*parts, strict=True)
         return np.concatenate(tables), np.concatenate(spikes)
 
-    def _scan(self, values: np.ndarray, pixels: np.ndarray, inner: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def _scan(self, values: np.ndarray, pixels: np.ndarray, own: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
         used = self.used[pixels]
         beyond = self._partial_spikes(values[used], pixels[used])
         values = values if self.channels.all() else values[..., self.channels]
@@ -195,8 +193,8 @@ class ScanBlock:
         spikes = np.concatenate([np.stack([*place, value, expected], axis=1), beyond])
         table = scan_rows(self.scan, self.reference.shift_scan, rows, coefficients, used)
         mine = np.zeros(used.shape, bool)
-        mine[inner] = True
-        return table[inner].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]
+        mine[own] = True
+        return table[own].reshape(-1, table.shape[-1]), spikes[np.isin(spikes[:, 0], pixels[mine])]
 
     def _partial_spikes(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """Return (m, 4) spikes in channels that only some scan lines have: nothing else is searched there."""
