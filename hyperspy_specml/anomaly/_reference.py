@@ -173,9 +173,8 @@ class ReferenceModel(FittedModel):
             name = self.noise.name
             raise ValueError(f"the noise model {name!r} was measured for the channels of the reference model")
         assert isinstance(resample, Resampling)
-        reference = replace(self, model=self.model.resampled(resample))
-        if self.component_variance is not None:
-            reference = replace(reference, component_variance=resample(self.component_variance))
+        variance = None if self.component_variance is None else resample(self.component_variance)
+        reference = replace(self, model=self.model.resampled(resample), component_variance=variance)
         if self.windows is None or self.line_width is None:
             return reference
         # Channels of the model in each of the others.
@@ -195,17 +194,10 @@ class ReferenceModel(FittedModel):
 
     def settings(self) -> dict[str, Any]:
         """Return what JSON can hold of the model and its calibration."""
-        shift = self.shift_scan
-        return {
-            "model": parts_of(self.model).settings,
-            "noise": self.noise.to_dict(),
-            "n_spectra": self.n_spectra,
-            "side": self.side,
-            "shift": shift and {"smoothing": shift.smoothing, "model_error": shift.model_error},
-            "null": self.null and self.null.settings(),
-            "shift_null": self.shift_null and self.shift_null.settings(),
-            "drift_range": list(self.drift_range),
-        }
+        shift = self.shift_scan and {"smoothing": self.shift_scan.smoothing, "model_error": self.shift_scan.model_error}
+        parts = {"model": parts_of(self.model).settings, "noise": self.noise.to_dict(), "shift": shift}
+        parts |= {name: (null := getattr(self, name)) and null.settings() for name in _NULLS}
+        return parts | {"n_spectra": self.n_spectra, "side": self.side, "drift_range": list(self.drift_range)}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of the model and of its calibration."""

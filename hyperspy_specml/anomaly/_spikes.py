@@ -117,9 +117,7 @@ class SpikeFinder:
 
     def _without_line(self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray) -> np.ndarray:
         """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
-        half = _half_width(self.line_width[channel])
-        first = np.maximum(channel - half, 0)
-        last = np.minimum(channel + half + 1, rows.shape[1])
+        first, last = _neighbours(channel, self.line_width[channel], 0, rows.shape[1])
         measured, predicted = (_sums(values, row, first, last) for values in (rows, expected))
         value, mean = rows[row, channel], np.maximum(expected[row, channel], 0)
         noise, around = self.model.noise, measured - value
@@ -174,9 +172,7 @@ class PartialChannelSpikes:
         row, k = np.nonzero(inside & self.recorded[before.clip(0, n_channels - 1)])
         channel, by = partial[k], by[row]
         width = self.line_width[channel]
-        half = _half_width(width)
-        first, last = np.maximum(channel - half, -by), np.minimum(channel + half + 1, n_channels - by)
-        first, last = np.maximum(first, 0), np.minimum(last, n_channels)
+        first, last = _neighbours(channel, width, np.maximum(0, -by), np.minimum(n_channels, n_channels - by))
         value = rows[row, channel].astype(np.float64)
         around = _sums(rows, row, first, last) - value
         expected = _line_in_channel(around, around, width, (channel - first, last - 1 - channel), self.noise)
@@ -188,9 +184,12 @@ class PartialChannelSpikes:
         return row[found], channel[found], expected[found]
 
 
-def _half_width(width: np.ndarray) -> np.ndarray:
-    """Return half a line width, in whole channels."""
-    return np.maximum(1, np.rint(width / 2)).astype(int)
+def _neighbours(
+    channel: np.ndarray, width: np.ndarray, least: np.ndarray | int, most: np.ndarray | int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first channel within half a line width, and the one after the last, within these limits."""
+    half = np.maximum(1, np.rint(width / 2)).astype(int)
+    return np.maximum(channel - half, least), np.minimum(channel + half + 1, most)
 
 
 def _line_in_channel(
