@@ -64,6 +64,10 @@ class ReferenceModel(FittedModel):
     drift_range
         Smallest and largest drift of the scan lines that it was learnt from, in channels: so many channels
         beyond those of the model were recorded.
+    total
+        Sum of all counts of the map that it was learnt from, by which that map is known again.
+    applied
+        Whether it scores another map than that; not stored.
     """
 
     model: FittedModel
@@ -79,6 +83,8 @@ class ReferenceModel(FittedModel):
     null: NullFit | None = field(repr=False, default=None)
     shift_null: NullFit | None = field(repr=False, default=None)
     drift_range: tuple[int, int] = (0, 0)
+    total: float = 0.0
+    applied: bool = False
     kind = "reference"
 
     @property
@@ -135,7 +141,8 @@ class ReferenceModel(FittedModel):
         basis, noise, variance = self.basis, self.noise, self.component_variance
         projector = basis.vectors * basis.weights[:, None]
         projector[:, self.n_components :] = 0  # a nonlinear encoder follows noise in so many directions
-        return ScanModel(basis.components(), basis.offset, noise, self.n_spectra, projector, variance, self.leverage)
+        learnt = (self.n_spectra, projector, variance, self.leverage, self.applied)
+        return ScanModel(basis.components(), basis.offset, noise, *learnt)
 
     def with_reference_spectra(self, known: np.ndarray) -> ReferenceModel:
         """Return a model that also describes known spectra and all mixtures with them.
@@ -197,7 +204,8 @@ class ReferenceModel(FittedModel):
         shift = self.shift_scan and {"smoothing": self.shift_scan.smoothing, "model_error": self.shift_scan.model_error}
         parts = {"model": parts_of(self.model).settings, "noise": self.noise.to_dict(), "shift": shift}
         parts |= {name: (null := getattr(self, name)) and null.settings() for name in _NULLS}
-        return parts | {"n_spectra": self.n_spectra, "side": self.side, "drift_range": list(self.drift_range)}
+        parts |= {"n_spectra": self.n_spectra, "side": self.side, "drift_range": list(self.drift_range)}
+        return parts | {"total": self.total}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of the model and of its calibration."""
@@ -230,7 +238,7 @@ class ReferenceModel(FittedModel):
         shapes = ((e,), (len(windows or ()),), (d, e), (d, -1))
         given: dict[str, Any] = {n: _optional(parts, n, *shape) for n, shape in zip(_ARRAYS, shapes, strict=True)}
         given |= {n: NullFit.from_parts(parts.within(n)) for n in _NULLS if parts.settings.get(n) is not None}
-        given |= {"windows": windows, "drift_range": _drift_range(parts)}
+        given |= {"windows": windows, "drift_range": _drift_range(parts), "total": parts.setting("total", float)}
         reference = cls(model, _noise(parts), parts.size("n_spectra", most=1 << 40), parts.size("side"), **given)
         if len({each is None for each in (windows, reference.line_width, reference.model_error)}) > 1:
             raise ValueError("windows, line_width and model_error belong together")

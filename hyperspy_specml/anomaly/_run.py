@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 STATISTICS = ("scan", "squared_error", "deviance", "rx")
 # Components that are added where they cost little and scan lines may have drifted.
 _N_SPARE = 2
+# Relative difference of the sums of all counts up to which two maps are the same: rounding of other blocks.
+_SAME = 1e-9
 # Line widths, standard deviation of the Gaussian whose derivative shifted spectra are compared with.
 _SHIFT_SMOOTHING = 1 / 16
 # Seconds of the stages, measured on a map of 128 x 128 x 1024; only their ratios count, and a stage that is
@@ -167,7 +169,7 @@ class Preparation:
             patches = setup.patches()
         with progress.enter("Learn the reference model", self.shares["learn"] + self.shares["train"]):
             learnt = learn_reference(patches, task, self.run)
-        reference = self._with_errors(setup, learnt.reference)
+        reference = replace(self._with_errors(setup, learnt.reference), total=float(summary.moments.sums.sum()))
         if (drift := setup.stream.drift) is not None:
             reference = replace(reference, drift_range=(int(drift.min()), int(drift.max())))
         return setup, replace(learnt, reference=reference)
@@ -179,6 +181,8 @@ class Preparation:
         recorded = recorded_channels(channels, reference.drift_range)
         summary = self._read(~recorded)
         check_enough(summary, 1)
+        total = float(summary.moments.sums.sum())
+        reference = replace(reference, applied=abs(total - reference.total) > _SAME * abs(total))
         if (summary.channel_state[channels] == NOT_FINITE).any():
             raise TooFewSpectraError(
                 "anomaly_map(model=...): no spectrum can be used, as channels of the model are not finite. "
