@@ -406,9 +406,7 @@ def test_energies_are_those_of_the_typical_line(drifting, shifted):
     assert whole[20:-20].all()
     edge = drifting.signal.axes_manager.signal_axes[0]
     by = np.rint(np.array(shifted.report["drift"]) / edge.scale).astype(int)
-    by_hand = [
-        np.roll(drifting.signal.data[y, x].astype(float), -by[y]) for x, y in shifted.regions[0].pixels
-    ]
+    by_hand = [np.roll(drifting.signal.data[y, x].astype(float), -by[y]) for x, y in shifted.regions[0].pixels]
     np.testing.assert_allclose(shifted.spectra.data[0][whole], np.mean(by_hand, axis=0)[whole], rtol=1e-6)
     steepest = shifted.spectra.isig[20:-20].data[0, :80].argmax() + 20
     normal = drifting.signal.data[~drifting.rare_mask.data].mean(axis=0)[20:100].argmax() + 20

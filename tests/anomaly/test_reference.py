@@ -105,9 +105,7 @@ def test_known_spectra_are_added_to_a_calibrated_model(rare, ordinary, found):
     assert again.model.model.n_components == model.model.n_components + 1
     assert again.report.n_components == model.model.n_components + 1
     np.testing.assert_array_equal(again.model.model.model_error, model.model.model_error)
-    assert (
-        search(rare.signal, model=again.model).regions == ()
-    )  # with one more component it can be saved, too
+    assert search(rare.signal, model=again.model).regions == ()  # with one more component it can be saved, too
 
 
 def test_a_network_is_a_reference_model_too(rare, tmp_path):
@@ -170,13 +168,9 @@ def test_other_channels_have_the_windows_at_the_same_energies(rare, found):
     assert again.report.resampled_from is not None
     here, there = model.model.windows, again.model.model.windows
     axes = [signal.axes_manager.signal_axes[0] for signal in (rare.signal, coarse)]
-    energies = [
-        np.interp(w.centres, np.arange(a.size), a.axis) for w, a in zip((here, there), axes, strict=True)
-    ]
+    energies = [np.interp(w.centres, np.arange(a.size), a.axis) for w, a in zip((here, there), axes, strict=True)]
     assert len(there) > 0.9 * len(here)
-    assert (
-        np.abs(np.interp(energies[1], np.sort(energies[0]), np.sort(energies[0])) - energies[1]).max() < 0.01
-    )
+    assert np.abs(np.interp(energies[1], np.sort(energies[0]), np.sort(energies[0])) - energies[1]).max() < 0.01
 
 
 def test_noise_that_is_measured_for_its_channels_is_not_resampled(make_map):
@@ -201,9 +195,7 @@ def test_noise_that_is_measured_for_its_channels_is_not_resampled(make_map):
 def test_arguments_that_a_model_would_have_to_ignore_are_refused(rare, found, given):
     (name,) = given
 
-    with pytest.raises(
-        OptionError, match=f"anomaly_map.{name}=.*the model has its own, fixed when it was tr"
-    ):
+    with pytest.raises(OptionError, match=f"anomaly_map.{name}=.*the model has its own, fixed when it was tr"):
         search(rare.signal, model=found.model, **given)
 
 
@@ -239,10 +231,7 @@ def test_a_damaged_file_is_an_error(path, tmp_path):
         (lambda s, a: s.update(noise={"name": "poisson-gaussian"}), "describes no noise model"),
         (lambda s, a: s.update(drift_range=[3, 1]), "no range of channels about 0"),
         (lambda s, a: a.update({"windows.stops": a["windows.stops"] + 1000}), "no intervals of 255 channels"),
-        (
-            lambda s, a: a.update({"model_error": -1 - a["model_error"]}),
-            "'model_error' holds negative values",
-        ),
+        (lambda s, a: a.update({"model_error": -1 - a["model_error"]}), "'model_error' holds negative values"),
         (lambda s, a: a.update({"model_error": a["model_error"][1:]}), "'model_error' has shape"),
         (lambda s, a: a.pop("line_width"), "belong together"),
         (lambda s, a: s["null"].update(slope=0.0), "the slope of the null distribution"),
