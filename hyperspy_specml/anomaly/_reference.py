@@ -202,7 +202,7 @@ class ReferenceModel(FittedModel):
     def settings(self) -> dict[str, Any]:
         """Return what JSON can hold of the model and its calibration."""
         shift = self.shift_scan and {"smoothing": self.shift_scan.smoothing, "model_error": self.shift_scan.model_error}
-        parts = {"model": parts_of(self.model).settings, "noise": self.noise.to_dict(), "shift": shift}
+        parts: dict[str, Any] = {"model": parts_of(self.model).settings, "noise": self.noise.to_dict(), "shift": shift}
         parts |= {name: (null := getattr(self, name)) and null.settings() for name in _NULLS}
         parts |= {"n_spectra": self.n_spectra, "side": self.side, "drift_range": list(self.drift_range)}
         return parts | {"total": self.total}

@@ -19,6 +19,8 @@ from hyperspy_specml.statistics import EMPTY, correlation_kernel
 from hyperspy_specml.streaming import compute, map_with_halo
 
 if TYPE_CHECKING:
+    from dask.delayed import Delayed
+
     from hyperspy_specml.anomaly._reference import ReferenceModel
     from hyperspy_specml.anomaly._scan import ShiftScan
     from hyperspy_specml.anomaly._setup import ScanSetup
@@ -268,7 +270,8 @@ def draw_null(
     side = max(1, round(_PIECE ** (1 / len(shape))))
     most = min(_NULL_PIXELS, max(_PIECE, _NULL_VALUES // scan.model.spectra.shape[1]))
     draw_and_scan = dask.delayed(partial(_draw_and_scan, scan, reference, seed), pure=False, traverse=False)
-    tasks, n = [], 0
+    tasks: list[Delayed] = []
+    n = 0
     while n < most:
         first = (int(rng.integers(0, max(1, size - side + 1))) for size in shape)
         box = tuple(slice(start, start + side) for start in first)

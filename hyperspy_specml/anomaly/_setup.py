@@ -233,7 +233,7 @@ def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.
         Smallest and largest drift of the scan lines that it was learnt from, in channels.
     """
     low, high = drift_range
-    return _moved_channels(channels, np.arange(-max(high, 0), 1 - min(low, 0))).any(axis=0)
+    return np.logical_or.reduce(_moved_channels(channels, np.arange(-max(high, 0), 1 - min(low, 0))))
 
 
 def _moved_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
