@@ -134,8 +134,7 @@ class Run:
     def brief(self) -> Self:
         """Return the run of a training that only compares, or that the user does not want to wait for."""
         n_steps, share = self.config.max_steps, self.config.comparison_share
-        assert n_steps is not None
-        assert share is not None
+        assert n_steps is not None and share is not None  # noqa: PT018
         return replace(self, config=replace(self.config, max_steps=max(1, int(n_steps * share))))
 
 
@@ -148,6 +147,5 @@ class Clock:
 
     def stop(self, stage: str) -> None:
         """End a stage."""
-        now = time.perf_counter()
-        self.seconds[stage] = now - self.last
-        self.last = now
+        before, self.last = self.last, time.perf_counter()
+        self.seconds[stage] = self.last - before
