@@ -12,7 +12,6 @@ O. Maron, A. W. Moore, "The racing algorithm: model selection for lazy learners"
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from hyperspy_specml.decompose._registry import choose_architecture
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import CLEAR, Candidate, DecompositionReport, FittedModel, LinearModel, encode_map
 from hyperspy_specml.prepare import Masks, TrainingData, prepare, smooth_basis
-from hyperspy_specml.run import Run
+from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import N_PARTS, NOISE_NAMES, RankCurve, choose_rank, paired
 
 if TYPE_CHECKING:
@@ -314,16 +313,3 @@ def _best(rounds: Rounds) -> int:
     """Return the best of those that ran all rounds."""
     most = max(map(len, rounds))
     return min((i for i, own in enumerate(rounds) if len(own) == most), key=lambda i: np.mean(rounds[i]))
-
-
-class Clock:
-    """Seconds between stops, by the name of the stage that ended."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.last = time.perf_counter()
-
-    def stop(self, stage: str) -> None:
-        """End a stage."""
-        before, self.last = self.last, time.perf_counter()
-        self.seconds[stage] = self.last - before

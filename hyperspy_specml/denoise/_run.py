@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose import Clock
 from hyperspy_specml.denoise._apply import denoise_own_map
 from hyperspy_specml.denoise._candidates import CandidateData, Entry, fit_candidates
 from hyperspy_specml.denoise._held_out_error import HeldOutError, pca_errors
@@ -16,7 +15,7 @@ from hyperspy_specml.denoise._restore import Denoised, check_removed
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Candidate, DenoiseReport, plan_sample, tiles_of
 from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, prepare, smooth_basis
-from hyperspy_specml.run import Run
+from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, line_width, paired, sample_size, typical_mean
 
 if TYPE_CHECKING:

@@ -85,8 +85,9 @@ class Folds:
 
     @classmethod
     def of(
-        cls, parts: Sequence[np.ndarray], pixels: np.ndarray, noise: NoiseModel, *, mean: np.ndarray | None = None
-    ) -> Self:
+        cls, parts: Sequence[np.ndarray], pixels: np.ndarray, noise: NoiseModel, *, mean: np.ndarray | None = None,
+        fractions: tuple[float, ...] = FRACTIONS,
+    ) -> Self:  # fmt: skip
         """Return folds of parts that make up spectra.
 
         Parameters
@@ -97,6 +98,8 @@ class Folds:
             Flat indices of the spectra, and the noise model.
         mean
             (n, E) estimate of the mean of each value, for noise models that need it.
+        fractions
+            Of the counts that each part holds.
         """
         *train, validation, test = parts
         variance = None
@@ -104,12 +107,12 @@ class Folds:
             variance = noise.variance(np.zeros(test.shape[1]) if mean is None else mean).astype(np.float32)
             variance = np.maximum(variance, 1e-6 * variance.mean())
         fold_mean = sum(part.mean(axis=0, dtype=np.float64) for part in train) / TRAIN
-        return cls(tuple(train), validation, test, pixels, noise, variance, fold_mean)
+        return cls(tuple(train), validation, test, pixels, noise, variance, fold_mean, fractions)
 
     @property
     def train_share(self) -> float:
         """Fraction of the counts in the training fold."""
-        return sum(self.fractions[:N_PARTS])
+        return sum(self.fractions[:-2])
 
     @cached_property
     def floor(self) -> np.ndarray:
@@ -199,7 +202,13 @@ class Folds:
 
 
 def make_folds(
-    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, *, seed: int, mean: np.ndarray | None = None
+    rows: np.ndarray,
+    pixels: np.ndarray,
+    noise: NoiseModel,
+    *,
+    seed: int,
+    mean: np.ndarray | None = None,
+    n_parts: int = N_PARTS,
 ) -> Folds:
     """Split (n, E) spectra into training, validation and test folds.
 
@@ -213,8 +222,12 @@ def make_folds(
         Seed of the split.
     mean
         (n, E) estimate of the mean of each value, for noise models that need it.
+    n_parts
+        Number of equal parts of the training fold.
     """
-    return Folds.of(noise.split(rows, pixels, FRACTIONS, seed=seed, mean=mean), pixels, noise, mean=mean)
+    fractions = (TRAIN / n_parts,) * n_parts + (VALIDATION, TEST)
+    parts = noise.split(rows, pixels, fractions, seed=seed, mean=mean)
+    return Folds.of(parts, pixels, noise, mean=mean, fractions=fractions)
 
 
 @dataclass(frozen=True)
