@@ -124,7 +124,7 @@ def _denoised(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarr
     """Return the denoised scores of the valid pixels out of (n_pixels, P)."""
     shape = stream.navigation_shape
     maps, there = scores.reshape(*shape, -1), valid.reshape(shape)
-    clean = denoiser.denoise_map(maps, there, memory_budget=stream.memory_budget, progress=stream.progress)
+    clean = denoiser.denoise_map(maps, there, stream.memory_budget, stream.progress)
     return clean.reshape(scores.shape)[valid]
 
 

@@ -14,7 +14,7 @@ from hyperspy_specml.denoise._options import DenoiseOptions
 from hyperspy_specml.denoise._restore import Denoised, check_removed
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Candidate, DenoiseReport, plan_sample, tiles_of
-from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, paired_draws, prepare, smooth_basis
+from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, prepare, smooth_basis
 from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, line_width, paired, sample_size, typical_mean
 
@@ -219,9 +219,8 @@ def _prepare(source: _Source, run: Run, asked: Asked) -> tuple[TrainingData, Tra
         mean, n, channels = typical_mean(summary.sample), len(summary.sample), summary.channels
         width = line_width(mean, noise, n_spectra=n, channels=channels, detector=source.detector)
         smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
-        if recordings and recordings.target is not None:
-            draws = paired_draws(smooth, recordings.target, recordings.target_fraction)
-            smooth = replace(smooth, draws=draws)
+        if recordings:
+            smooth = replace(smooth, draws=recordings.draws(smooth))
         elif asked.corruption != "split":
             smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
     return plain, smooth, tiles_of(summary.sample_pixels, shape, regions), width
