@@ -85,9 +85,8 @@ class Folds:
 
     @classmethod
     def of(
-        cls, parts: Sequence[np.ndarray], pixels: np.ndarray, noise: NoiseModel, *, mean: np.ndarray | None = None,
-        fractions: tuple[float, ...] = FRACTIONS,
-    ) -> Self:  # fmt: skip
+        cls, parts: Sequence[np.ndarray], pixels: np.ndarray, noise: NoiseModel, *, mean: np.ndarray | None = None
+    ) -> Self:
         """Return folds of parts that make up spectra.
 
         Parameters
@@ -98,8 +97,6 @@ class Folds:
             Flat indices of the spectra, and the noise model.
         mean
             (n, E) estimate of the mean of each value, for noise models that need it.
-        fractions
-            Of the counts that each part holds.
         """
         *train, validation, test = parts
         variance = None
@@ -107,7 +104,7 @@ class Folds:
             variance = noise.variance(np.zeros(test.shape[1]) if mean is None else mean).astype(np.float32)
             variance = np.maximum(variance, 1e-6 * variance.mean())
         fold_mean = sum(part.mean(axis=0, dtype=np.float64) for part in train) / TRAIN
-        return cls(tuple(train), validation, test, pixels, noise, variance, fold_mean, fractions)
+        return cls(tuple(train), validation, test, pixels, noise, variance, fold_mean)
 
     @property
     def train_share(self) -> float:
@@ -226,8 +223,8 @@ def make_folds(
         Number of equal parts of the training fold.
     """
     fractions = (TRAIN / n_parts,) * n_parts + (VALIDATION, TEST)
-    parts = noise.split(rows, pixels, fractions, seed=seed, mean=mean)
-    return Folds.of(parts, pixels, noise, mean=mean, fractions=fractions)
+    folds = Folds.of(noise.split(rows, pixels, fractions, seed=seed, mean=mean), pixels, noise, mean=mean)
+    return replace(folds, fractions=fractions)
 
 
 @dataclass(frozen=True)
