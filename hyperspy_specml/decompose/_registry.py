@@ -1,21 +1,18 @@
-"""The architectures that are known, by name: one line for each."""
+"""The architectures that are known, by name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hyperspy_specml.decompose._architecture import PCA, Architecture
-from hyperspy_specml.decompose._autoencoder import Autoencoder
-from hyperspy_specml.decompose._simplex import Simplex
+from hyperspy_specml.decompose._architecture import Architecture
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import AUTOENCODERS
-from hyperspy_specml.nn import DenseNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_KNOWN: dict[str, Architecture] = {one.name: one for one in (Autoencoder("dense", DenseNetwork), Simplex(), PCA())}
+_KNOWN: dict[str, Architecture] = {}
 
 
 def register_architecture(architecture: Architecture) -> None:
@@ -37,8 +34,8 @@ def register_architecture(architecture: Architecture) -> None:
             "Autoencoder('mine', MyNetwork, MyOptions())."
         )
     _KNOWN[architecture.name] = architecture
-    if isinstance(architecture, Autoencoder):
-        AUTOENCODERS[architecture.name] = architecture.network
+    if (network := getattr(architecture, "network", None)) is not None:
+        AUTOENCODERS[architecture.name] = network
 
 
 def architecture_names() -> tuple[str, ...]:

@@ -19,7 +19,13 @@ import scipy.linalg
 import scipy.optimize
 
 from hyperspy_specml.exceptions import NegativeCountsError, NotCountsError, OptionError
-from hyperspy_specml.statistics._noise import NoiseModel, PoissonGaussianNoise, PoissonNoise, gaussian_noise
+from hyperspy_specml.statistics._noise import (
+    NoiseModel,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    gaussian_noise,
+    median_ratio,
+)
 from hyperspy_specml.streaming import side_by_side
 
 NOISE_NAMES = ("auto", "poisson", "gaussian", "poisson-gaussian")
@@ -40,8 +46,6 @@ _FLAT = 0.1
 _MEDIAN_OF_SQUARES = 0.4549
 # Number of principal vectors that structure can have, at most.
 _MAX_VECTORS = 48
-# Number of groups of channels whose median is taken: an edge, a hot channel or a glitch spoils few of them.
-_N_GROUPS = 32
 # Number of lags along energy, in channels, up to which noise may be correlated.
 _N_LAGS = 4
 # Lags in channels at which no detector's noise is correlated any more: a correlation there is structure.
@@ -277,13 +281,6 @@ def _principal_vectors(white: np.ndarray) -> np.ndarray:
     values, left = scipy.linalg.eigh(white @ white.T, subset_by_index=subset)
     real = values > 1e-12 * max(values[-1], 1e-300)  # spectra without noise have fewer
     return (white.T @ (left[:, real] / np.sqrt(values[real])))[:, ::-1]
-
-
-def median_ratio(numerator: np.ndarray, denominator: np.ndarray, order: np.ndarray) -> float:
-    """Return the ratio of two sums over channels: the median over groups of channels with like `order`."""
-    groups = np.array_split(np.argsort(order, kind="stable"), min(_N_GROUPS, len(order)))
-    ratios = [numerator[g].sum() / denominator[g].sum() for g in groups if denominator[g].sum() > 0]
-    return float(np.median(ratios)) if ratios else 0.0
 
 
 def _above(vectors: np.ndarray, other: np.ndarray, level: float) -> np.ndarray:

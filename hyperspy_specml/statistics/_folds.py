@@ -18,9 +18,8 @@ import scipy.linalg
 import scipy.sparse.linalg
 
 from hyperspy_specml.statistics._basis import channel_weights
-from hyperspy_specml.statistics._estimate import median_ratio
 from hyperspy_specml.statistics._moments import row_slabs
-from hyperspy_specml.statistics._noise import PREDICTION_FLOOR, NoiseModel
+from hyperspy_specml.statistics._noise import PREDICTION_FLOOR, NoiseModel, median_ratio
 from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:

@@ -103,6 +103,10 @@ class _Noise:
         return folds
 
 
+# Number of groups of channels whose median is taken: an edge, a hot channel or a glitch spoils few of them.
+_N_GROUPS = 32
+
+
 @dataclass(frozen=True)
 class PoissonNoise(_Noise):
     """Independent counts: the variance is the mean.
@@ -327,3 +331,10 @@ def _mix(x: Any) -> Any:
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2
     return x ^ (x >> np.uint64(31))
+
+
+def median_ratio(numerator: np.ndarray, denominator: np.ndarray, order: np.ndarray) -> float:
+    """Return the ratio of two sums over channels: the median over groups of channels with like `order`."""
+    groups = np.array_split(np.argsort(order, kind="stable"), min(_N_GROUPS, len(order)))
+    ratios = [numerator[g].sum() / denominator[g].sum() for g in groups if denominator[g].sum() > 0]
+    return float(np.median(ratios)) if ratios else 0.0
