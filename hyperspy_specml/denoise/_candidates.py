@@ -1,4 +1,4 @@
-"""The candidates of a denoising: plain PCA, filtered score maps, networks.
+"""The candidates of a denoising, plain PCA, filtered score maps, networks, and their held-out errors.
 
 A new kind of candidates is one function, from `CandidateData` to a list of `Entry`, and one line of `KINDS`.
 """
@@ -6,30 +6,89 @@ A new kind of candidates is one function, from `CandidateData` to a list of `Ent
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.decompose import DenseOptions, choose_architecture, choose_number
-from hyperspy_specml.denoise._held_out_error import HeldOutError
 from hyperspy_specml.denoise._spatial import fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import LatentModel, SpectralDenoiser, UnfilteredScores
+from hyperspy_specml.prepare import project_parts
 from hyperspy_specml.progress import STOPPED
+from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION
 from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hyperspy_specml.denoise._options import DenoiseOptions
-    from hyperspy_specml.denoise._spatial import FilterFit
     from hyperspy_specml.models import FilteredScores, FittedDenoiser, Tiles
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
+    from hyperspy_specml.statistics import PrincipalBasis
 
 _logger = logging.getLogger(__name__)
+# Spectra whitened at a time: they stay in the cache.
+_SLAB = 512
+
+
+@dataclass(frozen=True)
+class HeldOutError:
+    """Squared errors of predicted scores on a fold that they have not seen, without computing a spectrum.
+
+    On simulated maps the squared error, in units of the noise, orders candidates as the truth does, while the
+    Poisson deviance, which depends most on predictions near zero at low doses, prefers others whose error is up
+    to a third larger. ``|y - V s|**2 = |y|**2 - 2 (V.T y) s + |s|**2``: only scores are needed once y is
+    projected.
+
+    Attributes
+    ----------
+    data
+        Training data of the map. Every basis must have its weights and its offset.
+    fold
+        "validation" or "test".
+    """
+
+    data: TrainingData
+    fold: str
+
+    def scores(self, basis: PrincipalBasis) -> np.ndarray:
+        """Return (n, P) scores of the counts of the fold, on the scale of the whole data."""
+        values, fraction = self._fold
+        return project_parts((values,), (fraction,), basis)[:, 0] / np.float32(fraction)
+
+    def of(self, basis: PrincipalBasis, scores: np.ndarray) -> np.ndarray:
+        """Return (n,) errors of (n, P) scores along a basis, summed over channels; noise makes about 1 for each."""
+        error = np.einsum("np,np->n", scores, scores - 2 * self.scores(basis).astype(np.float64))
+        return self._fold[1] * (self._squares + error)
+
+    @property
+    def _fold(self) -> tuple[np.ndarray, float]:
+        folds = self.data.folds
+        return (folds.validation, VALIDATION) if self.fold == "validation" else (folds.test, TEST)
+
+    @cached_property
+    def _squares(self) -> np.ndarray:
+        """(n,) squared lengths of the whitened spectra of the fold."""
+        basis, (values, fraction) = self.data.fold_basis, self._fold
+        squares = np.empty(len(values))
+        weights, offset = basis.weights.astype(np.float32), basis.offset.astype(np.float32)
+        for start in range(0, len(values), _SLAB):
+            rows = slice(start, start + _SLAB)
+            white = (values[rows] / np.float32(fraction) - offset) * weights
+            squares[rows] = np.einsum("ne,ne->n", white, white)
+        return squares
+
+
+def pca_errors(data: TrainingData, basis: PrincipalBasis) -> np.ndarray:
+    """Return (n,) held-out errors, on the validation fold, of the training fold projected on a basis."""
+    train, fraction = data.folds.train, np.float32(TRAIN)
+    # In slabs: all spectra at once would be the largest array of the whole analysis.
+    scores = np.concatenate([basis.project(train(rows) / fraction) for rows in data.folds.slabs()])
+    return HeldOutError(data, "validation").of(basis, scores)
 
 
 @dataclass(frozen=True)
@@ -113,8 +172,15 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
     """Return score maps behind single filters, a mixture of them, and a network that mixes them."""
     smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
     with progress.enter("Filter score maps", 0.05):
-        found = fit_filters(smooth, tiles, HeldOutError(smooth), progress)
-    n, entry = len(found.unit), partial(_filtered, data, found)
+        found = fit_filters(smooth, tiles, HeldOutError(smooth, "validation").scores, progress)
+    n = len(found.unit)
+
+    def entry(name: str, fold: FilteredScores, clean: np.ndarray, **trained: History) -> Entry:
+        def scores() -> np.ndarray:
+            return tiles.flat(clean) * found.unit
+
+        return Entry(name, smooth, fold, scores, lambda: on_all_counts(smooth, fold), **trained)
+
     entries = [
         entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s])
         for s, one in enumerate(found.bank)
@@ -134,14 +200,7 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
         return entries
     network, history = trained
     clean = network.mixed(found.stack, tiles.valid, smooth.fraction)
-    return [replace(entry(f"spatial network ({n})", network, clean), history=history), *entries]
-
-
-def _filtered(data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray) -> Entry:
-    def scores() -> np.ndarray:
-        return data.tiles.flat(clean) * found.unit
-
-    return Entry(name, data.smooth, fold, scores, lambda: on_all_counts(data.smooth, fold))
+    return [entry(f"spatial network ({n})", network, clean, history=history), *entries]
 
 
 def spectral_network(data: CandidateData) -> list[Entry]:
@@ -165,27 +224,17 @@ def spectral_network(data: CandidateData) -> list[Entry]:
         return []
     fitted.history.interrupted |= stopped
     assert isinstance(fitted.fold_model, LatentModel)
-    fold = SpectralDenoiser(fitted.fold_model)
-
-    def on_all() -> FittedDenoiser:
-        assert isinstance(fitted.model, LatentModel)
-        return SpectralDenoiser(fitted.model)
-
-    def scores() -> np.ndarray:
-        return fold.denoise_rows(smooth.fold_scores)
-
-    return [Entry(f"spectral network ({rank.chosen})", smooth, fold, scores, on_all, fitted.history)]
+    assert isinstance(fitted.model, LatentModel)
+    fold, whole = SpectralDenoiser(fitted.fold_model), SpectralDenoiser(fitted.model)
+    name, history = f"spectral network ({rank.chosen})", fitted.history
+    return [Entry(name, smooth, fold, lambda: fold.denoise_rows(smooth.fold_scores), lambda: whole, history)]
 
 
 def plain_pca(data: CandidateData) -> list[Entry]:
     """Return plain PCA of the rank that held-out counts choose."""
     plain, k = data.plain, data.plain.rank.chosen
-    fold = UnfilteredScores(plain.fold_basis.first(k))
-
-    def scores() -> np.ndarray:
-        return plain.fold_scores[:, :k]
-
-    return [Entry(f"pca ({k})", plain, fold, scores, lambda: UnfilteredScores(plain.basis.first(k)))]
+    fold, whole = (UnfilteredScores(basis.first(k)) for basis in (plain.fold_basis, plain.basis))
+    return [Entry(f"pca ({k})", plain, fold, lambda: plain.fold_scores[:, :k], lambda: whole)]
 
 
 KINDS = [

@@ -14,7 +14,7 @@ import torch
 
 from hyperspy_specml.decompose import Autoencoder
 from hyperspy_specml.denoise._options import LibraryOptions
-from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.exceptions import TooFewSpectraError
 from hyperspy_specml.models import LibraryDenoiser
 from hyperspy_specml.nn import Shrinkage
 from hyperspy_specml.statistics import PoissonNoise, moments_of, principal_basis
@@ -22,7 +22,6 @@ from hyperspy_specml.train import DrawnCounts, History, RandomRows, fit, one_thr
 
 if TYPE_CHECKING:
     from hyperspy_specml.run import Run
-    from hyperspy_specml.statistics import PrincipalBasis
 
 # Every batch draws new counts, so half of an autoencoder's batch is enough.
 DEFAULTS = replace(Autoencoder.defaults, batch_size=256)
@@ -79,14 +78,12 @@ def fit_library(
 
     Raises
     ------
-    OptionError
-        Options of another class.
     TooFewSpectraError
         Fewer than 16 spectra.
     TrainingDivergedError
         The loss diverged.
     """
-    options, run = check_options(options), run.over(DEFAULTS)
+    run = run.over(DEFAULTS)
     if len(spectra) < _LEAST_SPECTRA:
         raise TooFewSpectraError(
             f"train_denoiser() needs {_LEAST_SPECTRA} spectra or more, best thousands, but the library holds "
@@ -94,7 +91,7 @@ def fit_library(
         )
     shapes = spectra / spectra.sum(axis=1, keepdims=True, dtype=np.float64)
     held = np.arange(len(shapes)) % _HELD_OUT == 0
-    denoiser = _untrained(shapes[~held], totals, options, run)
+    denoiser = _untrained(shapes[~held], totals, options or LibraryOptions(), run)
     network, middle = denoiser.network, float(np.sqrt(totals[0] * totals[1]))
     with one_thread(run.device), run.progress.enter("Train"):
         unseen = _counts(denoiser, shapes[held], totals, int(held.sum()), run.seed + 1, run.device)
@@ -102,8 +99,7 @@ def fit_library(
 
         def score(network: torch.nn.Module) -> float:
             with torch.inference_mode():
-                terms = (sum(squared_error(network, batch, 0).values()) for batch in batches)
-                return sum(float(term) for term in terms) / len(batches)
+                return sum(float(sum(squared_error(network, batch, 0).values())) for batch in batches) / len(batches)
 
         size = run.config.batch_size
         assert size is not None
@@ -112,17 +108,11 @@ def fit_library(
     return LibraryFit(denoiser, shapes.mean(axis=0), _errors(denoiser, shapes[held], middle, run.seed), history)
 
 
-def check_options(options: LibraryOptions | None) -> LibraryOptions:
-    """Return options, by default the default ones; refuse those of another class."""
-    options = LibraryOptions() if options is None else options
-    if type(options) is not LibraryOptions:
-        raise OptionError(f"train_denoiser(options={options!r}) needs options=specml.LibraryOptions(...).")
-    return options
-
-
 def _untrained(shapes: np.ndarray, totals: tuple[float, float], options: LibraryOptions, run: Run) -> LibraryDenoiser:
     """Return the denoiser whose network is the best linear one."""
-    basis = _basis(shapes, totals[1])
+    basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_VECTORS)
+    relative = basis.project(shapes).var(axis=0) * totals[1]  # to the noise of the most counts
+    basis = basis.first(int(max(1, (relative > _LEAST_VARIANCE).sum())))
     scores = basis.project(shapes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
@@ -131,12 +121,6 @@ def _untrained(shapes: np.ndarray, totals: tuple[float, float], options: Library
     variance = np.maximum(scores.var(axis=0, dtype=np.float64), 1e-30)
     levels = 1 / np.sqrt(np.array(totals[::-1]))
     return LibraryDenoiser(basis, middle, scores.mean(axis=0, dtype=np.float64), variance, levels, network)
-
-
-def _basis(shapes: np.ndarray, most: float) -> PrincipalBasis:
-    basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_VECTORS)
-    variance = basis.project(shapes).var(axis=0) * most  # over that of the noise of the most counts
-    return basis.first(int(max(1, (variance > _LEAST_VARIANCE).sum())))
 
 
 def _counts(

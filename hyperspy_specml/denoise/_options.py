@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,14 @@ class _Options:
                 needed = "True or False" if kind is bool else "a whole number, 1 or more"
                 call = f"{type(self).__name__}({option.name}=...)"
                 raise OptionError(f"{call} must be {needed}, e.g. {option.default!r}, not {value!r}.")
+
+    @classmethod
+    def checked(cls, options: Self | None, method: str) -> Self:
+        """Return options, by default the default ones; refuse those of another class."""
+        options = cls() if options is None else options
+        if type(options) is not cls:
+            raise OptionError(f"{method}(options={options!r}) needs options=specml.{cls.__name__}(...).")
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)

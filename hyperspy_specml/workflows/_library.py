@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.denoise import check_options, fit_library
+from hyperspy_specml.denoise import LibraryOptions, fit_library
 from hyperspy_specml.exceptions import NegativeCountsError, OptionError
 from hyperspy_specml.models import Candidate, DenoiseReport, Fingerprint, TrainedModel
 from hyperspy_specml.statistics import EMPTY, USED, PoissonNoise, count_states, paired
@@ -16,7 +16,7 @@ from hyperspy_specml.workflows._call import Call
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.denoise import LibraryFit, LibraryOptions
+    from hyperspy_specml.denoise import LibraryFit
     from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import TrainConfig
 
@@ -85,7 +85,7 @@ def train_denoiser(
     """
     how: dict[str, Any] = {"random_state": random_state, "device": device, "show_progressbar": show_progressbar}
     call = Call.on(library, "train_denoiser", config=config, **how)
-    (low, high), options = _checked(doses), check_options(options)
+    (low, high), options = _checked(doses), LibraryOptions.checked(options, call.method)
     shape = call.source.spectra.array.shape
     with call.running() as (run, _):
         spectra = np.asarray(call.source.spectra.array, np.float64).reshape(-1, shape[-1])
