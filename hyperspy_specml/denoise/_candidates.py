@@ -15,10 +15,10 @@ import numpy as np
 from hyperspy_specml.decompose import DenseOptions, choose_architecture, choose_number
 from hyperspy_specml.denoise._spatial import fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import LatentModel, SpectralDenoiser, UnfilteredScores
+from hyperspy_specml.models import Candidate, LatentModel, SpectralDenoiser, UnfilteredScores
 from hyperspy_specml.prepare import project_parts
 from hyperspy_specml.progress import STOPPED
-from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION
+from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION, paired
 from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import PrincipalBasis
 
 _logger = logging.getLogger(__name__)
-# Spectra whitened at a time: they stay in the cache.
-_SLAB = 512
+# Pixels of the sample from which on the spatial network is trained: on fewer it learns nothing beyond the filters.
+_LEAST_PIXELS = 256
+_FRACTIONS = {"validation": VALIDATION, "test": TEST}
 
 
 @dataclass(frozen=True)
@@ -57,27 +58,21 @@ class HeldOutError:
 
     def scores(self, basis: PrincipalBasis) -> np.ndarray:
         """Return (n, P) scores of the counts of the fold, on the scale of the whole data."""
-        values, fraction = self._fold
+        values, fraction = getattr(self.data.folds, self.fold), _FRACTIONS[self.fold]
         return project_parts((values,), (fraction,), basis)[:, 0] / np.float32(fraction)
 
     def of(self, basis: PrincipalBasis, scores: np.ndarray) -> np.ndarray:
         """Return (n,) errors of (n, P) scores along a basis, summed over channels; noise makes about 1 for each."""
         error = np.einsum("np,np->n", scores, scores - 2 * self.scores(basis).astype(np.float64))
-        return self._fold[1] * (self._squares + error)
-
-    @property
-    def _fold(self) -> tuple[np.ndarray, float]:
-        folds = self.data.folds
-        return (folds.validation, VALIDATION) if self.fold == "validation" else (folds.test, TEST)
+        return _FRACTIONS[self.fold] * (self._squares + error)
 
     @cached_property
     def _squares(self) -> np.ndarray:
         """(n,) squared lengths of the whitened spectra of the fold."""
-        basis, (values, fraction) = self.data.fold_basis, self._fold
+        basis, values, fraction = self.data.fold_basis, getattr(self.data.folds, self.fold), _FRACTIONS[self.fold]
         squares = np.empty(len(values))
         weights, offset = basis.weights.astype(np.float32), basis.offset.astype(np.float32)
-        for start in range(0, len(values), _SLAB):
-            rows = slice(start, start + _SLAB)
+        for rows in self.data.folds.slabs():
             white = (values[rows] / np.float32(fraction) - offset) * weights
             squares[rows] = np.einsum("ne,ne->n", white, white)
         return squares
@@ -173,32 +168,29 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
     smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
     with progress.enter("Filter score maps", 0.05):
         found = fit_filters(smooth, tiles, HeldOutError(smooth, "validation").scores, progress)
-    n = len(found.unit)
+    unit = found.mixture.unit(smooth.fraction)
+    n = len(unit)
 
     def entry(name: str, fold: FilteredScores, clean: np.ndarray, **trained: History) -> Entry:
         def scores() -> np.ndarray:
-            return tiles.flat(clean) * found.unit
+            return tiles.flat(clean) * unit
 
         return Entry(name, smooth, fold, scores, lambda: on_all_counts(smooth, fold), **trained)
 
-    entries = [
-        entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s])
-        for s, one in enumerate(found.bank)
-        if one.name not in ("unfiltered", "mean")
-    ]
+    # Without the first two: no filter is PCA, and the mean alone is no candidate.
+    entries = [entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s]) for s, one in enumerate(found.bank)][2:]
     mixed = np.einsum("s...p,sp->...p", found.stack, found.mixture.weights.astype(np.float32))
     entries.append(entry(f"pca ({n}), mixed filters", found.mixture, mixed))
+    if tiles.valid.sum() < _LEAST_PIXELS:
+        return entries
     try:
-        trained = fit_mixture(smooth, tiles, found, data.options.n_hidden_spatial, data.run)
+        network, history = fit_mixture(smooth, tiles, found, data.options.n_hidden_spatial, data.run)
     except TrainingDivergedError as error:
         _logger.warning("The spatial network diverged (%s); the filters remain.", error)
         return entries
     except STOPPED:  # before the first step
         entries[-1].history.interrupted = True
         return entries
-    if trained is None:
-        return entries
-    network, history = trained
     clean = network.mixed(found.stack, tiles.valid, smooth.fraction)
     return [entry(f"spatial network ({n})", network, clean, history=history), *entries]
 
@@ -209,8 +201,7 @@ def spectral_network(data: CandidateData) -> list[Entry]:
     Beside candidates that see neighbours, a brief training tells whether these matter at all.
     """
     smooth, options = data.smooth, data.options
-    dense = DenseOptions(n_hidden=options.n_hidden, n_layers=options.n_layers, centre=options.centre)
-    architecture = choose_architecture("dense", dense, method="denoise_dae")
+    architecture = choose_architecture("dense", DenseOptions(options.n_hidden, options.n_layers, options.centre))
     run = architecture.completed(data.run, smooth)
     run = run.brief() if data.context == "auto" else run
     try:
@@ -265,3 +256,16 @@ def fit_candidates(data: CandidateData) -> list[Entry]:
                 raise
             entries[-1].history.interrupted = True
     return [*entries, *plain_pca(data)]
+
+
+def compare(entries: list[Entry], validation: HeldOutError, test: HeldOutError) -> tuple[Candidate, ...]:
+    """Score candidates on both folds; the last one is what they are compared with."""
+    errors = []
+    for entry in entries:
+        basis, scores = entry.fold.basis, entry.scores()
+        errors.append((float(validation.of(basis, scores).mean()), test.of(basis, scores)))
+    pairs = [paired(own, errors[-1][1]) for _, own in errors]
+    return tuple(
+        Candidate(entry.name, pair.mean, pair.difference, pair.standard_error, validation_score)
+        for entry, pair, (validation_score, _) in zip(entries, pairs, errors, strict=True)
+    )

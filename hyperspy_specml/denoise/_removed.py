@@ -169,6 +169,7 @@ def find_removed(
     strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), threshold, gain)
     labels, n_regions = scipy.ndimage.label(np.abs(strongest) > threshold, np.ones((3,) * valid.ndim))
     places = scipy.ndimage.value_indices(labels, ignore_value=0)
+    spans = list(zip(windows.starts.tolist(), windows.stops.tolist(), strict=True))
     regions = []
     for number in range(1, n_regions + 1):
         inside = strongest[places[number]]
@@ -178,9 +179,9 @@ def find_removed(
         excess, variance = _excess(values.sum(axis=0) for values in sums(pixels, slice(None)))
         beyond = np.abs(_deviate(excess, variance, gain)) > threshold
         beyond[j] = True
-        span = int(windows.starts[j]), int(windows.stops[j])
-        strength = float(inside[peak]), float(excess[j])
-        regions.append(RemovedRegion(pixels, *span, _intervals(beyond, windows), *strength))
+        runs = scipy.ndimage.find_objects(scipy.ndimage.label(beyond)[0])
+        intervals = tuple((spans[run.start][0], spans[run.stop - 1][1]) for (run,) in runs)
+        regions.append(RemovedRegion(pixels, *spans[j], intervals, float(inside[peak]), float(excess[j])))
     return tuple(sorted(regions, key=lambda region: -abs(region.z)))
 
 
@@ -205,14 +206,6 @@ def _excess(sums: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return what is missing in the denoised data, and its noise variance, of sums as in `WindowSums`."""
     residual, variance, *clean = sums
     return residual + np.minimum(clean[0], 0) if clean else residual, variance
-
-
-def _intervals(beyond: np.ndarray, windows: Windows) -> tuple[tuple[int, int], ...]:
-    """Return the unions of neighbouring windows out of those marked."""
-    runs, n_runs = scipy.ndimage.label(beyond)
-    return tuple(
-        (int(windows.starts[runs == run].min()), int(windows.stops[runs == run].max())) for run in range(1, n_runs + 1)
-    )
 
 
 def _square_sum(values: np.ndarray, side: int) -> np.ndarray:
@@ -262,26 +255,23 @@ def check_removed(
     protect
         Whether what is found is restored: each pixel gets the sum of its own residual there.
     """
-    progress, scores = stream.progress, denoised.scores
-    windows = overlapping_windows(int(channels.sum()), denoised.line_width)
+    progress, windows = stream.progress, overlapping_windows(int(channels.sum()), denoised.line_width)
     with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
         with progress.enter("Sum windows", 0.5):
-            sums = _window_sums(stream, denoised, noise, windows, channels)
-        valid = np.isfinite(scores).all(axis=1) & (denoised.pixel_state != EMPTY)
-        valid = valid.reshape(stream.navigation_shape)
-        removed = find_removed(sums, valid, windows, gain=gain_of(noise), progress=progress)
-    denoised = replace(denoised, removed=removed)
-    if not (protect and removed):
-        return denoised
-    with progress.enter("Restore removed signal"):
-        return _restored(stream, denoised, windows, channels)
+            block = partial(_over_windows, windows, channels)
+            counted = stream.map_rows(block, n_columns=len(windows), label="Sum windows")
+        sums = _window_sums(counted, denoised, noise, windows)
+        used = np.isfinite(denoised.scores).all(axis=1) & (denoised.pixel_state != EMPTY)
+        valid, gain = used.reshape(stream.navigation_shape), gain_of(noise)
+        denoised = replace(denoised, removed=find_removed(sums, valid, windows, gain=gain, progress=progress))
+    if protect and denoised.removed:
+        with progress.enter("Restore removed signal"):
+            return _restored(stream, denoised, windows, channels)
+    return denoised
 
 
-def _window_sums(
-    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, windows: Windows, channels: np.ndarray
-) -> WindowSums:
-    """Sum the spectra over the windows, in one pass; what they are compared with is computed on demand."""
-    counted = stream.map_rows(partial(_over_windows, windows, channels), n_columns=len(windows), label="Sum windows")
+def _window_sums(counted: np.ndarray, denoised: Denoised, noise: NoiseModel, windows: Windows) -> WindowSums:
+    """Compare sums of the spectra over the windows with those of the denoised ones, computed on demand."""
     basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores
     along, offset = (windows.sums(of, slice(None)) for of in (basis.components(), basis.offset[None]))
     lags = np.arange(1, len(noise.correlation))
@@ -302,41 +292,35 @@ def _restored(stream: SpectrumStream, denoised: Denoised, windows: Windows, chan
     regions, scores, basis = denoised.removed, denoised.scores, denoised.model.basis
     width, n_channels = int(np.max(windows.widths)), len(basis.weights)
     features = [
-        (region, (max(0, a - width), min(n_channels, b + width)))  # with the tails of the lines
-        for region in regions
+        (number, (max(0, a - width), min(n_channels, b + width)))  # with the tails of the lines
+        for number, region in enumerate(regions, start=1)
         for a, b in _merged(region.intervals, 2 * width)
     ][:_MOST_FEATURES]
     member = np.zeros(stream.n_pixels, np.int64)
     for number, region in enumerate(regions, start=1):
         member[region.pixels] = number
-    block = partial(_over_regions, member, len(regions), channels)
+    block = partial(_over_regions, member, channels)
     with stream.progress.enter("Sum regions", 0.5):
         total = stream.fold(block, np.add, label="Sum regions")  # (regions + 1, E)
     shapes = np.zeros((len(features), n_channels), np.float32)
-    for f, (region, (a, b)) in enumerate(features):
-        clean = basis.spectra(scores[region.pixels].astype(np.float64)).sum(axis=0)
-        shapes[f, a:b] = (total[member[region.pixels[0]]] - clean)[a:b]
+    for f, (number, (a, b)) in enumerate(features):
+        clean = basis.spectra(scores[regions[number - 1].pixels].astype(np.float64)).sum(axis=0)
+        shapes[f, a:b] = (total[number] - clean)[a:b]
         shapes[f] /= max(float(np.linalg.norm(shapes[f])), 1e-30)
     # Along the shape of its sum a region gets back its sum, channel by channel.
     block = partial(_along_shapes, shapes, channels)
     along = stream.map_rows(block, n_columns=len(features), label="Project on regions")
     along -= scores @ (basis.components() @ shapes.T) + basis.offset @ shapes.T
-    amplitudes = np.zeros((stream.n_pixels, len(features)), np.float32)
-    for f, (region, _) in enumerate(features):
-        amplitudes[region.pixels, f] = along[region.pixels, f]
-    scores = np.concatenate([scores, amplitudes], axis=1)
+    along[member[:, None] != [number for number, _ in features]] = 0
+    scores = np.concatenate([scores, along], axis=1)
     return replace(denoised, model=RestoredSpectra(basis, shapes), scores=scores)
 
 
 def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int, int]]:
     """Join intervals that are not farther apart than this: with their tails they would overlap."""
-    joined = [intervals[0]]
-    for a, b in intervals[1:]:
-        if a - joined[-1][1] <= gap:
-            joined[-1] = joined[-1][0], b
-        else:
-            joined.append((a, b))
-    return joined
+    starts, stops = np.array(intervals).T
+    apart = np.flatnonzero(starts[1:] - stops[:-1] > gap)
+    return list(zip(starts[[0, *apart + 1]].tolist(), stops[[*apart, -1]].tolist(), strict=True))
 
 
 def _over_windows(windows: Windows, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
@@ -349,12 +333,10 @@ def _over_windows(windows: Windows, channels: np.ndarray, rows: np.ndarray, pixe
     return sums
 
 
-def _over_regions(
-    member: np.ndarray, n_regions: int, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray
-) -> np.ndarray:
+def _over_regions(member: np.ndarray, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Sum the spectra of a block over the pixels of each region."""
     number = member[pixels]
-    sums = np.zeros((n_regions + 1, int(channels.sum())))
+    sums = np.zeros((int(member.max()) + 1, int(channels.sum())))
     inside = number > 0
     np.add.at(sums, number[inside], rows[inside][:, channels].astype(np.float64))
     return sums

@@ -5,42 +5,30 @@ Another map is denoised without a fit: see `apply_denoiser`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperspy_specml.decompose import Clock
-from hyperspy_specml.denoise._candidates import CandidateData, Entry, HeldOutError, fit_candidates, pca_errors
-from hyperspy_specml.denoise._options import DenoiseOptions
+from hyperspy_specml.denoise._candidates import CandidateData, Entry, HeldOutError, compare, fit_candidates, pca_errors
+from hyperspy_specml.denoise._options import Asked
 from hyperspy_specml.denoise._removed import Denoised, check_removed
 from hyperspy_specml.denoise._spatial import sum_of_parts
-from hyperspy_specml.exceptions import NegativeCountsError, OptionError, TooFewSpectraError
-from hyperspy_specml.models import Candidate, DenoiseReport, encode_map, noise_along, plan_sample, tiles_of
-from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, paired_draws, prepare, smooth_basis
+from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
+from hyperspy_specml.models import DenoiseReport, encode_map, noise_along, plan_sample, tiles_of
+from hyperspy_specml.prepare import PairedRecordings, corrupt, paired_draws, prepare, smooth_basis
 from hyperspy_specml.run import Run
-from hyperspy_specml.statistics import (
-    MASKED,
-    NOISE_NAMES,
-    SATURATED,
-    USED,
-    PoissonNoise,
-    count_states,
-    line_width,
-    paired,
-    sample_size,
-    typical_mean,
-)
+from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states, line_width, sample_size, typical_mean
 
 if TYPE_CHECKING:
-    from hyperspy_specml.models import FittedDenoiser, Tiles
+    from hyperspy_specml.models import Candidate, FittedDenoiser, Tiles
     from hyperspy_specml.prepare import Masks, TrainingData
     from hyperspy_specml.statistics import MapSummary, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
     Pairs = tuple[SpectrumStream, SpectrumStream] | None
 
-CONTEXTS = ("auto", "spectral", "spatial")
 # Shares of the time of a call, measured at 128 x 128 pixels and 2048 channels; what is left is the check.
 _STAGES = {"prepare": 0.35, "fit": 0.48, "score": 0.06, "finish": 0.03, "apply": 0.03}
 # Two sets of parts of the training fold whose denoised scores differ by noise only.
@@ -49,44 +37,6 @@ _HALVES = ((0, 1), (2, 3))
 # prefer smoother bases because most channels are between lines; this one lowers a line by 2 %, twice as much
 # by 3 to 5 % (measured).
 _MOST_SMOOTHING = 1 / 8
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of a denoising.
-
-    Parameters
-    ----------
-    context
-        "spectral": candidates that see one spectrum at a time; "spatial": those that see its neighbours;
-        "auto": all.
-    corruption
-        How inputs for the networks are made: see `CORRUPTIONS`.
-    noise
-        See `statistics.estimate_noise`.
-    protect
-        Whether removed signal that noise cannot explain is restored.
-    options
-        Of the networks.
-
-    Raises
-    ------
-    OptionError
-        Unknown context, corruption or noise, or options of another class.
-    """
-
-    context: str = "auto"
-    corruption: str = "split"
-    noise: str = "auto"
-    protect: bool = False
-    options: DenoiseOptions = field(default_factory=DenoiseOptions)
-
-    def __post_init__(self) -> None:
-        """Refuse what is wrong before the file is read."""
-        for name, known in {"context": CONTEXTS, "corruption": CORRUPTIONS, "noise": NOISE_NAMES}.items():
-            if getattr(self, name) not in known:
-                raise OptionError.unknown(name, getattr(self, name), known)
-        DenoiseOptions.checked(self.options, "denoise_dae")
 
 
 @dataclass(frozen=True)
@@ -143,8 +93,7 @@ def denoise(
     with run.progress.enter("Prepare", _STAGES["prepare"]):
         data, width = _prepare(stream, run, asked, masks, pairs, detector)
     clock.stop("preparation")
-    found = {"corruption": asked.corruption, "line_width": width, "shape": stream.navigation_shape}
-    denoiser, report = _learn(data, clock, **found)
+    denoiser, report = _learn(data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape)
     prepared = data.plain.without_counts()
     del data  # now no counts are in memory but the blocks: the larger the map, the larger are its scores
     with run.progress.enter("Apply", _STAGES["apply"]):
@@ -175,8 +124,7 @@ def _prepare(
         width = line_width(mean, noise, n_spectra=n, channels=channels, detector=detector)
         smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
         if recordings and recordings.target is not None:
-            draws = paired_draws(smooth, recordings.target, recordings.target_fraction)
-            smooth = replace(smooth, draws=draws)
+            smooth = replace(smooth, draws=paired_draws(smooth, recordings.target, recordings.target_fraction))
         elif asked.corruption != "split":
             smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
     tiles = tiles_of(summary.sample_pixels, shape, regions)
@@ -191,7 +139,7 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
     clock.stop("training")
     with progress.enter("Score candidates", _STAGES["score"]):
         validation, test = HeldOutError(plain, "validation"), HeldOutError(plain, "test")
-        candidates = _score(entries, validation, test)
+        candidates = compare(entries, validation, test)
         chosen = _choose(plain, candidates, entries)
         found |= _quality(data.tiles, chosen, validation, test)
     clock.stop("scoring")
@@ -219,20 +167,6 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         n_steps=history.steps[-1] if history.steps else 0,
         **found,
     )
-
-
-def _score(entries: list[Entry], validation: HeldOutError, test: HeldOutError) -> tuple[Candidate, ...]:
-    """Score candidates on the validation and the test fold; the last one is what they are compared with."""
-    errors = []
-    for entry in entries:
-        basis, scores = entry.fold.basis, entry.scores()
-        errors.append((float(validation.of(basis, scores).mean()), test.of(basis, scores)))
-    candidates = []
-    for entry, (validation_score, own) in zip(entries, errors, strict=True):
-        pair = paired(own, errors[-1][1])
-        known = pair.mean, pair.difference, pair.standard_error, validation_score
-        candidates.append(Candidate(entry.name, *known))
-    return tuple(candidates)
 
 
 def _choose(data: TrainingData, candidates: tuple[Candidate, ...], entries: list[Entry]) -> Entry:
@@ -349,7 +283,7 @@ def apply_denoiser(
 def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, noise: NoiseModel) -> np.ndarray:
     """Return the (E,) part of the mean spectrum of a map that the basis describes; refuse what has none."""
     mean = denoiser.basis.spectra(scores.mean(axis=0, dtype=np.float64)[None])[0]
-    if isinstance(noise, PoissonNoise) and not mean.sum() > 0:
+    if noise.name == "poisson" and not mean.sum() > 0:
         raise NegativeCountsError(
             "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal "
             f"has a sum of {mean.sum():.3g}. Undo the background or dark subtraction, or train on such data."
@@ -359,16 +293,14 @@ def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, noise: NoiseMod
 
 def _denoise_scores(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, used: np.ndarray) -> None:
     """Denoise (n_pixels, P) scores of the used pixels in place."""
-    shape = stream.navigation_shape
-    maps = np.where(used[:, None], scores, np.float32(0)).reshape(*shape, -1)
-    how: dict[str, Any] = {"memory_budget": stream.memory_budget, "progress": stream.progress}
-    clean = denoiser.denoise_map(maps, used.reshape(shape), **how)
+    maps = np.where(used[:, None], scores, np.float32(0)).reshape(*stream.navigation_shape, -1)
+    there, budget = used.reshape(stream.navigation_shape), stream.memory_budget
+    clean = denoiser.denoise_map(maps, there, memory_budget=budget, progress=stream.progress)
     scores[used] = clean.reshape(scores.shape)[used]
 
 
 def _relative_intensity(here: np.ndarray, mean: np.ndarray, noise: NoiseModel) -> float:
     """Return how much brighter a map is than the training map; 1 for noise that does not depend on it."""
     counted = noise.variance(2 * np.abs(mean)).sum() > noise.variance(np.abs(mean)).sum()
-    if not counted or here.sum() <= 0 or mean.sum() <= 0:
-        return 1.0
-    return float(here.sum() / mean.sum())
+    comparable = counted and here.sum() > 0 and mean.sum() > 0
+    return float(here.sum() / mean.sum()) if comparable else 1.0

@@ -11,7 +11,7 @@ import scipy.optimize
 import torch
 
 from hyperspy_specml.decompose import Autoencoder
-from hyperspy_specml.models import Filter, FilteredScores, filters, noise_along
+from hyperspy_specml.models import Filter, FilteredScores, filters, noise_along, tensor_for
 from hyperspy_specml.nn import FilterMixture
 from hyperspy_specml.statistics import N_PARTS, TRAIN
 from hyperspy_specml.train import History, TileCrops, TilePair, fit, one_thread, squared_error_of_maps
@@ -36,8 +36,6 @@ _MOST_COMPONENTS = 24
 _PRIOR_SPECTRA = 200
 # Share of a mixture below which a filter is left out of it.
 _LEAST_SHARE = 1e-3
-# Pixels of the sample from which on the network is trained: on fewer it learns nothing beyond the filters.
-_LEAST_PIXELS = 256
 # Parts of the training fold that make up the input, one set after the other; the other parts are the target.
 _INPUTS = ((0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1), (2, 3))
 
@@ -54,17 +52,14 @@ class FilterFit:
         (S, T, \*tile, P) filtered scores of the training fold, with noise of variance 1.
     mixture
         The mixture of filters, component by component, that predicts the validation fold best.
-    unit
-        (P,) what a unit of `stack` is in scores on the scale of the whole data.
-    target
-        (n, P) scores of the validation fold on the scale of the whole data.
+    goal
+        (T, \*tile, P) scores of the validation fold, in the same unit.
     """
 
     bank: tuple[Filter, ...]
     stack: np.ndarray
     mixture: FilteredScores
-    unit: np.ndarray
-    target: np.ndarray
+    goal: np.ndarray
 
     def single(self, index: int) -> FilteredScores:
         """Return the denoiser that applies one filter to all components."""
@@ -98,22 +93,21 @@ def fit_filters(
     target = target_along(whole.basis)
     with progress.enter("Choose components", 0.1):
         stack = whole.stack(maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress)
-    n_found = _n_useful(stack, target / whole.unit(fraction), tiles)
-    n = max(n_found, min(data.rank.chosen, most))  # PCA itself has these
-    bank, target = filters(whole.n_scan_axes), target[:, :n]
+    # PCA itself has as many as its rank.
+    n = max(_n_useful(stack, target / whole.unit(fraction), tiles), min(data.rank.chosen, most))
+    bank = filters(whole.n_scan_axes)
     template = _template(data, data.fold_basis.first(n), tiles)
     with progress.enter("Filter"):
         stack = template.stack(maps[..., :n], valid, fraction, bank, progress)
-    unit = template.unit(fraction)
-    goal = tiles.maps(target / unit)[valid]
-    weights = [_mixture(np.stack([m[valid] for m in stack[..., p]], axis=1), goal[:, p]) for p in range(n)]
-    mixture = replace(template, weights=np.stack(weights, axis=1))
-    return FilterFit(bank, stack, mixture, unit, target)
+    goal = tiles.maps(target[:, :n] / template.unit(fraction))
+    columns = enumerate(goal[valid].T)
+    weights = [_mixture(np.stack([m[valid] for m in stack[..., p]], axis=1), column) for p, column in columns]
+    return FilterFit(bank, stack, replace(template, weights=np.stack(weights, axis=1)), goal)
 
 
 def fit_mixture(
     data: TrainingData, tiles: Tiles, filtered: FilterFit, n_hidden: int, run: Run
-) -> tuple[FilteredScores, History] | None:
+) -> tuple[FilteredScores, History]:
     """Train the network that mixes the filters, pixel by pixel.
 
     Parameters
@@ -127,7 +121,7 @@ def fit_mixture(
 
     Returns
     -------
-    the denoiser of the training fold and its history; None where there are too few pixels
+    the denoiser of the training fold and its history
 
     Raises
     ------
@@ -136,24 +130,21 @@ def fit_mixture(
     Cancelled
         That was asked for before the training began.
     """
-    if tiles.valid.sum() < _LEAST_PIXELS:
-        return None
     start, run = filtered.mixture, run.over(DEFAULTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = FilterMixture(start.n_scan_axes, len(filtered.bank), len(start.noise), n_hidden)
     network.init_from_weights(torch.as_tensor(start.weights, dtype=torch.float32))
     denoiser = replace(start, network=network.to(run.device))
-    goal = tiles.maps(filtered.target / filtered.unit)
 
     def score(_: torch.nn.Module) -> float:
-        error = denoiser.mixed(filtered.stack, tiles.valid, data.fraction) - goal
+        error = denoiser.mixed(filtered.stack, tiles.valid, data.fraction) - filtered.goal
         return float(np.square(error).sum() / tiles.valid.sum())
 
     with one_thread(run.device):
         with run.progress.enter("Filter splits of the counts", 0.15):
-            pairs = [_pair(*split, tiles, filtered, run) for split in _splits(data, len(start.noise), run)]
-        valid = _tensor(tiles.valid[:, None], run)
+            pairs = [_pair(*split, tiles, filtered, network) for split in _splits(data, len(start.noise), run)]
+        valid = tensor_for(network, tiles.valid[:, None])
         crops = TileCrops(pairs, valid, torch.Generator().manual_seed(run.seed))
         with run.progress.enter("Train the spatial network"):
             return denoiser, fit(network, crops, squared_error_of_maps, run, score=score)
@@ -180,8 +171,7 @@ def _template(data: TrainingData, basis: PrincipalBasis, tiles: Tiles) -> Filter
     """Return the denoiser of the training fold that does not filter."""
     noise = noise_along(basis, data.estimate.model, np.maximum(data.folds.mean, 0))
     n_axes, n = len(tiles.shape), basis.n_vectors
-    weights = np.zeros((len(filters(n_axes)), n))
-    weights[0] = 1
+    weights = np.repeat(np.eye(len(filters(n_axes)), 1), n, axis=1)  # all of the first one: no filter
     moments = _moments(data.fold_scores[:, :n])
     n_strong = min(data.rank.chosen, n)
     return FilteredScores(basis, noise, weights=weights, n_strong=n_strong, n_scan_axes=n_axes, **moments)
@@ -242,16 +232,12 @@ def sum_of_parts(data: TrainingData, parts: Sequence[int], n: int) -> tuple[np.n
     return data.fold_parts[:, list(parts), :n].sum(axis=1) / np.float32(fraction), fraction
 
 
-def _pair(seen: _Scores, goal: _Scores, tiles: Tiles, filtered: FilterFit, run: Run) -> TilePair:
+def _pair(seen: _Scores, goal: _Scores, tiles: Tiles, filtered: FilterFit, network: FilterMixture) -> TilePair:
     """Filter the input of a split and lay it out beside its target."""
     start, (values, fraction), (target, target_fraction) = filtered.mixture, seen, goal
     unit = start.unit(fraction)
     stack = start.stack(tiles.maps(values), tiles.valid, fraction, filtered.bank)
-    inputs = _tensor(np.moveaxis(np.moveaxis(stack, 0, 1), -1, 2), run)
-    moments = _tensor(start.centre / unit, run), _tensor(start.spread / unit, run)
-    wanted = _tensor(np.moveaxis(tiles.maps(target / unit), -1, 1), run)
+    inputs = tensor_for(network, np.moveaxis(stack, (0, -1), (1, 2)))
+    wanted = tensor_for(network, np.moveaxis(tiles.maps(target / unit), -1, 1))
+    moments = tensor_for(network, start.centre / unit), tensor_for(network, start.spread / unit)
     return TilePair(inputs, wanted, target_fraction / fraction, *moments)
-
-
-def _tensor(values: np.ndarray, run: Run) -> torch.Tensor:
-    return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=run.device)
