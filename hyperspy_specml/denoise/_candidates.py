@@ -15,7 +15,7 @@ import numpy as np
 from hyperspy_specml.decompose import DenseOptions, choose_architecture, choose_number
 from hyperspy_specml.denoise._spatial import fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import Candidate, LatentModel, SpectralDenoiser, UnfilteredScores
+from hyperspy_specml.models import Candidate, LatentModel, SpectralDenoiser, UnfilteredScores, filters
 from hyperspy_specml.prepare import project_parts
 from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION, paired
@@ -168,17 +168,14 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
     smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
     with progress.enter("Filter score maps", 0.05):
         found = fit_filters(smooth, tiles, HeldOutError(smooth, "validation").scores, progress)
-    unit = found.mixture.unit(smooth.fraction)
+    unit, bank = found.mixture.unit(smooth.fraction), filters(found.mixture.n_scan_axes)
     n = len(unit)
 
-    def entry(name: str, fold: FilteredScores, clean: np.ndarray, **trained: History) -> Entry:
-        def scores() -> np.ndarray:
-            return tiles.flat(clean) * unit
-
-        return Entry(name, smooth, fold, scores, lambda: on_all_counts(smooth, fold), **trained)
+    def entry(name: str, fold: FilteredScores, clean: np.ndarray, **more: History) -> Entry:
+        return Entry(name, smooth, fold, lambda: tiles.flat(clean) * unit, lambda: on_all_counts(smooth, fold), **more)
 
     # Without the first two: no filter is PCA, and the mean alone is no candidate.
-    entries = [entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s]) for s, one in enumerate(found.bank)][2:]
+    entries = [entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s]) for s, one in enumerate(bank)][2:]
     mixed = np.einsum("s...p,sp->...p", found.stack, found.mixture.weights.astype(np.float32))
     entries.append(entry(f"pca ({n}), mixed filters", found.mixture, mixed))
     if tiles.valid.sum() < _LEAST_PIXELS:

@@ -275,8 +275,8 @@ def apply_denoiser(
         scores[used] = (scores[used] - zero) / scale + zero
         _denoise_scores(stream, fitting, scores, used)
         scores[used] = (scores[used] - zero) * scale + zero
-    denoised = Denoised(denoiser, scores, state, width, ratio)
     with progress.enter("Check"):
+        denoised = Denoised(denoiser, scores, state, width, ratio)
         return check_removed(stream, denoised, noise, channels, protect=protect)
 
 

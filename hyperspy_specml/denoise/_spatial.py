@@ -11,7 +11,7 @@ import scipy.optimize
 import torch
 
 from hyperspy_specml.decompose import Autoencoder
-from hyperspy_specml.models import Filter, FilteredScores, filters, noise_along, tensor_for
+from hyperspy_specml.models import FilteredScores, filters, noise_along, tensor_for
 from hyperspy_specml.nn import FilterMixture
 from hyperspy_specml.statistics import N_PARTS, TRAIN
 from hyperspy_specml.train import History, TileCrops, TilePair, fit, one_thread, squared_error_of_maps
@@ -46,17 +46,14 @@ class FilterFit:
 
     Attributes
     ----------
-    bank
-        S filters.
     stack
-        (S, T, \*tile, P) filtered scores of the training fold, with noise of variance 1.
+        (S, T, \*tile, P) scores of the training fold behind each of `filters`, with noise of variance 1.
     mixture
         The mixture of filters, component by component, that predicts the validation fold best.
     goal
         (T, \*tile, P) scores of the validation fold, in the same unit.
     """
 
-    bank: tuple[Filter, ...]
     stack: np.ndarray
     mixture: FilteredScores
     goal: np.ndarray
@@ -95,14 +92,13 @@ def fit_filters(
         stack = whole.stack(maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress)
     # PCA itself has as many as its rank.
     n = max(_n_useful(stack, target / whole.unit(fraction), tiles), min(data.rank.chosen, most))
-    bank = filters(whole.n_scan_axes)
     template = _template(data, data.fold_basis.first(n), tiles)
     with progress.enter("Filter"):
-        stack = template.stack(maps[..., :n], valid, fraction, bank, progress)
+        stack = template.stack(maps[..., :n], valid, fraction, filters(template.n_scan_axes), progress)
     goal = tiles.maps(target[:, :n] / template.unit(fraction))
     columns = enumerate(goal[valid].T)
     weights = [_mixture(np.stack([m[valid] for m in stack[..., p]], axis=1), column) for p, column in columns]
-    return FilterFit(bank, stack, replace(template, weights=np.stack(weights, axis=1)), goal)
+    return FilterFit(stack, replace(template, weights=np.stack(weights, axis=1)), goal)
 
 
 def fit_mixture(
@@ -133,7 +129,7 @@ def fit_mixture(
     start, run = filtered.mixture, run.over(DEFAULTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        network = FilterMixture(start.n_scan_axes, len(filtered.bank), len(start.noise), n_hidden)
+        network = FilterMixture(start.n_scan_axes, len(start.weights), len(start.noise), n_hidden)
     network.init_from_weights(torch.as_tensor(start.weights, dtype=torch.float32))
     denoiser = replace(start, network=network.to(run.device))
 
@@ -236,7 +232,7 @@ def _pair(seen: _Scores, goal: _Scores, tiles: Tiles, filtered: FilterFit, netwo
     """Filter the input of a split and lay it out beside its target."""
     start, (values, fraction), (target, target_fraction) = filtered.mixture, seen, goal
     unit = start.unit(fraction)
-    stack = start.stack(tiles.maps(values), tiles.valid, fraction, filtered.bank)
+    stack = start.stack(tiles.maps(values), tiles.valid, fraction, filters(start.n_scan_axes))
     inputs = tensor_for(network, np.moveaxis(stack, (0, -1), (1, 2)))
     wanted = tensor_for(network, np.moveaxis(tiles.maps(target / unit), -1, 1))
     moments = tensor_for(network, start.centre / unit), tensor_for(network, start.spread / unit)
