@@ -122,6 +122,31 @@ def test_a_large_reconstruction_is_saved_on_request_only(
     assert names(folder) == RESULTS
 
 
+def test_options_of_an_architecture_are_given_by_name(file: Path, folder: Path, signal: BaseSignal) -> None:
+    assert pca(file, "--output", folder, "--output-dimension", 2, "--option", "centre=yes") == 0
+
+    scores = hs.load(folder / "scores.hspy").data
+    np.testing.assert_allclose(scores.mean(axis=(1, 2)), 0, atol=1e-3 * scores.std())  # about the mean spectrum
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--option", "center=yes"), "--option='center' is unknown; use one of 'centre'. Did you mean 'centre'?"),
+        (("--option", "centre=perhaps"), "--option centre=perhaps: centre needs bool, e.g. centre=False."),
+        (("--option", "centre"), "--option centre: centre needs bool"),
+        (("--architecture", "dense", "--option", "n_hidden=wide"), "n_hidden needs int, e.g. n_hidden=64."),
+        (("--architecture", "dense", "--option", "n_hidden=0"), "DenseOptions(n_hidden=0) must be a whole number"),
+    ],
+    ids=str,
+)
+def test_an_impossible_option_is_one_message(
+    file: Path, folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(capsys, file, "--output", folder, *arguments)
+    assert not any(folder.iterdir())
+
+
 @pytest.fixture
 def several(signal: BaseSignal, tmp_path: Path) -> Path:
     """Save a file that holds an image, a small and a large map."""
@@ -232,7 +257,9 @@ def test_an_impossible_number_of_components_is_one_message(
 def test_a_misspelt_option_exits_as_command_lines_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--architecture", "convolutional"])
-    assert "invalid choice: 'convolutional'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "invalid choice: 'convolutional'" in said
+    assert all(name in said for name in ("dense", "simplex", "pca"))
 
 
 @pytest.mark.realdata

@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 _ORDINARY = 0.99
 _ORDINARY_ELSEWHERE = 0.9
 # Part of the time that PCA takes where an autoencoder is trained too.
-_PCA_SHARE = 0.2
+_PCA_SHARE = 0.4
 
 
 @dataclass(frozen=True)

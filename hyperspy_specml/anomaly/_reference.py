@@ -61,6 +61,10 @@ class ReferenceModel(FittedModel):
     drift_range
         Smallest and largest drift of the scan lines that it was learnt from, in channels: so many channels
         beyond those of the model were recorded.
+    total
+        Sum of all counts of the map that it was learnt from, by which that map is known again.
+    applied
+        Whether it scores another map than that; not stored.
     """
 
     model: FittedModel
@@ -76,6 +80,8 @@ class ReferenceModel(FittedModel):
     null: NullFit | None = field(repr=False, default=None)
     shift_null: NullFit | None = field(repr=False, default=None)
     drift_range: tuple[int, int] = (0, 0)
+    total: float = 0.0
+    applied: bool = False
     kind = "reference"
 
     @property
@@ -134,7 +140,7 @@ class ReferenceModel(FittedModel):
         projector[:, self.n_components :] = 0  # a nonlinear encoder follows noise in so many directions
         return ScanModel(
             basis.components(), basis.offset, self.noise, self.n_spectra, projector, self.component_variance,
-            self.leverage,
+            self.leverage, self.applied,
         )  # fmt: skip
 
     def with_reference_spectra(self, known: np.ndarray) -> ReferenceModel:
@@ -210,6 +216,7 @@ class ReferenceModel(FittedModel):
             "null": self.null and self.null.settings(),
             "shift_null": self.shift_null and self.shift_null.settings(),
             "drift_range": list(self.drift_range),
+            "total": self.total,
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -242,6 +249,7 @@ class ReferenceModel(FittedModel):
             _optional(parts, "line_width", e), windows, _optional(parts, "model_error", len(windows or ())),
             _optional(parts, "component_variance", d, e), _optional(parts, "leverage", d, -1),
             null=_null(parts, "null"), shift_null=_null(parts, "shift_null"), drift_range=_drift_range(parts),
+            total=parts.setting("total", float),
         )  # fmt: skip
         if len({each is None for each in (windows, reference.line_width, reference.model_error)}) > 1:
             raise ValueError("windows, line_width and model_error belong together")

@@ -54,8 +54,11 @@ class ScanModel:
         (D, E) noise variances of `spectra` themselves; None where they are negligible.
     leverage
         (D, L): the sum of squares of a sum's coefficients times these, over its number of pixels, is the
-        fraction of its noise that `spectra` contain, because they were learnt from it too. None where they
-        were not.
+        fraction of its noise that `spectra` contain, because they were learnt from it too. None where that is
+        not known.
+    learnt_from_others
+        Whether the spectra that are scored are others than those that the model was learnt from. Then the
+        noise that `spectra` contain is not theirs: it makes differences larger by this fraction, not smaller.
     """
 
     spectra: np.ndarray
@@ -65,6 +68,7 @@ class ScanModel:
     projector: np.ndarray | None = None
     component_variance: np.ndarray | None = None
     leverage: np.ndarray | None = None
+    learnt_from_others: bool = False
 
     @property
     def follows_noise(self) -> np.ndarray:
@@ -231,7 +235,8 @@ class Scan:
         if self.model.leverage is not None:
             along = np.square(design[..., :-1] @ self.model.leverage.astype(np.float32)).sum(axis=-1)
             fraction = along / np.maximum(design[..., -1], 1)
-            variance *= 1 - np.minimum(fraction, np.float32(_MOST_LEVERAGE))[..., None]
+            fraction = np.minimum(fraction, np.float32(_MOST_LEVERAGE))[..., None]
+            variance *= 1 + fraction if self.model.learnt_from_others else 1 - fraction
         return positive, np.maximum(variance, _LEAST_VARIANCE)
 
 

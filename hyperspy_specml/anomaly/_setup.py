@@ -30,6 +30,9 @@ _SHIFT_SMOOTHING = 1 / 16
 # Fraction of the counts in channels that known spectra lack, at most: with more, they are other spectra
 # without them.
 _MOST_MISSING = 1e-3
+# Channels by which single scan lines are moved further, at most, to where a reference model describes them
+# best.
+_REFINED = 2
 # Smallest expected value of a channel, relative to the mean.
 _LEAST_EXPECTED = 1e-3
 # Values of the sums along scan lines, at most.
@@ -156,9 +159,14 @@ class ScanSetup:
         lines, drift = replace(self, channels=seen)._line_drift(reference.noise)
         if drift is None:
             return self
-        total = np.zeros(len(seen))
-        total[seen] = shift_channels(lines, -drift).sum(axis=0)
-        drift = drift + _offset(total[self.channels], reference, float(self.line_width[0]))
+        if reference.applied:  # all lines by the same shift, then each of them where the model describes it best
+            rows = np.zeros((len(lines), len(seen)))
+            rows[:, seen] = lines
+            farthest = farthest_drift(float(self.line_width[0]), int(self.channels.sum()))
+            total = shift_channels(rows, -drift).sum(axis=0, keepdims=True)
+            drift = drift + _shifts(total[:, self.channels], reference, farthest)
+            moved = shift_channels(rows, -drift)[:, self.channels]
+            drift = drift + np.where(moved.any(axis=1), _shifts(moved, reference, _REFINED), 0)
         complete = np.asarray(_moved_channels(recorded, drift)[:, self.channels].all(axis=1))
         if not complete.all():
             _logger.warning(
@@ -241,13 +249,13 @@ def _moved_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
     return shift_channels(np.tile(channels, (len(drift), 1)), -drift)
 
 
-def _offset(total: np.ndarray, reference: ReferenceModel, line_width: float) -> int:
-    """Return by how many channels the (E,) sum of a map's spectra lies higher than the model has them."""
+def _shifts(rows: np.ndarray, reference: ReferenceModel, farthest: int) -> np.ndarray:
+    """Return (L,) by how many channels (L, E) sums of spectra lie higher than the model has them."""
     spectra = np.vstack([reference.basis.components(), reference.basis.offset])
     spectra = spectra[np.linalg.norm(spectra, axis=1) > 0]
+    total = rows.sum(axis=0)
     variance = reference.noise.variance(np.maximum(total, _LEAST_EXPECTED * np.abs(total).mean()))
-    farthest = farthest_drift(line_width, len(total))
-    return int(best_shifts(total[None], spectra, 1 / np.sqrt(np.maximum(variance, 1e-300)), farthest)[0])
+    return best_shifts(rows, spectra, 1 / np.sqrt(np.maximum(variance, 1e-300)), farthest)
 
 
 def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:

@@ -392,8 +392,11 @@ def test_a_shifted_edge_is_found_where_scan_lines_drift(drifting, shifted):
 
 
 def test_a_single_shifted_pixel_is_found():
-    """No window shows it: without the derivative its score is 2 to 3."""
-    simulated = fe_l_map((64, 64), dose=20, rare_phase=ShiftedEdge(1, 2.0), random_state=0)
+    """No window shows it: it is a little in many channels and of both signs.
+
+    It is the strongest pixel of 12 in 12 maps at 30 counts per channel, and of 6 to 8 in 12 at 20.
+    """
+    simulated = fe_l_map((64, 64), dose=30, rare_phase=ShiftedEdge(1, 2.0), random_state=0)
 
     score = search(simulated.signal).score.data
 
@@ -406,9 +409,7 @@ def test_energies_are_those_of_the_typical_line(drifting, shifted):
     assert whole[20:-20].all()
     edge = drifting.signal.axes_manager.signal_axes[0]
     by = np.rint(np.array(shifted.report["drift"]) / edge.scale).astype(int)
-    by_hand = [
-        np.roll(drifting.signal.data[y, x].astype(float), -by[y]) for x, y in shifted.regions[0].pixels
-    ]
+    by_hand = [np.roll(drifting.signal.data[y, x].astype(float), -by[y]) for x, y in shifted.regions[0].pixels]
     np.testing.assert_allclose(shifted.spectra.data[0][whole], np.mean(by_hand, axis=0)[whole], rtol=1e-6)
     steepest = shifted.spectra.isig[20:-20].data[0, :80].argmax() + 20
     normal = drifting.signal.data[~drifting.rare_mask.data].mean(axis=0)[20:100].argmax() + 20

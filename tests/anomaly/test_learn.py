@@ -120,9 +120,7 @@ def test_drawn_maps_contain_no_ordinary_shifts():
     np.testing.assert_array_equal(one.shift, other.shift)
     three_sizes = np.log(-np.log1p(-np.exp(one.log_p(np.array([3.0]), one.expected[:1]))))
     one_size = np.log(2 * scipy.stats.norm.sf(3.0))
-    assert (
-        0 < three_sizes - one_size < np.log(4)
-    )  # more likely than of one square, less than of three, and noise
+    assert 0 < three_sizes - one_size < np.log(4)  # more likely than of one square, less than of three, and noise
 
 
 @pytest.mark.parametrize(("n_lines", "described"), [(1, True), (0, False)])

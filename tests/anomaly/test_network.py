@@ -217,9 +217,7 @@ def test_unknown_architectures_are_refused(rare):
         ({"architecture": "dense", "config": TrainConfig(restarts=2)}, "Leave restarts out"),
     ],
 )
-def test_arguments_that_no_training_would_use_are_refused_before_the_file_is_read(
-    rare, counted, given, message
-):
+def test_arguments_that_no_training_would_use_are_refused_before_the_file_is_read(rare, counted, given, message):
     file = counted(rare.signal.data)
     lazy = rare.signal._deepcopy_with_new_data(file.dask((29, 37, 257))).as_lazy()
 

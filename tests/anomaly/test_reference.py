@@ -70,18 +70,21 @@ def test_the_file_is_read_twice_and_the_spectra_of_regions_once_more(rare, path,
     assert 2 <= file.reads.mean() <= 2.2
 
 
-def test_p_values_of_another_draw_are_calibrated_as_with_its_own_model(rare, ordinary, found):
-    near = scipy.ndimage.binary_dilation(rare.rare_mask.data, iterations=3)
-    p = {True: [], False: []}
-    for seed in range(2):
-        signal = ordinary.counts(random_state=20 + seed)
-        for own in p:
-            p[own].append(search(signal, **({} if own else {"model": found.model})).p_value.data[~near])
+@pytest.mark.parametrize("kind", ["X-ray lines", "edges that drift"])
+def test_p_values_of_another_draw_are_calibrated(rare, ordinary, found, kind):
+    first, other, model = rare, ordinary, found.model
+    if kind == "edges that drift":
+        options = {"n_channels": 256, "dose": 200, "rare_phase": ShiftedEdge(24, 1.2), "random_state": 2}
+        first = other = fe_l_map((64, 70), **options)
+        model = search(first.signal).model
+    near = scipy.ndimage.binary_dilation(first.rare_mask.data, iterations=3)
 
-    for level in (0.1, 0.01):
-        ours, theirs = (np.mean(np.concatenate(values) < level) for values in (p[True], p[False]))
-        assert theirs == pytest.approx(level, rel=0.8)
-        assert theirs < 2 * max(ours, level)
+    maps = [search(other.counts(random_state=seed), model=model).p_value.data[~near] for seed in (20, 21)]
+
+    p = np.concatenate(maps)
+    p = p[np.isfinite(p)]
+    assert (p < 0.1).mean() == pytest.approx(0.1, rel=0.25)
+    assert (p < 0.01).mean() == pytest.approx(0.01, rel=0.6)
 
 
 def test_a_planted_phase_is_found_with_the_model_of_an_ordinary_map(rare, ordinary):
@@ -102,9 +105,7 @@ def test_known_spectra_are_added_to_a_calibrated_model(rare, ordinary, found):
     assert again.model.model.n_components == model.model.n_components + 1
     assert again.report.n_components == model.model.n_components + 1
     np.testing.assert_array_equal(again.model.model.model_error, model.model.model_error)
-    assert (
-        search(rare.signal, model=again.model).regions == ()
-    )  # with one more component it can be saved, too
+    assert search(rare.signal, model=again.model).regions == ()  # with one more component it can be saved, too
 
 
 def test_a_network_is_a_reference_model_too(rare, tmp_path):
@@ -137,7 +138,8 @@ def test_lines_that_drift_are_moved_to_where_the_model_has_its_spectra(drifting,
     moved = drifting.signal.deepcopy()  # another zero of the energy axis, which drifts anyway
     moved.data[..., 2:] = drifting.signal.data[..., :-2]
     by = np.array(search(moved, model=path).report.drift) - np.array(first.report.drift)
-    np.testing.assert_allclose(by, 2 * 0.2, atol=1e-6)  # eV; a channel has 0.2 eV
+    assert np.median(by) == pytest.approx(2 * 0.2)  # eV; a channel has 0.2 eV
+    assert np.isclose(by, 2 * 0.2).mean() > 0.9
 
 
 def test_lines_that_lack_channels_of_the_model_are_not_searched(drifting, caplog):
@@ -166,13 +168,9 @@ def test_other_channels_have_the_windows_at_the_same_energies(rare, found):
     assert again.report.resampled_from is not None
     here, there = model.model.windows, again.model.model.windows
     axes = [signal.axes_manager.signal_axes[0] for signal in (rare.signal, coarse)]
-    energies = [
-        np.interp(w.centres, np.arange(a.size), a.axis) for w, a in zip((here, there), axes, strict=True)
-    ]
+    energies = [np.interp(w.centres, np.arange(a.size), a.axis) for w, a in zip((here, there), axes, strict=True)]
     assert len(there) > 0.9 * len(here)
-    assert (
-        np.abs(np.interp(energies[1], np.sort(energies[0]), np.sort(energies[0])) - energies[1]).max() < 0.01
-    )
+    assert np.abs(np.interp(energies[1], np.sort(energies[0]), np.sort(energies[0])) - energies[1]).max() < 0.01
 
 
 def test_noise_that_is_measured_for_its_channels_is_not_resampled(make_map):
@@ -197,9 +195,7 @@ def test_noise_that_is_measured_for_its_channels_is_not_resampled(make_map):
 def test_arguments_that_a_model_would_have_to_ignore_are_refused(rare, found, given):
     (name,) = given
 
-    with pytest.raises(
-        OptionError, match=f"anomaly_map.{name}=.*the model has its own, fixed when it was tr"
-    ):
+    with pytest.raises(OptionError, match=f"anomaly_map.{name}=.*the model has its own, fixed when it was tr"):
         search(rare.signal, model=found.model, **given)
 
 
@@ -235,10 +231,7 @@ def test_a_damaged_file_is_an_error(path, tmp_path):
         (lambda s, a: s.update(noise={"name": "poisson-gaussian"}), "describes no noise model"),
         (lambda s, a: s.update(drift_range=[3, 1]), "no range of channels about 0"),
         (lambda s, a: a.update({"windows.stops": a["windows.stops"] + 1000}), "no intervals of 255 channels"),
-        (
-            lambda s, a: a.update({"model_error": -1 - a["model_error"]}),
-            "'model_error' holds negative values",
-        ),
+        (lambda s, a: a.update({"model_error": -1 - a["model_error"]}), "'model_error' holds negative values"),
         (lambda s, a: a.update({"model_error": a["model_error"][1:]}), "'model_error' has shape"),
         (lambda s, a: a.pop("line_width"), "belong together"),
         (lambda s, a: s["null"].update(slope=0.0), "the slope of the null distribution"),

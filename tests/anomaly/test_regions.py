@@ -18,9 +18,7 @@ WINDOWS = energy_windows(np.full(N_CHANNELS, 4.0), np.ones(N_CHANNELS, bool), fa
 
 def region(expected, spectrum, window, z):
     variances = np.maximum(expected, 0.01)
-    sums = SimpleNamespace(
-        spectra=spectrum[None], residuals=(spectrum - expected)[None], variances=variances[None]
-    )
+    sums = SimpleNamespace(spectra=spectrum[None], residuals=(spectrum - expected)[None], variances=variances[None])
     return SimpleNamespace(windows=WINDOWS), SimpleNamespace(window=[window], z=[z]), sums
 
 
@@ -73,9 +71,7 @@ def test_arrays_alone_give_regions_energies_and_elements(step):
     energies = 2.0 + step * np.arange(61)
     lines = [line("Aa", energies[15]), line("Bb", energies[44]), line("Cc", energies[50])]
 
-    found = find_anomalies(
-        SpectrumStream(counts()), line_width=np.full(61, 6.0), axis=EnergyAxis(energies, lines)
-    )
+    found = find_anomalies(SpectrumStream(counts()), line_width=np.full(61, 6.0), axis=EnergyAxis(energies, lines))
 
     (one,) = found.regions
     rows, columns = np.unravel_index(one.pixels, (31, 27))

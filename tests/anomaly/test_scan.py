@@ -47,9 +47,7 @@ def test_windows_lie_where_channels_are_in_use():
     windows = windows_of(channels=channels)
 
     used = np.flatnonzero(channels)
-    for start, stop, centre, width in zip(
-        windows.starts, windows.stops, windows.centres, windows.widths, strict=True
-    ):
+    for start, stop, centre, width in zip(windows.starts, windows.stops, windows.centres, windows.widths, strict=True):
         assert stop - start >= width / 2
         assert (np.abs(used[start:stop] - centre) <= width / 2 + 1).all()
 
@@ -136,9 +134,7 @@ def test_noise_that_components_have_learnt_is_allowed_for():
         for learnt in squares:
             projector = axes.vectors * axes.weights[:, None]
             leverage = leverage_of(scores, 2) if learnt else None
-            model = ScanModel(
-                axes.components(), axes.offset, PoissonNoise(), 40, projector, leverage=leverage
-            )
+            model = ScanModel(axes.components(), axes.offset, PoissonNoise(), 40, projector, leverage=leverage)
             mean, variance = Scan(model, windows, radii=(0,)).moments(design, slice(None))
             squares[learnt].append(((sums - mean) ** 2 / variance).mean())
 
@@ -152,9 +148,7 @@ def test_the_strongest_window_is_where_the_counts_were_planted():
     values[5:8, 3:6, 28:34] += rng.poisson(3.0, (3, 3, 6))
     windows = windows_of()
 
-    found = Scan(flat_model(2.0), windows).strongest(
-        values, np.full((12, 9, 1), 2, np.float32), np.ones((12, 9), bool)
-    )
+    found = Scan(flat_model(2.0), windows).strongest(values, np.full((12, 9, 1), 2, np.float32), np.ones((12, 9), bool))
 
     assert np.unravel_index(found.z.argmax(), (12, 9)) == (6, 4)
     assert windows.centres[found.window[6, 4]] == pytest.approx(30.5, abs=2.5)
@@ -167,9 +161,7 @@ def test_one_count_where_nothing_is_expected_is_as_strange_as_one_in_all_spectra
     windows = windows_of()
     design = np.array([[level, 1.0]], np.float32)
 
-    square = Scan(model, windows).score(
-        np.ones((1, len(windows)), np.float32), design, slice(0, len(windows))
-    )
+    square = Scan(model, windows).score(np.ones((1, len(windows)), np.float32), design, slice(0, len(windows)))
 
     law = scipy.stats.poisson(1 / 1000)
     exact = scipy.stats.norm.isf(law.sf(1) + 0.5 * law.pmf(1))
@@ -264,9 +256,7 @@ def test_spikes_in_partly_covered_channels_need_no_model():
         inside = (at >= 0) & (at < n)
         rows[row, at[inside]] = before[row, inside]
     common[5:55] = True
-    finder = PartialChannelSpikes(
-        PoissonNoise(), np.full(n, 6.0), by, np.ones(n, bool), mean, common, rows.size
-    )
+    finder = PartialChannelSpikes(PoissonNoise(), np.full(n, 6.0), by, np.ones(n, bool), mean, common, rows.size)
 
     row, channel, expected = finder.find(rows, lines)
 

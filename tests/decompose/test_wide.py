@@ -32,7 +32,7 @@ def counts():
 def wide(monkeypatch):
     monkeypatch.setattr(_moments, "_NARROW", 0)
     monkeypatch.setattr(_moments, "_STATES", 1 << 20)  # as if there were a hundred times as many channels
-    monkeypatch.setattr(_summary, "_MOST_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
+    monkeypatch.setattr(_summary, "_MAX_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
 
 
 def angle(a, b, rank):
