@@ -179,7 +179,7 @@ def _plant(
     """Return expected counts with phases, the map of their labels, and their elements."""
     import numpy as np
 
-    from hyperspy_specml.datasets._xray import characteristic
+    from hyperspy_specml.datasets._alloy import characteristic
 
     expected = clean.data.astype(np.float64)
     energy = clean.axes_manager.signal_axes[0].axis
@@ -227,7 +227,7 @@ def _rays(expected: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
 
 def _right(region: Any, elements: set[str]) -> tuple[bool, bool]:
     """Return whether the energy is one of the elements' lines, and whether one is among the first three."""
-    from hyperspy_specml.datasets._xray import line_width
+    from hyperspy_specml.datasets._alloy import line_width
 
     width = 2.3548 * line_width(region.energy)
     near = any(abs(region.energy - line) <= width for element in elements for line in lines_of(element))

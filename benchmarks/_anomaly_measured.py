@@ -55,7 +55,7 @@ def _with_foreign(signal: BaseSignal) -> list[str]:
     import numpy as np
     import scipy.ndimage
 
-    from hyperspy_specml.datasets._xray import characteristic
+    from hyperspy_specml.datasets._alloy import characteristic
 
     energy = signal.axes_manager.signal_axes[0].axis
     data = np.asarray(signal.data)

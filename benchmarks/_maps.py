@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml import datasets
-from hyperspy_specml.statistics import thin_counts
+from hyperspy_specml.statistics import PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
@@ -197,7 +197,7 @@ def _thinned(known: KnownMap, dose: float | None, seed: int) -> KnownMap:
         return known
     share = dose / mean
     counts = known.signal.data.reshape(known.clean.shape)
-    thin = thin_counts(counts, np.arange(len(counts)), (share, 1 - share), seed=seed, stream=_STREAM)[0]
+    thin = PoissonNoise().split(counts, np.arange(len(counts)), (share, 1 - share), seed=seed, stream=_STREAM)[0]
     signal = known.signal
     signal.data = thin.reshape(signal.data.shape)
     amounts = None if known.amounts is None else share * known.amounts

@@ -9,18 +9,19 @@ the autocorrelation of `numpy.gradient` of the whitened mean spectrum.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.ndimage
 
-from benchmarks._harness import median, table
+from benchmarks._harness import median
+from benchmarks._records import Table
 from hyperspy_specml import datasets
 from hyperspy_specml.statistics import PoissonNoise, estimate_noise, line_width, typical_mean
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hyperspy_specml.statistics import NoiseModel
 
@@ -28,6 +29,7 @@ CHANNELS, SHAPE, SMALL = 400, (24, 28), (12, 12)
 WIDTHS, COUNTS = (3.0, 6.0, 12.0, 20.0), (3.0, 30.0, 300.0)
 _FWHM = np.sqrt(8 * np.log(2))
 _MANY = 10**12  # spectra: the mean of so many has no noise
+_WITHIN = 0.2  # relative error of a width that is right
 _HOT = 4000  # values, one of which is hot
 _MIXED, _LAGS = (0.25, 0.5, 0.25), 0.5  # filter along energy that correlates noise, readout over sqrt(counts)
 
@@ -40,21 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3)
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
-    results: dict[str, Any] = {}
-    rows = []
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure."""
+    rows, within = [], dict.fromkeys(ESTIMATORS, 0)
     for name in options.cases:
         for counts in options.counts:
             found = {width: _ratios(name, width, counts, options.seeds) for width in options.widths}
-            results[f"{name}, {counts:g}"] = {f"{width:g}": ratios for width, ratios in found.items()}
             for which in ESTIMATORS:
-                cells = [_cell([ratios[which] for ratios in found[width]]) for width in options.widths]
-                rows.append([f"{name}, {counts:g} counts", which, *cells])
-    print(table(["map", "estimate", *(f"{width:g} channels" for width in options.widths)], rows), end="\n\n")
-    results["no line"] = _without_line(options)
-    results["Fe-L"] = _iron(options)
-    return results
+                ratios = [[one[which] for one in found[width]] for width in options.widths]
+                within[which] += sum(abs(ratio - 1) <= _WITHIN for some in ratios for ratio in some)
+                rows.append([name, f"{counts:g}", which, *map(_cell, ratios)])
+    n = len(options.cases) * len(options.counts) * len(options.widths) * options.seeds
+    where = f"estimated over true width, median and range; maps per cell: {options.seeds}"
+    head = ["map", "counts per channel", "estimate", *(f"{width:g} channels" for width in options.widths)]
+    met = [[which, f"{k} of {n}"] for which, k in within.items()]
+    yield (
+        "",
+        [
+            Table("ratios", where, head, rows, keys=3),
+            Table("within 20 %", where, ["estimate", "maps"], met, keys=0),
+            _without_line(options),
+            _iron(options),
+        ],
+    )
 
 
 def gradient(mean: np.ndarray, noise: NoiseModel, n_spectra: int) -> float:
@@ -117,9 +127,7 @@ def _mixed(width: float) -> list[np.ndarray]:
 def _edges(width: float) -> list[np.ndarray]:
     channel = np.arange(CHANNELS)
     steps = [
-        h
-        * (0.5 + np.arctan((channel - c) / (width / 2.5)) / np.pi)
-        * (1 + np.maximum(channel - c, 0) / 100) ** -1.5
+        h * (0.5 + np.arctan((channel - c) / (width / 2.5)) / np.pi) * (1 + np.maximum(channel - c, 0) / 100) ** -1.5
         for c, h in ((100, 0.4), (190, 0.5), (270, 0.3))
     ]
     white = [
@@ -155,9 +163,7 @@ def _ratios(name: str, width: float, counts: float, seeds: int) -> list[dict[str
     features, shape, noise = CASES[name]
     found = []
     for seed in range(seeds):
-        spectra, model = _simulate(
-            features(width), counts, shape, noise, np.random.default_rng([seed, int(width)])
-        )
+        spectra, model = _simulate(features(width), counts, shape, noise, np.random.default_rng([seed, int(width)]))
         mean = typical_mean(spectra)
         plain = spectra.mean(axis=0, dtype=float)
         found.append({
@@ -192,25 +198,23 @@ def _simulate(
     return spectra, estimate_noise(spectra, minimum=float(spectra.min())).model
 
 
-def _without_line(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Return the estimates where there is no line, in channels."""
-    found = {}
+def _without_line(options: argparse.Namespace) -> Table:
+    """Return the estimates where there is no line."""
+    rows = []
     for counts in options.counts:
-        maps = (
-            _simulate([np.zeros(CHANNELS)] * 3, counts, SHAPE, "counts", np.random.default_rng(seed))
-            for seed in range(4 * options.seeds)
-        )
-        found[f"{counts:g}"] = [curvature(typical_mean(rows), noise, len(rows)) for rows, noise in maps]
-    rows = [
-        [f"{counts} counts", f"{min(widths):.1f} to {max(widths):.1f}"] for counts, widths in found.items()
-    ]
-    print(table(["no line", "channels"], rows), end="\n\n")
-    return found
+        widths = []
+        for seed in range(4 * options.seeds):
+            spectra, noise = _simulate([np.zeros(CHANNELS)] * 3, counts, SHAPE, "counts", np.random.default_rng(seed))
+            widths.append(curvature(typical_mean(spectra), noise, len(spectra)))
+        rows.append([f"{counts:g}", f"{min(widths):.1f}-{max(widths):.1f}"])
+    caption = f"estimates in channels, range; maps: {4 * options.seeds}"
+    return Table("no line", caption, ["counts per channel", "channels"], rows)
 
 
-def _iron(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Return widths of Fe-L edges, in channels: of counts, and of the noise-free mean spectrum."""
-    results, noise = {}, PoissonNoise()
+def _iron(options: argparse.Namespace) -> Table:
+    """Return widths of Fe-L edges, of counts and of the noise-free mean spectrum."""
+    names = ["ours", "truth", "half maximum", "gradient"]
+    rows, noise = [], PoissonNoise()
     for channels in (96, 192, 384):
         for counts in options.counts:
             found = []
@@ -218,20 +222,13 @@ def _iron(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
                 simulated = datasets.fe_l_map(SHAPE, n_channels=channels, dose=counts, random_state=seed)
                 spectra = simulated.signal.data.reshape(-1, channels)
                 clean = simulated.clean.data.reshape(-1, channels).mean(axis=0, dtype=float)
-                found.append({
-                    "ours": curvature(typical_mean(spectra), noise, len(spectra)),
-                    "truth": curvature(clean, noise, _MANY),
-                    "half maximum": _at_half_maximum(clean),
-                    "gradient": gradient(spectra.mean(axis=0, dtype=float), noise, len(spectra)),
-                })  # fmt: skip
-            results[f"{channels} channels, {counts:g} counts"] = found
-    names = ["ours", "truth", "half maximum", "gradient"]
-    rows = [
-        [key, *(_cell([one[name] for one in found], ".1f") for name in names)]
-        for key, found in results.items()
-    ]
-    print(table(["Fe-L, channels", *names], rows), end="\n\n")
-    return results
+                found.append([
+                    curvature(typical_mean(spectra), noise, len(spectra)), curvature(clean, noise, _MANY),
+                    _at_half_maximum(clean), gradient(spectra.mean(axis=0, dtype=float), noise, len(spectra)),
+                ])  # fmt: skip
+            rows.append([f"{channels}", f"{counts:g}", *(_cell(list(one), ".1f") for one in zip(*found, strict=True))])
+    caption = f"channels, median and range; truth: ours of the noise-free mean spectrum; maps: {options.seeds}"
+    return Table("Fe-L", caption, ["channels", "counts per channel", *names], rows, keys=2)
 
 
 def _at_half_maximum(mean: np.ndarray) -> float:

@@ -7,18 +7,12 @@ know estimators by their methods. No attribute is called ``mean_``: HyperSpy 2.5
 from __future__ import annotations
 
 import inspect
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose import (
-    Architecture,
-    Decomposition,
-    DenseOptions,
-    PCAOptions,
-    choose_architecture,
-    decompose,
-)
+from hyperspy_specml.decompose import Decomposition, DenseOptions, PCAOptions, choose_architecture, decompose
 from hyperspy_specml.exceptions import ArrayShapeError, DataTypeError, NotFittedError, OptionError
 from hyperspy_specml.models import encode_map
 from hyperspy_specml.run import Run, TrainConfig
@@ -30,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     import dask.array as da
+
+    from hyperspy_specml.decompose import Architecture
 
 __all__ = ["DenseAutoencoder", "NoiseWeightedPCA"]
 
@@ -43,9 +39,8 @@ class ArrayEstimator:
     n_components: int | None
     noise: str
     random_state: int
-    device: str
+    device: str = "auto"
     config: TrainConfig | None
-    decomposition_: Decomposition
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.
@@ -102,10 +97,8 @@ class ArrayEstimator:
         architecture = self._architecture()
         device = choose_device(self.device) if architecture.trained else "cpu"
         run = Run(self.config or TrainConfig(), self.random_state, device)
-        self.decomposition_ = decompose(
-            SpectrumStream(array, run.config.memory_budget), run, architecture=architecture,
-            n_components=self.n_components, noise=self.noise,
-        )  # fmt: skip
+        stream, asked = SpectrumStream(array, run.config.memory_budget), self.n_components
+        self.decomposition_ = decompose(stream, run, architecture=architecture, n_components=asked, noise=self.noise)
         self.n_features_in_ = array.shape[1]
         self.n_components_ = self.decomposition_.model.n_components
         return self
@@ -185,11 +178,8 @@ class ArrayEstimator:
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
-        return Tags(
-            estimator_type=None, target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=["float32"]),
-            input_tags=InputTags(allow_nan=True),
-        )  # fmt: skip
+        kept = TransformerTags(preserves_dtype=["float32"])
+        return Tags(None, TargetTags(required=False), transformer_tags=kept, input_tags=InputTags(allow_nan=True))
 
     def __repr__(self) -> str:
         """Return the call that makes the estimator, without the defaults."""
@@ -218,6 +208,7 @@ class ArrayEstimator:
         return f"{type(self).__name__}.{method}()"
 
 
+@dataclass(repr=False, eq=False)
 class NoiseWeightedPCA(ArrayEstimator):
     """Principal components of spectra whose channels are weighted by their noise.
 
@@ -261,19 +252,12 @@ class NoiseWeightedPCA(ArrayEstimator):
     (2, 50)
     """
 
-    device = "auto"
-
-    def __init__(
-        self,
-        n_components: int | None = None,
-        *,
-        noise: str = "auto",
-        random_state: int = 0,
-        centre: bool = False,
-        config: TrainConfig | None = None,
-    ) -> None:
-        self.n_components, self.noise, self.random_state = n_components, noise, random_state
-        self.centre, self.config = centre, config
+    n_components: int | None = None
+    _: KW_ONLY
+    noise: str = "auto"
+    random_state: int = 0
+    centre: bool = False
+    config: TrainConfig | None = None
 
     def _architecture(self) -> Architecture:
         return choose_architecture("pca", PCAOptions(centre=self.centre))
@@ -309,6 +293,7 @@ class NoiseWeightedPCA(ArrayEstimator):
         return self.explained_variance_ / self.scree_.sum()
 
 
+@dataclass(repr=False, eq=False)
 class DenseAutoencoder(ArrayEstimator):
     """A dense autoencoder of spectra, trained on split counts and stopped by held-out ones.
 
@@ -340,18 +325,13 @@ class DenseAutoencoder(ArrayEstimator):
         What else the fit found out: noise model, PCA baseline, held-out scores of the candidates, training.
     """
 
-    def __init__(
-        self,
-        n_components: int | None = None,
-        *,
-        noise: str = "auto",
-        random_state: int = 0,
-        device: str = "auto",
-        options: DenseOptions | None = None,
-        config: TrainConfig | None = None,
-    ) -> None:
-        self.n_components, self.noise, self.random_state = n_components, noise, random_state
-        self.device, self.options, self.config = device, options, config
+    n_components: int | None = None
+    _: KW_ONLY
+    noise: str = "auto"
+    random_state: int = 0
+    device: str = "auto"
+    options: DenseOptions | None = None
+    config: TrainConfig | None = None
 
     def _architecture(self) -> Architecture:
         return choose_architecture("dense", self.options, method="DenseAutoencoder")

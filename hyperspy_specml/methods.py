@@ -146,14 +146,10 @@ def decomposition_ae(
     >>> dec.scores
     <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
     """
-    from hyperspy_specml.workflows import AskedDecomposition, Call, decomposition, n_components
+    given = locals()
+    from hyperspy_specml.workflows import decomposition
 
-    call = Call.on(
-        self, "decomposition_ae", navigation_mask=navigation_mask, signal_mask=signal_mask, config=config,
-        show_progressbar=show_progressbar, random_state=random_state, device=device,
-    )  # fmt: skip
-    k = n_components(output_dimension)
-    return decomposition(call, model, AskedDecomposition(k, architecture, options, noise, energy_shift))
+    return decomposition(given.pop("self"), **given)
 
 
 def anomaly_map(
@@ -287,16 +283,10 @@ def anomaly_map(
     >>> found.score
     <BaseSignal, title: Anomaly map of Simulated Fe-Cr-Ni map, dimensions: (32, 32|)>
     """
-    from hyperspy_specml.workflows import AskedAnomalies, Call, anomalies, n_components
+    given = locals()
+    from hyperspy_specml.workflows import anomalies
 
-    call = Call.on(
-        self, "anomaly_map", navigation_mask=navigation_mask, signal_mask=signal_mask, config=config,
-        show_progressbar=show_progressbar, random_state=random_state, device=device,
-    )  # fmt: skip
-    asked = AskedAnomalies(
-        fdr, threshold, statistic, n_components(output_dimension), architecture, options, known, drift, noise
-    )
-    return anomalies(call, model, asked)
+    return anomalies(given.pop("self"), **given)
 
 
 def denoise_dae(
@@ -420,11 +410,7 @@ def denoise_dae(
     >>> s.denoise_dae(context="spatial", show_progressbar=False)
     <EDSTEMSpectrum, title: Simulated Fe-Cr-Ni map denoised, dimensions: (16, 16|256)>
     """
-    from hyperspy_specml.workflows import Call, denoising
+    given = locals()
+    from hyperspy_specml.workflows import denoising
 
-    call = Call.on(
-        self, "denoise_dae", navigation_mask=navigation_mask, signal_mask=signal_mask, config=config,
-        show_progressbar=show_progressbar, random_state=random_state, device=device,
-    )  # fmt: skip
-    asked = {"context": context, "corruption": corruption, "noise": noise}
-    return denoising(call, model, pairs=pairs, protect=protect, options=options, **asked)
+    return denoising(given.pop("self"), **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Self
@@ -133,6 +134,18 @@ class Run:
     def brief(self) -> Self:
         """Return the run of a training that only compares, or that the user does not want to wait for."""
         n_steps, share = self.config.max_steps, self.config.comparison_share
-        assert n_steps is not None
-        assert share is not None
+        assert n_steps is not None and share is not None  # noqa: PT018
         return replace(self, config=replace(self.config, max_steps=max(1, int(n_steps * share))))
+
+
+class Clock:
+    """Seconds between stops, by the name of the stage that ended."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        """End a stage."""
+        before, self.last = self.last, time.perf_counter()
+        self.seconds[stage] = self.last - before

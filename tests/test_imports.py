@@ -25,7 +25,6 @@ PACKAGE = ROOT / "hyperspy_specml"
 LAYERS = (
     {"hyperspy_specml"},
     {"__main__", "registration"},
-    {"_demo"},
     {"methods", "datasets"},
     {"workflows"},
     {"results"},

@@ -1,4 +1,9 @@
-"""Components of the reference model: how many, how smooth, and which patches of pixels alone are behind one.
+"""Which reference model held-out counts choose: the number of components, their smoothness, PCA or an autoencoder.
+
+The scan sums what single pixels leave. So for an autoencoder every patch is thinned to spectra as noisy as its
+pixels, each of them is described by itself, and the sum of the descriptions is compared with counts of the
+patch that were held back. A network that follows single spectra better, but whose errors are the same in
+neighbouring pixels, is not better here.
 
 References
 ----------
@@ -8,18 +13,26 @@ Technometrics 41 (1999) 212.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hyperspy_specml.statistics import TRAIN, VALIDATION, RankCurve, make_folds, moments_of, principal_basis, rank_curve
+from hyperspy_specml.decompose import NormalisedScores
+from hyperspy_specml.prepare import Draws
+from hyperspy_specml.statistics import TRAIN, VALIDATION, make_folds, moments_of, paired, principal_basis, rank_curve
+from hyperspy_specml.train import fit, one_thread, squared_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from hyperspy_specml.statistics import NoiseModel
+    from hyperspy_specml.decompose import Autoencoder
+    from hyperspy_specml.models import LatentModel
+    from hyperspy_specml.run import Run
+    from hyperspy_specml.statistics import Folds, NoiseModel, PairedScore, PrincipalBasis, RankCurve
+    from hyperspy_specml.train import History
 
 # Components that are tried, at most.
 _MOST_COMPONENTS = 32
@@ -31,6 +44,16 @@ _SPARE_COST = 3 * VALIDATION / TRAIN
 # Fraction of the values that the robust estimate of the covariance is made of, and its iterations.
 _CORE = 0.75
 _ITERATIONS = 10
+# Standard errors by which the network must be better than PCA.
+_CLEARLY = 2.0
+# Parts that a patch is thinned to, at most: larger patches are thinned to parts brighter than a pixel.
+_MOST_PARTS = 12
+# Vectors of the basis that the network sees, beyond twice its latents.
+_MORE_VECTORS = 2
+# Deviances per evaluation.
+_SCORED_VALUES = 1 << 21
+# Smallest noise variance of a patch, relative to the mean of all, that weights it.
+_LEAST_VARIANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,15 +113,16 @@ def choose_components(
     curves = dict(zip(smoothings, _curves(rows, noise, smoothings, n_vectors, seed), strict=True))
     wanted = slice(-1, None) if n_components else slice(None)
     best = min(curves, key=lambda smoothing: curves[smoothing].scores[wanted].min())
-    return ComponentChoice(curves[best], n_components or _largest_good(curves[best]), best)
+    curve = curves[best]
+    # A component too many costs the scan little; what a missing one describes would be found as an anomaly.
+    good = curve.scores - curve.scores.min() <= _ALIKE * curve.standard_errors
+    return ComponentChoice(curve, n_components or int(curve.ranks[good].max()), best)
 
 
-def _curves(
-    rows: np.ndarray, noise: NoiseModel, smoothings: Sequence[float], n_vectors: int, seed: int
-) -> list[RankCurve]:
+def _curves(rows: np.ndarray, noise: NoiseModel, smoothings: Sequence[float], most: int, seed: int) -> list[RankCurve]:
     mean = None
     if noise.name == "poisson-gaussian":
-        basis = principal_basis(moments_of(rows), noise, n_vectors=n_vectors)
+        basis = principal_basis(moments_of(rows), noise, n_vectors=most)
         mean = np.maximum(basis.spectra(basis.project(rows)), 0)
     if noise.name == "poisson":
         rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))  # six folds are held
@@ -106,16 +130,8 @@ def _curves(
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
-    bases = [principal_basis(moments, noise, n_vectors=n_vectors, smoothing=smoothing) for smoothing in smoothings]
+    bases = [principal_basis(moments, noise, n_vectors=most, smoothing=smoothing) for smoothing in smoothings]
     return [rank_curve(folds, basis, basis.project(train)) for basis in bases]
-
-
-def _largest_good(curve: RankCurve) -> int:
-    """Return the largest number of components whose score is not clearly worse than the best.
-
-    A component too many costs the scan little; what a missing one describes would be found as an anomaly.
-    """
-    return int(curve.ranks[curve.scores - curve.scores.min() <= _ALIKE * curve.standard_errors].max())
 
 
 def robust_distance(values: np.ndarray) -> np.ndarray:
@@ -164,3 +180,124 @@ def largest_contribution(scores: np.ndarray, side: int) -> np.ndarray:
     square = (side,) * len(grid)
     near = sliding_window_view(white, square, axis=tuple(range(len(grid)))).reshape(*grid, n_scores, -1)
     return np.linalg.norm(near, ord=2, axis=(-2, -1)) ** 2
+
+
+@dataclass(frozen=True)
+class NetworkTrial:
+    """A trained autoencoder, and its held-out score beside that of PCA with as many components.
+
+    Attributes
+    ----------
+    model
+        The autoencoder, for spectra of pixels.
+    score
+        Mean deviance of sums over patches from test counts, and its paired difference to that of PCA.
+    validation_scores
+        Mean deviances from validation counts, of the autoencoder and of PCA.
+    history
+        Of the training.
+    """
+
+    model: LatentModel
+    score: PairedScore
+    validation_scores: tuple[float, float]
+    history: History
+
+    @property
+    def better(self) -> bool:
+        """Whether it is clearly better than PCA."""
+        return self.score.difference < -_CLEARLY * self.score.standard_error
+
+
+def try_network(
+    rows: np.ndarray, n_pixels: float, noise: NoiseModel, choice: ComponentChoice, architecture: Autoencoder, run: Run
+) -> NetworkTrial:
+    """Train an autoencoder on patches, for spectra of single pixels, and score it beside PCA.
+
+    Parameters
+    ----------
+    rows
+        (n, E) sums over patches without anything rare.
+    n_pixels
+        Pixels of a patch.
+    noise
+        Noise model of a sum.
+    choice
+        Number of latents, as of the components of PCA; and the smoothing of the basis.
+    architecture
+        Of the autoencoder, with its options.
+    run
+        An interrupt or a cancel ends the training; the best network so far is scored.
+
+    Raises
+    ------
+    TrainingDivergedError
+        The loss diverged.
+    """
+    run, n_components = run.over(architecture.defaults), choice.n_components
+    n_vectors = min(_MORE_VECTORS + 2 * n_components, *rows.shape)
+    bases = partial(principal_basis, noise=noise, n_vectors=n_vectors, smoothing=choice.smoothing)
+    n_parts = int(np.clip(round(TRAIN * n_pixels), 2, _MOST_PARTS))
+    whole = bases(moments_of(rows))
+    parts, folds = _split(rows, whole, noise, n_parts, run.seed)
+    train = np.stack(parts).sum(axis=0, dtype=np.float32)
+    basis = bases(moments_of(train).scaled(1 / TRAIN))
+    scale = np.float32(TRAIN / n_parts * n_pixels)  # from a pixel to a part
+    inputs = np.stack([basis.project(part / scale) for part in parts], axis=1)  # (n, F, P)
+    with one_thread(run.device):
+        scores = _normalised(inputs, basis, noise, rows)
+        network = architecture.start(scores, n_components, run)
+        model = architecture.plain_model(scores, network, n_components)
+        step = max(1, folds.validation.size // _SCORED_VALUES)
+        few, predict_few = folds.every(step), _sums(model, inputs[::step], n_pixels)
+
+        def score(_: object) -> float:
+            return float(few.score("validation", predict_few).mean())
+
+        history = fit(network, scores.batches(run), squared_error, run, score=score)
+        network.to("cpu")  # where maps are scanned
+        pca, first = basis.first(n_components), inputs[..., :n_components].mean(axis=1)
+        both = (_sums(model, inputs, n_pixels), lambda some: pca.spectra(n_pixels * first[some]))
+        validation, test = ([folds.score(f, predict) for predict in both] for f in ("validation", "test"))
+        model = architecture.canonical_model(scores, network, n_components)
+    # The network was trained on scores along the basis of a part of the counts; it is used with that of all
+    # counts.
+    model = replace(model, basis=whole.aligned_with(basis))
+    return NetworkTrial(model, paired(*test), (float(validation[0].mean()), float(validation[1].mean())), history)
+
+
+def _split(
+    rows: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, n_parts: int, seed: int
+) -> tuple[Sequence[np.ndarray], Folds]:
+    """Return the parts of the training fold, and the folds that score."""
+    mean = None
+    if noise.name != "poisson":
+        mean = np.maximum(basis.spectra(basis.project(rows)), 0)
+    else:
+        rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))
+    folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean, n_parts=n_parts)
+    return folds.parts, replace(folds, parts=(), mean=rows.mean(axis=0, dtype=np.float64))
+
+
+def _normalised(inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, rows: np.ndarray) -> NormalisedScores:
+    """Return a training with one part of a patch as input, and the mean of its other parts as target."""
+    _, n_parts, n_vectors = inputs.shape
+    mean = inputs.mean(axis=1)
+    others = (n_parts * mean[:, None] - inputs) / np.float32(n_parts - 1)
+    variance = noise.variance(rows).mean(axis=1)
+    weights = variance.mean() / np.maximum(variance, _LEAST_VARIANCE * variance.mean())
+    draws = Draws(inputs.reshape(-1, 1, n_vectors), np.ones(1), others.reshape(-1, n_vectors), 1.0)
+    return NormalisedScores.of(
+        basis, mean[:, None], np.ones(1), np.repeat(weights, n_parts).astype(np.float32), about_mean=False, draws=draws
+    )
+
+
+def _sums(model: LatentModel, inputs: np.ndarray, n_pixels: float) -> Callable[[slice], np.ndarray]:
+    """Return a function that predicts patches by the sum of what a model predicts for their parts."""
+
+    def predict(some: slice) -> np.ndarray:
+        parts = inputs[some]
+        scores = model.decode_scores(model.encode_scores(parts.reshape(-1, parts.shape[-1])))
+        return model.basis.spectra(np.float32(n_pixels) * scores.reshape(parts.shape).mean(axis=1))
+
+    return predict

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.anomaly._errors import extend_basis
-from hyperspy_specml.anomaly._scan import ScanModel
-from hyperspy_specml.anomaly._shift_scan import ShiftScan
+from hyperspy_specml.anomaly._scan import ScanModel, ShiftScan
 from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
 from hyperspy_specml.statistics import Resampling, Windows, noise_from_dict
@@ -24,7 +22,12 @@ if TYPE_CHECKING:
     from hyperspy_specml.models import Parts
     from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
 
+_ARRAYS = ("line_width", "model_error", "component_variance", "leverage")
+_NULLS = ("null", "shift_null")
 _WINDOWS = ("starts", "stops", "centres", "widths")
+# Norm of a known spectrum beyond the basis, relative to the whole, below which the basis describes it
+# already.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,11 @@ class ReferenceModel(FittedModel):
 
     def scan_model(self) -> ScanModel:
         """Return what the scan has to know."""
-        basis = self.basis
+        basis, noise, variance = self.basis, self.noise, self.component_variance
         projector = basis.vectors * basis.weights[:, None]
         projector[:, self.n_components :] = 0  # a nonlinear encoder follows noise in so many directions
-        return ScanModel(
-            basis.components(), basis.offset, self.noise, self.n_spectra, projector, self.component_variance,
-            self.leverage, self.applied,
-        )  # fmt: skip
+        learnt = (self.n_spectra, projector, variance, self.leverage, self.applied)
+        return ScanModel(basis.components(), basis.offset, noise, *learnt)
 
     def with_reference_spectra(self, known: np.ndarray) -> ReferenceModel:
         """Return a model that also describes known spectra and all mixtures with them.
@@ -151,27 +152,20 @@ class ReferenceModel(FittedModel):
         known
             (N, E) spectra of any scale.
         """
-        basis, variance = extend_basis(self.basis, known, self.noise)
+        basis, variance = _extended(self.basis, known, self.noise)
         n_before = self.basis.n_vectors
         if self.component_variance is not None:
             variance[:n_before] += self.component_variance
         leverage = self.leverage
         if leverage is not None:
             leverage = np.pad(leverage, ((0, basis.n_vectors - n_before), (0, 0)))
-        extended = replace(
-            self, model=LinearModel(basis), component_variance=variance, leverage=leverage, shift_scan=None
-        )
-        return extended.with_shift_scan(self.shift_scan)
+        extended = replace(self, model=LinearModel(basis), component_variance=variance, leverage=leverage)
+        if (like := self.shift_scan) is None:
+            return extended
+        return extended._with_shift_scan(like.mean, like.smoothing, like.model_error)
 
-    def with_shift_scan(self, like: ShiftScan | None) -> ReferenceModel:
-        """Return the model with a search for shifts that has the settings of another one."""
-        if like is None:
-            return self
-        return replace(self, shift_scan=ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error))
-
-    def without_errors(self) -> ReferenceModel:
-        """Return the model for spectra that were drawn from it."""
-        return replace(self, shift_scan=self.shift_scan and replace(self.shift_scan, model_error=0.0))
+    def _with_shift_scan(self, mean: np.ndarray, smoothing: float, model_error: float) -> ReferenceModel:
+        return replace(self, shift_scan=ShiftScan.of(self.scan_model(), mean, smoothing, model_error))
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> ReferenceModel:
         """Return the model of the same spectra in other channels; windows keep their energies.
@@ -183,13 +177,11 @@ class ReferenceModel(FittedModel):
             contains no channel.
         """
         if self.noise.name != "poisson":
-            raise ValueError(
-                f"the noise model {self.noise.name!r} was measured for the channels of the reference model"
-            )
+            name = self.noise.name
+            raise ValueError(f"the noise model {name!r} was measured for the channels of the reference model")
         assert isinstance(resample, Resampling)
-        reference = replace(self, model=self.model.resampled(resample))
-        if self.component_variance is not None:
-            reference = replace(reference, component_variance=resample(self.component_variance))
+        variance = None if self.component_variance is None else resample(self.component_variance)
+        reference = replace(self, model=self.model.resampled(resample), component_variance=variance)
         if self.windows is None or self.line_width is None:
             return reference
         # Channels of the model in each of the others.
@@ -202,34 +194,30 @@ class ReferenceModel(FittedModel):
         width = resample(self.line_width[None])[0] / per_channel**2
         span = (int(np.floor(self.drift_range[0] / ratio)), int(np.ceil(self.drift_range[1] / ratio)))
         reference = replace(reference, windows=windows, line_width=width, model_error=error, drift_range=span)
-        like = self.shift_scan and self.shift_scan.resampled(resample, ratio)
-        return replace(reference, shift_scan=None).with_shift_scan(like)
+        if (like := self.shift_scan) is None:
+            return reference
+        mean = resample(like.mean[None])[0]
+        return reference._with_shift_scan(mean, like.smoothing / ratio, like.model_error / ratio)
 
     def settings(self) -> dict[str, Any]:
         """Return what JSON can hold of the model and its calibration."""
-        return {
-            "model": parts_of(self.model).settings,
-            "noise": self.noise.to_dict(),
-            "n_spectra": self.n_spectra,
-            "side": self.side,
-            "shift": self.shift_scan and self.shift_scan.settings(),
-            "null": self.null and self.null.settings(),
-            "shift_null": self.shift_null and self.shift_null.settings(),
-            "drift_range": list(self.drift_range),
-            "total": self.total,
-        }
+        shift = self.shift_scan and {"smoothing": self.shift_scan.smoothing, "model_error": self.shift_scan.model_error}
+        parts: dict[str, Any] = {"model": parts_of(self.model).settings, "noise": self.noise.to_dict(), "shift": shift}
+        parts |= {name: (null := getattr(self, name)) and null.settings() for name in _NULLS}
+        parts |= {"n_spectra": self.n_spectra, "side": self.side, "drift_range": list(self.drift_range)}
+        return parts | {"total": self.total}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of the model and of its calibration."""
         arrays = prefixed("model", self.model.arrays())
-        for name in ("line_width", "model_error", "component_variance", "leverage"):
-            if getattr(self, name) is not None:
-                arrays[name] = getattr(self, name)
+        arrays |= {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         if self.windows is not None:
             arrays |= {f"windows.{n}": getattr(self.windows, n).astype(np.float64) for n in _WINDOWS}
-        for name, part in {"shift": self.shift_scan, "null": self.null, "shift_null": self.shift_null}.items():
-            if part is not None:
-                arrays |= prefixed(name, part.arrays())
+        if self.shift_scan is not None:
+            arrays["shift.mean"] = self.shift_scan.mean
+        for name in _NULLS:
+            if (null := getattr(self, name)) is not None:
+                arrays |= prefixed(name, null.arrays())
         return arrays
 
     @classmethod
@@ -243,19 +231,52 @@ class ReferenceModel(FittedModel):
         """
         model = parts.within("model").model()
         e, d = len(model.basis.weights), model.basis.n_vectors
-        windows = _windows(parts, e) if "windows.starts" in parts.arrays else None
-        reference = cls(
-            model, _noise(parts), parts.size("n_spectra", most=1 << 40), parts.size("side"),
-            _optional(parts, "line_width", e), windows, _optional(parts, "model_error", len(windows or ())),
-            _optional(parts, "component_variance", d, e), _optional(parts, "leverage", d, -1),
-            null=_null(parts, "null"), shift_null=_null(parts, "shift_null"), drift_range=_drift_range(parts),
-            total=parts.setting("total", float),
-        )  # fmt: skip
+        windows = None
+        if "windows.starts" in parts.arrays:
+            n = len(parts.array("windows.starts", -1))
+            windows = Windows.checked(*(parts.array(f"windows.{name}", n) for name in _WINDOWS), n_channels=e)
+        shapes = ((e,), (len(windows or ()),), (d, e), (d, -1))
+        given: dict[str, Any] = {n: _optional(parts, n, *shape) for n, shape in zip(_ARRAYS, shapes, strict=True)}
+        given |= {n: NullFit.from_parts(parts.within(n)) for n in _NULLS if parts.settings.get(n) is not None}
+        given |= {"windows": windows, "drift_range": _drift_range(parts), "total": parts.setting("total", float)}
+        reference = cls(model, _noise(parts), parts.size("n_spectra", most=1 << 40), parts.size("side"), **given)
         if len({each is None for each in (windows, reference.line_width, reference.model_error)}) > 1:
             raise ValueError("windows, line_width and model_error belong together")
         if parts.settings.get("shift") is None:
             return reference
         return replace(reference, shift_scan=ShiftScan.from_parts(parts.within("shift"), reference.scan_model()))
+
+
+def _extended(basis: PrincipalBasis, known: np.ndarray, noise: NoiseModel) -> tuple[PrincipalBasis, np.ndarray]:
+    """Return a basis that describes these spectra too, and all mixtures with them.
+
+    Parameters
+    ----------
+    basis
+        Basis of the reference model.
+    known
+        (N, E) spectra of any scale.
+    noise
+        Noise model of a pixel. For counts, the smallest value of a mean spectrum shows of how many spectra it
+        is the mean.
+
+    Returns
+    -------
+    the basis, and the (D, E) noise variances of its spectra
+    """
+    rows = np.vstack([known, basis.offset]) * basis.weights  # a mixture has only a part of the offset
+    length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+    rows = rows / length
+    rest = rows - (rows @ basis.vectors) @ basis.vectors.T
+    added, size, turn = np.linalg.svd(rest.T, full_matrices=False)
+    good = size > _SAME
+    variances = np.zeros((basis.n_vectors + int(good.sum()), known.shape[1]))
+    if noise.name == "poisson":
+        one = np.where(known > 0, known, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+        one = np.where(np.isfinite(one), one, 0)  # one count over the number of spectra
+        fractions = (turn / np.maximum(size, _SAME)[:, None])[good, :-1] / length[:-1, 0]
+        variances[basis.n_vectors :] = fractions**2 @ ((np.maximum(known, 0) + one) * one)
+    return replace(basis, vectors=np.concatenate([basis.vectors, added[:, good]], axis=1)), variances
 
 
 def _noise(parts: Parts) -> NoiseModel:
@@ -275,18 +296,8 @@ def _optional(parts: Parts, name: str, *shape: int) -> np.ndarray | None:
     return array
 
 
-def _windows(parts: Parts, n_channels: int) -> Windows:
-    starts = parts.array("windows.starts", -1)
-    others = (parts.array(f"windows.{name}", len(starts)) for name in _WINDOWS[1:])
-    return Windows.checked(starts, *others, n_channels=n_channels)
-
-
 def _drift_range(parts: Parts) -> tuple[int, int]:
     span = parts.setting("drift_range", list)
     if len(span) != 2 or any(type(n) is not int for n in span) or not span[0] <= 0 <= span[1]:
         raise ValueError(f"setting 'drift_range' is {span!r:.60}, no range of channels about 0")
     return span[0], span[1]
-
-
-def _null(parts: Parts, name: str) -> NullFit | None:
-    return None if parts.settings.get(name) is None else NullFit.from_parts(parts.within(name))

@@ -1,19 +1,21 @@
-"""A map that is searched: its spectra, what of them is used, and the windows of the scan."""
+"""A map that is searched: its spectra, what of them is used, the windows of the scan, the drift of scan lines.
+
+Spectra of one line are recorded shortly after each other, so their differences are those of the specimen and
+not of the instrument. What a whole line is shifted by, beyond such differences, is drift.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.sparse.linalg import svds
 
-from hyperspy_specml.anomaly._drift import best_shifts, estimate_line_shift, farthest_drift
-from hyperspy_specml.anomaly._spikes import PartialChannelSpikes
-from hyperspy_specml.anomaly._trimming import PatchSums
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import USED, energy_windows, typical_mean
-from hyperspy_specml.statistics import line_width as sharpest_width
+from hyperspy_specml.statistics import energy_windows, line_width, typical_mean
 from hyperspy_specml.streaming import patch_sums, shift_channels
 
 if TYPE_CHECKING:
@@ -24,9 +26,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 # Line widths, widths of the windows of energy.
-_WINDOW_WIDTHS = (1.0, 2.0, 4.0)
-# Line widths, standard deviation of the Gaussian whose derivative shifted spectra are compared with.
-_SHIFT_SMOOTHING = 1 / 16
+WINDOW_WIDTHS = (1.0, 2.0, 4.0)
 # Fraction of the counts in channels that known spectra lack, at most: with more, they are other spectra
 # without them.
 _MOST_MISSING = 1e-3
@@ -42,6 +42,45 @@ _MOST_LINE_VALUES = 1 << 24
 _SIDE = 3
 _LEAST_PATCHES = 100
 _MOST_PATCH_VALUES = 1 << 24
+# Part of the full patch whose pixels must be there, so that the last scan line of a map, where a drift ends,
+# counts.
+_LEAST_PART = 1 / 3
+# Line widths, standard deviation of the smoothing of the spectra that lines are compared with.
+_SMOOTHING = 1 / 16
+# Line widths, largest drift that is looked for; and fraction of the channels that are left at least for any
+# two lines.
+_FARTHEST = 1.0
+_LEAST_LEFT = 0.75
+# Directions in which spectra of one line differ.
+_N_COMPOSITIONS = 4
+# Sweeps over all lines, at most.
+_SWEEPS = 12
+# Correlation of the drifts of the two halves of all lines from which moving lines is an improvement, and the
+# number of standard deviations that it must differ from 0.
+_LEAST_CORRELATION = 1 / 3
+_DEVIATIONS = 3.0
+
+
+@dataclass(frozen=True)
+class PatchSums:
+    r"""Sums over patches of pixels.
+
+    Attributes
+    ----------
+    sums, counts
+        (\*patches, E) summed spectra and (\*patches,) the number of pixels in each.
+    side
+        Pixels along the side of a full patch.
+    """
+
+    sums: np.ndarray = field(repr=False)
+    counts: np.ndarray = field(repr=False)
+    side: int
+
+    @property
+    def used(self) -> np.ndarray:
+        r"""(\*patches,) bool, the patches with enough pixels."""
+        return self.counts >= max(1, self.side**self.counts.ndim * _LEAST_PART)
 
 
 @dataclass(frozen=True)
@@ -69,56 +108,16 @@ class ScanSetup:
     windows: Windows
     shifts: bool
 
-    @classmethod
-    def of(
-        cls,
-        stream: SpectrumStream,
-        summary: MapSummary,
-        channels: np.ndarray,
-        line_width: np.ndarray | None,
-        noise: NoiseModel,
-    ) -> ScanSetup:
-        """Plan the scan; where no line width is known it is estimated, and shifts are searched for."""
-        shifts = line_width is None
-        if line_width is None:
-            mean, n = typical_mean(summary.sample), len(summary.sample)
-            sharpest = sharpest_width(mean, noise, n_spectra=n, channels=summary.channels)
-            line_width = np.full(stream.n_channels, sharpest)
-        windows = energy_windows(line_width, channels, factors=_WINDOW_WIDTHS)
-        return cls(stream, summary, summary.pixel_state == USED, channels, line_width, windows, shifts)
-
-    @classmethod
-    def like_reference(
-        cls, stream: SpectrumStream, summary: MapSummary, channels: np.ndarray, reference: ReferenceModel
-    ) -> ScanSetup:
-        """Plan the scan of a map with the windows and the line width of a reference model."""
-        assert reference.windows is not None
-        assert reference.line_width is not None
-        line_width = np.interp(np.arange(len(channels)), np.flatnonzero(channels), reference.line_width)
-        shifts = reference.shift_scan is not None
-        used = summary.pixel_state == USED
-        return cls(stream, summary, used, channels, line_width, reference.windows, shifts)
-
-    @property
-    def side(self) -> int:
-        """Pixels along a patch."""
-        return patch_side(self.stream.navigation_shape, int(self.channels.sum()))
-
-    @property
-    def shift_smoothing(self) -> float | None:
-        """Standard deviation, in channels, of the Gaussian of the search for shifts; None for no search."""
-        return max(1.0, _SHIFT_SMOOTHING * float(self.line_width[0])) if self.shifts else None
-
-    @property
-    def n_values(self) -> int:
-        """Number of values that are searched."""
-        return int(self.used.sum()) * int(self.channels.sum())
-
     def patches(self, **beside: Any) -> PatchSums:
-        """Return sums over patches; see `streaming.patch_sums`."""
-        sides = (self.side,) * len(self.stream.navigation_shape)
+        """Return sums over patches, as many as fit into memory and are enough to learn from; see `patch_sums`."""
+        shape, n_channels, side = self.stream.navigation_shape, int(self.channels.sum()), _SIDE
+        while np.prod([-(-n // side) for n in shape]) * n_channels > _MOST_PATCH_VALUES:
+            side += 1
+        while side > 1 and np.prod([n // side for n in shape]) < _LEAST_PATCHES:
+            side -= 1
+        sides = (side,) * len(shape)
         sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside)
-        return PatchSums(sums, counts, self.side)
+        return PatchSums(sums, counts, side)
 
     def align_scan_lines(self, noise: NoiseModel, known: np.ndarray | None) -> ScanSetup:
         """Return the map with the drift of its scan lines taken back, where it has any.
@@ -139,7 +138,7 @@ class ScanSetup:
         common = np.logical_and.reduce(_moved_channels(self.channels, drift))
         if known is not None:  # they may come from a map of which other channels were left
             common &= np.logical_and.reduce(np.isfinite(known))
-        windows = energy_windows(self.line_width, common, factors=_WINDOW_WIDTHS)
+        windows = energy_windows(self.line_width, common, factors=WINDOW_WIDTHS)
         return replace(self, stream=replace(self.stream, drift=drift), channels=common, windows=windows)
 
     def align_to_reference(self, reference: ReferenceModel, recorded: np.ndarray) -> ScanSetup:
@@ -191,16 +190,6 @@ class ScanSetup:
         drift = estimate_line_shift(sums, counts.reshape(n_lines, -1), noise, float(self.line_width[0]))
         return sums.sum(axis=1, dtype=np.float64), drift
 
-    def partial_spikes(self, noise: NoiseModel) -> PartialChannelSpikes | None:
-        """Return the finder of spikes in channels that only some lines have; None where no line was moved."""
-        if self.stream.drift is None:
-            return None
-        recorded, mean = self.summary.channels, np.zeros(self.stream.n_channels)
-        mean[recorded] = self.summary.moments.mean
-        return PartialChannelSpikes(
-            noise, self.line_width, self.stream.drift, recorded, mean, self.channels, self.n_values
-        )
-
     def known_spectra(self, known: np.ndarray) -> np.ndarray:
         """Return known spectra on the channels in use, 0 where another map had no counts.
 
@@ -227,6 +216,12 @@ class ScanSetup:
         return np.nan_to_num(known[:, self.channels])
 
 
+def sharpest_width(summary: MapSummary, noise: NoiseModel) -> float:
+    """Return the full width at half maximum of the sharpest structure of a map, in channels."""
+    mean, n_spectra = typical_mean(summary.sample), len(summary.sample)
+    return line_width(mean, noise, n_spectra=n_spectra, channels=summary.channels)
+
+
 def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.ndarray:
     """Return the channels from which those of a model are what scan lines with such drifts have in common.
 
@@ -238,10 +233,7 @@ def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.
         Smallest and largest drift of the scan lines that it was learnt from, in channels.
     """
     low, high = drift_range
-    recorded = channels.copy()
-    for by in range(min(low, 0), max(high, 0) + 1):
-        recorded |= _moved_channels(channels, np.array([-by]))[0]
-    return recorded
+    return np.logical_or.reduce(_moved_channels(channels, np.arange(-max(high, 0), 1 - min(low, 0))))
 
 
 def _moved_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
@@ -258,17 +250,124 @@ def _shifts(rows: np.ndarray, reference: ReferenceModel, farthest: int) -> np.nd
     return best_shifts(rows, spectra, 1 / np.sqrt(np.maximum(variance, 1e-300)), farthest)
 
 
-def patch_side(navigation_shape: tuple[int, ...], n_channels: int) -> int:
-    """Return the side of patches: as many of them as fit into memory, and enough to learn from.
+def estimate_line_shift(
+    segments: np.ndarray, n_pixels: np.ndarray, noise: NoiseModel, line_width: float
+) -> np.ndarray | None:
+    """Return by how many channels each scan line lies too high; None where the energy axis does not drift.
+
+    Lines are moved until they agree best with the mean of all, up to the ways in which spectra of one line
+    differ. The two halves of a line drift alike: where they do not agree, the drift is not known.
 
     Parameters
     ----------
-    navigation_shape, n_channels
-        Of the map.
+    segments
+        (L, Q, E) sums of spectra along parts of L lines.
+    n_pixels
+        (L, Q) pixels in each.
+    noise
+        Noise model of one pixel.
+    line_width
+        Full width at half maximum of the sharpest structure, in channels.
+
+    Returns
+    -------
+    (L,) integers of median 0, or None
     """
-    side = _SIDE
-    while np.prod([-(-n // side) for n in navigation_shape]) * n_channels > _MOST_PATCH_VALUES:
-        side += 1
-    while side > 1 and np.prod([n // side for n in navigation_shape]) < _LEAST_PATCHES:
-        side -= 1
-    return side
+    n_segments, n_channels = segments.shape[1:]
+    farthest = farthest_drift(line_width, n_channels)
+    half = n_segments // 2
+    whole = (n_pixels[:, :half].sum(axis=1) > 0) & (n_pixels[:, half:].sum(axis=1) > 0)
+    if whole.sum() <= _DEVIATIONS**2 or n_segments < 4 or farthest < 1:
+        return None
+    lines = _ScanLines(segments, n_pixels, noise, _SMOOTHING * line_width, farthest)
+    parts = (slice(None, half), slice(half, None))
+    halves = (replace(lines, segments=segments[:, part], n_pixels=n_pixels[:, part]) for part in parts)
+    first, second = (one.drift() for one in halves)
+    deviations = [values[whole] - values[whole].mean() for values in (first, second)]
+    scatter = np.sqrt(np.prod([np.square(values).sum() for values in deviations]))
+    least = max(_LEAST_CORRELATION, _DEVIATIONS / np.sqrt(whole.sum()))
+    if deviations[0] @ deviations[1] <= least * scatter:
+        return None
+    drift = lines.drift()
+    drift[n_pixels.sum(axis=1) == 0] = 0
+    drift[whole & (np.abs(first - second) > farthest / 2)] = 0
+    return drift if drift.any() else None
+
+
+def farthest_drift(line_width: float, n_channels: int) -> int:
+    """Return the largest drift that is looked for, in channels."""
+    return int(min(_FARTHEST * line_width, (1 - _LEAST_LEFT) / 2 * n_channels))
+
+
+def best_shifts(rows: np.ndarray, patterns: np.ndarray, weights: np.ndarray, farthest: int) -> np.ndarray:
+    """Return (L,) by how many channels patterns have to be moved to describe each of the rows best.
+
+    Parameters
+    ----------
+    rows
+        (L, E) spectra.
+    patterns
+        (P, E) spectra of which the rows are mixtures.
+    weights
+        (E,) one over the noise standard deviation of each channel.
+    farthest
+        Largest shift, in channels.
+    """
+    n_channels = patterns.shape[1]
+    inside = slice(farthest, n_channels - farthest)
+    rows = rows[:, inside] * weights[inside]
+    explained = []
+    for k in range(-farthest, farthest + 1):
+        moved = patterns[:, farthest - k : n_channels - farthest - k] * weights[inside]
+        explained.append(np.square(rows @ np.linalg.qr(moved.T)[0]).sum(axis=1))
+    return np.stack(explained, axis=1).argmax(axis=1) - farthest
+
+
+@dataclass(frozen=True)
+class _ScanLines:
+    """Scan lines in segments, compared with the mean of all lines."""
+
+    segments: np.ndarray
+    n_pixels: np.ndarray
+    noise: NoiseModel
+    smoothing: float
+    farthest: int
+
+    def drift(self) -> np.ndarray:
+        """Return (L,) the drift: lines are moved until nothing changes."""
+        sums, counted = self.segments.sum(axis=1, dtype=np.float64), self.n_pixels.any(axis=1)
+        drift = np.zeros(len(sums), int)
+        for _ in range(_SWEEPS):
+            typical = self._typical(sums, drift)
+            weights = 1 / np.sqrt(self.noise.variance(typical))
+            patterns = np.vstack([typical, self._compositions(drift, weights)])
+            moved = best_shifts(sums, patterns, weights, self.farthest)
+            moved -= int(np.median(moved[counted]))
+            np.clip(moved, -self.farthest, self.farthest, out=moved)
+            if (moved == drift).all():
+                break
+            drift = moved
+        return drift
+
+    def _typical(self, sums: np.ndarray, drift: np.ndarray) -> np.ndarray:
+        """Return the mean spectrum of a pixel, of lines that have been moved."""
+        total = shift_channels(sums, -drift).sum(axis=0)
+        n_pixels = np.repeat(self.n_pixels.sum(axis=1)[:, None], len(total), axis=1)
+        inside = shift_channels(n_pixels, -drift).sum(axis=0)
+        mean = gaussian_filter1d(total / np.maximum(inside, 1), self.smoothing, mode="nearest")
+        return np.maximum(mean, _LEAST_EXPECTED * max(float(mean.mean()), 1e-300))
+
+    def _compositions(self, drift: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the spectra by which segments of one line differ most."""
+        n_channels = len(weights)
+        totals = self.segments.sum(axis=2, keepdims=True)
+        counted = totals > 0
+        shapes = np.where(counted, self.segments / np.where(counted, totals, 1), 0)
+        mean = shapes.sum(axis=1, keepdims=True) / np.maximum(counted.sum(axis=1, keepdims=True), 1)
+        shapes = np.where(counted, shapes - mean, 0).reshape(-1, n_channels)
+        rows = shift_channels(shapes, -np.repeat(drift, self.segments.shape[1])) * weights
+        rows = gaussian_filter1d(rows, self.smoothing, axis=1)
+        if not rows.any():
+            return np.empty((0, n_channels))
+        start = np.random.default_rng(0).standard_normal(min(rows.shape))
+        return svds(rows, k=_N_COMPOSITIONS, v0=start, return_singular_vectors="vh")[2] / weights

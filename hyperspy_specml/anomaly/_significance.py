@@ -152,13 +152,12 @@ def fit_null(maxima: np.ndarray, expected: np.ndarray) -> NullFit:
     """
     n_strata = int(np.clip(len(maxima) // _LEAST_PER_STRATUM, 1, _N_STRATA))
     strata = np.array_split(np.argsort(expected, kind="stable"), n_strata)
-    tails = [_Tail.of(maxima[stratum]) for stratum in strata]
+    log_q, log_rate, spread, shared = np.transpose([_tail(maxima[stratum]) for stratum in strata])
     # One slope for all: the number of windows changes with the counts, the way they depend on each other does
     # not.
-    spread = sum(tail.spread for tail in tails)
-    slope = sum(tail.shared for tail in tails) / spread if spread else 1.0
-    shift = np.array([tail.log_rate - slope * tail.log_q for tail in tails])
-    return NullFit(np.array([np.median(expected[stratum]) for stratum in strata]), shift, slope, len(maxima))
+    slope = sum(shared.tolist()) / sum(spread.tolist()) if spread.any() else 1.0
+    typical = np.array([np.median(expected[stratum]) for stratum in strata])
+    return NullFit(typical, log_rate - slope * log_q, slope, len(maxima))
 
 
 def equivalent_z(log_p: np.ndarray) -> np.ndarray:
@@ -171,11 +170,8 @@ def local_peaks(strength: np.ndarray, reach: int) -> np.ndarray:
     strength = np.nan_to_num(strength, nan=-np.inf)
     top = (strength == scipy.ndimage.maximum_filter(strength, reach, mode="nearest")) & np.isfinite(strength)
     labels, _ = scipy.ndimage.label(top, np.ones((3,) * strength.ndim))
-    first = np.zeros(strength.size, bool)
-    flat = labels.reshape(-1)
-    inside = np.flatnonzero(flat)
-    first[inside[np.unique(flat[inside], return_index=True)[1]]] = True
-    return first.reshape(strength.shape)
+    found, first = np.unique(labels, return_index=True)
+    return np.isin(np.arange(strength.size), first[found > 0]).reshape(strength.shape)
 
 
 def significant_log_p(log_p: np.ndarray, *, fdr: float, reach: int) -> float:
@@ -228,26 +224,17 @@ def label_regions(strength: np.ndarray, threshold: float, reach: int) -> tuple[n
     return np.where(inside, labels, 0), n
 
 
-@dataclass(frozen=True)
-class _Tail:
-    """Weighted means of a stratum's tail, and its sums of squares and products about them."""
-
-    log_q: float
-    log_rate: float
-    spread: float
-    shared: float
-
-    @classmethod
-    def of(cls, maxima: np.ndarray) -> _Tail:
-        x = _log_q(np.sort(maxima)[::-1])
-        n = len(x)
-        exceed = (np.arange(n) + 0.5) / n
-        inside = (exceed <= max(_TAIL_FRACTION, _N_EXTREME / n)) & (np.arange(n) >= min(_N_EXTREME, n // 8))
-        x, y = x[inside], np.log(-np.log1p(-exceed[inside]))
-        weights = exceed[inside]  # inverse variances of an empirical tail
-        mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
-        along = weights * (x - mean_x)
-        return cls(mean_x, mean_y, float(along @ (x - mean_x)), float(along @ (y - mean_y)))
+def _tail(maxima: np.ndarray) -> tuple[float, float, float, float]:
+    """Return weighted means of log q and the log rate in a tail, and the sums of squares and products about them."""
+    x = _log_q(np.sort(maxima)[::-1])
+    n = len(x)
+    exceed = (np.arange(n) + 0.5) / n
+    inside = (exceed <= max(_TAIL_FRACTION, _N_EXTREME / n)) & (np.arange(n) >= min(_N_EXTREME, n // 8))
+    x, y = x[inside], np.log(-np.log1p(-exceed[inside]))
+    weights = exceed[inside]  # inverse variances of an empirical tail
+    mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
+    along = weights * (x - mean_x)
+    return mean_x, mean_y, float(along @ (x - mean_x)), float(along @ (y - mean_y))
 
 
 def _log_q(maxima: np.ndarray) -> np.ndarray:

@@ -97,32 +97,27 @@ class SpikeFinder:
     def find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return row, channel, prediction and squared deviate of every spike in (n, E) spectra."""
         step = max(1, _SLAB_VALUES // rows.shape[1])
-        starts = range(0, max(1, len(rows)), step)
-        found = [self._find(rows[i : i + step], coefficients[i : i + step]) for i in starts]
-        row = np.concatenate([start + part[0] for start, part in zip(starts, found, strict=True)])
-        channel, expected, strength = (np.concatenate([part[k] for part in found]) for k in (1, 2, 3))
+        slabs = (slice(start, start + step) for start in range(0, max(1, len(rows)), step))
+        found = (self._find(rows[slab], coefficients[slab], slab.start) for slab in slabs)
+        row, channel, expected, strength = map(np.concatenate, zip(*found, strict=True))
         return row, channel, expected, strength
 
-    def _find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _find(self, rows: np.ndarray, coefficients: np.ndarray, start: int) -> tuple[np.ndarray, ...]:
         limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
         design = np.concatenate([coefficients, np.ones((len(rows), 1), np.float32)], axis=1)
         squares = self._channels.score(rows, design, slice(0, rows.shape[1]))
         row, channel = np.nonzero(squares > limit**2)
         wide = self.line_width[channel] >= _NARROWEST
         row, channel = row[wide], channel[wide]
-        if not len(row):
-            return row, channel, np.zeros(0, np.float32), np.zeros(0, np.float32)
         some, place = np.unique(row, return_inverse=True)
         expected = coefficients[some] @ self.model.spectra + self.model.offset
         alone = self._without_line(rows[some], expected, place, channel) > limit**2
         row, channel = row[alone], channel[alone]
-        return row, channel, np.maximum(expected[place[alone], channel], 0), squares[row, channel]
+        return start + row, channel, np.maximum(expected[place[alone], channel], 0), squares[row, channel]
 
     def _without_line(self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray) -> np.ndarray:
         """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
-        half = _half_width(self.line_width[channel])
-        first = np.maximum(channel - half, 0)
-        last = np.minimum(channel + half + 1, rows.shape[1])
+        first, last = _neighbours(channel, self.line_width[channel], 0, rows.shape[1])
         measured, predicted = (_sums(values, row, first, last) for values in (rows, expected))
         value, mean = rows[row, channel], np.maximum(expected[row, channel], 0)
         noise, around = self.model.noise, measured - value
@@ -177,9 +172,7 @@ class PartialChannelSpikes:
         row, k = np.nonzero(inside & self.recorded[before.clip(0, n_channels - 1)])
         channel, by = partial[k], by[row]
         width = self.line_width[channel]
-        half = _half_width(width)
-        first, last = np.maximum(channel - half, -by), np.minimum(channel + half + 1, n_channels - by)
-        first, last = np.maximum(first, 0), np.minimum(last, n_channels)
+        first, last = _neighbours(channel, width, np.maximum(0, -by), np.minimum(n_channels, n_channels - by))
         value = rows[row, channel].astype(np.float64)
         around = _sums(rows, row, first, last) - value
         expected = _line_in_channel(around, around, width, (channel - first, last - 1 - channel), self.noise)
@@ -191,9 +184,12 @@ class PartialChannelSpikes:
         return row[found], channel[found], expected[found]
 
 
-def _half_width(width: np.ndarray) -> np.ndarray:
-    """Return half a line width, in whole channels."""
-    return np.maximum(1, np.rint(width / 2)).astype(int)
+def _neighbours(
+    channel: np.ndarray, width: np.ndarray, least: np.ndarray | int, most: np.ndarray | int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first channel within half a line width, and the one after the last, within these limits."""
+    half = np.maximum(1, np.rint(width / 2)).astype(int)
+    return np.maximum(channel - half, least), np.minimum(channel + half + 1, most)
 
 
 def _line_in_channel(

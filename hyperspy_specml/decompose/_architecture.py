@@ -1,29 +1,39 @@
-"""What every architecture of a decomposition is: a name, options, and a fit to training data."""
+"""What every architecture of a decomposition is, and what trained ones share: the best of several starts."""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.models import LinearModel
+from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
+from hyperspy_specml.models import CLEAR, Attempt, FittedModel, LinearModel
 from hyperspy_specml.progress import STOPPED
-from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.run import Run, TrainConfig
+from hyperspy_specml.statistics import paired
 from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
 
-    from hyperspy_specml.models import Attempt, FittedModel
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.run import Run
 
+_logger = logging.getLogger(__name__)
+
+_DEFAULTS = TrainConfig(
+    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
+    comparison_share=0.2,
+)  # fmt: skip
+SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
+COMPARED = 1 << 23  # deviances per number of components: these decide, so they are more
 _SIZES = {"n_hidden": 1 << 16, "n_layers": 100}  # the largest that are meant
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ class Architecture(ABC):
     trained: bool = True
     smooth: bool = False
     more_components: int = 0
-    defaults: ClassVar[TrainConfig] = TrainConfig()
+    defaults: ClassVar[TrainConfig] = _DEFAULTS
 
     def completed(self, run: Run, data: TrainingData) -> Run:
         """Return the run with the defaults of the architecture where its settings say nothing."""
@@ -99,9 +109,8 @@ class Architecture(ABC):
             The loss diverged with every start.
         """
 
-    @abstractmethod
     def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
-        """Train briefly, to compare numbers of components.
+        """Train briefly, to compare numbers of components; what is not trained is fitted.
 
         Returns
         -------
@@ -112,10 +121,112 @@ class Architecture(ABC):
         TrainingDivergedError
             The loss diverged with every start.
         """
+        return data.scores_of(self.fit(data, n_components, run).fold_model), False
 
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return further models of the training fold that the fitted one is scored beside, by name."""
         return {}
+
+
+def best_of(
+    starts: Iterable[tuple[str, Callable[[], T]]],
+    judge: Callable[[T], tuple[float, str]],
+    *,
+    enough: Callable[[T, list[Attempt]], bool] = lambda *_: False,
+) -> tuple[T, tuple[Attempt, ...]]:
+    """Train from several starts and keep the best that did not collapse.
+
+    Parameters
+    ----------
+    starts
+        Names, and functions that train.
+    judge
+        Returns the score of what was trained, and why it collapsed or "".
+    enough
+        Asked after each training with what was trained and all attempts so far: whether no more are tried.
+
+    Returns
+    -------
+    the best one, and all attempts in order. Where all collapsed, the best of these: the log says so.
+
+    Raises
+    ------
+    TrainingDivergedError
+        Every training diverged.
+    """
+    trained: list[tuple[T, Attempt]] = []
+    attempts: list[Attempt] = []
+    for name, train in starts:
+        try:
+            result = train()
+        except TrainingDivergedError as error:
+            _logger.warning("Training from %s diverged (%s); trying another start.", name, error)
+            attempts.append(Attempt(name, float("nan"), f"diverged: {error}"))
+            continue
+        attempts.append(Attempt(name, *judge(result)))
+        trained.append((result, attempts[-1]))
+        if enough(result, attempts):
+            break
+    if not trained:
+        raise TrainingDivergedError(f"all {len(attempts)} trainings diverged ({attempts[-1].collapsed})")
+    best, attempt = min(trained, key=lambda one: (bool(one[1].collapsed), one[1].score))
+    if attempt.collapsed:
+        which = f"All {len(attempts)} trainings" if len(attempts) > 1 else "The training"
+        _logger.warning("%s collapsed (%s): ask for fewer components.", which, attempt.collapsed)
+    return best, tuple(attempts)
+
+
+def judge(
+    data: TrainingData, model: FittedModel, without: Callable[[np.ndarray, int], np.ndarray]
+) -> tuple[np.ndarray, str]:
+    """Score a model of the training fold, and say why it collapsed, if it did.
+
+    Parameters
+    ----------
+    data
+        Training data.
+    model
+        Of their training fold.
+    without
+        Returns the scores without one of the components.
+
+    Returns
+    -------
+    (m,) validation scores, and why K components are worth no more than fewer, or ""
+    """
+    k, (folds, scores) = model.n_components, data.few(SCORED)
+    encoded = model.encode_scores(scores)
+
+    def score(columns: np.ndarray) -> np.ndarray:
+        return folds.score("validation", lambda rows: model.decode(columns[rows]))
+
+    own = score(encoded)
+    reduced = {f"component {i}": score(without(encoded, i)) for i in range(k)} if k > 1 else {}
+    smaller = data.scores_of(LinearModel(data.fold_basis.first(k - 1)), SCORED) if k > 1 else None
+    return own, collapse(own, reduced, smaller)
+
+
+def collapse(scores: np.ndarray, without: dict[str, np.ndarray], smaller: np.ndarray | None) -> str:
+    """Say why a model with K components is worth no more than one with fewer; "" if it is worth it.
+
+    Parameters
+    ----------
+    scores
+        (m,) held-out scores of the model.
+    without
+        (m,) scores of the model without one component, by what to call this component.
+    smaller
+        (m,) scores of PCA with one component less; None for K = 1.
+    """
+    for name, other in without.items():
+        pair = paired(other, scores)
+        if pair.difference <= pair.standard_error:
+            return f"{name} explains nothing"
+    if smaller is not None:
+        pair = paired(scores, smaller)
+        if pair.difference > CLEAR * pair.standard_error:
+            return "worse than PCA with one component less"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -141,13 +252,8 @@ class PCA(Architecture):
 
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
         """Return the first K principal components."""
-        return Fit(
-            LinearModel(data.fold_basis.first(n_components)), lambda: LinearModel(data.basis.first(n_components))
-        )
-
-    def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
-        """Score K components on the validation fold."""
-        return data.scores_of(LinearModel(data.fold_basis.first(n_components))), False
+        fold_model = LinearModel(data.fold_basis.first(n_components))
+        return Fit(fold_model, lambda: LinearModel(data.basis.first(n_components)))
 
 
 def check_sizes(options: Any) -> None:

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import Architecture, Fit, check_sizes
+from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, check_sizes, judge
 from hyperspy_specml.decompose._normalised import NormalisedScores
-from hyperspy_specml.decompose._restarts import best_of, judge
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import LatentModel, autoencoder_network
 from hyperspy_specml.nn import DenseNetwork
-from hyperspy_specml.run import Run, TrainConfig
+from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
-from hyperspy_specml.train import History, fit, one_thread, refit, squared_error
+from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,17 +27,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.models import Attempt, FittedModel
     from hyperspy_specml.prepare import TrainingData
-    from hyperspy_specml.train import Batch, LossParts
+    from hyperspy_specml.train import History
 
-DEFAULTS = TrainConfig(
-    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
-    comparison_share=0.2,
-)  # fmt: skip
-
-_SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
-_COMPARED = 1 << 23  # deviances per number of latents: these decide, so they are more
-# Share of the chosen steps: the network of the fold goes on with all counts, it does not start anew.
-_REFIT_SHARE = 1 / 3
 _MORE_SEEDS = 2  # beyond those asked for, where trainings diverge or collapse
 _SEED_STEP = 7919  # between the seeds of two trainings; a prime
 
@@ -96,24 +86,23 @@ class Autoencoder(Architecture):
     options: Any = field(default_factory=DenseOptions)
     smooth = True
     more_components = 1
-    defaults = DEFAULTS
 
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
         """Train with K latents; see `Architecture.fit`."""
         run = self.completed(run, data)
         with one_thread(run.device):
-            trained, attempts = _Seeds(self, data, n_components, run).best()
+            trained, attempts = _Seeds(self, data, n_components, run, run.config.restarts or 1).best()
             fold_model = self.canonical_model(trained.scores, trained.network, n_components)
-        return Fit(fold_model, partial(self._on_all_counts, data, trained, run), trained.history, attempts)
+        finish = partial(self._on_all_counts, data, trained, n_components, run)
+        return Fit(fold_model, finish, trained.history, attempts)
 
     def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
         """Train briefly; see `Architecture.compare`."""
         run = self.completed(run, data).brief()
-        run = replace(run, config=replace(run.config, restarts=1))
         with one_thread(run.device):
-            trained, _ = _Seeds(self, data, n_components, run, comparing=True).best()
+            trained, _ = _Seeds(self, data, n_components, run, 1, comparing=True).best()
         model = self.plain_model(trained.scores, trained.network, n_components)
-        return data.scores_of(model, _COMPARED), trained.history.interrupted
+        return data.scores_of(model, COMPARED), trained.history.interrupted
 
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return PCA about the mean spectrum: a network must not be praised for the mean that it may subtract."""
@@ -125,10 +114,9 @@ class Autoencoder(Architecture):
 
     def start(self, scores: NormalisedScores, n_components: int, run: Run) -> nn.Module:
         """Return the untrained network, which is PCA; the global random state is left alone."""
-        options = asdict(self.options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            network = autoencoder_network(self.network, scores.basis.n_vectors, n_components, options)
+            network = autoencoder_network(self.network, scores.basis.n_vectors, n_components, asdict(self.options))
             if hasattr(network, "init_from_pca"):
                 network.init_from_pca(*scores.pca(n_components))  # type: ignore[operator]
         return network.to(run.device)
@@ -136,10 +124,8 @@ class Autoencoder(Architecture):
     def plain_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
         """Return the network as a model whose latents are as they come."""
         ones = np.ones(k, np.float32)
-        return LatentModel(
-            scores.basis, network, scores.centre, scores.scale, np.diag(ones), 0 * ones, ones, self.name,
-            asdict(self.options),
-        )  # fmt: skip
+        normalised = scores.centre, scores.scale, np.diag(ones), 0 * ones, ones
+        return LatentModel(scores.basis, network, *normalised, self.name, asdict(self.options))
 
     def canonical_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
         """Return the model with canonical latents.
@@ -165,22 +151,17 @@ class Autoencoder(Architecture):
         signs = np.where(np.sum(canonical_signs(spectra) * spectra, axis=1) < 0, -1.0, 1.0)
         return replace(model, rotation=signs[:, None] * rotation)
 
-    def _on_all_counts(self, data: TrainingData, trained: _Trained, run: Run) -> LatentModel:
-        history, scores, k = trained.history, trained.scores, trained.n_components
-        if history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
-            sample = data.basis.project(data.summary.sample)
-            whole = NormalisedScores.of(
-                data.basis, sample[:, None], np.ones(1), scores.weights, about_mean=scores.about_mean
-            )
-            return self.canonical_model(whole, self.start(whole, k, replace(run, seed=trained.seed)), k)
+    def _on_all_counts(self, data: TrainingData, trained: _Trained, k: int, run: Run) -> LatentModel:
+        scores, run = trained.scores, replace(run, seed=trained.seed)
+        if trained.history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
+            parts = data.basis.project(data.summary.sample)[:, None]
+            whole = NormalisedScores.of(data.basis, parts, np.ones(1), scores.weights, about_mean=scores.about_mean)
+            return self.canonical_model(whole, self.start(whole, k, run), k)
         if data.draws:  # they are of the training fold: there are none of all counts
             return self.canonical_model(scores, trained.network, k)
         whole = replace(scores, basis=data.aligned, parts=data.parts, fractions=np.array(FRACTIONS))
         final = copy.deepcopy(trained.network)
-        path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
-        run = replace(run, seed=trained.seed)
-        with one_thread(run.device), run.progress.enter("Train on all counts"):
-            refit(final, whole.batches(run), _error_of_reconstruction, path, run)
+        refit_all(final, whole.batches(run), reconstruction_error, trained.history, run)
         return self.canonical_model(whole, final, k)
 
 
@@ -192,7 +173,6 @@ class _Trained:
     network: nn.Module
     history: History
     seed: int
-    n_components: int
 
 
 @dataclass(frozen=True)
@@ -206,6 +186,8 @@ class _Seeds:
     ----------
     architecture, data, n_components, run
         What is trained.
+    n_seeds
+        Sound trainings that are asked for.
     comparing
         Whether it is compared with other numbers of latents, of which some are too many.
     """
@@ -214,37 +196,38 @@ class _Seeds:
     data: TrainingData
     n_components: int
     run: Run
+    n_seeds: int
     comparing: bool = False
 
     def best(self) -> tuple[_Trained, tuple[Attempt, ...]]:
         """Train from one seed, or briefly from several, of which the best goes on."""
-        config = self.run.config
-        assert config.learning_rate is not None
+        rate = self.run.config.learning_rate
+        assert rate is not None
         stopped: list[bool] = []
 
         def enough(trained: _Trained, attempts: list[Attempt]) -> bool:
             stopped.append(trained.history.interrupted)
-            return stopped[-1] or self._enough(attempts)
+            too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
+            fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
+            return stopped[-1] or len(fine) >= self.n_seeds
 
         try:
             trained, attempts = best_of(self._starts(), self._judge, enough=enough)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(
-                f"architecture={self.architecture.name!r}: {error}. Train more gently, config="
-                f"specml.TrainConfig(learning_rate={config.learning_rate / 10:g}); PCA does not train: "
-                "architecture='pca'."
+                f"architecture={self.architecture.name!r}: {error}. Train more gently, config=specml.TrainConfig("
+                f"learning_rate={rate / 10:g}); PCA does not train: architecture='pca'."
             ) from error
         trained.history.interrupted = any(stopped)  # whichever of them is the best
-        in_full = config.restarts == 1 and trained.seed == self.run.seed
+        in_full = self.n_seeds == 1 and trained.seed == self.run.seed
         if not (in_full or trained.history.interrupted):
             later = self._fit(trained.scores, trained.network, replace(self.run, seed=trained.seed))
             trained = replace(trained, history=trained.history.then(later))
         return trained, attempts
 
     def _starts(self) -> Iterator[tuple[str, Callable[[], _Trained]]]:
-        assert self.run.config.restarts is not None
-        for i in range(self.run.config.restarts + _MORE_SEEDS):
-            run = self.run if i == 0 and self.run.config.restarts == 1 else self.run.brief()
+        for i in range(self.n_seeds + _MORE_SEEDS):
+            run = self.run if i == 0 and self.n_seeds == 1 else self.run.brief()
             run = replace(run, seed=self.run.seed + _SEED_STEP * i)
             yield f"seed {run.seed}", partial(self._train, run)
 
@@ -256,17 +239,17 @@ class _Seeds:
             rival = self.architecture.start(other, k, run)
             if self._score(other, rival) < self._score(scores, network):
                 scores, network = other, rival
-        return _Trained(scores, network, self._fit(scores, network, run), run.seed, k)
+        return _Trained(scores, network, self._fit(scores, network, run), run.seed)
 
     def _fit(self, scores: NormalisedScores, network: nn.Module, run: Run) -> History:
         name = f"Try {self.n_components} components" if self.comparing else "Train"
         with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
             batches = scores.batches(run)
-            return fit(network, batches, _error_of_reconstruction, run, score=lambda _: self._score(scores, network))
+            return fit(network, batches, reconstruction_error, run, score=lambda _: self._score(scores, network))
 
     def _score(self, scores: NormalisedScores, network: nn.Module) -> float:
         model = self.architecture.plain_model(scores, network, self.n_components)
-        return float(self.data.scores_of(model, _SCORED).mean())
+        return float(self.data.scores_of(model, SCORED).mean())
 
     def _judge(self, trained: _Trained) -> tuple[float, str]:
         """Return the score of the best step, and whether a latent could as well be constant."""
@@ -279,22 +262,11 @@ class _Seeds:
             return constant
 
         model = self.architecture.canonical_model(trained.scores, trained.network, self.n_components)
-        own, collapsed = judge(self.data, model, without, _SCORED)
+        own, collapsed = judge(self.data, model, without)
         return float(own.mean()), collapsed
-
-    def _enough(self, attempts: list[Attempt]) -> bool:
-        assert self.run.config.restarts is not None
-        too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
-        fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
-        return len(fine) >= self.run.config.restarts
 
 
 def _fold_scores(data: TrainingData) -> NormalisedScores:
     """Return the scores of the training fold, normalised."""
     fractions = np.array(data.folds.fractions[:N_PARTS])
     return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws)
-
-
-def _error_of_reconstruction(network: Any, batch: Batch, step: int) -> LossParts:
-    """Return the squared error of decoded latents: all that a network needs is to encode and to decode."""
-    return squared_error(lambda scores: network.decode(network.encode(scores)), batch, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -50,14 +50,12 @@ class NormalisedScores:
 
     @classmethod
     def of(
-        cls, basis: PrincipalBasis, parts: np.ndarray, fractions: np.ndarray, weights: np.ndarray,
-        *, about_mean: bool = True, draws: Draws | None = None,
-    ) -> Self:  # fmt: skip
-        """Normalise by the mean of the scores and their largest standard deviation."""
-        plain = cls(basis, parts, fractions, weights, np.zeros(1), 1.0, about_mean, draws)
-        scores = plain.scores
-        centre = scores.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return replace(plain, centre=centre, scale=float(max(scores.std(axis=0).max(), 1e-30)))
+        cls, basis: PrincipalBasis, parts: np.ndarray, fractions: np.ndarray, weights: np.ndarray, **more: Any
+    ) -> Self:
+        """Normalise by the mean of the scores and their largest standard deviation; `more` are further attributes."""
+        plain = cls(basis, parts, fractions, weights, np.zeros(1), 1.0, **more)
+        centre = plain.scores.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return replace(plain, centre=centre, scale=float(max(plain.scores.std(axis=0).max(), 1e-30)))
 
     @property
     def scores(self) -> np.ndarray:
@@ -81,8 +79,7 @@ class NormalisedScores:
 
     def batches(self, run: Run) -> BatchSource:
         """Return a source of fresh batches, with errors in units of the noise."""
-        assert run.config.batch_size is not None
-        generator = torch.Generator().manual_seed(run.seed)
+        rows = RandomRows(len(self.weights), run.config.batch_size, torch.Generator().manual_seed(run.seed))
         fractions = self.fractions.astype(np.float32)
         weights = self.weights * self.scale**2 / self.basis.n_vectors
 
@@ -91,9 +88,6 @@ class NormalisedScores:
 
         if self.draws:
             inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
-            rows = RandomRows(len(inputs), run.config.batch_size, generator)
-            weights = self.draws.target_fraction * weights
-            return DrawnInputs(tensor(inputs), tensor(target), tensor(weights), rows)
+            return DrawnInputs(tensor(inputs), tensor(target), tensor(self.draws.target_fraction * weights), rows)
         parts = (self.parts - fractions[:, None] * self.centre) / self.scale
-        rows = RandomRows(len(parts), run.config.batch_size, generator)
         return SplitParts(tensor(parts), tensor(fractions), tensor(weights), rows)

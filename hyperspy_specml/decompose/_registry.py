@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.decompose._architecture import PCA, Architecture
@@ -76,10 +76,10 @@ def choose_architecture(
         raise OptionError(
             f"{method}(architecture={name!r}, options={options!r}) needs options={here}{kind.__name__}(...)."
         )
-    options = found.options if options is None else options
+    options = options or found.options
     for option, value in (also or {}).items():
-        if option not in {field.name for field in fields(kind)}:
-            having = [n for n, a in _KNOWN.items() if option in {field.name for field in fields(a.options)}]
+        if not hasattr(options, option):
+            having = [n for n, a in _KNOWN.items() if hasattr(a.options, option)]
             raise OptionError(
                 f"{method}({option}={value!r}) is not known to architecture={name!r}, only to "
                 f"{' and '.join(map(repr, having))}: {method}(architecture={having[0]!r}, {option}={value!r})."

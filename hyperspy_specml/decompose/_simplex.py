@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,69 +24,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hyperspy_specml.decompose._architecture import Architecture, Fit, check_sizes
-from hyperspy_specml.decompose._endmembers import first_endmembers
-from hyperspy_specml.decompose._restarts import best_of, judge
-from hyperspy_specml.decompose._simplex_start import least_mean, start_network, to_scores
-from hyperspy_specml.models import SimplexModel
-from hyperspy_specml.run import TrainConfig
+from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge
+from hyperspy_specml.decompose._endmembers import SimplexOptions, first_endmembers, least_mean, start_network, to_scores
+from hyperspy_specml.models import CLEAR, Attempt, SimplexModel, tensor_for
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
-from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit
+from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from hyperspy_specml.models import Attempt
     from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
 
-DEFAULTS = TrainConfig(
-    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
-    comparison_share=0.1,
-)  # fmt: skip
-
 _PENALTIES = (20.0, 5.0, 1.25)  # on the volume, in counts per spectrum
-_CLEARLY = 2  # standard errors
-_SCORED = 1 << 21  # deviances per evaluation
-_COMPARED = 1 << 23  # deviances per number of endmembers: these decide, so they are more
 _BATCH_VALUES = 1 << 18  # in a batch by default at most: the steps on many channels stay short
 _MOST_REGRESSED = 4096  # spectra from which the encoder's start is found
 # Share of the spectra, and how many at least, that the scan begins with.
 _FIRST, _LEAST_FIRST = 64, 32
-# Share of the chosen steps: the network goes on with all counts, it does not start anew.
-_REFIT_SHARE = 1 / 3
 _ROUNDS = 5  # of updates of the endmembers in closed form; more change the third digit
 _MIXED_VALUES = 1 << 20  # of the mixtures computed at a time
 _LEAST_CHANGE = 1e-3  # factor of a channel in an update: what noise makes negative comes near zero, not below
 _MOST_VALUES = 1 << 26  # of a part that decides about the endmembers; of larger samples, some of the spectra
 _STARTS_SHARE = 0.3  # of the time of a fit that the brief trainings from all starts take
-
-
-@dataclass(frozen=True)
-class SimplexOptions:
-    """Options of unmixing into pure phases.
-
-    Parameters
-    ----------
-    n_hidden, n_layers
-        Width and number of the hidden layers of the encoder.
-    energy_shift
-        Whether a drift or chemical shift, found for each pixel, moves its spectrum along energy.
-
-    Raises
-    ------
-    OptionError
-        A size that no network has.
-    """
-
-    n_hidden: int = 64
-    n_layers: int = 2
-    energy_shift: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no network has."""
-        check_sizes(self)
 
 
 @dataclass(frozen=True)
@@ -97,19 +54,18 @@ class Simplex(Architecture):
     name: str = "simplex"
     options: SimplexOptions = field(default_factory=SimplexOptions)
     more_components = 1
-    defaults = DEFAULTS
+    defaults = replace(Architecture.defaults, comparison_share=0.1)
 
     def completed(self, run: Run, data: TrainingData) -> Run:
         """Return the run with all settings set: by default, batches of many channels are smaller."""
-        assert DEFAULTS.batch_size is not None
-        most = max(1, _BATCH_VALUES // len(data.folds.mean))
-        return run.over(replace(DEFAULTS, batch_size=min(DEFAULTS.batch_size, most)))
+        size = np.clip(_BATCH_VALUES // len(data.folds.mean), 1, self.defaults.batch_size)
+        return run.over(replace(self.defaults, batch_size=int(size)))
 
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
         """Train with K endmembers; see `Architecture.fit`."""
         training = _Training(data, n_components, self.completed(run, data), self.options)
         with one_thread(run.device):
-            network, history, attempts = training.start(_STARTS_SHARE)
+            (network, history), attempts = training.start(_STARTS_SHARE)
             penalty = _PENALTIES[-1]
             if not history.interrupted:
                 network.shifts = self.options.energy_shift
@@ -122,8 +78,8 @@ class Simplex(Architecture):
         """Train briefly from all starts; see `Architecture.compare`."""
         training = _Training(data, n_components, self.completed(run, data), self.options)
         with one_thread(run.device):
-            network, history, _ = training.start(1.0)
-        return data.scores_of(SimplexModel(data.fold_basis, network), _COMPARED), history.interrupted
+            (network, history), _ = training.start(1.0)
+        return data.scores_of(SimplexModel(data.fold_basis, network), COMPARED), history.interrupted
 
 
 @dataclass(frozen=True)
@@ -135,19 +91,8 @@ class _Training:
     run: Run
     options: SimplexOptions
 
-    def start(self, share: float) -> tuple[SimplexNetwork, History, tuple[Attempt, ...]]:
-        """Train briefly from every start and return the best network."""
-        stopped: list[bool] = []
-
-        def enough(trained: tuple[SimplexNetwork, History], attempts: list[Attempt]) -> bool:
-            stopped.append(trained[1].interrupted)
-            return stopped[-1]
-
-        (network, history), attempts = best_of(self._starts(share), self._judge, enough=enough)
-        history.interrupted = any(stopped)  # whichever of them is the best
-        return network, history, attempts
-
-    def _starts(self, share: float) -> Iterator[tuple[str, Callable[[], tuple[SimplexNetwork, History]]]]:
+    def start(self, share: float) -> tuple[tuple[SimplexNetwork, History], tuple[Attempt, ...]]:
+        """Train briefly from every start and return the best network, its history, and all attempts."""
         data, run = self.data, self.run.brief()
         few = slice(None, None, -(-len(data.fold_scores) // _MOST_REGRESSED))
         parts = [part[few].astype(np.float32) for part in data.folds.parts]
@@ -156,28 +101,32 @@ class _Training:
         if self.n_components == 1:
             guesses = {"mean": guesses["random"]}
 
-        def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
-            options = self.options
-            network = start_network(
-                data, endmembers, spectra, scores, run, n_hidden=options.n_hidden, n_layers=options.n_layers
-            )
-            with run.progress.enter("Try starts", share / len(guesses)):
-                return network, self.fit(network, run, _PENALTIES[-1])
+        histories: list[History] = []
 
-        for name, endmembers in guesses.items():
-            yield name, partial(train, endmembers)
+        def train(endmembers: np.ndarray) -> tuple[SimplexNetwork, History]:
+            network = start_network(data, endmembers, spectra, scores, run, self.options)
+            with run.progress.enter("Try starts", share / len(guesses)):
+                histories.append(self.fit(network, run, _PENALTIES[-1]))
+            return network, histories[-1]
+
+        starts = [(name, partial(train, endmembers)) for name, endmembers in guesses.items()]
+        best, attempts = best_of(starts, self._judge, enough=lambda *_: histories[-1].interrupted)
+        best[1].interrupted = histories[-1].interrupted  # whichever of them is the best
+        return best, attempts
 
     def _judge(self, trained: tuple[SimplexNetwork, History]) -> tuple[float, str]:
         network, history = trained
-        others = nearest(network) if self.n_components > 1 else []
+        with torch.inference_mode():
+            roots = network.endmembers().sqrt()
+            nearest = torch.cdist(roots, roots).fill_diagonal_(torch.inf).argmin(dim=1).tolist()
 
         def without(columns: np.ndarray, i: int) -> np.ndarray:
             merged = columns.copy()
-            merged[:, others[i]] += merged[:, i]
+            merged[:, nearest[i]] += merged[:, i]
             merged[:, i] = 0
             return merged
 
-        _, collapsed = judge(self.data, SimplexModel(self.data.fold_basis, network), without, _SCORED)
+        _, collapsed = judge(self.data, SimplexModel(self.data.fold_basis, network), without)
         return history.scores[history.steps.index(history.best_step)], collapsed
 
     def descend(self, start: SimplexNetwork) -> tuple[SimplexNetwork, History, float]:
@@ -200,7 +149,7 @@ class _Training:
                     later = self.fit(freer, self.run, penalty)
                 own = self._compared(freer)
                 pair = paired(own, scores)
-                if pair.difference < -_CLEARLY * pair.standard_error:
+                if pair.difference < -CLEAR * pair.standard_error:
                     network, history, scores, chosen = freer, later, own, penalty
                 history.interrupted = later.interrupted
             if chosen != penalty:
@@ -209,7 +158,7 @@ class _Training:
 
     def fit(self, network: SimplexNetwork, run: Run, penalty: float) -> History:
         """Train a network on the training fold until the held-out score stops falling."""
-        folds, scores = self.data.few(_SCORED)
+        folds, scores = self.data.few(SCORED)
         model = SimplexModel(self.data.fold_basis, network)
         # From the loss, in nats of the training fold, to deviances of the validation fold.
         counts = 2 * VALIDATION / TRAIN
@@ -221,25 +170,20 @@ class _Training:
             with torch.inference_mode():
                 return float(deviance + counts * penalty * network.endmember_divergence(abundances))
 
-        data = self.data
-        source = self._source(data.fold_parts, data.folds.parts, FRACTIONS[:N_PARTS])
-        return fit(network, source, self._loss(source, penalty), run, score=score)
+        return fit(network, *self._task(network, penalty), run, score=score)
 
     def on_all_counts(self, network: SimplexNetwork, history: History, penalty: float) -> SimplexModel:
         """Go on with all counts, along the path of the training on the fold."""
-        data, folds = self.data, self.data.folds
-        final = copy.deepcopy(network)
-        final.use_basis(self._tensor(to_scores(data.aligned)))
-        path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
-        if path:
-            source = self._source(data.parts, (*folds.parts, folds.validation, folds.test), FRACTIONS)
-            loss = self._loss(source, penalty)
-            with one_thread(self.run.device), self.run.progress.enter("Train on all counts"):
-                refit(final, source, loss, path, self.run)
+        data, final = self.data, copy.deepcopy(network)
+        final.to_scores.copy_(final.total * tensor_for(final, to_scores(data.aligned)))
+        if history.path:
+            source, loss = self._task(final, penalty, whole=True)
+            refit_all(final, source, loss, history, self.run)
+            with one_thread(self.run.device):
                 fit_endmembers(final, source, loss.floor)
         if final.shifts:
             first = data.parts.sum(axis=1)[: max(_LEAST_FIRST, len(data.parts) // _FIRST)]
-            final.set_origin(self._tensor(first))
+            final.set_origin(tensor_for(final, first))
         return SimplexModel(data.aligned, final)
 
     def sort(self, network: SimplexNetwork) -> None:
@@ -249,19 +193,19 @@ class _Training:
         network.reorder(torch.as_tensor(order, device=self.run.device))
 
     def _compared(self, network: SimplexNetwork) -> np.ndarray:
-        return self.data.scores_of(SimplexModel(self.data.fold_basis, network), _COMPARED)
+        return self.data.scores_of(SimplexModel(self.data.fold_basis, network), COMPARED)
 
-    def _source(self, parts: np.ndarray, targets: Sequence[np.ndarray], fractions: Sequence[float]) -> ScoresAndCounts:
-        assert self.run.config.batch_size is not None
-        generator = torch.Generator().manual_seed(self.run.seed)
-        rows = RandomRows(len(parts), self.run.config.batch_size, generator)
-        return ScoresAndCounts(self._tensor(parts), targets, fractions, self.data.folds.variance, rows)
-
-    def _loss(self, source: ScoresAndCounts, penalty: float) -> MixtureLikelihood:
-        return MixtureLikelihood(self._tensor(least_mean(self.data)), sum(source.fractions), penalty)
-
-    def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32), device=self.run.device)
+    def _task(
+        self, network: SimplexNetwork, penalty: float, *, whole: bool = False
+    ) -> tuple[ScoresAndCounts, MixtureLikelihood]:
+        """Return the batches of the training fold, or of all counts, and the loss."""
+        folds, fractions = self.data.folds, FRACTIONS if whole else FRACTIONS[:N_PARTS]
+        parts, targets = self.data.fold_parts, folds.parts
+        if whole:
+            parts, targets = self.data.parts, (*folds.parts, folds.validation, folds.test)
+        rows = RandomRows(len(parts), self.run.config.batch_size, torch.Generator().manual_seed(self.run.seed))
+        source = ScoresAndCounts(tensor_for(network, parts), targets, fractions, folds.variance, rows)
+        return source, MixtureLikelihood(tensor_for(network, least_mean(self.data)), sum(fractions), penalty)
 
 
 @torch.no_grad()
@@ -289,17 +233,10 @@ def fit_endmembers(network: SimplexNetwork, source: ScoresAndCounts, floor: torc
         wanted, given = torch.zeros_like(endmembers), torch.zeros_like(endmembers)
         for i, rows in itertools.product(range(len(source.targets)), slabs):
             batch = source.batch(i, rows)
-            mixture = network.encode(batch.input, **batch.beside)  # type: ignore[arg-type]
+            mixture = network.encode(batch.input, **batch.beside)
             expected = batch.fraction * torch.maximum(network.decode(*mixture), floor)
             noise = expected if batch.variance is None else batch.fraction * batch.variance
             wanted += batch.fraction * network.decode_transposed(batch.target / noise, *mixture)
             given += batch.fraction * network.decode_transposed(expected / noise, *mixture)
         change = torch.where(given > 0, wanted / given, 1)  # 0: no spectrum is moved here
         network.set_endmembers(endmembers * change.clamp_min(_LEAST_CHANGE))
-
-
-def nearest(network: SimplexNetwork) -> list[int]:
-    """Return for each endmember the one that is most like it."""
-    with torch.inference_mode():
-        roots = network.endmembers().sqrt()
-        return torch.cdist(roots, roots).fill_diagonal_(torch.inf).argmin(dim=1).tolist()

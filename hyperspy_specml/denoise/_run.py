@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose import Clock
 from hyperspy_specml.denoise._candidates import CandidateData, Entry, HeldOutError, compare, fit_candidates, pca_errors
 from hyperspy_specml.denoise._options import Asked
 from hyperspy_specml.denoise._removed import Denoised, check_removed
 from hyperspy_specml.denoise._spatial import sum_of_parts
 from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
 from hyperspy_specml.models import DenoiseReport, encode_map, noise_along, plan_sample, tiles_of
-from hyperspy_specml.prepare import PairedRecordings, corrupt, paired_draws, prepare, smooth_basis
-from hyperspy_specml.run import Run
+from hyperspy_specml.prepare import PairedRecordings, corrupt, prepare, smooth_basis
+from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states, line_width, sample_size, typical_mean
 
 if TYPE_CHECKING:
@@ -123,8 +122,8 @@ def _prepare(
         mean, n, channels = typical_mean(summary.sample), len(summary.sample), summary.channels
         width = line_width(mean, noise, n_spectra=n, channels=channels, detector=detector)
         smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
-        if recordings and recordings.target is not None:
-            smooth = replace(smooth, draws=paired_draws(smooth, recordings.target, recordings.target_fraction))
+        if recordings:
+            smooth = replace(smooth, draws=recordings.draws(smooth))
         elif asked.corruption != "split":
             smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
     tiles = tiles_of(summary.sample_pixels, shape, regions)
@@ -294,8 +293,8 @@ def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, noise: NoiseMod
 def _denoise_scores(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, used: np.ndarray) -> None:
     """Denoise (n_pixels, P) scores of the used pixels in place."""
     maps = np.where(used[:, None], scores, np.float32(0)).reshape(*stream.navigation_shape, -1)
-    there, budget = used.reshape(stream.navigation_shape), stream.memory_budget
-    clean = denoiser.denoise_map(maps, there, memory_budget=budget, progress=stream.progress)
+    there = used.reshape(stream.navigation_shape)
+    clean = denoiser.denoise_map(maps, there, stream.memory_budget, stream.progress)
     scores[used] = clean.reshape(scores.shape)[used]
 
 

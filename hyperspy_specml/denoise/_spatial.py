@@ -166,7 +166,7 @@ def on_all_counts(data: TrainingData, fold: FilteredScores) -> FilteredScores:
 def _template(data: TrainingData, basis: PrincipalBasis, tiles: Tiles) -> FilteredScores:
     """Return the denoiser of the training fold that does not filter."""
     noise = noise_along(basis, data.estimate.model, np.maximum(data.folds.mean, 0))
-    n_axes, n = len(tiles.shape), basis.n_vectors
+    n_axes, n = tiles.rows.ndim - 1, basis.n_vectors
     weights = np.repeat(np.eye(len(filters(n_axes)), 1), n, axis=1)  # all of the first one: no filter
     moments = _moments(data.fold_scores[:, :n])
     n_strong = min(data.rank.chosen, n)

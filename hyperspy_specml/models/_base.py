@@ -6,24 +6,24 @@ n spectra, E channels in use, P compressed scores, K components.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hyperspy_specml.statistics import PrincipalBasis
+from hyperspy_specml.statistics import EMPTY, NOT_FINITE, SATURATED, USED, PrincipalBasis, project_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
+    from hyperspy_specml.streaming import SpectrumStream
+
 ANY = -1  # in a shape: whatever it is
-_BASIS = ("weights", "offset", "vectors", "eigenvalues")
 
 
-class FittedModel(ABC):
-    """A fitted model: from spectra to a few numbers each and back, on arrays.
+class FittedModel:
+    """A fitted model: from spectra to a few numbers each and back, on arrays. As it is, linear on its basis.
 
     A class of models is stored and loaded as soon as it is defined: its `kind` is its name in model files, and
     `settings` and `arrays` are all that a file holds of it.
@@ -32,11 +32,14 @@ class FittedModel(ABC):
     ----------
     kind
         Name of the class of models.
+    stored
+        Names of its arrays beside those of the basis and of its `network`, if it has one.
     basis
         The compressing basis.
     """
 
     kind: ClassVar[str]
+    stored: ClassVar[tuple[str, ...]] = ()
     basis: PrincipalBasis
 
     def __init_subclass__(cls) -> None:
@@ -49,9 +52,9 @@ class FittedModel(ABC):
         return self.kind
 
     @property
-    @abstractmethod
     def n_components(self) -> int:
         """Number of components K."""
+        return self.basis.n_vectors
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -70,21 +73,21 @@ class FittedModel(ABC):
         """Map (n, E) spectra of any real dtype to (n, K + outputs) scores, float32."""
         return self.encode_scores(self.basis.project(rows))
 
-    @abstractmethod
     def encode_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) scores on the basis to (n, K + outputs) scores, float32."""
+        """Map (n, P) scores on the basis to (n, K + outputs) scores, float32: the first K are those of the model."""
+        return scores[:, : self.n_components]
 
-    @abstractmethod
     def decode(self, scores: np.ndarray) -> np.ndarray:
         """Map (n, K + outputs) scores to (n, E) spectra, float32."""
+        return self.basis.spectra(np.asarray(scores, np.float32))
 
     def predict(self, scores: np.ndarray) -> np.ndarray:
         """Map (n, P) scores on the basis to (n, E) spectra, float32."""
         return self.decode(self.encode_scores(scores))
 
-    @abstractmethod
     def components(self) -> np.ndarray:
         """Return the (K, E) spectra that stand for the components, float64."""
+        return self.basis.components()
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
         """Return the model of the same spectra recorded in other channels.
@@ -106,11 +109,13 @@ class FittedModel(ABC):
         return {}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the rest of the model, as arrays by name."""
-        return basis_arrays(self.basis)
+        """Return the rest of the model, as arrays by name; weights of a network on whatever device."""
+        own = {name: getattr(self, name) for name in self.stored} | prefixed("basis", vars(self.basis))
+        network = getattr(self, "network", None)
+        weights = network.state_dict() if network else {}
+        return own | {f"network.{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
 
     @classmethod
-    @abstractmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays, on the CPU.
 
@@ -119,10 +124,11 @@ class FittedModel(ABC):
         ValueError
             They do not make up one.
         """
+        return cls(parts.basis())  # type: ignore[call-arg]  # a dataclass
 
 
+# The classes of models that files may hold, by name.
 KINDS: dict[str, type[FittedModel]] = {}
-"""The classes of models that files may hold, by name."""
 
 
 @dataclass(frozen=True)
@@ -138,13 +144,13 @@ class Parts:
     settings: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
 
-    def array(self, name: str, *shape: int) -> np.ndarray:
+    def array(self, name: str, *shape: int, positive: bool = False) -> np.ndarray:
         """Return one of the arrays: single or double precision, finite, of this shape (-1: any size).
 
         Raises
         ------
         ValueError
-            It is not there or not so.
+            It is not there or not so, or has values that are not positive where all should be.
         """
         if name not in self.arrays:
             raise ValueError(f"array {name!r} is missing")
@@ -155,12 +161,7 @@ class Parts:
             raise ValueError(f"array {name!r} has dtype {array.dtype}, not float32 or float64")
         if not np.isfinite(array).all():
             raise ValueError(f"array {name!r} holds values that are not finite")
-        return array
-
-    def positive(self, name: str, *shape: int) -> np.ndarray:
-        """Return one of the arrays, whose values are all positive; see `array`."""
-        array = self.array(name, *shape)
-        if not (array > 0).all():
+        if positive and not (array > 0).all():
             raise ValueError(f"array {name!r} holds values that are not positive")
         return array
 
@@ -181,6 +182,16 @@ class Parts:
             raise ValueError(f"setting {name!r} is {value}, not finite")
         return value
 
+    def named(self, name: str, known: Mapping[str, Any], what: str = "") -> Any:
+        """Return what one of the settings is the name of; the message calls it `what`."""
+        found = self.setting(name, str)
+        if found not in known:
+            names = ", ".join(map(repr, known))
+            raise ValueError(
+                f"{what or name} {found!r} is not one of {names}; import the package that registers it first"
+            )
+        return known[found]
+
     def size(self, name: str, *, least: int = 1, most: int = 1 << 20) -> int:
         """Return one of the settings, a whole number in this range."""
         value = self.setting(name, int)
@@ -196,10 +207,9 @@ class Parts:
     def basis(self) -> PrincipalBasis:
         """Return the compressing basis."""
         vectors = self.array("basis.vectors", ANY, ANY)
-        weights = self.positive("basis.weights", len(vectors))
-        return PrincipalBasis(
-            weights, self.array("basis.offset", len(vectors)), vectors, self.array("basis.eigenvalues", ANY)
-        )
+        weights = self.array("basis.weights", len(vectors), positive=True)
+        offset, eigenvalues = self.array("basis.offset", len(vectors)), self.array("basis.eigenvalues", ANY)
+        return PrincipalBasis(weights, offset, vectors, eigenvalues)
 
     def model(self) -> FittedModel:
         """Return the model, of whatever kind it is.
@@ -209,10 +219,7 @@ class Parts:
         ValueError
             The kind is unknown, or settings and arrays do not make up a model of it.
         """
-        kind = self.setting("kind", str)
-        if kind not in KINDS:
-            raise ValueError(f"kind of model {kind!r} is not one of {', '.join(map(repr, KINDS))}")
-        return KINDS[kind].from_parts(self)
+        return self.named("kind", KINDS, "kind of model").from_parts(self)
 
 
 def parts_of(model: FittedModel) -> Parts:
@@ -224,11 +231,6 @@ def parts_of(model: FittedModel) -> Parts:
         Of any kind.
     """
     return Parts({"kind": model.kind} | model.settings(), model.arrays())
-
-
-def basis_arrays(basis: PrincipalBasis) -> dict[str, np.ndarray]:
-    """Return a basis as named arrays; `Parts.basis` reads them."""
-    return {f"basis.{name}": getattr(basis, name) for name in _BASIS}
 
 
 def prefixed(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -249,24 +251,63 @@ class LinearModel(FittedModel):
     basis: PrincipalBasis
     kind = "pca"
 
-    @property
-    def n_components(self) -> int:
-        """Number of components K."""
-        return self.basis.n_vectors
 
-    def encode_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Return the first K scores: they are those of the components."""
-        return scores[:, : self.n_components]
+def encode_map(
+    stream: SpectrumStream, models: Sequence[FittedModel], channels: np.ndarray, state: np.ndarray | None = None
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Score every spectrum under each model, in one pass over the file.
 
-    def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, K) scores to (n, E) spectra, float32."""
-        return self.basis.spectra(np.asarray(scores, dtype=np.float32))
+    Parameters
+    ----------
+    stream
+        The spectra.
+    models
+        Fitted models; the same one twice is computed once.
+    channels
+        (E,) bool, the channels they use; no others are looked at.
+    state
+        (n_pixels,) state of every spectrum; None finds it out in the same pass, for a map that nobody has looked
+        at yet. There, spectra with saturated channels are scored too.
 
-    def components(self) -> np.ndarray:
-        """Return the (K, E) component spectra."""
-        return self.basis.components()
+    Returns
+    -------
+    one (n_pixels, K + outputs) float32 array per model, NaN for spectra not used and 0 for empty ones; and the
+    (n_pixels,) uint8 state of the spectra
+    """
+    different = list({id(model): model for model in models}.values())
+    ends = np.cumsum([model.n_columns for model in different])
+    block = _EncodeRows(tuple(different), channels, state is None)
+    table = stream.map_rows(block, n_columns=int(ends[-1]) + block.look, label="Project")
+    used = [USED]
+    if state is None:
+        table, state, used = table[:, :-1], table[:, -1].astype(np.uint8), [USED, SATURATED]
+    table[~np.isin(state, used)] = np.nan
+    table[state == EMPTY] = 0
+    parts = dict(zip(map(id, different), np.split(table, ends[:-1], axis=1), strict=True))
+    return [parts[id(model)] for model in models], state
 
-    @classmethod
-    def from_parts(cls, parts: Parts) -> Self:
-        """Return the model with these arrays."""
-        return cls(parts.basis())
+
+@dataclass(frozen=True)
+class _EncodeRows:
+    """The block function of the pass, and with `look` the state in a last column."""
+
+    models: tuple[FittedModel, ...]
+    channels: np.ndarray
+    look: bool
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows, rows.dtype.newbyteorder("="))
+        with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
+            along = project_on(rows, [model.basis for model in self.models], self.channels)
+            columns = [model.encode_scores(own) for model, own in zip(self.models, along, strict=True)]
+        return np.concatenate([*columns, self._state(rows)[:, None]] if self.look else columns, axis=1)
+
+    def _state(self, rows: np.ndarray) -> np.ndarray:
+        values = rows if self.channels.all() else rows[:, self.channels]
+        state = np.full(len(values), USED)
+        if values.dtype.kind == "f":
+            state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
+        else:
+            state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
+        state[~values.any(axis=1)] = EMPTY
+        return state

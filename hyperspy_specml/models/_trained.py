@@ -10,23 +10,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pint
 
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
 from hyperspy_specml.models._base import FittedModel, Parts, parts_of, prefixed
-from hyperspy_specml.models._energy_axis import channels_in, check_axis_spec, in_words, same_channels
-from hyperspy_specml.models._file import pack, read_model_file, unpack, write_model_file
-from hyperspy_specml.models._plain import from_plain, to_plain
-from hyperspy_specml.models._report import REPORTED, Report
+from hyperspy_specml.models._file import from_plain, pack, read_model_file, to_plain, unpack, write_model_file
+from hyperspy_specml.models._report import Report
 from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import STATE_NAMES, USED, Resampling, count_states, plan_resampling
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Self
 
 _logger = logging.getLogger(__name__)
 
 _PACKAGES = ("hyperspy_specml", "hyperspy", "numpy", "torch", "safetensors")
+_MOST_SHIFTED = 0.05  # channel widths: less than calibrations of one instrument repeat to
 _PLAIN = {"title": str, "energy_axis": dict[str, Any], "config": TrainConfig}
 
 
@@ -138,7 +137,7 @@ class TrainedModel:
         """
         plain, arrays = unpack(content, name)
         try:
-            return _assemble(Parts(plain, arrays).within("model") if "model" in plain else Parts({}, {}))
+            return _assemble(Parts(plain, arrays).within("model"))
         except ValueError as error:
             raise ModelFileError(
                 f"load_model({name!r}): the file, written with {plain.get('versions')!r:.200}, is no model that "
@@ -172,10 +171,10 @@ class TrainedModel:
         if same_channels(axis, own):
             return self
         try:
-            here = channels_in(axis, own["units"])
+            here = _channels_in(axis, own["units"])
             if np.isnan(here).any():
                 raise ValueError(f"{axis['units']!r} cannot be converted to {own['units']!r}")
-            resampling = plan_resampling(channels_in(own, own["units"]), self.channel_state, here)
+            resampling = plan_resampling(_positions(own), self.channel_state, here)
             found = self._resampled(axis, resampling)
         except ValueError as error:
             raise EnergyAxisMismatchError(
@@ -185,17 +184,15 @@ class TrainedModel:
         _logger.info("%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis))
         return found
 
-    def _resampled(self, axis: dict[str, Any], resampling: Resampling) -> Self:
-        report = replace(
-            self.report, used=self.report.used | {"channels": count_states(resampling.channel_state)},
-            resampled_from=self.report.resampled_from or in_words(self.energy_axis),
-        )  # fmt: skip
-        sums = resampling(self.fingerprint.channel_sums[None])[0]
+    def _resampled(self, axis: dict[str, Any], resampling: Resampling) -> TrainedModel:
+        state, origin = resampling.channel_state, self.report.resampled_from or in_words(self.energy_axis)
+        used = self.report.used | {"channels": count_states(state)}
+        report = replace(self.report, used=used, resampled_from=origin)
+        seen = replace(self.fingerprint, channel_sums=resampling(self.fingerprint.channel_sums[None])[0])
+        model, baseline = self.model.resampled(resampling), self.baseline and self.baseline._resampled(axis, resampling)
         return replace(
-            self, model=self.model.resampled(resampling), channel_state=resampling.channel_state, energy_axis=axis,
-            fingerprint=replace(self.fingerprint, channel_sums=sums), report=report,
-            baseline=self.baseline and self.baseline._resampled(axis, resampling),
-        )  # fmt: skip
+            self, model=model, channel_state=state, energy_axis=axis, fingerprint=seen, report=report, baseline=baseline
+        )
 
     def __repr__(self) -> str:
         """Return architecture, size and origin."""
@@ -224,34 +221,86 @@ def _parts(trained: TrainedModel) -> Parts:
 
 def _assemble(parts: Parts) -> TrainedModel:
     """Put a trained model together."""
-    reports = {kind.method: kind for kind in all_reports(Report)}
-    method = parts.setting("method", str)
-    if method not in reports:
-        raise ValueError(f"method {method!r} is not one of {', '.join(map(repr, reports))}")
-    names = REPORTED | {"TrainConfig": TrainConfig}
-    plain = {name: from_plain(kind, parts.settings.get(name), names=names, where=name) for name, kind in _PLAIN.items()}
-    report = from_plain(reports[method], parts.setting("report", dict), names=names, where="report")
+    reports = {kind.method: kind for kind in Report.__subclasses__()}
+    plain = {name: from_plain(kind, parts.settings.get(name), name) for name, kind in _PLAIN.items()}
+    report = from_plain(parts.named("method", reports), parts.setting("report", dict), "report")
     state, model = _channel_state(parts, plain["energy_axis"]), parts.within("fitted").model()
     n_used = int((state == USED).sum())
     if len(model.basis.weights) != n_used:
         raise ValueError(f"the model has {len(model.basis.weights)} channels, but {n_used} are in use")
     seen = parts.setting("fingerprint", dict)
-    shape = tuple(from_plain(list[int], seen.get("shape"), names={}, where="fingerprint.shape"))
-    n_spectra = from_plain(int, seen.get("n_spectra"), names={}, where="fingerprint.n_spectra")
+    shape = from_plain(tuple[int, ...], seen.get("shape"), "fingerprint.shape")
+    n_spectra = from_plain(int, seen.get("n_spectra"), "fingerprint.n_spectra")
     fingerprint = Fingerprint(shape, n_spectra, parts.array("channel_sums", n_used))
     baseline = None if parts.settings.get("baseline") is None else _assemble(parts.within("baseline"))
     return TrainedModel(model, state, fingerprint=fingerprint, report=report, baseline=baseline, **plain)
 
 
-def all_reports(kind: type[Report]) -> list[type[Report]]:
-    """Return the kinds of reports that are known."""
-    return [one for sub in kind.__subclasses__() for one in (sub, *all_reports(sub))]
-
-
 def _channel_state(parts: Parts, axis: dict[str, Any]) -> np.ndarray:
-    state = parts.arrays.get("channel_state")
-    good = state is not None and state.dtype == np.uint8 and state.ndim == 1
-    if not good or state.max(initial=0) >= len(STATE_NAMES):  # type: ignore[union-attr]
+    state = parts.arrays.get("channel_state", np.zeros(0))
+    if state.dtype != np.uint8 or state.ndim != 1 or state.max(initial=0) >= len(STATE_NAMES):
         raise ValueError("array 'channel_state' is missing or holds no states of channels")
-    check_axis_spec(axis, size=len(state))  # type: ignore[arg-type]
-    return state  # type: ignore[return-value]
+    _check_axis(axis, size=len(state))
+    return state
+
+
+def _check_axis(spec: dict[str, Any], *, size: int) -> None:
+    """Refuse what `signals.axis_spec` did not make: it comes from a file."""
+    numbers = spec.get("values", [spec.get("scale"), spec.get("offset")])
+    texts = [spec.get("name"), spec.get("units")]
+    if not (
+        spec.get("size") == size
+        and len(spec.get("values", range(size))) == size
+        and all(isinstance(number, int | float) and np.isfinite(number) for number in numbers)
+        and all(text is None or isinstance(text, str) for text in texts)
+    ):
+        raise ValueError(f"energy_axis is {spec!r:.200}, no axis of {size} channels")
+
+
+def in_words(spec: dict[str, Any]) -> str:
+    """Return a described axis as text for a message, however many values it has.
+
+    Parameters
+    ----------
+    spec
+        As `axis_spec` describes it.
+    """
+    first, last = _positions(spec)[[0, -1]]
+    return f"{spec['size']} channels from {first:.8g} to {last:.8g} {spec['units'] or '(no unit)'}"
+
+
+def same_channels(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two axes have every channel at the same place, whatever their names and units.
+
+    Parameters
+    ----------
+    one, other
+        As `axis_spec` describes them.
+    """
+    if one["size"] != other["size"]:
+        return False
+    here, there = _channels_in(one, other["units"]), _positions(other)
+    width = np.abs(np.gradient(there)) if len(there) > 1 else 1.0
+    return bool(np.all(np.abs(here - there) <= _MOST_SHIFTED * width))
+
+
+def _positions(spec: dict[str, Any]) -> np.ndarray:
+    """Return the (size,) values of a described axis."""
+    if "values" in spec:
+        return np.array(spec["values"])
+    return spec["offset"] + spec["scale"] * np.arange(spec["size"])
+
+
+def _channels_in(spec: dict[str, Any], units: str | None) -> np.ndarray:
+    """Return the (size,) positions of a described axis in some unit (eV and keV are the same axis).
+
+    They are NaN where it cannot be converted. No unit, and what is no unit, can only be converted to itself.
+    """
+    here = _positions(spec)
+    if spec["units"] == units:
+        return here
+    registry = pint.get_application_registry()  # HyperSpy's own: quantities of two registries do not mix
+    try:
+        return registry.Quantity(here, registry.Unit(spec["units"])).to(registry.Unit(units)).magnitude
+    except Exception:  # pint raises many unrelated kinds for texts that are no units, and axes hold any text
+        return np.full_like(here, np.nan)

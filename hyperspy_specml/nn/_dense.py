@@ -1,11 +1,30 @@
-"""Dense autoencoder of compressed spectra. B spectra, P scores on a principal basis, K latents."""
+"""Dense networks of compressed spectra. B spectra, P scores on a principal basis, K latents."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from hyperspy_specml.nn._layers import mlp
+_MOST_LAYERS = 100
+
+
+def mlp(n_in: int, n_out: int, n_hidden: int, n_layers: int) -> nn.Sequential:
+    """Return a multilayer perceptron whose output starts at zero.
+
+    Raises
+    ------
+    ValueError
+        No layer, or more than 100: such sizes come from damaged files only.
+    """
+    if not 1 <= n_layers <= _MOST_LAYERS:
+        raise ValueError(f"n_layers is {n_layers}, not 1 to {_MOST_LAYERS}")
+    layers: list[nn.Module] = []
+    for i in range(n_layers):
+        layers += [nn.Linear(n_hidden if i else n_in, n_hidden), nn.GELU()]
+    last = nn.Linear(n_hidden, n_out)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
 
 
 class DenseNetwork(nn.Module):
@@ -54,3 +73,40 @@ class DenseNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map scores to their reconstruction."""
         return self.decode(self.encode(x))  # (B, P) -> (B, P)
+
+
+class Shrinkage(nn.Module):
+    """Wiener filter of the scores plus a correction that starts at zero.
+
+    An untrained network *is* the best linear denoiser of spectra with these variances.
+
+    Parameters
+    ----------
+    n_scores
+        Scores P per spectrum.
+    n_hidden, n_layers
+        Width and number of the hidden layers.
+    """
+
+    def __init__(self, n_scores: int, n_hidden: int, n_layers: int) -> None:
+        super().__init__()
+        self.mlp = mlp(n_scores + 1, n_scores, n_hidden, n_layers)
+
+    def forward(self, scores: Tensor, level: Tensor, variance: Tensor) -> Tensor:
+        """Map centred noisy scores to clean ones.
+
+        Parameters
+        ----------
+        scores
+            (B, P), about their mean.
+        level
+            (B, 1) standard deviation of the noise of a score.
+        variance
+            (P,) of the clean scores.
+        """
+        kept = variance / (variance + level.square())  # (B, P)
+        size = variance.sqrt()
+        normalised = torch.asinh(kept.sqrt() * scores / size)  # of order 1 at any noise
+        correction = self.mlp(torch.cat([normalised, level.log()], dim=1))
+        # The correction vanishes with the noise.
+        return kept * scores + size * (1 - kept).sqrt() * correction

@@ -28,7 +28,6 @@ class FilterMixture(nn.Module):
     def __init__(self, n_scan_axes: int, n_filters: int, n_components: int, n_hidden: int) -> None:
         super().__init__()
         convolution = _CONVOLUTIONS[n_scan_axes]
-        self.n_filters, self.n_components = n_filters, n_components
         n_inputs = n_filters * n_components
         self.conv1 = convolution(n_inputs, n_hidden, 1)
         self.conv2 = convolution(n_hidden, n_hidden, 3, padding=1)

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from hyperspy_specml.nn._layers import mlp
+from hyperspy_specml.nn._dense import mlp
 
 # Ratio of the steps of the optimiser in the logarithm of an endmember to those in other weights.
 _LOG_SCALE = 4.0
@@ -74,19 +74,13 @@ class SimplexNetwork(nn.Module):
         self.shot, self.shifts, self.n_hidden, self.n_layers = shot, shifts, n_hidden, n_layers
         self.encode_linear = nn.Linear(n_scores, k)
         self.encode_mlp = mlp(n_scores, k, n_hidden, n_layers)
-        self.total = float(mean.sum())
-        prior = (mean / mean.sum()).log()
-        self.register_buffer("prior", prior)
-        # (K, E); weight decay pulls endmembers towards the mean spectrum
-        self.log_ratio = nn.Parameter((endmembers.log() - prior) / _LOG_SCALE)
-        self.register_buffer("to_scores", self.total * to_scores)
+        self._use_channels(endmembers, mean, to_scores)
         shape = scores / self._rough_intensity(scores)[:, None]
         self.register_buffer("centre", shape.mean(dim=0))
         self.register_buffer("scale", (shape - self.centre).square().mean(dim=0).max().sqrt().clamp_min(1e-30))
         self.register_buffer("ends", ends)
-        self.register_buffer("shift_variance", torch.tensor(0.1))
-        self.register_buffer("shift_mean", torch.tensor(0.0))
-        self.register_buffer("shift_prior", torch.tensor(0.0))
+        for name, value in (("variance", 0.1), ("mean", 0.0), ("prior", 0.0)):
+            self.register_buffer(f"shift_{name}", torch.tensor(value))
 
     def endmembers(self) -> Tensor:
         """Return the (K, E) endmembers."""
@@ -113,10 +107,6 @@ class SimplexNetwork(nn.Module):
         """Map abundances, intensities and shifts to spectra."""
         mixture = self.total * intensity[:, None] * (abundances @ self.endmembers())  # (B, K) -> (B, E)
         return self.shifted(mixture, shift) if self.shifts else mixture
-
-    def forward(self, x: Tensor, fraction: float = 1.0) -> Tensor:
-        """Map scores to expected spectra; see `encode`."""
-        return self.decode(*self.encode(x, fraction))  # (B, P) -> (B, E)
 
     def endmember_divergence(self, abundances: Tensor) -> Tensor:
         """Return the mean Kullback-Leibler divergence of the endmembers from their mean, in nats.
@@ -160,20 +150,19 @@ class SimplexNetwork(nn.Module):
         self.encode_linear.bias.copy_(bias)
 
     @torch.no_grad()
-    def use_basis(self, to_scores: Tensor) -> None:
-        """Use scores on another basis (E, P), aligned with the old one."""
-        self.to_scores.copy_(self.total * to_scores)
-
-    @torch.no_grad()
     def on_channels(self, endmembers: Tensor, mean: Tensor, to_scores: Tensor) -> SimplexNetwork:
         """Return the network for the same spectra recorded in other channels, without gaps between them."""
         other = copy.deepcopy(self)
-        other.total = float(mean.sum())
-        other.prior = (mean / mean.sum()).log()
-        other.log_ratio = nn.Parameter((endmembers.log() - other.prior) / _LOG_SCALE)
-        other.to_scores = other.total * to_scores
+        other._use_channels(endmembers, mean, to_scores)
         other.ends = torch.tensor([[0], [len(mean) - 1]]).expand(2, len(mean)).contiguous()
         return other
+
+    def _use_channels(self, endmembers: Tensor, mean: Tensor, to_scores: Tensor) -> None:
+        self.total = float(mean.sum())
+        self.register_buffer("prior", (mean / mean.sum()).log())
+        # (K, E); weight decay pulls endmembers towards the mean spectrum
+        self.log_ratio = nn.Parameter((endmembers.log() - self.prior) / _LOG_SCALE)
+        self.register_buffer("to_scores", self.total * to_scores)
 
     @torch.no_grad()
     def set_origin(self, x: Tensor) -> None:
@@ -201,11 +190,8 @@ class SimplexNetwork(nn.Module):
     def reorder(self, order: Tensor) -> None:
         """Put the endmembers in another order."""
         last = self.encode_mlp[-1]
-        assert isinstance(last, nn.Linear)
-        for layer in (self.encode_linear, last):
-            layer.weight.copy_(layer.weight[order])
-            layer.bias.copy_(layer.bias[order])
-        self.log_ratio.copy_(self.log_ratio[order])
+        for weights in (self.log_ratio, *self.encode_linear.parameters(), *last.parameters()):
+            weights.copy_(weights[order])
 
     def _neighbours(self, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the two (B, E) channels to interpolate between, and the (B, 1) weight of the second."""

@@ -8,28 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from hyperspy_specml.statistics import (
-    FRACTIONS,
-    N_PARTS,
-    TRAIN,
-    Folds,
-    MapSummary,
-    Moments,
-    NoiseEstimate,
-    PrincipalBasis,
-    RankCurve,
-    moments_of,
-    principal_basis,
-    wide_moments,
-)
+from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, Moments, moments_of, principal_basis, wide_moments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
+
+    from hyperspy_specml.statistics import Folds, MapSummary, NoiseEstimate, PrincipalBasis, RankCurve
 
 _SCORED = 1 << 23  # deviances for each candidate: more would only shrink an error that is small already
 
@@ -169,12 +158,16 @@ class TrainingData:
         folds, scores = self.few(n_values)
         return folds.score(fold, lambda rows: model.predict(scores[rows]))
 
-    def on(self, fold_basis: PrincipalBasis, **changes: object) -> Self:
+    def basis_of(self, moments: Moments, smoothing: float) -> PrincipalBasis:
+        """Return the basis of moments like those of the data, as large and as centred as that of the data."""
+        noise, n_vectors = self.estimate.model, self.fold_basis.n_vectors
+        return principal_basis(moments, noise, n_vectors=n_vectors, centre=self.centre, smoothing=smoothing)
+
+    def on(self, fold_basis: PrincipalBasis, *, folds: Folds | None = None, **changes: Any) -> Self:
         """Return the data on another basis of the training fold, with other changes that go with it."""
-        folds = changes.get("folds", self.folds)
-        assert isinstance(folds, Folds)
+        folds = folds or self.folds
         parts = project_parts(folds.parts, folds.fractions[:N_PARTS], fold_basis)
-        return replace(self, fold_basis=fold_basis, fold_parts=parts, **changes)  # type: ignore[arg-type]
+        return replace(self, folds=folds, fold_basis=fold_basis, fold_parts=parts, **changes)
 
     def turned(self, part: int) -> Self:
         """Return the data where a part of the training fold and the validation fold have changed places.
@@ -185,29 +178,21 @@ class TrainingData:
             Of the training fold.
         """
         folds = self.folds.turned(part)
-        basis = principal_basis(
-            train_moments(folds, wide=self.summary.moments.is_wide), self.estimate.model,
-            n_vectors=self.fold_basis.n_vectors, centre=self.centre, smoothing=self.smoothing,
-        )  # fmt: skip
-        return self.on(basis, folds=folds)
+        return self.on(self.basis_of(train_moments(folds, self.summary), self.smoothing), folds=folds)
 
     def without_counts(self) -> Self:
         """Return what is known, without the sample and its folds: they are as large as memory allows."""
-        summary, folds = self.summary, self.folds
-        nothing = np.empty((0, folds.validation.shape[1]), folds.validation.dtype)
-        moments = Moments(summary.moments.n, summary.moments.sums, np.empty(0))
-        return replace(
-            self,
-            summary=replace(summary, moments=moments, sample=nothing),
-            folds=replace(folds, parts=(), validation=nothing, test=nothing, variance=None),
-            fold_parts=np.empty((0, N_PARTS, self.fold_basis.n_vectors), np.float32),
-        )
+        nothing, moments = self.folds.validation[:0].copy(), self.summary.moments
+        moments = Moments(moments.n, moments.sums, np.empty(0))
+        summary = replace(self.summary, moments=moments, sample=nothing)
+        folds = replace(self.folds, parts=(), validation=nothing, test=nothing, variance=None)
+        return replace(self, summary=summary, folds=folds, fold_parts=self.fold_parts[:0].copy())
 
 
-def train_moments(folds: Folds, *, wide: bool) -> Moments:
+def train_moments(folds: Folds, summary: MapSummary) -> Moments:
     """Moments of the training fold, on the scale of the whole data; of wide spectra represented by them."""
     rows = folds.train(slice(None))
-    moments = replace(wide_moments(rows), rows=rows) if wide else moments_of(rows)
+    moments = moments_of(rows) if summary.moments.rows is None else replace(wide_moments(rows), rows=rows)
     return moments.scaled(1 / folds.train_share)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hyperspy_specml.models import as_html, as_text
-from hyperspy_specml.results._anomaly_figure import draw_anomalies, draw_regions
+from hyperspy_specml.models import as_html, as_text, new_figure
+from hyperspy_specml.results._figures import draw_anomalies, draw_regions
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -74,7 +73,7 @@ class Region:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the region as nested numbers, text and lists."""
-        return dataclasses.asdict(self) | {"n_pixels": self.n_pixels}
+        return asdict(self) | {"n_pixels": self.n_pixels}
 
 
 @dataclass(frozen=True)
@@ -151,11 +150,7 @@ class AnomalyResult:
         -------
         matplotlib figure
         """
-        if figure is None:
-            import matplotlib.pyplot as plt
-
-            size = (10, 4.2) if self.regions else (5, 4.2)
-            figure = plt.figure(figsize=size, layout="constrained")
+        figure = figure or new_figure(10 if self.regions else 5, 4.2)
         shown = self.regions[:_MOST_DRAWN]
         axes = figure.subplots(1, 1 + bool(shown), squeeze=False, width_ratios=[1, 1.4][: 1 + bool(shown)])[0]
         draw_anomalies(axes[0], self.score, self.detections, [region.position for region in shown])
@@ -177,16 +172,13 @@ class AnomalyResult:
         return f"{title}: {len(self.regions)} regions, {len(self.spikes)} spikes ({self.report.threshold})"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = [
-            (
-                str(i), ", ".join(f"{x:.4g}" for x in region.position), str(region.n_pixels),
-                f"{region.area:.3g} {region.area_units}".strip(),
-                f"{region.p:.1e}" if region.p else "< 1e-300",
-                f"{region.energy:.4g} {region.energy_units}".strip(), _what(region), f"{region.excess:+.0f}",
-                ", ".join(str(candidate) for candidate in region.candidates[:3]),
-            )
-            for i, region in enumerate(self.regions[:_MOST_ROWS])
-        ]  # fmt: skip
+        rows = []
+        for i, region in enumerate(self.regions[:_MOST_ROWS]):
+            place, elements = ", ".join(f"{x:.4g}" for x in region.position), ", ".join(map(str, region.candidates[:3]))
+            area, energy = f"{region.area:.3g} {region.area_units}", f"{region.energy:.4g} {region.energy_units}"
+            p, size = f"{region.p:.1e}" if region.p else "< 1e-300", str(region.n_pixels)
+            texts = (str(i), place, size, area, p, energy, _what(region), f"{region.excess:+.0f}", elements)
+            rows.append(tuple(text.strip() for text in texts))
         return rows + [("...", *[""] * (len(_HEAD) - 1))] * (len(self.regions) > _MOST_ROWS)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._learning import write_learning_results
 from hyperspy_specml.signals import Decoder
+from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,7 @@ class DecompositionResult:
             The same for PCA.
         """
         stamp, k = model.report.to_dict(), model.model.n_components
-        spectra = Decoder(model.model, model.channel_state).expand(model.model.components())
+        spectra = expand_channels(model.model.components(), model.channel_state)
         return cls(
             scores=source.score_maps(scores[:, :k], stamp),
             components=source.component_spectra(spectra, stamp),

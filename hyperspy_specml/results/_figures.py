@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.models import new_figure
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from hyperspy_specml.anomaly import Candidate
 
 _MAX_COLUMNS = 6
 # Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
@@ -39,11 +43,7 @@ def result_figure(scores: BaseSignal, components: BaseSignal, *, title: str, fig
     n_components = len(scores.data)
     n_columns = min(n_components, _MAX_COLUMNS)
     n_rows = -(-n_components // n_columns)
-    if figure is None:
-        import matplotlib.pyplot as plt
-
-        size = (2.6 * n_columns + 0.6, 4.6 * n_rows + 0.4)
-        figure = plt.figure(figsize=size, layout="constrained")
+    figure = figure or new_figure(2.6 * n_columns + 0.6, 4.6 * n_rows + 0.4)
     panels = figure.subplots(2 * n_rows, n_columns, squeeze=False)
     pairs = panels.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
     scan_axes = scores.axes_manager.signal_axes
@@ -77,11 +77,9 @@ def draw_map(axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis]) 
     if len(scan_axes) == 1:
         axes.plot(scan_axes[0].axis, values, linewidth=0.8)
         return
-    for axis in scan_axes[:1:-1]:  # slowest first, as in the array
-        middle = len(values) // 2
-        values = values[middle]
-        place = f"{axis_label(axis)} {axis.axis[middle]:g}"
-        axes.set_title(", ".join(filter(None, [axes.get_title(), place])), fontsize="medium")
+    values = _middle_slice(values)
+    places = [f"{axis_label(axis)} {axis.axis[axis.size // 2]:g}" for axis in scan_axes[:1:-1]]  # slowest first
+    axes.set_title(", ".join(filter(None, [axes.get_title(), *places])), fontsize="medium")
     x, y = (axis_limits(axis) for axis in scan_axes[:2])
     ratio = abs((y[1] - y[0]) / (x[1] - x[0]))
     to_scale = scan_axes[0].units == scan_axes[1].units and 1 / _MAX_ASPECT < ratio < _MAX_ASPECT
@@ -102,3 +100,61 @@ def axis_label(axis: BaseDataAxis) -> str:
     """Return name and units of an axis."""
     name, units = (axis.get_axis_dictionary()[key] or "" for key in ("name", "units"))
     return f"{name} ({units})" if units else name
+
+
+def draw_anomalies(
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Sequence[tuple[float, ...]]
+) -> None:
+    """Draw the score map with the detected pixels outlined and numbers at some regions.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    score, detections
+        Maps (nx, ny |).
+    positions
+        Of the numbers, (x, y ...) in units of the scan axes.
+    """
+    scan_axes = score.axes_manager.navigation_axes
+    draw_map(axes, score.data, scan_axes)
+    if len(scan_axes) > 1:
+        axes.set_ylabel(axis_label(scan_axes[1]))
+        fine = np.kron(_middle_slice(detections.data), np.ones((8, 8)))  # pixels keep their corners
+        edges = [np.linspace(*axis_limits(axis), 8 * axis.size + 1) for axis in scan_axes[:2]]
+        if fine.any():
+            axes.contour(*(0.5 * (e[1:] + e[:-1]) for e in edges), fine, levels=[0.5], colors="red", linewidths=0.8)
+    for i, position in enumerate(positions):
+        axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
+
+
+def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
+    """Draw spectrum and residual of the first regions above each other.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    spectra, residuals
+        Mean spectra and residuals (regions | E).
+    lines
+        One for each region that is drawn: the line that is marked, or None.
+    """
+    (energy,) = residuals.axes_manager.signal_axes
+    step = 0.0
+    for i, (line, spectrum, residual) in enumerate(zip(lines, spectra.data, residuals.data, strict=False)):
+        axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
+        axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
+        if line is not None:
+            axes.axvline(line.energy, color=f"C{i}", linestyle=":", linewidth=0.8)
+            axes.annotate(str(line), (line.energy, step + np.nanmax(residual)), fontsize="small")
+        step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
+    axes.set_xlabel(axis_label(energy))
+    axes.legend(fontsize="small")
+
+
+def _middle_slice(values: np.ndarray) -> np.ndarray:
+    """Return the image in the middle of slower scan axes."""
+    while values.ndim > 2:
+        values = values[len(values) // 2]
+    return values

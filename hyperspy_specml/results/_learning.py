@@ -46,7 +46,16 @@ def write_learning_results(signal: BaseSignal, trained: TrainedModel, columns: n
     loadings, factors = _linear_form(trained, columns, scores)
     variance = np.nanmean(np.square(loadings, dtype=np.float64), axis=0) * np.nansum(factors**2, axis=0)
     unknown, unused = np.isnan(scores).any(axis=1), np.isnan(factors).any(axis=1)
-    _log_masks(unknown.any(), unused.any())
+    if unknown.any():
+        _logger.warning(
+            "to_learning_results(): masked and not finite pixels are NaN, as in HyperSpy. Clustering needs "
+            "s.cluster_analysis(..., navigation_mask=s.learning_results.navigation_mask)."
+        )
+    if unused.any():
+        _logger.warning(
+            "to_learning_results(): channels that were left out are NaN, as in HyperSpy. Source separation "
+            "needs s.blind_source_separation(..., mask=hs.signals.Signal1D(s.learning_results.signal_mask))."
+        )
     # HyperSpy 3 and hyperspy-ml say scores and components; whichever names the class has are the right ones.
     fields = vars(type(signal.learning_results))
     names = ("scores", "components") if {"scores", "components"} <= fields.keys() else ("loadings", "factors")
@@ -108,33 +117,16 @@ def _linear_form(trained: TrainedModel, columns: np.ndarray, scores: np.ndarray)
     if curved:
         plane = np.linalg.lstsq(np.column_stack([rows, np.ones(len(rows))]), spectra, rcond=None)[0]
         components, offset = plane[:-1], plane[-1]
-        _warn(spectra, rows @ components + offset)
+        left = np.sum((spectra - rows @ components - offset) ** 2) / np.sum((spectra - spectra.mean(axis=0)) ** 2)
+        warnings.warn(
+            "to_learning_results(): the decoder is curved, HyperSpy's results are not. The linear components "
+            f"written instead give {100 * (1 - left):.1f} % of the variance of dec.reconstruction; the last is a "
+            "constant.",
+            LinearApproximationWarning,
+            stacklevel=4,  # the user's line
+        )
     if curved or np.abs(offset).max() > _LINEAR * largest:
         components = np.vstack([components, offset])
         constant = np.where(np.isfinite(scores).all(axis=1), scores.any(axis=1), np.nan)
         scores = np.column_stack([scores, constant.astype(scores.dtype)])
     return scores.copy(), expand_channels(components, trained.channel_state).T.copy()
-
-
-def _warn(spectra: np.ndarray, plane: np.ndarray) -> None:
-    explained = 1 - np.sum((spectra - plane) ** 2) / np.sum((spectra - spectra.mean(axis=0)) ** 2)
-    warnings.warn(
-        "to_learning_results(): the decoder is curved, HyperSpy's results are not. The linear components "
-        f"written instead give {100 * explained:.1f} % of the variance of dec.reconstruction; the last is a "
-        "constant.",
-        LinearApproximationWarning,
-        stacklevel=5,  # the user's line
-    )
-
-
-def _log_masks(pixels: bool, channels: bool) -> None:
-    if pixels:
-        _logger.warning(
-            "to_learning_results(): masked and not finite pixels are NaN, as in HyperSpy. Clustering needs "
-            "s.cluster_analysis(..., navigation_mask=s.learning_results.navigation_mask)."
-        )
-    if channels:
-        _logger.warning(
-            "to_learning_results(): channels that were left out are NaN, as in HyperSpy. Source separation "
-            "needs s.blind_source_separation(..., mask=hs.signals.Signal1D(s.learning_results.signal_mask))."
-        )

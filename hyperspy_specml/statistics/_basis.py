@@ -9,7 +9,7 @@ are used: weights per pixel would have to be known before the one pass over the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,20 +17,30 @@ import scipy.linalg
 from scipy.ndimage import gaussian_filter1d
 from threadpoolctl import threadpool_limits
 
+from hyperspy_specml.statistics._moments import row_slabs
+from hyperspy_specml.statistics._states import USED
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hyperspy_specml.statistics._moments import Moments
     from hyperspy_specml.statistics._noise import NoiseModel
+    from hyperspy_specml.statistics._summary import MapSummary
+    from hyperspy_specml.streaming import SpectrumStream
 
 # Number of spectra converted to float at a time: they stay in the cache.
 _SLAB_ROWS = 512
+# Number of values that are whitened at a time.
+_SLAB = 1 << 22
+# Added to the diagonal of a matrix, relative to its trace: the Cholesky factorisation needs positive
+# eigenvalues.
+_TINY = 1e-9
 # Number of channels up to which a full eigendecomposition is as fast as a reduction to tridiagonal form.
 _SMALL = 64
 # Number of channels from which the leading vectors are found by iteration.
 _LARGE = 1024
 # Vectors iterated beyond those wanted, and number of iterations.
-_OVERSAMPLING, _ITERATIONS = 16, 5
+_OVERSAMPLING, _ITERATIONS = 16, 6
 # Smallest variance of a channel, relative to the mean variance: a channel with two counts in the whole map
 # would get a weight that dominates the basis.
 _VARIANCE_FLOOR = 1e-3
@@ -64,7 +74,7 @@ class PrincipalBasis:
 
     def first(self, n_vectors: int) -> PrincipalBasis:
         """Return the basis of the first vectors alone."""
-        return PrincipalBasis(self.weights, self.offset, self.vectors[:, :n_vectors], self.eigenvalues)
+        return replace(self, vectors=self.vectors[:, :n_vectors])
 
     def aligned_with(self, other: PrincipalBasis) -> PrincipalBasis:
         """Return the basis of the same space that is closest to another one.
@@ -72,7 +82,7 @@ class PrincipalBasis:
         The orthogonal Procrustes problem; eigenvalues no longer belong to single vectors.
         """
         rotation, _ = scipy.linalg.polar(self.vectors.T @ other.vectors)
-        return PrincipalBasis(self.weights, self.offset, self.vectors @ rotation, self.eigenvalues)
+        return replace(self, vectors=self.vectors @ rotation)
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> PrincipalBasis:
         """Return the basis of the same spectra recorded in other channels.
@@ -121,16 +131,15 @@ def project_on(
     -------
     one (n, P) float32 array of scores per basis
     """
-    index = None
     # In one memory order, whatever that of the vectors: a model read from a file gives the same bits.
     to_scores = [np.ascontiguousarray(b.vectors * b.weights[:, None]) for b in bases]
     constants = [(b.offset @ t).astype(np.float32) for b, t in zip(bases, to_scores, strict=True)]
+    index = None
     if channels is not None and not channels.all():
         if rows.dtype.kind == "f":  # what is left out may be NaN
             index = np.flatnonzero(channels)
-        else:
-            # Multiplying the other channels by 0 is faster than leaving them out.
-            to_scores = [_with_zeros(t, channels) for t in to_scores]
+        else:  # multiplying the other channels by 0 is faster than leaving them out
+            to_scores = [t[np.cumsum(channels) - 1] * channels[:, None] for t in to_scores]
     projectors = [t.astype(np.float32) for t in to_scores]
     scores = [np.empty((len(rows), b.n_vectors), dtype=np.float32) for b in bases]
     for start in range(0, len(rows), _SLAB_ROWS):
@@ -141,20 +150,12 @@ def project_on(
     return scores
 
 
-def _with_zeros(vectors: np.ndarray, channels: np.ndarray) -> np.ndarray:
-    """Return (E, P) vectors in all E' channels, 0 in those that they do not have."""
-    whole = np.zeros((len(channels), vectors.shape[1]))
-    whole[channels] = vectors
-    return whole
-
-
 def channel_weights(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
     """Return (E,) one over the noise standard deviation of each channel; finite also for dead channels."""
     variance = noise.variance(np.asarray(mean, dtype=np.float64))
-    average = variance.mean()
-    if average <= 0:
+    if variance.mean() <= 0:
         return np.ones_like(variance)
-    return 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * average))
+    return 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * variance.mean()))
 
 
 def principal_basis(
@@ -186,32 +187,26 @@ def principal_basis(
         Ann. Stat. 24 (1996) 1); 0 for none. The eigenvalues are those of the smoothed spectra.
     """
     weights = channel_weights(moments.mean, noise)
-    if moments.rows is not None:
-        return _basis_of_rows(moments, weights, n_vectors=n_vectors, centre=centre, smoothing=smoothing)
-    matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
-    for axis in (0, 1) if smoothing else ():
-        matrix = gaussian_filter1d(matrix, smoothing, axis=axis)
-    n_channels = len(matrix)
-    n_vectors = min(n_vectors, n_channels)
-    values, vectors = (all_eigenvalues if scree else leading_vectors)(matrix, n_vectors)
-    vectors = canonical_signs(vectors.T, weights).T
-    offset = moments.mean if centre else np.zeros(n_channels)
-    return PrincipalBasis(weights, offset, vectors, values)
-
-
-def _basis_of_rows(
-    moments: Moments, weights: np.ndarray, *, n_vectors: int, centre: bool, smoothing: float
-) -> PrincipalBasis:
-    """Return the basis of the (m, E) rows of wide moments, from their (m, m) products."""
-    assert moments.rows is not None
     offset = moments.mean if centre else np.zeros(len(weights))
-    white = (moments.rows - offset.astype(np.float32)) * weights.astype(np.float32)
-    if smoothing:
-        white = gaussian_filter1d(white, smoothing, axis=1)
-    n = len(white)
-    values, left = leading_vectors((white @ white.T).astype(np.float64) / n, min(n_vectors, *white.shape))
-    vectors = np.linalg.qr(white.T @ left)[0]  # they are orthogonal already, but for rounding
+    n_vectors = min(n_vectors, len(weights))
+    if moments.rows is None:
+        matrix = moments.covariance(centre=centre) * weights[:, None] * weights[None]
+        for axis in (0, 1) if smoothing else ():
+            matrix = gaussian_filter1d(matrix, smoothing, axis=axis)
+        values, vectors = (all_eigenvalues if scree else leading_vectors)(matrix, n_vectors)
+    else:  # of the (m, m) products of the (m, E) rows
+        white = _whiten(moments.rows, weights, offset)
+        if smoothing:
+            white = gaussian_filter1d(white, smoothing, axis=1)
+        n = len(white)
+        values, left = leading_vectors((white @ white.T).astype(np.float64) / n, min(n_vectors, n))
+        vectors = np.linalg.qr(white.T @ left)[0]  # they are orthogonal already, but for rounding
     return PrincipalBasis(weights, offset, canonical_signs(vectors.T, weights).T, values)
+
+
+def _whiten(rows: np.ndarray, weights: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Return spectra less an offset, in units of the noise."""
+    return (rows - offset.astype(np.float32)) * weights.astype(np.float32)
 
 
 def leading_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
@@ -220,11 +215,13 @@ def leading_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.
     Of a large matrix by subspace iteration: vectors above the noise are exact to rounding, those of the
     noise, which are arbitrary anyway, span a typical part of it.
     """
-    n_channels = len(matrix)
-    if n_channels < _LARGE or n_vectors > n_channels // 8:
-        return _exact_vectors(matrix, n_vectors)
-    start = np.random.default_rng(0).standard_normal((n_channels, n_vectors + _OVERSAMPLING))
-    basis = np.linalg.qr(matrix @ start)[0]
+    size = len(matrix)
+    if size < _LARGE or n_vectors > size // 8:
+        subset = (size - n_vectors, size - 1)
+        with threadpool_limits(limits=1, user_api="blas"):  # see all_eigenvalues
+            values, vectors = scipy.linalg.eigh(matrix, subset_by_index=subset, check_finite=False)
+        return values[::-1], vectors[:, ::-1]
+    basis = np.random.default_rng(0).standard_normal((size, n_vectors + _OVERSAMPLING))
     for _ in range(_ITERATIONS):
         basis = np.linalg.qr(matrix @ basis)[0]
     values, rotation = scipy.linalg.eigh(basis.T @ matrix @ basis)
@@ -256,14 +253,6 @@ def all_eigenvalues(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.
     return values[::-1], turned[:, ::-1]
 
 
-def _exact_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.ndarray]:
-    size = len(matrix)
-    with threadpool_limits(limits=1, user_api="blas"):  # see all_eigenvalues
-        subset = (size - n_vectors, size - 1)
-        values, vectors = scipy.linalg.eigh(matrix, subset_by_index=subset, check_finite=False)
-    return values[::-1], vectors[:, ::-1]
-
-
 def canonical_signs(components: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Return (K, E) components with the sign that makes the sum of their cubes positive.
 
@@ -277,11 +266,48 @@ def canonical_signs(components: np.ndarray, weights: np.ndarray | None = None) -
 
 def _safe_float32(rows: np.ndarray) -> tuple[float, np.ndarray]:
     """Return float32 spectra and the factor taken out of them where float32 could overflow."""
-    if rows.dtype == np.float32 or rows.dtype.itemsize <= 4:
+    if rows.dtype.itemsize <= 4:
         return 1.0, rows.astype(np.float32, copy=False)
-    largest = float(np.abs(rows).max(initial=0))
-    if not np.isfinite(largest):  # one bad spectrum must not scale the others away
-        largest = float(np.abs(rows).max(initial=0, where=np.isfinite(rows)))
+    # One bad spectrum must not scale the others away.
+    largest = float(np.abs(rows).max(initial=0, where=np.isfinite(rows)))
     if largest == 0 or 1e-30 < largest < 1e30:
         return 1.0, rows.astype(np.float32)
     return largest, (rows / largest).astype(np.float32)
+
+
+def refine_basis(stream: SpectrumStream, summary: MapSummary, basis: PrincipalBasis) -> PrincipalBasis:
+    """Return the principal basis of all used spectra, close to that of a sample.
+
+    The second moments C of all spectra are only multiplied by the given vectors V: ``Y = C V`` is one step of
+    subspace iteration, and ``C = Y (V' Y)^-1 Y'`` on its span. (E, P) numbers are in memory, never (E, E).
+
+    Parameters
+    ----------
+    stream
+        The spectra; read once.
+    summary
+        Of the same stream.
+    basis
+        Principal basis of the sample. Its eigenvalues are kept: they are compared with the sample's noise
+        edge.
+
+    References
+    ----------
+    N. Halko, P. G. Martinsson, J. A. Tropp, SIAM Rev. 53 (2011) 217, section 5.5.
+    """
+    used, channels = summary.pixel_state == USED, summary.channels
+
+    def times_moments(rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        total, chosen = np.zeros(basis.vectors.shape), np.flatnonzero(used[pixels])
+        for some in row_slabs((len(chosen), len(basis.weights)), _SLAB):
+            white = _whiten(rows[chosen[some]][:, channels].astype(np.float32), basis.weights, basis.offset)
+            total += white.T @ (white @ basis.vectors.astype(np.float32))
+        return total
+
+    image = stream.fold(times_moments, np.add, label="Refine") / summary.moments.n
+    small = basis.vectors.T @ image
+    small = 0.5 * (small + small.T)
+    small[np.diag_indices(len(small))] += _TINY * max(np.trace(small), 1e-300)
+    root = scipy.linalg.solve_triangular(scipy.linalg.cholesky(small, lower=True), image.T, lower=True)
+    _, _, vectors = scipy.linalg.svd(root, full_matrices=False)
+    return replace(basis, vectors=canonical_signs(vectors, basis.weights).T)

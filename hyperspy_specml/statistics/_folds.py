@@ -1,8 +1,10 @@
-"""Folds of counts that a model has not seen, and scores on them.
+"""Folds of counts that a model has not seen, scores on them, and how many components they support.
 
 References
 ----------
 J. Batson, L. Royer, J. Webber, "Molecular cross-validation for single-cell RNA-seq", bioRxiv 786269 (2019).
+A. B. Owen, P. O. Perry, "Bi-cross-validation of the SVD and the nonnegative matrix factorization",
+Ann. Appl. Stat. 3 (2009) 564, doi:10.1214/08-AOAS227.
 """
 
 from __future__ import annotations
@@ -12,13 +14,22 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
 
+from hyperspy_specml.statistics._basis import channel_weights
+from hyperspy_specml.statistics._estimate import median_ratio
+from hyperspy_specml.statistics._moments import row_slabs
 from hyperspy_specml.statistics._noise import PREDICTION_FLOOR, NoiseModel
-from hyperspy_specml.statistics._structure import median_ratio
 from hyperspy_specml.streaming import side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from hyperspy_specml.statistics._basis import PrincipalBasis
+    from hyperspy_specml.statistics._estimate import NoiseEstimate
+    from hyperspy_specml.statistics._summary import MapSummary
 
 # Fractions of the counts in the three folds.
 TRAIN, VALIDATION, TEST = 0.70, 0.15, 0.15
@@ -34,6 +45,10 @@ _PREDICTED = 1 << 21
 _MAX_CORRELATION = 0.05
 # Standard deviations beyond which a value is a glitch.
 _GLITCH = 4.0
+# Number of spectra that the noise edge is estimated from, at most.
+_EDGE_ROWS = 4096
+# Number of deviances computed per rank, at most: of enough spectra for a small standard error.
+_CURVE_ELEMENTS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -68,10 +83,33 @@ class Folds:
     mean: np.ndarray
     fractions: tuple[float, ...] = FRACTIONS
 
+    @classmethod
+    def of(
+        cls, parts: Sequence[np.ndarray], pixels: np.ndarray, noise: NoiseModel, *, mean: np.ndarray | None = None
+    ) -> Self:
+        """Return folds of parts that make up spectra.
+
+        Parameters
+        ----------
+        parts
+            (n, E) values of the parts of the training fold, of the validation and of the test fold.
+        pixels, noise
+            Flat indices of the spectra, and the noise model.
+        mean
+            (n, E) estimate of the mean of each value, for noise models that need it.
+        """
+        *train, validation, test = parts
+        variance = None
+        if noise.name != "poisson":
+            variance = noise.variance(np.zeros(test.shape[1]) if mean is None else mean).astype(np.float32)
+            variance = np.maximum(variance, 1e-6 * variance.mean())
+        fold_mean = sum(part.mean(axis=0, dtype=np.float64) for part in train) / TRAIN
+        return cls(tuple(train), validation, test, pixels, noise, variance, fold_mean)
+
     @property
     def train_share(self) -> float:
         """Fraction of the counts in the training fold."""
-        return sum(self.fractions[:N_PARTS])
+        return sum(self.fractions[:-2])
 
     @cached_property
     def floor(self) -> np.ndarray:
@@ -90,12 +128,9 @@ class Folds:
         assert self.variance is not None
         return self.variance[rows] if self.variance.ndim == 2 else self.variance
 
-    def slabs(self, n_elements: int = _SLAB, *, within: slice | None = None) -> list[slice]:
-        """Return slices of spectra, of all or of some, with about this many values each."""
-        n, n_channels = self.validation.shape
-        start, stop = (0, n) if within is None else (within.start, within.stop)
-        step = max(1, n_elements // n_channels)
-        return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
+    def slabs(self) -> list[slice]:
+        """Return slices of spectra with about as many values each as the cache holds."""
+        return row_slabs(self.validation.shape, _SLAB)
 
     def turned(self, part: int) -> Folds:
         """Return the folds where a part of the training fold and the validation fold have changed places.
@@ -105,12 +140,10 @@ class Folds:
         part
             Which of the `N_PARTS`.
         """
-        folds, fractions = [*self.parts, self.validation], [*self.fractions]
-        folds[part], folds[-1] = folds[-1], folds[part]
-        fractions[part], fractions[N_PARTS] = fractions[N_PARTS], fractions[part]
-        *parts, validation = folds
+        parts, fractions = [*self.parts], [*self.fractions]
+        parts[part], fractions[part], fractions[N_PARTS] = self.validation, fractions[N_PARTS], fractions[part]
         mean = sum(values.mean(axis=0, dtype=np.float64) for values in parts) / sum(fractions[:N_PARTS])
-        return replace(self, parts=tuple(parts), validation=validation, fractions=tuple(fractions), mean=mean)
+        return replace(self, parts=tuple(parts), validation=self.parts[part], fractions=tuple(fractions), mean=mean)
 
     def every(self, step: int) -> Folds:
         """Return every `step`-th spectrum, without the training fold: enough for a score."""
@@ -137,11 +170,12 @@ class Folds:
 
         def score_several(several: slice) -> None:
             prediction = predict(several)
-            for rows in self.slabs(within=several):
-                here = slice(rows.start - several.start, rows.stop - several.start)
+            for here in row_slabs(prediction.shape, _SLAB):
+                rows = slice(several.start + here.start, several.start + here.stop)
                 scores[rows] = self.score_slab(fold, rows, prediction[here])
 
-        side_by_side(*(partial(score_several, several) for several in self.slabs(_PREDICTED)))
+        several = row_slabs(self.validation.shape, _PREDICTED)
+        side_by_side(*(partial(score_several, some) for some in several))
         return scores
 
     def score_slab(self, fold: str, rows: slice, prediction: np.ndarray) -> np.ndarray:
@@ -165,7 +199,13 @@ class Folds:
 
 
 def make_folds(
-    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, *, seed: int, mean: np.ndarray | None = None
+    rows: np.ndarray,
+    pixels: np.ndarray,
+    noise: NoiseModel,
+    *,
+    seed: int,
+    mean: np.ndarray | None = None,
+    n_parts: int = N_PARTS,
 ) -> Folds:
     """Split (n, E) spectra into training, validation and test folds.
 
@@ -179,14 +219,12 @@ def make_folds(
         Seed of the split.
     mean
         (n, E) estimate of the mean of each value, for noise models that need it.
+    n_parts
+        Number of equal parts of the training fold.
     """
-    *parts, validation, test = noise.split(rows, pixels, FRACTIONS, seed=seed, stream=0, mean=mean)
-    variance = None
-    if noise.name != "poisson":
-        variance = noise.variance(np.zeros(rows.shape[1]) if mean is None else mean).astype(np.float32)
-        variance = np.maximum(variance, 1e-6 * variance.mean())
-    fold_mean = sum(part.mean(axis=0, dtype=np.float64) for part in parts) / TRAIN
-    return Folds(tuple(parts), validation, test, pixels, noise, variance, fold_mean)
+    fractions = (TRAIN / n_parts,) * n_parts + (VALIDATION, TEST)
+    folds = Folds.of(noise.split(rows, pixels, fractions, seed=seed, mean=mean), pixels, noise, mean=mean)
+    return replace(folds, fractions=fractions)
 
 
 @dataclass(frozen=True)
@@ -256,3 +294,147 @@ def holds_out(correlation: float, n_values: int) -> bool:
     The limit is wider by two standard errors of a correlation measured on so many values.
     """
     return abs(correlation) <= _MAX_CORRELATION + 2 * 0.5 / (VALIDATION * np.sqrt(n_values))
+
+
+@dataclass(frozen=True)
+class RankCurve:
+    """Held-out score against the number of components.
+
+    Attributes
+    ----------
+    ranks
+        (n,) numbers of components, rising.
+    scores
+        (n,) mean score, smaller is better.
+    standard_errors
+        (n,) standard error of the paired difference to the best rank; 0 at the best.
+    chosen
+        The smallest rank that is not worse than the best by more than one standard error.
+    method
+        "held-out counts" or "bi-cross-validation".
+    """
+
+    ranks: np.ndarray
+    scores: np.ndarray
+    standard_errors: np.ndarray
+    chosen: int
+    method: str
+
+
+def choose_rank(ranks: np.ndarray, scores: np.ndarray, method: str) -> RankCurve:
+    """Build the curve from (n ranks, m) scores of the same m spectra or blocks."""
+    means = scores.mean(axis=1)
+    best = int(np.argmin(means))
+    errors = np.array([paired(row, scores[best]).standard_error for row in scores])
+    errors[best] = 0.0
+    good = means - means[best] <= np.nan_to_num(errors)
+    return RankCurve(np.asarray(ranks), means, errors, int(ranks[int(np.argmax(good))]), method)
+
+
+def rank_curve(folds: Folds, basis: PrincipalBasis, scores: np.ndarray) -> RankCurve:
+    """Score PCA of rank 1, 2, ... P on the validation fold.
+
+    Parameters
+    ----------
+    folds
+        The split spectra.
+    basis
+        Principal basis of the training fold, on the scale of the whole data.
+    scores
+        (n, P) scores of the training fold on that scale.
+    """
+    every = max(1, folds.validation.size // _CURVE_ELEMENTS)
+    folds, scores = folds.every(every), scores[::every]
+    components = basis.components().astype(np.float32)
+    curve = np.empty((basis.n_vectors, len(scores)))
+
+    def score(rows: slice) -> None:
+        prediction = np.tile(basis.offset.astype(np.float32), (len(scores[rows]), 1))
+        for k in range(basis.n_vectors):
+            prediction += scores[rows, k : k + 1] * components[k]
+            curve[k, rows] = folds.score_slab("validation", rows, prediction)
+
+    side_by_side(*(partial(score, rows) for rows in folds.slabs()))
+    return choose_rank(np.arange(1, basis.n_vectors + 1), curve, "held-out counts")
+
+
+def noise_edge(summary: MapSummary, estimate: NoiseEstimate, *, seed: int) -> float:
+    """Return the largest eigenvalue that noise alone makes in the scree of a map.
+
+    The difference of two independent halves of the data holds no signal and exactly the data's noise,
+    however unequal its pixels and channels are. The largest eigenvalue of a sample of it is converted to the
+    number of spectra in the map by the Marchenko-Pastur law.
+
+    Parameters
+    ----------
+    summary
+        Of the map: a sample of its spectra, and how many they stand for.
+    estimate
+        Noise model, and the mean of the sample where it needs that.
+    seed
+        Of the halves.
+    """
+    some = slice(None, None, -(-len(summary.sample) // _EDGE_ROWS))
+    mean = None if estimate.mean is None else estimate.mean[some]
+    rows, pixels, moments, noise = summary.sample[some], summary.sample_pixels[some], summary.moments, estimate.model
+    first, second = noise.split(rows, pixels, (0.5, 0.5), seed=seed, stream=100, mean=mean)
+    weights = channel_weights(moments.mean, noise).astype(np.float32)
+    white = (first.astype(np.float32) - second.astype(np.float32)) * weights
+    n, n_channels = white.shape
+    gram = (white.T @ white if n_channels <= n else white @ white.T).astype(np.float64) / n
+    if len(gram) > 64:  # Lanczos iterations: a hundred products with a vector instead of a full reduction
+        top = scipy.sparse.linalg.eigsh(gram, k=1, v0=np.ones(len(gram)), tol=1e-5, return_eigenvectors=False)[0]
+    else:
+        top = scipy.linalg.eigvalsh(gram)[-1]
+    return float(top * ((1 + np.sqrt(n_channels / moments.n_second)) / (1 + np.sqrt(n_channels / n))) ** 2)
+
+
+def bi_cross_validation(white: np.ndarray, *, max_rank: int, block: int, seed: int) -> RankCurve:
+    """Choose a rank by predicting held-out channel blocks of held-out spectra.
+
+    For data that cannot be split into independent folds: the held-out part is predicted from the other
+    channels of the same spectra and the same channels of other spectra, so nothing predicts itself.
+
+    Parameters
+    ----------
+    white
+        (n, E) whitened spectra.
+    max_rank
+        Largest rank tried.
+    block
+        Channels in a block; more than the noise is correlated over.
+    seed
+        Shuffles spectra into two halves.
+    """
+    n, n_channels = white.shape
+    order = np.random.default_rng(seed).permutation(n)
+    groups = np.arange(n_channels) // max(1, min(block, n_channels // 4 or 1)) % 2 == 0
+    n_ranks = max(1, min(max_rank, n // 4, n_channels // 4))
+    blocks = [
+        (rows, held) for rows in ((order[::2], order[1::2]), (order[1::2], order[::2])) for held in (groups, ~groups)
+    ]
+    errors = [_predict_block(white, *rows, held, n_ranks) for rows, held in blocks]
+    return choose_rank(np.arange(1, n_ranks + 1), np.concatenate(errors, axis=1), "bi-cross-validation")
+
+
+def _predict_block(
+    white: np.ndarray, held_rows: np.ndarray, kept_rows: np.ndarray, held: np.ndarray, n_ranks: int
+) -> np.ndarray:
+    target = white[np.ix_(held_rows, held)]
+    left = white[np.ix_(held_rows, ~held)]
+    above = white[np.ix_(kept_rows, held)]
+    u, s, vt = scipy.linalg.svd(white[np.ix_(kept_rows, ~held)], full_matrices=False)
+    smallest = s[0] * max(white.shape) * np.finfo(s.dtype).eps  # smaller singular values are rounding
+    prediction = np.zeros_like(target)
+    errors = np.empty((n_ranks, len(held_rows)))
+    for k in range(n_ranks):
+        if s[k] > smallest:
+            prediction = prediction + np.outer(left @ vt[k] / s[k], u[:, k] @ above)
+        errors[k] = ((target - prediction) ** 2).sum(axis=1)
+    return errors
+
+
+def n_compressed(eigenvalues: np.ndarray, edge: float) -> int:
+    """Return how many vectors P a network is given: half as many again as are above the noise edge, and 8."""
+    above = int((eigenvalues > edge).sum())
+    return int(min(np.clip(1.5 * above + 8, 16, 128), len(eigenvalues)))

@@ -22,7 +22,7 @@ import numpy as np
 import scipy.fft
 import scipy.ndimage
 
-from hyperspy_specml.statistics._thinning import uniform
+from hyperspy_specml.statistics._noise import uniform
 
 if TYPE_CHECKING:
     from hyperspy_specml.statistics._noise import NoiseModel
@@ -64,7 +64,7 @@ def typical_mean(spectra: np.ndarray) -> np.ndarray:
     means = np.stack([spectra[np.sort(order[g::n_groups])].mean(axis=0, dtype=np.float64) for g in range(n_groups)])
     trimmed = _TRIMMED * n_groups // _GROUPS
     means.sort(axis=0)
-    return np.asarray(means[trimmed : n_groups - trimmed].mean(axis=0))
+    return means[trimmed : n_groups - trimmed].mean(axis=0)
 
 
 def line_width(
@@ -106,7 +106,9 @@ def line_width(
     values[used] = mean
     variance[used] = noise.variance(mean) / max(1, n_spectra) + (_ROUNDING * np.abs(mean).max(initial=0)) ** 2
     widest = max(NARROWEST, _WIDEST_SHARE * len(used))
-    filters = _filter_widths(widest)
+    first = 0.75 * NARROWEST / _FWHM
+    # Standard deviations from three quarters of the narrowest line's to one step beyond the widest's.
+    filters = first * _STEP ** np.arange(int(np.ceil(np.log(widest / _FWHM / first) / np.log(_STEP))) + 2)
     response, spread = _curvature(values, variance, used, filters, noise.correlation)
     widths, weights = _features(response, spread, filters)
     if not len(widths):
@@ -114,13 +116,6 @@ def line_width(
     alike = widths <= _ALIKE * widths.min()
     width = np.exp(np.average(np.log(widths[alike]), weights=weights[alike]))
     return float(np.clip(width, NARROWEST, widest))
-
-
-def _filter_widths(widest: float) -> np.ndarray:
-    """Return standard deviations from three quarters of the narrowest line's to one step beyond the widest's."""
-    first = 0.75 * NARROWEST / _FWHM
-    n = int(np.ceil(np.log(widest / _FWHM / first) / np.log(_STEP))) + 2
-    return np.asarray(first * _STEP ** np.arange(n))
 
 
 def _curvature(
@@ -159,7 +154,11 @@ def _features(response: np.ndarray, spread: np.ndarray, filters: np.ndarray) -> 
     scale, place = np.nonzero(found)
     strength, noise = response[scale, place], spread[scale, place]
     height = strength * filters[scale] ** (2 - _POWER)
-    width = _refined(response, scale, place, filters)
+    # Widths are refined by the parabola through three neighbouring filters.
+    inner, below, above = scale > 0, response[np.maximum(scale - 1, 0), place], response[scale + 1, place]
+    bend = np.where(inner, below - 2 * strength + above, -1)
+    shift = np.where(inner & (bend < 0), 0.5 * (below - above) / np.minimum(bend, -1e-300), 0)
+    width = filters[scale] * _STEP ** np.clip(shift, -0.5, 0.5)
     # Noise on a broad line makes narrow maxima: what lies on a broader feature must stand out of what that
     # one alone gives behind the narrower filter.
     wider = (width > width[:, None]) & (np.abs(place - place[:, None]) < _FWHM / 2 * width)
@@ -167,13 +166,3 @@ def _features(response: np.ndarray, spread: np.ndarray, filters: np.ndarray) -> 
     given = np.where(wider, strength * (2 * ratio / (1 + ratio**2)) ** _POWER, 0).max(axis=1, initial=0)
     keep = (strength - given > _THRESHOLD * noise) & (height >= _LEAST_HEIGHT * height.max(initial=0))
     return _FWHM * width[keep], np.square(strength / noise)[keep]
-
-
-def _refined(response: np.ndarray, scale: np.ndarray, place: np.ndarray, filters: np.ndarray) -> np.ndarray:
-    """Return the filter widths of the maxima, from the parabola through three neighbouring filters."""
-    inner = scale > 0
-    below = response[np.maximum(scale - 1, 0), place]
-    at, above = response[scale, place], response[scale + 1, place]
-    bend = np.where(inner, below - 2 * at + above, -1)
-    shift = np.where(inner & (bend < 0), 0.5 * (below - above) / np.minimum(bend, -1e-300), 0)
-    return np.asarray(filters[scale] * _STEP ** np.clip(shift, -0.5, 0.5))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
+import timeit
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Largest sum of whole numbers that is exact in float32.
 _FLOAT32_EXACT = 1 << 24
@@ -19,10 +15,6 @@ _FLOAT32_EXACT = 1 << 24
 _PANELS = 8
 # Number of multiplications from which importing torch saves more time than it costs.
 _WORTH_TORCH = 1e11
-# Number of channels up to which (E, E) products are computed whatever the memory budget.
-_NARROW = 4096
-# Number of (E, E) products in memory at a time: the sum and the newest block of each of two workers.
-_STATES = 4
 # Number of values that are converted to float at a time.
 _SLAB = 1 << 22
 
@@ -48,12 +40,11 @@ class Moments:
     products: np.ndarray
     rows: np.ndarray | None = None
 
-    def __add__(self, other: Moments) -> Moments:
-        """Merge the moments of two disjoint sets of spectra, both without rows."""
-        return Moments(self.n + other.n, self.sums + other.sums, self.products + other.products)
-
     def absorb(self, other: Moments) -> Moments:
-        """Merge like ``+``, but into the products of this object, which must not be used again."""
+        """Merge with the moments of other spectra, both without rows.
+
+        The products are added to those of this object, which must not be used again.
+        """
         products = np.add(self.products, other.products, out=self.products)
         return Moments(self.n + other.n, self.sums + other.sums, products)
 
@@ -66,11 +57,6 @@ class Moments:
     def squares(self) -> np.ndarray:
         """(E,) sums of squares."""
         return self.products if self.products.ndim == 1 else np.diag(self.products)
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether there are too many channels for their products: `rows` stand for them."""
-        return self.rows is not None
 
     @property
     def n_second(self) -> int:
@@ -88,15 +74,29 @@ class Moments:
         return mean_product - np.outer(self.mean, self.mean) if centre else mean_product
 
     def select(self, channels: np.ndarray) -> Moments:
-        """Return the moments of some of the channels (bool or index array)."""
-        products = self.products
-        products = products[channels] if products.ndim == 1 else products[np.ix_(channels, channels)]
-        return Moments(self.n, self.sums[channels], products, None if self.rows is None else self.rows[:, channels])
+        """Return the moments of some of the channels, without rows.
+
+        Parameters
+        ----------
+        channels
+            Bool or index array.
+        """
+        products = self.products[channels] if self.products.ndim == 1 else self.products[np.ix_(channels, channels)]
+        return Moments(self.n, self.sums[channels], products)
 
 
-def are_wide(n_channels: int, memory_budget: int) -> bool:
-    """Return whether spectra are wide: the (E, E) products of several blocks exceed the memory budget."""
-    return n_channels > _NARROW and _STATES * 8 * n_channels**2 > memory_budget
+def row_slabs(shape: tuple[int, ...], n_values: int) -> list[slice]:
+    """Return slices of (n, E) spectra with about so many values each; one slice if there are none.
+
+    Parameters
+    ----------
+    shape
+        Shape (n, E).
+    n_values
+        Values in a slab, about; it has at least one spectrum.
+    """
+    step = max(1, n_values // max(1, shape[1]))
+    return [slice(start, min(start + step, shape[0])) for start in range(0, max(1, shape[0]), step)]
 
 
 def wide_moments(rows: np.ndarray) -> Moments:
@@ -108,9 +108,8 @@ def wide_moments(rows: np.ndarray) -> Moments:
         Finite real values of any dtype.
     """
     squares = np.zeros(rows.shape[1])
-    step = max(1, _SLAB // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        slab = rows[start : start + step].astype(np.float64)
+    for some in row_slabs(rows.shape, _SLAB):
+        slab = rows[some].astype(np.float64)
         squares += np.einsum("ij,ij->j", slab, slab)
     return Moments(len(rows), sum_exactly(rows, axis=0), squares)
 
@@ -130,11 +129,8 @@ def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:
     -------
     Moments that agree with float64 arithmetic to about 1e-7 or better (exactly for small counts)
     """
-    if rows.dtype.kind == "b":
-        rows = rows.view(np.uint8)
-    sums = sum_exactly(rows, axis=0)
-    exact = kernel != "float32"
-    return Moments(len(rows), sums, _exact_products(rows) if exact else _products(rows, np.float32))
+    products = _products(rows, np.float32) if kernel == "float32" else _exact_products(rows)
+    return Moments(len(rows), sum_exactly(rows, axis=0), products)
 
 
 def sum_exactly(rows: np.ndarray, *, axis: int) -> np.ndarray:
@@ -156,8 +152,9 @@ def sum_exactly(rows: np.ndarray, *, axis: int) -> np.ndarray:
 def _exact_products(rows: np.ndarray) -> np.ndarray:
     if rows.size and rows.dtype.kind in "ui":
         low, high = int(rows.min()), int(rows.max())
-        if low >= -128 and high <= 255 and (high <= 127 or low >= 0) and _integer_kernel_pays(rows):
-            return _int8_products(rows, offset=128 if high > 127 else 0)
+        offset = 128 if high > 127 else 0
+        if -128 <= low - offset and high - offset <= 127 and _integer_kernel_pays(rows):
+            return _int8_products(rows, offset)
         n_exact = _FLOAT32_EXACT // max(abs(low), abs(high), 1) ** 2
         if n_exact >= 512:  # with fewer spectra in a product float64 is faster
             return _products(rows, np.float32, n_exact)
@@ -175,7 +172,7 @@ def _products(rows: np.ndarray, dtype: type, n_slab: int = _SLAB) -> np.ndarray:
     return total
 
 
-def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
+def _int8_products(rows: np.ndarray, offset: int) -> np.ndarray:
     import torch
 
     # The offset brings counts above 127 into int8; it is taken out again below. Sums of 2**16 products of
@@ -185,7 +182,7 @@ def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
     panel = -(-n_channels // _PANELS // 32) * 32
     for start in range(0, len(rows), 1 << 16):
         slab = rows[start : start + (1 << 16)]
-        shifted = _as_int8(slab, offset)
+        shifted = (slab.astype(np.int16) - offset).astype(np.int8) if offset else slab.astype(np.int8)
         tensor = torch.from_numpy(shifted)
         for i in range(0, n_channels, panel):  # panels on and right of the diagonal: the rest is their mirror
             total[i : i + panel, i:] += torch._int_mm(tensor[:, i : i + panel].T, tensor[:, i:]).numpy()
@@ -195,12 +192,6 @@ def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
     for i in range(0, n_channels, panel):
         total[i:, i : i + panel] = total[i : i + panel, i:].T
     return total
-
-
-def _as_int8(rows: np.ndarray, offset: int) -> np.ndarray:
-    if offset:
-        return (rows.astype(np.int16) - offset).astype(np.int8)
-    return rows.view(np.int8) if rows.dtype.itemsize == 1 else rows.astype(np.int8)
 
 
 def _integer_kernel_pays(rows: np.ndarray) -> bool:
@@ -218,17 +209,8 @@ def _integer_kernel_is_fast() -> bool:
 
         values = np.ones((2048, 512), dtype=np.float32)
         tensor = torch.ones((2048, 512), dtype=torch.int8)
-        integer = _shortest(lambda: torch._int_mm(tensor.T, tensor))
+        # The shortest of a few runs: the first one warms up, others may share the CPU.
+        integer = min(timeit.repeat(lambda: torch._int_mm(tensor.T, tensor), number=1))
     except (ImportError, AttributeError, RuntimeError):  # a private function of torch, which may disappear
         return False
-    return integer < _shortest(lambda: values.T @ values)
-
-
-def _shortest(work: Callable[[], object]) -> float:
-    """Return the shortest time of a few runs in seconds: the first one warms up, others may share the CPU."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return integer < min(timeit.repeat(lambda: values.T @ values, number=1))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.statistics._moments import Moments, are_wide, moments_of, sum_exactly, wide_moments
+from hyperspy_specml.statistics._moments import Moments, moments_of, sum_exactly, wide_moments
+from hyperspy_specml.statistics._states import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
-USED, MASKED, NOT_FINITE, EMPTY, SATURATED = range(5)
-STATE_NAMES = ("used", "masked", "not finite", "empty", "saturated")
-
+# Number of channels up to which (E, E) products are computed whatever the memory budget.
+_NARROW = 4096
+# Number of (E, E) products in memory at a time: the sum and the newest block of each of two workers.
+_STATES = 4
 # Part of the memory budget for the sample and its folds: one in two.
 _BUDGETS_PER_SAMPLE = 2
 # Number of spectra in the sample, at most.
@@ -65,14 +68,6 @@ class MapSummary:
         return {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
 
 
-def _choose_pixels(seed: int, n_pixels: int, n_wanted: int) -> np.ndarray:
-    """Return sorted flat indices of a random sample of the pixels, all of them if they are few."""
-    if n_pixels <= n_wanted:
-        return np.arange(n_pixels)
-    chosen = np.random.default_rng([seed & 0xFFFFFFFF, n_pixels]).choice(n_pixels, n_wanted, replace=False)
-    return np.sort(chosen)
-
-
 def count_states(state: np.ndarray) -> dict[str, int]:
     """Return how many pixels or channels are in which state, states that do not occur left out.
 
@@ -112,83 +107,71 @@ def summarise_map(
     channel_state = np.zeros(stream.n_channels, np.uint8)
     if signal_mask is not None:
         channel_state[signal_mask] = MASKED
-    masked = None if navigation_mask is None else navigation_mask.reshape(-1)
-    wanted = sample
-    if wanted is None:
-        wanted = np.zeros(stream.n_pixels, bool)
-        inside = np.arange(stream.n_pixels) if masked is None else np.flatnonzero(~masked)
-        wanted[inside[_choose_pixels(seed, len(inside), sample_size(stream))]] = True
+    masked = np.zeros(stream.n_pixels, bool) if navigation_mask is None else navigation_mask.reshape(-1)
+    if sample is None:
+        inside, n_wanted = np.flatnonzero(~masked), sample_size(stream)
+        if len(inside) > n_wanted:
+            rng = np.random.default_rng([seed & 0xFFFFFFFF, len(inside)])
+            inside = inside[rng.choice(len(inside), n_wanted, replace=False)]
+        sample = np.zeros(stream.n_pixels, bool)
+        sample[inside] = True
     while True:
         seen = channel_state == USED
-        wide = are_wide(int(seen.sum()), stream.memory_budget)
-        block = _SummaryBlock(masked, seen, wanted, kernel, wide)
-        found = stream.fold(block, _merge, label="Summarise")
+        # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
+        wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
+        measure = wide_moments if wide else partial(moments_of, kernel=kernel)
+        block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
+        moments, parts = stream.fold(block, _merge, label="Summarise")
+        *found, minima, n_recorded, not_finite, saturated = zip(*parts, strict=True)
         # A spectrum with one value that is not finite is left out; a channel that is not finite in most
         # spectra is left out itself, and then the spectra are looked at again.
-        bad = found.not_finite > 0.5 * max(1, found.n_recorded)
+        bad = sum(not_finite) > 0.5 * max(1, sum(n_recorded))
         if not bad.any():
-            return _finish(found, channel_state, stream.n_pixels)
+            n_saturated, pieces = sum(saturated), [np.concatenate(some) for some in found]
+            return _finish(moments, n_saturated, min(minima), pieces, channel_state)
         channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
 
 
-@dataclass(frozen=True)
-class _Found:
-    """State of the pass over some blocks.
+def _summarise(
+    rows: np.ndarray, pixels: np.ndarray, *, masked: np.ndarray, channels: np.ndarray, wanted: np.ndarray, measure: Any
+) -> tuple[Moments, list[tuple[Any, ...]]]:
+    """Summarise a block.
 
-    Attributes
+    Parameters
     ----------
-    moments
-        Of the used spectra, over the channels that are neither masked nor not finite.
-    n_recorded
-        Number of spectra with any finite value.
-    not_finite, saturated
-        (E,) number of spectra that are not finite, or at the largest value of the dtype.
-    minimum
-        Smallest value.
-    parts
-        For each block: flat indices of its pixels, their states and sums, sampled spectra and their indices.
+    rows, pixels
+        The spectra and their flat indices.
+    masked, wanted
+        (n_pixels,) bool, the pixels that are masked and those of the sample.
+    channels
+        (E,) bool, the channels that are neither masked nor not finite.
+    measure
+        Function from spectra to their `Moments`.
+
+    Returns
+    -------
+    the moments of the used spectra over these channels, and in a list of one: flat indices of the pixels, their
+    states and sums, sampled spectra and their indices; then the smallest value, the number of spectra with any
+    finite value, and the (E,) numbers of spectra that are not finite, or at the largest value of the dtype
     """
-
-    moments: Moments
-    n_recorded: int
-    not_finite: np.ndarray
-    saturated: np.ndarray
-    minimum: float
-    parts: list[tuple[np.ndarray, ...]]
-
-
-@dataclass(frozen=True)
-class _SummaryBlock:
-    """The block function of the pass: an object, so that it travels to other processes."""
-
-    masked: np.ndarray | None
-    channels: np.ndarray
-    wanted: np.ndarray
-    kernel: str
-    wide: bool
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> _Found:
-        state = np.zeros(len(rows), np.uint8)
-        if self.masked is not None:
-            state[self.masked[pixels]] = MASKED
-        rows = rows if not state.any() else rows[state == USED]
-        rows = _native(rows if self.channels.all() else rows[:, self.channels])
-        n_recorded, not_finite, whole = _find_not_finite(rows)
-        if not whole.all():
-            state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
-            rows = rows[whole]
-        seen = np.flatnonzero(state == USED)
-        sums = np.zeros(len(state))
-        sums[seen] = sum_exactly(rows, axis=1)
-        zero = np.flatnonzero(sums[seen] == 0)
-        state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
-        used = state[seen] == USED
-        chosen = used & self.wanted[pixels[seen]]
-        moments = wide_moments(rows) if self.wide else moments_of(rows, kernel=self.kernel)
-        moments = Moments(int(used.sum()), moments.sums, moments.products)  # empty spectra change no sum
-        minimum = float(rows.min()) if rows.size else np.inf
-        part = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
-        return _Found(moments, n_recorded, not_finite, _n_saturated(rows), minimum, [part])
+    state = np.where(masked[pixels], MASKED, USED).astype(np.uint8)
+    rows = rows if not state.any() else rows[state == USED]
+    rows = _native(rows if channels.all() else rows[:, channels])
+    n_recorded, not_finite, whole = _find_not_finite(rows)
+    if not whole.all():
+        state[np.flatnonzero(state == USED)[~whole]] = NOT_FINITE
+        rows = rows[whole]
+    seen = np.flatnonzero(state == USED)
+    sums = np.zeros(len(state))
+    sums[seen] = sum_exactly(rows, axis=1)
+    zero = np.flatnonzero(sums[seen] == 0)
+    state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
+    used = state[seen] == USED
+    chosen = used & wanted[pixels[seen]]
+    moments = replace(measure(rows), n=int(used.sum()))  # empty spectra change no sum
+    minimum = float(rows.min()) if rows.size else np.inf
+    pieces = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
+    return moments, [(*pieces, minimum, n_recorded, not_finite, _n_saturated(rows))]
 
 
 def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -214,36 +197,30 @@ def _native(rows: np.ndarray) -> np.ndarray:
 
 def _n_saturated(rows: np.ndarray) -> np.ndarray:
     """Return the number of spectra at the largest value of an integer dtype, per channel."""
-    none = np.zeros(rows.shape[1], np.int64)
-    if rows.dtype.kind not in "ui" or rows.size == 0:
-        return none
-    limit = np.iinfo(rows.dtype).max
-    return (rows == limit).sum(axis=0) if rows.max() == limit else none
+    if rows.dtype.kind in "ui" and rows.size and rows.max() == np.iinfo(rows.dtype).max:
+        return (rows == rows.max()).sum(axis=0)
+    return np.zeros(rows.shape[1], np.int64)
 
 
-def _merge(a: _Found, b: _Found) -> _Found:
-    n_recorded, not_finite = a.n_recorded + b.n_recorded, a.not_finite + b.not_finite
-    saturated, minimum = a.saturated + b.saturated, min(a.minimum, b.minimum)
-    return _Found(a.moments.absorb(b.moments), n_recorded, not_finite, saturated, minimum, a.parts + b.parts)
+def _merge(a: tuple[Moments, list], b: tuple[Moments, list]) -> tuple[Moments, list]:
+    return a[0].absorb(b[0]), a[1] + b[1]
 
 
-def _finish(found: _Found, channel_state: np.ndarray, n_pixels: int) -> MapSummary:
+def _finish(
+    moments: Moments, saturated: np.ndarray, minimum: float, pieces: list[np.ndarray], channel_state: np.ndarray
+) -> MapSummary:
     inside = np.flatnonzero(channel_state == USED)
-    channel_state[inside[found.moments.squares == 0]] = EMPTY
-    channel_state[inside[found.saturated > _SATURATED * max(1, found.moments.n)]] = SATURATED
+    channel_state[inside[moments.squares == 0]] = EMPTY
+    channel_state[inside[saturated > _SATURATED * max(1, moments.n)]] = SATURATED
     keep = channel_state[inside] == USED
-    pixels, states, sums, sample, sample_pixels = map(np.concatenate, zip(*found.parts, strict=True))
-    pixel_state = np.empty(n_pixels, np.uint8)
-    pixel_state[pixels] = states
-    pixel_sums = np.empty(n_pixels)
-    pixel_sums[pixels] = sums
-    order = np.argsort(sample_pixels)  # blocks come in any order, the sample must not
-    whole = keep.all()
-    sample = sample[order] if whole else sample[np.ix_(order, keep)]
-    moments = found.moments if whole else found.moments.select(keep)
+    pixels, states, sums, sample, sample_pixels = pieces
+    place, order = np.argsort(pixels), np.argsort(sample_pixels)  # blocks come in any order, the sample must not
+    sample = sample[order] if keep.all() else sample[np.ix_(order, keep)]
+    moments = moments if keep.all() else moments.select(keep)
     if moments.products.ndim == 1:
         moments = replace(moments, rows=sample)
-    return MapSummary(moments, pixel_state, channel_state, pixel_sums, sample, sample_pixels[order], found.minimum)
+    states, sums, sample_pixels = states[place], sums[place], sample_pixels[order]
+    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels, minimum)
 
 
 def sample_size(stream: SpectrumStream) -> int:

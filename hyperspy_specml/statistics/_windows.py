@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.statistics._summary import USED
+from hyperspy_specml.statistics._states import USED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hyperspy_specml.statistics._noise import NoiseModel
     from hyperspy_specml.statistics._resample import Resampling
 
 # Windows start so many times per window width: a line then lies at most an eighth of a window off the centre
@@ -28,8 +27,6 @@ _LEAST_COVERED = 0.5
 # Squared deviates from which the correction of the deviance is computed. It costs time, and the maximum over
 # many windows, which alone counts, is always larger.
 _LEAST_CORRECTED = np.float32(4.0)
-# Mean of the Poisson variable that stands for a window, at most: with so many counts it is a normal variable.
-MOST_COUNTS = 1e4
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,9 @@ class Windows:
         resampling
             To the other channels.
 
-        Returns ------- the windows, without those that contain no channel any more, and the (J,) bool that
-        says which are left
+        Returns
+        -------
+        the windows, without those that contain no channel any more, and the (J,) bool that says which are left
         """
         channels = np.arange(int(self.stops.max()))
         inside = np.zeros((len(self), resampling.n_channels))
@@ -136,16 +134,6 @@ def energy_windows(line_width: np.ndarray, channels: np.ndarray, *, factors: Seq
     _, first = np.unique(both, axis=1, return_index=True)  # narrow windows of several factors coincide
     first.sort()
     return Windows(both[0, first], both[1, first], centre[first], width[first])
-
-
-def gain_of(noise: NoiseModel) -> float:
-    """Return by how much the variance grows with the mean: signal units per count."""
-    return float(getattr(noise, "gain", 1.0))
-
-
-def unit_of(variance: np.ndarray, noise: NoiseModel) -> np.ndarray:
-    """Return what one count stands for in a Poisson variable of this variance; of many it is a normal one."""
-    return np.maximum(gain_of(noise), np.sqrt(variance / MOST_COUNTS))
 
 
 def signed_squares(counts: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+import dask
+from dask.callbacks import Callback
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dask.delayed import Delayed
-    from threadpoolctl import ThreadpoolController
 
     from hyperspy_specml.progress import Progress
 
@@ -33,24 +36,19 @@ def compute(*tasks: Delayed, progress: Progress, label: str, **where: str) -> tu
     Cancelled
         The progress was asked to end the call.
     """
-    import dask
-    from threadpoolctl import threadpool_limits
-
     with progress.enter(label), _advancing(progress), threadpool_limits(limits=1, user_api="blas"):
         return dask.compute(*tasks, optimize_graph=True, **where)
 
 
 def _advancing(progress: Progress) -> Any:
     """Return the context in which every finished task moves the progress; a cluster reports none of them."""
-    from dask.callbacks import Callback
-
     n_tasks, finished = 0, itertools.count(1)
 
     def start(dsk: Any, state: dict[str, Any]) -> None:
         nonlocal n_tasks
         n_tasks = sum(len(state[kind]) for kind in ("ready", "waiting"))
 
-    def finish(key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+    def finish(*_: Any) -> None:
         progress.advance(next(finished) / max(1, n_tasks))
 
     return Callback(start_state=start, posttask=finish)
@@ -71,26 +69,16 @@ def side_by_side(*tasks: Callable[[], Any]) -> tuple[Any, ...]:
     -------
     what they return, in their order
     """
-    import dask
-    from threadpoolctl import threadpool_limits
-
     if len(tasks) == 1:
         return (tasks[0](),)
     run = dask.delayed(_run_alone, pure=False)
     with threadpool_limits(limits=1, user_api="blas"):
-        return dask.compute(*(run(_Task(task)) for task in tasks), scheduler="threads")
+        return dask.compute(*map(run, tasks), scheduler="threads")
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A function that dask does not look into."""
-
-    function: Callable[[], Any]
-
-
-def _run_alone(task: _Task) -> Any:
+def _run_alone(task: Callable[[], Any]) -> Any:
     with one_openmp_thread():
-        return task.function()
+        return task()
 
 
 def one_openmp_thread() -> Any:
@@ -104,28 +92,20 @@ def one_openmp_thread() -> Any:
 
 @lru_cache(maxsize=1)
 def _threadpools() -> ThreadpoolController:
-    from threadpoolctl import ThreadpoolController
-
     return ThreadpoolController()
 
 
 def active_client() -> Any:
     """Return the active distributed client, or None."""
-    import sys
-
     distributed = sys.modules.get("distributed")  # no client can exist where it was never imported
-    if distributed is None:
-        return None
     try:
-        return distributed.get_client()
+        return distributed and distributed.get_client()
     except ValueError:
         return None
 
 
 def count_workers(client: Any) -> int:
     """Return the threads of the client's cluster, else the cores of this machine."""
-    import dask
-
     if client is not None:
         return max(1, sum(client.ncores().values()))
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)

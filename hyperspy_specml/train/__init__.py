@@ -5,12 +5,14 @@ from hyperspy_specml.train._batches import (
     BatchSource,
     DrawnCounts,
     DrawnInputs,
+    MixtureLikelihood,
     RandomRows,
     ScoresAndCounts,
     SplitParts,
     TileCrops,
     TilePair,
+    reconstruction_error,
+    squared_error,
+    squared_error_of_maps,
 )
-from hyperspy_specml.train._device import choose_device, one_thread
-from hyperspy_specml.train._losses import Loss, LossParts, MixtureLikelihood, squared_error, squared_error_of_maps
-from hyperspy_specml.train._trainer import History, Trainer, fit, refit
+from hyperspy_specml.train._trainer import History, Trainer, choose_device, fit, one_thread, refit, refit_all

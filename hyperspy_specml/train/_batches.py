@@ -1,4 +1,7 @@
-"""Batches, and the sources that draw them: input and target hold independent noise, or the target holds none.
+"""Batches, the sources that draw them, and the losses that they are given to.
+
+Input and target of a batch hold independent noise, or the target holds none. Losses are pure functions of a network,
+a batch and the step, that return named terms; their sum is minimised.
 
 References
 ----------
@@ -9,15 +12,13 @@ J. Batson, L. Royer, "Noise2Self: Blind denoising by self-supervision", ICML 201
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from torch import Tensor, nn
 
 _CROPS = {1: 256, 2: 32, 3: 12}  # pixels along each side of a crop, by the number of scan axes
 _MOST_CROPS = 8
@@ -50,7 +51,7 @@ class Batch:
     weight: Tensor | float = 1.0
     variance: Tensor | None = None
     fraction: float = 1.0
-    beside: Mapping[str, Tensor | float] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 class BatchSource(Protocol):
@@ -67,13 +68,13 @@ class RandomRows:
     Parameters
     ----------
     n_rows, batch_size
-        Rows in all and per batch.
+        Rows in all and per batch; None takes all.
     generator
         Source of randomness, on the CPU.
     """
 
-    def __init__(self, n_rows: int, batch_size: int, generator: torch.Generator) -> None:
-        self.n_rows, self.batch_size, self.generator = n_rows, min(batch_size, n_rows), generator
+    def __init__(self, n_rows: int, batch_size: int | None, generator: torch.Generator) -> None:
+        self.n_rows, self.batch_size, self.generator = n_rows, min(batch_size or n_rows, n_rows), generator
         self._order = torch.empty(0, dtype=torch.long)
 
     def draw(self) -> Tensor:
@@ -188,19 +189,13 @@ class ScoresAndCounts:
         share = sum(self.fractions) - self.fractions[which]
         parts = self.parts[rows.to(self.parts.device)]  # (B, F, P)
         scores = (parts.sum(dim=1) - parts[:, which]) / share  # (B, F, P) -> (B, P)
-        target, fraction = self._tensor(self.targets[which], rows), self.fractions[which]
-        return Batch(scores, target, 1.0, self._variance(rows), fraction, {"fraction": share})
+        target, variance = self._tensor(self.targets[which][np.asarray(rows)]), None
+        if self.variance is not None:
+            variance = self._tensor(self.variance[np.asarray(rows)] if self.variance.ndim == 2 else self.variance[None])
+        return Batch(scores, target, 1.0, variance, self.fractions[which], {"fraction": share})
 
-    def _variance(self, rows: Tensor) -> Tensor | None:
-        """Return the noise variance of the whole data, (B, E) or (1, E); None for counts."""
-        if self.variance is None:
-            return None
-        both = (self.variance, rows) if self.variance.ndim == 2 else (self.variance[None], [0])
-        return self._tensor(*both)
-
-    def _tensor(self, array: np.ndarray, rows: Tensor | list[int]) -> Tensor:
-        picked = array[np.asarray(rows)].astype(np.float32)
-        return torch.as_tensor(picked, device=self.parts.device)
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values.astype(np.float32), device=self.parts.device)
 
 
 @dataclass(frozen=True)
@@ -239,9 +234,7 @@ class DrawnCounts:
         total = (low + (high - low) * random).exp()
         counts = torch.poisson(total * shapes.cpu(), generator=self.rows.generator).to(shapes.device)
         found = counts.sum(dim=1, keepdim=True).clamp(min=1)  # what is known of the total later on
-        noisy, clean = (
-            values @ self.projector - self.centre for values in (counts / found, shapes)
-        )  # (B, E) -> (B, P)
+        noisy, clean = (values @ self.projector - self.centre for values in (counts / found, shapes))  # (B, P)
         level = found.rsqrt()
         noise = level.square()
         linear = (self.variance * noise / (self.variance + noise)).sum(dim=1)  # (B,)
@@ -297,21 +290,102 @@ class TileCrops:
         crop = [min(n, _CROPS[self.valid.ndim - 2]) for n in self.valid.shape[2:]]
         values = math.prod(pair.stack.shape[1:3]) * math.prod(crop)
         n_crops = int(min(max(1, _BATCH_VALUES // values), _MOST_CROPS))
-        crops: list[list[Tensor]] = [[], [], []]
+        crops = []
         for _ in range(n_crops):
             tile = self._below(len(self.valid))
-            box = [self._box(n, c) for n, c in zip(self.valid.shape[2:], crop, strict=True)]
+            starts = [self._below(n - c + 1) for n, c in zip(self.valid.shape[2:], crop, strict=True)]
+            box = tuple(slice(start, start + c) for start, c in zip(starts, crop, strict=True))
             turned = [-1 - axis for axis in range(len(box)) if self._below(2)]
-            for out, maps in zip(crops, (pair.stack, pair.target, self.valid), strict=True):
-                out.append(maps[tile][(slice(None),) * (maps.ndim - 1 - len(box)) + tuple(box)].flip(turned))
-        stack, target, valid = (torch.stack(maps) for maps in crops)
-        shape = (n_crops, -1)
-        beside = {"valid": valid, "centre": pair.centre.expand(shape), "spread": pair.spread.expand(shape)}
+            crops.append([maps[tile][(...,) + box].flip(turned) for maps in (pair.stack, pair.target, self.valid)])  # noqa: RUF005
+        stack, target, valid = (torch.stack(maps) for maps in zip(*crops, strict=True))
+        centre, spread = pair.centre.expand(n_crops, -1), pair.spread.expand(n_crops, -1)
+        beside = {"valid": valid, "centre": centre, "spread": spread}
         return Batch(stack, target, torch.tensor(pair.weight), beside=beside)
 
     def _below(self, n: int) -> int:
         return int(torch.randint(n, (), generator=self.generator))
 
-    def _box(self, size: int, crop: int) -> slice:
-        start = self._below(size - crop + 1)
-        return slice(start, start + crop)
+
+LossParts = Mapping[str, Tensor]
+"""The terms of a loss by name, each a mean over the batch."""
+
+Loss = Callable[[nn.Module, Batch, int], LossParts]
+"""From a network, a batch and the number of the step (from 1; weights may be annealed by it) to the terms."""
+
+
+def squared_error(network: Callable[..., Tensor], batch: Batch, step: int) -> LossParts:
+    """Return the squared error of each sample, weighted and averaged.
+
+    Parameters
+    ----------
+    network
+        From the input of a batch, and what is beside it, to a prediction (B, P) of the target.
+    batch
+        With weights (B,).
+    step
+        Not used.
+    """
+    error = (network(batch.input, **batch.beside) - batch.target).square().sum(dim=1)  # (B, P) -> (B,)
+    return {"squared error": (error * batch.weight).mean()}
+
+
+def reconstruction_error(network: Any, batch: Batch, step: int) -> LossParts:
+    """Return the squared error of decoded latents: all that a network needs is to encode and to decode.
+
+    Parameters
+    ----------
+    network
+        Encodes the input of a batch, and decodes that to a prediction (B, P) of the target.
+    batch, step
+        See `squared_error`.
+    """
+    return squared_error(lambda scores: network.decode(network.encode(scores)), batch, step)
+
+
+def squared_error_of_maps(network: nn.Module, batch: Batch, step: int) -> LossParts:
+    r"""Return the squared error for each valid pixel and component.
+
+    Parameters
+    ----------
+    network
+        From filtered maps to a prediction (B, P, \*tile) of the target.
+    batch
+        With one weight, and (B, 1, \*tile) ``valid`` beside its input.
+    step
+        Not used.
+    """
+    prediction, valid = network(batch.input, **batch.beside), batch.beside["valid"]
+    error = (prediction - batch.target).square() * valid
+    return {"squared error": batch.weight * error.sum() / valid.sum().clamp(min=1) / prediction.shape[1]}
+
+
+@dataclass(frozen=True)
+class MixtureLikelihood:
+    """Negative log-likelihood of counts under a mixture of endmembers, and the volume that they enclose.
+
+    Attributes
+    ----------
+    floor
+        (E,) smallest prediction on the scale of the whole data.
+    everything
+        Share of the counts in all parts together.
+    volume_penalty
+        Counts per spectrum whose information about the endmembers the penalty on their divergence equals, see
+        `SimplexNetwork.endmember_divergence`.
+    """
+
+    floor: Tensor
+    everything: float
+    volume_penalty: float
+
+    def __call__(self, network: nn.Module, batch: Batch, step: int) -> LossParts:
+        """Return half the deviance per spectrum, and the penalty; see `Loss`."""
+        mixture = network.encode(batch.input, **batch.beside)  # type: ignore[operator]
+        expected = batch.fraction * torch.maximum(network.decode(*mixture), self.floor)  # type: ignore[operator]
+        target = batch.target  # (B, E)
+        if batch.variance is None:
+            error = expected - target + torch.xlogy(target, target) - torch.xlogy(target, expected)
+        else:
+            error = (target - expected).square() / (2 * batch.fraction * batch.variance)
+        volume = self.volume_penalty * network.endmember_divergence(mixture[0])  # type: ignore[operator]
+        return {"deviance": error.sum(dim=1).mean() * (self.everything / batch.fraction), "volume": volume}

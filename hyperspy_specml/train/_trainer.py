@@ -1,4 +1,4 @@
-"""The one training loop: steps, scores on held-out counts, early stopping, interrupts, divergence."""
+"""The one training loop: steps, scores on held-out counts, early stopping, interrupts, divergence; and its device."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
@@ -18,14 +19,15 @@ from hyperspy_specml.progress import STOPPED
 
 if TYPE_CHECKING:
     from hyperspy_specml.run import Run
-    from hyperspy_specml.train._batches import Batch, BatchSource
-    from hyperspy_specml.train._losses import Loss, LossParts
+    from hyperspy_specml.train._batches import Batch, BatchSource, Loss, LossParts
 
 _WARM_UP = 50  # steps
 _SLOWER = 0.3  # factor of the learning rate on a plateau
 _SLOWEST = 0.03  # share of the learning rate below which a plateau ends the training
 _EXPLODED = 1e4  # times the first loss
 _WEIGHT_DECAY = 1e-2
+# Share of the chosen steps: the network of the fold goes on with all counts, it does not start anew.
+_REFIT_SHARE = 1 / 3
 _AVERAGED = 0.01  # share of the newest weights in their running average
 
 Score = Callable[[nn.Module], float]
@@ -103,9 +105,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
         The loss is not finite or exploded.
     """
     config, history = run.config, History()
-    rate, n_steps, every, patience = (
-        config.learning_rate, config.max_steps, config.evaluate_every, config.patience
-    )  # fmt: skip
+    rate, n_steps, every, patience = config.learning_rate, config.max_steps, config.evaluate_every, config.patience
     assert rate is not None and n_steps is not None and every is not None and patience is not None  # noqa: PT018
     history.record(0, {}, score(network))
     best, slowest, since_best, waited = copy.deepcopy(network.state_dict()), _SLOWEST * rate, 0, 0
@@ -164,6 +164,25 @@ def refit(network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[t
     network.eval()
 
 
+def refit_all(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
+    """Go on with all counts, along the path of the training on the fold.
+
+    Parameters
+    ----------
+    network
+        That of the fold; changed in place.
+    batches, loss
+        Of all counts.
+    history
+        Of the training on the fold.
+    run
+        Device and progress.
+    """
+    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+    with one_thread(run.device), run.progress.enter("Train on all counts"):
+        refit(network, batches, loss, path, run)
+
+
 class _AdamW(torch.optim.AdamW):
     """PyTorch's AdamW without the wrappers for compiled code: they import the compiler, 2 s for nothing."""
 
@@ -207,10 +226,8 @@ class Trainer:
         self.optimizer = _AdamW(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
         self.average = copy.deepcopy(network.state_dict())
         # Weights change in place. Asking the network for them at every step costs as much as a small network.
-        self._averages = [
-            (self.average[name], weights)
-            for name, weights in network.state_dict().items() if weights.is_floating_point()
-        ]  # fmt: skip
+        weights = network.state_dict()
+        self._averages = [(self.average[n], w) for n, w in weights.items() if w.is_floating_point()]
         self._losses: list[LossParts] = []
         self._first: float | None = None
         self.n_steps = 0
@@ -274,15 +291,47 @@ class Trainer:
 
 def _groups(network: nn.Module, rates: Mapping[str, float]) -> tuple[list[Tensor], list[dict[str, object]]]:
     """Return the trained parameters, and the optimiser's groups of those with the same factor."""
-    names = [name for name, _ in network.named_parameters()]
+    named, rates = dict(network.named_parameters()), {"": 1.0, **rates}
     for prefix in rates:
-        if not any(name.startswith(prefix) for name in names):
-            raise OptionError.unknown("Trainer(rates=...)", prefix, names)
+        if not any(name.startswith(prefix) for name in named):
+            raise OptionError.unknown("Trainer(rates=...)", prefix, named)
     by_factor: dict[float, list[Tensor]] = {}
-    for name, weights in network.named_parameters():
-        own = max((p for p in rates if name.startswith(p)), key=len, default=None)
-        factor = 1.0 if own is None else rates[own]
+    for name, weights in named.items():
+        factor = rates[max(filter(name.startswith, rates), key=len)]
         if factor and weights.requires_grad:
             by_factor.setdefault(factor, []).append(weights)
     groups: list[dict[str, object]] = [{"params": w, "factor": f} for f, w in by_factor.items()]
     return [weights for group in by_factor.values() for weights in group], groups
+
+
+def choose_device(name: str) -> str:
+    """Return the name of a torch device that is there.
+
+    Parameters
+    ----------
+    name
+        "auto" (CUDA, else Apple's MPS, else the CPU) or any name that torch knows.
+
+    Raises
+    ------
+    OptionError
+        torch does not know the name or the device is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=torch.device(name)).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise OptionError(
+            f"device={name!r} cannot be used here ({str(error).splitlines()[0]}). Use device='auto' or 'cpu'."
+        ) from error
+    return name
+
+
+def one_thread(device: str) -> threadpool_limits:
+    """Run small operations on one CPU core; no limit on other devices.
+
+    A batch is too small to share: two threads gain a fifth on an idle machine and lose a factor on a busy
+    one, waiting for each other. One thread also gives the same bits on any number of cores.
+    """
+    return threadpool_limits(limits=1 if torch.device(device).type == "cpu" else None, user_api="openmp")

@@ -1,4 +1,4 @@
-"""What the methods have in common: one call on one signal, checked."""
+"""What the methods have in common: one call on one signal, checked; trained models, also from files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.models import TrainedModel
+from hyperspy_specml.models import Fingerprint, TrainedModel
 from hyperspy_specml.progress import Progress, ProgressBar
 from hyperspy_specml.run import ComputeConfig, Run, TrainConfig
 from hyperspy_specml.signals import Source, axis_spec, energy_axis, spectra_of
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from hyperspy.signal import BaseSignal
+
+    from hyperspy_specml.models import FittedModel, Report
 
 _logger = logging.getLogger(__name__)
 
@@ -111,7 +113,24 @@ class Call:
             run = Run(self.config, self.seed, device, progress)
             yield run, SpectrumStream(self.source.spectra.array, self.config.memory_budget, progress)
 
-    def trained_model(self, model: TrainedModel | str | os.PathLike[str], needed: str) -> TrainedModel:
+    def fitted(self, model: FittedModel, state: np.ndarray, n: int, sums: np.ndarray, report: Report) -> TrainedModel:
+        """Return a model that was fitted to this signal.
+
+        Parameters
+        ----------
+        model
+            Fitted.
+        state
+            (E,) state of every channel.
+        n, sums
+            Number of spectra that were used, and (E in use,) sums over them.
+        report
+            Of the training.
+        """
+        fingerprint = Fingerprint(self.source.spectra.array.shape, n, sums)
+        return TrainedModel(model, state, self.axis, self.source.title, self.config, fingerprint, report)
+
+    def trained_model(self, model: Any, needed: str, *reports: type[Report]) -> TrainedModel:
         """Return a trained model, or that of a file.
 
         Parameters
@@ -120,14 +139,19 @@ class Call:
             As the user gave it.
         needed
             What is needed and where one gets it, for the message.
+        *reports
+            Kinds of reports that its report may be.
         """
-        from hyperspy_specml.workflows._models import load_model
-
-        if isinstance(model, str | os.PathLike):
-            return load_model(model)
-        if not isinstance(model, TrainedModel):
+        trained = load_model(model) if isinstance(model, str | os.PathLike) else model
+        if not isinstance(trained, TrainedModel):
             raise OptionError(f"{self.method}(model=...) needs {needed}, not {type(model).__name__}.")
-        return model
+        if not isinstance(trained.report, reports):
+            theirs = trained.report.method
+            part = ".reconstruction" if (self.method, theirs) == ("denoise_dae", "decomposition_ae") else ""
+            raise OptionError(
+                f"{self.method}(model={trained}) needs {needed}; this one is of {theirs}: s.{theirs}(model=...){part}."
+            )
+        return trained
 
     def refuse_beside_model(self, model: object, instead: str, **given: bool) -> None:
         """Refuse arguments that a model would have to ignore.
@@ -158,15 +182,13 @@ class Call:
 @contextmanager
 def _progress(shown: bool | Progress) -> Iterator[Progress]:
     """Give the progress that the user watches, HyperSpy's bar, or one that shows nothing."""
+    from hyperspy.external.progressbar import progressbar
+
     if isinstance(shown, Progress):
         yield shown
-    elif shown:
-        from hyperspy.external.progressbar import progressbar
-
-        with progressbar(total=1.0, bar_format=_BAR, leave=False) as bar:
-            yield ProgressBar(bar)
     else:
-        yield Progress()
+        with progressbar(total=1.0, bar_format=_BAR, leave=False, disable=not shown) as bar:
+            yield ProgressBar(bar)
 
 
 def whole_number(name: str, value: object, *, least: int) -> int:
@@ -202,3 +224,30 @@ def yes_or_no(name: str, value: object) -> bool:
     if value not in (True, False):
         raise OptionError(f"{name}={value!r} must be True or False.")
     return bool(value)
+
+
+def load_model(path: str | os.PathLike[str]) -> TrainedModel:
+    """Load a model that ``save(path)`` saved: of a decomposition, a denoiser or an anomaly map; no code of it is run.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+
+    Raises
+    ------
+    ModelFileError
+        The file is damaged, cut off, something else, or newer than this version reads.
+    FileNotFoundError
+        There is no such file.
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> s = specml.datasets.fe_cr_ni_map((16, 16), n_channels=256).signal
+    >>> dec = s.decomposition_ae(3, architecture="pca", show_progressbar=False)
+    >>> path = dec.model.save("steel", overwrite=True)
+    >>> specml.load_model(path)
+    <TrainedModel pca, K = 3, 256 channels, of 'Simulated Fe-Cr-Ni map'>
+    """
+    return TrainedModel.load(path)

@@ -5,90 +5,72 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperspy_specml.decompose import choose_architecture, decompose
 from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError, TooFewSpectraError
-from hyperspy_specml.models import DecompositionReport, Fingerprint, TrainedModel, encode_map
+from hyperspy_specml.models import DecompositionReport, encode_map
 from hyperspy_specml.results import DecompositionResult
 from hyperspy_specml.signals import energy_axis
 from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states
+from hyperspy_specml.workflows._call import Call, n_components
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
+    from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.signals import Source
-    from hyperspy_specml.workflows._call import Call
+    from hyperspy_specml.models import TrainedModel
 
 _logger = logging.getLogger(__name__)
 
 _MANY_SATURATED = 0.1  # share of the spectra from which a map is scored by values that were not measured
 
 
-@dataclass(frozen=True)
-class AskedDecomposition:
-    """Arguments of the method.
-
-    Attributes
-    ----------
-    output_dimension, architecture, options, noise, energy_shift
-        As the user gave them.
-    """
-
-    output_dimension: int | None
-    architecture: str
-    options: Any
-    noise: str
-    energy_shift: bool
-
-
 def decomposition(
-    call: Call, model: TrainedModel | str | os.PathLike[str] | None, asked: AskedDecomposition
-) -> DecompositionResult:
-    """Fit a decomposition, or apply a model, and wrap the answer."""
-    return fit(call, asked) if model is None else apply(call, model, asked)
-
-
-def fit(call: Call, asked: AskedDecomposition) -> DecompositionResult:
-    """Fit a decomposition and wrap it."""
-    if asked.energy_shift and not energy_axis(call.signal).is_uniform:
+    signal: BaseSignal, output_dimension: object, *, architecture: str, options: object, noise: str, energy_shift: bool,
+    model: object, **shared: Any,
+) -> DecompositionResult:  # fmt: skip
+    """Fit a decomposition, or apply a model, and wrap the answer; `shared` are the arguments of `Call.on`."""
+    call = Call.on(signal, "decomposition_ae", **shared)
+    k = n_components(output_dimension)
+    if model is not None:
+        trained = call.trained_model(
+            model, "a trained model, result.model or the path of its file", DecompositionReport
+        )
+        own = trained.model
+        call.refuse_beside_model(
+            trained,
+            "fit anew",
+            output_dimension=k not in (None, own.n_components),
+            architecture=architecture not in ("dense", own.architecture),  # "dense" is what nobody said
+            options=options is not None,
+            noise=noise != "auto",
+            energy_shift=energy_shift and "shift" not in own.outputs,
+        )
+        return _apply(call, trained.on_axis(call.axis, method=call.method))
+    if energy_shift and not energy_axis(signal).is_uniform:
         raise OptionError(
             "decomposition_ae(energy_shift=True) moves spectra by equal channels, but the energy axis is not "
             "uniform. Make it so first: s.interpolate_on_axis('uniform', -1)."
         )
-    also = {"energy_shift": True} if asked.energy_shift else {}
-    architecture = choose_architecture(asked.architecture, asked.options, also=also)
-    with call.running(trained=architecture.trained) as (run, stream):
-        found = decompose(
-            stream, run, architecture=architecture, n_components=asked.output_dimension, noise=asked.noise,
-            masks=call.masks,
-        )  # fmt: skip
+    chosen = choose_architecture(architecture, options, also={"energy_shift": True} if energy_shift else {})
+    with call.running(trained=chosen.trained) as (run, stream):
+        found = decompose(stream, run, architecture=chosen, n_components=k, noise=noise, masks=call.masks)
     report, summary = found.report, found.prepared.summary
-    _logger.info("decomposition_ae(architecture=%r): %s", asked.architecture, report.verdict())
+    _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
     if report.baseline_is_better():
-        warnings.warn(
-            f"decomposition_ae(architecture={asked.architecture!r}): {report.verdict()}",
-            BaselineBetterWarning,
-            stacklevel=4,  # the user's line
-        )
-    fingerprint = Fingerprint(call.source.spectra.array.shape, summary.moments.n, summary.moments.sums)
-    baseline = TrainedModel(
-        found.baseline, summary.channel_state, call.axis, call.source.title, call.config, fingerprint,
-        report.of_baseline(),
-    )  # fmt: skip
+        text = f"decomposition_ae(architecture={architecture!r}): {report.verdict()}"
+        warnings.warn(text, BaselineBetterWarning, stacklevel=3)  # the user's line
+    moments, state = summary.moments, summary.channel_state
+    baseline = call.fitted(found.baseline, state, moments.n, moments.sums, report.of_baseline())
     trained = replace(baseline, model=found.model, report=report, baseline=baseline)
-    return _wrap(call.source, trained, iter((found.scores, found.baseline_scores)))
+    return _wrap(call, trained, [found.scores, found.baseline_scores])
 
 
-def apply(call: Call, model: TrainedModel | str | os.PathLike[str], asked: AskedDecomposition) -> DecompositionResult:
-    """Apply a trained model, or that of a file, to another map: one pass, nothing fitted."""
-    trained = call.trained_model(model, "a trained model, result.model or the path of its file")
-    _check_model(call, trained, asked)
-    trained = trained.on_axis(call.axis, method=call.method)
+def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
+    """Apply a trained model to another map: one pass, nothing fitted."""
     start = time.perf_counter()
     models = [one.model for one in (trained, trained.baseline) if one]
     with call.running(trained=False) as (_, stream):
@@ -98,54 +80,28 @@ def apply(call: Call, model: TrainedModel | str | os.PathLike[str], asked: Asked
         state[mask.reshape(-1)] = MASKED
         for table in scores:
             table[state == MASKED] = np.nan
-    _check_pixels(state, call)
-    seconds = {"projection": time.perf_counter() - start}
-    return _wrap(call.source, _applied(trained, count_states(state), seconds), iter(scores))
-
-
-def _check_model(call: Call, trained: TrainedModel, asked: AskedDecomposition) -> None:
-    """Refuse what is no decomposition, and arguments that would be ignored."""
-    own = trained.model
-    if not isinstance(trained.report, DecompositionReport):
-        raise OptionError(
-            f"decomposition_ae(model={trained}) needs the model of a decomposition, dec.model or the path of its "
-            f"file; this one is of {trained.report.method}: s.{trained.report.method}(model=...)."
-        )
-    call.refuse_beside_model(
-        trained,
-        "fit anew",
-        output_dimension=asked.output_dimension not in (None, own.n_components),
-        architecture=asked.architecture not in ("dense", own.architecture),  # "dense" is what nobody said
-        options=asked.options is not None,
-        noise=asked.noise != "auto",
-        energy_shift=asked.energy_shift and "shift" not in own.outputs,
-    )
-
-
-def _check_pixels(state: np.ndarray, call: Call) -> None:
     if not np.isin(state, (USED, SATURATED)).any():
         raise TooFewSpectraError(
             f"decomposition_ae(model=...): no spectrum of {call.signal!r} can be used ({count_states(state)}); a "
             "channel that is not finite is enough. Train without such channels, signal_mask=..., or mend them."
         )
-    n_saturated = int((state == SATURATED).sum())
+    n_saturated, dtype = int((state == SATURATED).sum()), call.source.spectra.array.dtype
     if n_saturated > _MANY_SATURATED * len(state):
-        _logger.warning(
-            "decomposition_ae(model=...): %d spectra hold the largest value of %s in channels that the model "
-            "uses; their scores may be wrong. Fitted anew, saturated channels are left out.",
-            n_saturated, call.source.spectra.array.dtype,
-        )  # fmt: skip
+        text = (
+            "decomposition_ae(model=...): %d spectra hold the largest value of %s in channels that the model uses; "
+            "their scores may be wrong. Fitted anew, saturated channels are left out."
+        )
+        _logger.warning(text, n_saturated, dtype)
+    used, seconds = {"pixels": count_states(state)}, {"projection": time.perf_counter() - start}
+
+    def here(one: TrainedModel) -> TrainedModel:
+        baseline = one.baseline and here(one.baseline)
+        return replace(one, report=one.report.applied(used, seconds, one.title), baseline=baseline)
+
+    return _wrap(call, here(trained), scores)
 
 
-def _applied(trained: TrainedModel, pixels: dict[str, int], seconds: dict[str, float]) -> TrainedModel:
-    """Return the model with a report that tells this map from the one it was trained on."""
-    report = trained.report.applied({"pixels": pixels}, seconds, trained.title)
-    baseline = trained.baseline and _applied(trained.baseline, pixels, seconds)
-    return replace(trained, report=report, baseline=baseline)
-
-
-def _wrap(source: Source, trained: TrainedModel, scores: Iterator[np.ndarray]) -> DecompositionResult:
+def _wrap(call: Call, trained: TrainedModel, scores: list[np.ndarray]) -> DecompositionResult:
     """Make the result from the scores of the model, then those of its baseline."""
-    own = next(scores)
-    baseline = _wrap(source, trained.baseline, scores) if trained.baseline else None
-    return DecompositionResult.of(source, trained, own, baseline)
+    baseline = _wrap(call, trained.baseline, scores[1:]) if trained.baseline else None
+    return DecompositionResult.of(call.source, trained, scores[0], baseline)

@@ -1,4 +1,4 @@
-"""Behind `methods.denoise_dae`: spectra in, denoised signal out."""
+"""Behind `methods.denoise_dae`: spectra in, denoised signal out; denoisers trained on simulated spectra."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.denoise import Asked, Denoised, DenoiseOptions, apply_denoiser, denoise
-from hyperspy_specml.exceptions import OptionError, PairsError, RemovedSignalWarning
-from hyperspy_specml.models import (
-    DenoiseReport,
-    Fingerprint,
-    FittedDenoiser,
-    RemovedFeature,
-    TrainedModel,
-    in_words,
-    same_channels,
-)
+from hyperspy_specml.denoise import Asked, DenoiseOptions, LibraryOptions, apply_denoiser, denoise, fit_library
+from hyperspy_specml.exceptions import NegativeCountsError, OptionError, PairsError, RemovedSignalWarning
+from hyperspy_specml.models import Candidate, DenoiseReport, FittedDenoiser, RemovedFeature, in_words, same_channels
 from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, spectra_of
-from hyperspy_specml.statistics import count_states, noise_from_dict
+from hyperspy_specml.statistics import EMPTY, USED, PoissonNoise, count_states, noise_from_dict, paired
 from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.workflows._call import yes_or_no
+from hyperspy_specml.workflows._call import Call, yes_or_no
 
 if TYPE_CHECKING:
-    import os
-
     import dask.array as da
 
-    from hyperspy_specml.denoise import RemovedRegion
-    from hyperspy_specml.workflows._call import Call
+    from hyperspy_specml.denoise import Denoised, LibraryFit, RemovedRegion
+    from hyperspy_specml.models import TrainedModel
+    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.run import TrainConfig
 
 _logger = logging.getLogger(__name__)
 
 
 def denoising(
-    call: Call, model: TrainedModel | str | os.PathLike[str] | None, *, pairs: Any, protect: Any,
-    options: DenoiseOptions | None, **asked: Any,
+    signal: BaseSignal, *, context: str, corruption: str, noise: str, pairs: Any, protect: Any,
+    options: DenoiseOptions | None, model: object, **shared: Any,
 ) -> BaseSignal:  # fmt: skip
-    """Fit a denoiser, or apply a model, and wrap the answer; `asked` are further fields of `Asked`."""
-    asked["protect"] = yes_or_no("protect", protect)
-    if model is not None:
-        return _apply(call, model, pairs=pairs, options=options, **asked)
-    asked["options"] = DenoiseOptions() if options is None else options
-    return _fit(call, Asked(**asked), _checked_pairs(call, pairs, asked["corruption"]))
+    """Fit a denoiser, or apply a model, and wrap the answer; `shared` are the arguments of `Call.on`."""
+    call = Call.on(signal, "denoise_dae", **shared)
+    protect = yes_or_no("protect", protect)
+    if model is None:
+        asked = Asked(context, corruption, noise, protect, DenoiseOptions() if options is None else options)
+        return _fit(call, asked, _checked_pairs(call, pairs, corruption))
+    trained = call.trained_model(
+        model,
+        "a trained denoiser: specml.denoise_model(clean) of a denoised signal, specml.train_denoiser(library) or the "
+        "path of its file",
+        DenoiseReport,
+    )
+    given = {"context": context != "auto", "corruption": corruption != "split", "noise": noise != "auto"}
+    given |= {"pairs": pairs is not None, "options": options is not None}
+    call.refuse_beside_model(trained, "fit anew", **given)
+    return _apply(call, trained.on_axis(call.axis, method=call.method), protect)
 
 
 def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSignal:
@@ -56,10 +58,8 @@ def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSi
         streams = [SpectrumStream(array, stream.memory_budget, run.progress) for array in pairs]
         both, detector = (streams[0], streams[1]) if streams else None, line_width(call.signal)
         found = denoise(stream, run, asked, masks=call.masks, pairs=both, detector=detector)
-    summary = found.prepared.summary
-    fingerprint = Fingerprint(call.source.spectra.array.shape, summary.moments.n, summary.moments.sums)
-    origin = (summary.channel_state, call.axis, call.source.title, call.config)
-    trained = TrainedModel(found.denoiser, *origin, fingerprint, found.report)
+    moments, state = found.prepared.summary.moments, found.prepared.summary.channel_state
+    trained = call.fitted(found.denoiser, state, moments.n, moments.sums, found.report)
     return _wrap(call, trained, found.report, found.denoised, protect=asked.protect)
 
 
@@ -93,23 +93,8 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     return arrays
 
 
-def _apply(call: Call, model: TrainedModel | str | os.PathLike[str], *, protect: bool, **asked: Any) -> BaseSignal:
-    """Apply a trained denoiser, or that of a file, to another map: nothing is fitted."""
-    trained = call.trained_model(
-        model,
-        "a trained denoiser: specml.denoise_model(clean) of a denoised signal, "
-        "specml.train_denoiser(library) or the path of its file",
-    )
-    if not isinstance(trained.report, DenoiseReport):
-        raise OptionError(
-            f"denoise_dae(model={trained}) needs a denoiser, specml.denoise_model(clean) or "
-            "specml.train_denoiser(library). What a decomposition describes of another map is "
-            "s.decomposition_ae(model=...).reconstruction."
-        )
-    given = {name: asked[name] != "auto" for name in ("context", "noise")}
-    given |= {name: asked[name] is not None for name in ("pairs", "options")}
-    call.refuse_beside_model(trained, "fit anew", corruption=asked["corruption"] != "split", **given)
-    trained = trained.on_axis(call.axis, method=call.method)
+def _apply(call: Call, trained: TrainedModel, protect: bool) -> BaseSignal:
+    """Apply a trained denoiser to another map: nothing is fitted."""
     report, denoiser, start = trained.report, trained.model, time.perf_counter()
     assert isinstance(report, DenoiseReport)
     assert isinstance(denoiser, FittedDenoiser)
@@ -143,22 +128,139 @@ def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoi
 
 
 def _feature(call: Call, region: RemovedRegion, channels: np.ndarray) -> RemovedFeature:
-    """Describe removed signal in the units of the signal."""
-    energy = energy_axis(call.signal)
-    middle = channels[(region.start + region.stop - 1) // 2]
-    units = energy.get_axis_dictionary()["units"] or ""
-    pixels = tuple(int(pixel) for pixel in region.pixels)
-    return RemovedFeature(
-        f"{energy.axis[middle]:.5g} {units}".strip(), _place(call, region.pixels), region.z, region.excess, pixels
-    )
-
-
-def _place(call: Call, pixels: np.ndarray) -> str:
-    """Return the middle of some pixels on the scan axes, in words."""
-    shape = call.source.spectra.array.shape[:-1]
+    """Describe removed signal in the units of the signal, its place by the middle on the scan axes."""
+    energy = energy_axis(call.signal).axis[channels[(region.start + region.stop - 1) // 2]]
     axes = call.signal.axes_manager.navigation_axes[::-1]  # array order
-    named = [
+    indices = np.unravel_index(region.pixels, call.source.spectra.array.shape[:-1])
+    place = [
         f"{axis.name if isinstance(axis.name, str) else 'scan'} {axis.axis[round(float(index.mean()))]:.4g}"
-        for axis, index in zip(axes, np.unravel_index(pixels, shape), strict=True)
+        for axis, index in zip(axes, indices, strict=True)
     ]
-    return ", ".join(named[::-1])
+    energy_text, pixels = f"{energy:.5g} {call.axis['units'] or ''}".strip(), tuple(map(int, region.pixels))
+    return RemovedFeature(energy_text, ", ".join(place[::-1]), region.z, region.excess, pixels)
+
+
+def train_denoiser(
+    library: BaseSignal,
+    *,
+    doses: tuple[float, float] = (2.0, 500.0),
+    random_state: int = 0,
+    device: str = "auto",
+    show_progressbar: bool | Progress | None = None,
+    config: TrainConfig | None = None,
+    options: LibraryOptions | None = None,
+) -> TrainedModel:
+    """Train a denoiser on simulated, noise-free spectra; ``s.denoise_dae(model=...)`` applies it to counts.
+
+    Every batch draws new counts of library spectra, at random mean counts of the range, and has the
+    noise-free spectra as targets. The network is given the noise of each spectrum. It sees one spectrum at a
+    time.
+
+    Parameters
+    ----------
+    library
+        Noise-free spectra (n | E), e.g. ``specml.datasets.fe_l_library()``. The denoiser removes, as noise,
+        what is unlike all of them; of a map, the report and a warning say what and where that was.
+    doses
+        Smallest and largest mean counts per channel of the maps to come.
+    random_state
+        Seed of weights, noise and batches.
+    device
+        "auto", "cpu", "cuda", "mps": where the network is trained.
+    show_progressbar
+        By default HyperSpy's preference; a ``hyperspy_specml.Progress`` follows and cancels the call.
+    config
+        Settings of training and computation: ``hyperspy_specml.TrainConfig``.
+    options
+        Of the network: ``hyperspy_specml.LibraryOptions``.
+
+    Returns
+    -------
+    TrainedModel
+        Its report scores the network on library spectra that it has not seen, at the middle of the
+        range of counts, beside the best linear denoiser and PCA.
+
+    Raises
+    ------
+    SpectraRequiredError, NavigationRequiredError, DataTypeError
+        The library does not hold real spectra.
+    NegativeCountsError
+        It has negative or infinite values, or a spectrum without intensity.
+    TooFewSpectraError
+        It has fewer than 16 spectra.
+    OptionError
+        The doses are no range of positive numbers; an unknown device; an impossible number; options or
+        settings of another class.
+    TrainingDivergedError
+        The loss diverged.
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> library = specml.datasets.fe_l_library(200, n_channels=64)
+    >>> quick = specml.TrainConfig(max_steps=50)
+    >>> specml.train_denoiser(library, doses=(10, 100), config=quick, show_progressbar=False)
+    <TrainedModel library, K = 12, 64 channels, of 'Library of Fe-L2,3 spectra'>
+    """
+    how: dict[str, Any] = {"random_state": random_state, "device": device, "show_progressbar": show_progressbar}
+    call = Call.on(library, "train_denoiser", config=config, **how)
+    (low, high), options = _checked(doses), LibraryOptions.checked(options, call.method)
+    shape = call.source.spectra.array.shape
+    with call.running() as (run, _):
+        spectra = np.asarray(call.source.spectra.array, np.float64).reshape(-1, shape[-1])
+        if not (spectra >= 0).all() or not np.isfinite(spectra).all() or not spectra.any(axis=1).all():
+            raise NegativeCountsError(
+                f"train_denoiser({library!r}) draws counts with the spectra as means, but some values are "
+                "negative or not finite, or a spectrum is 0 everywhere. Clip or leave out such spectra first."
+            )
+        state = np.where(spectra.any(axis=0), USED, EMPTY).astype(np.uint8)
+        spectra, start = spectra[:, state == USED], time.perf_counter()
+        n, n_channels = spectra.shape
+        found = fit_library(spectra, (low * n_channels, high * n_channels), run, options)
+    facts = {"random_state": call.seed, "shape": shape[:-1], "n_sampled": n}
+    used, seconds = {"pixels": {"used": n}, "channels": count_states(state)}, {"training": time.perf_counter() - start}
+    report = _library_report(found, (low, high), used=used, seconds=seconds, **facts)
+    return call.fitted(found.denoiser, state, n, found.mean * n, report)
+
+
+def _checked(doses: object) -> tuple[float, float]:
+    try:
+        low, high = (float(dose) for dose in doses)  # type: ignore[attr-defined]  # the TypeError is the answer
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if not 0 < low <= high < np.inf:
+        raise OptionError(
+            f"train_denoiser(doses={doses!r}) must be the smallest and the largest mean counts per channel, "
+            "e.g. doses=(5, 300)."
+        )
+    return low, high
+
+
+def _library_report(found: LibraryFit, doses: tuple[float, float], **facts: Any) -> DenoiseReport:
+    """Return the report of a training, with further facts about the library."""
+    plain, own, history = list(found.errors.values())[-1], found.errors["library network"], found.history
+    candidates = []
+    for name, errors in found.errors.items():
+        pair = paired(errors, plain)
+        candidates.append(Candidate(name, pair.mean, pair.difference, pair.standard_error, pair.mean))
+    n_channels, middle = len(found.mean), float(np.sqrt(doses[0] * doses[1]))
+    return DenoiseReport(
+        chosen="library network",
+        candidates=tuple(candidates),
+        context="spectral",
+        corruption=f"counts at {doses[0]:g} to {doses[1]:g} per channel",
+        noise_reduction=float(np.sqrt(n_channels / own.mean())),
+        error=float(own.mean()),
+        error_standard_error=float(own.std() / np.sqrt(len(own))),
+        error_variance=float(own.mean()),
+        signal_variance=float(found.denoiser.variance.sum() * middle * n_channels),
+        noise_model=PoissonNoise().to_dict() | {"fano": 1.0},
+        hold_out="simulated",
+        n_components=found.denoiser.n_components,
+        steps=tuple(history.steps),
+        step_scores=tuple(history.scores),
+        best_step=history.best_step,
+        n_steps=history.steps[-1],
+        interrupted=history.interrupted,
+        **facts,
+    )

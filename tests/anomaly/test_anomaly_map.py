@@ -79,7 +79,7 @@ def test_lazy_is_eager_whatever_the_chunks(rare, found, unchanged):
 
 
 def test_a_block_that_is_scanned_in_strips_is_scanned_as_a_whole(rare, found, monkeypatch):
-    monkeypatch.setattr("hyperspy_specml.anomaly._scan_map._STRIP_VALUES", 1)
+    monkeypatch.setattr("hyperspy_specml.anomaly._score._STRIP_VALUES", 1)
 
     again = search(rare.signal)
 

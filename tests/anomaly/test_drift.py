@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperspy_specml.anomaly._drift import best_shifts, estimate_line_shift
+from hyperspy_specml.anomaly._setup import best_shifts, estimate_line_shift
 from hyperspy_specml.statistics import PoissonNoise
 
 N_LINES, N_SEGMENTS, N_CHANNELS = 40, 8, 200

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hyperspy_specml.anomaly._learn import learn_reference
-from hyperspy_specml.anomaly._scan import Scan
-from hyperspy_specml.anomaly._scan_map import draw_null
-from hyperspy_specml.anomaly._shift_scan import ShiftScan
-from hyperspy_specml.anomaly._trimming import LearningTask, PatchSums
+from hyperspy_specml.anomaly._learn import LearningTask, learn_reference
+from hyperspy_specml.anomaly._scan import Scan, ShiftScan
+from hyperspy_specml.anomaly._score import draw_null
+from hyperspy_specml.anomaly._setup import PatchSums
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import PoissonNoise, energy_windows
 

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.anomaly import ReferenceModel
-from hyperspy_specml.anomaly._errors import PatchRows, design_of, model_error_of, shift_scan_of
-from hyperspy_specml.anomaly._learn import measure_errors
-from hyperspy_specml.anomaly._trimming import LearningTask, PatchSums
+from hyperspy_specml.anomaly._learn import (
+    LearningTask,
+    PatchRows,
+    design_of,
+    measure_errors,
+    model_error_of,
+    shift_scan_of,
+)
+from hyperspy_specml.anomaly._setup import PatchSums
 from hyperspy_specml.models import LinearModel
 from hyperspy_specml.statistics import PoissonNoise, PrincipalBasis, energy_windows
 from hyperspy_specml.streaming import SpectrumStream, patch_sums

@@ -6,8 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.anomaly._components import ComponentChoice
-from hyperspy_specml.anomaly._network import _normalised, _split, _sums, try_network
+from hyperspy_specml.anomaly._components import ComponentChoice, _normalised, _split, _sums, try_network
 from hyperspy_specml.datasets import RarePhase, ShiftedEdge, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.decompose import DenseOptions, SimplexOptions, choose_architecture
 from hyperspy_specml.exceptions import Cancelled, OptionError, TrainingDivergedError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hyperspy_specml.anomaly._errors import leverage_of
+from hyperspy_specml.anomaly._learn import leverage_of
 from hyperspy_specml.anomaly._scan import Scan, ScanModel
 from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder, largest_line_ratio
 from hyperspy_specml.statistics import (

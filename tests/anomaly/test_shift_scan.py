@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hyperspy_specml.anomaly._scan import ScanModel
-from hyperspy_specml.anomaly._shift_scan import ShiftScan
+from hyperspy_specml.anomaly._scan import ScanModel, ShiftScan
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 N_CHANNELS, SHAPE = 80, (9, 11)

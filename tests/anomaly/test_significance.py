@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from hyperspy_specml.anomaly._components import robust_distance
-from hyperspy_specml.anomaly._scan_map import draw_values
+from hyperspy_specml.anomaly._score import draw_values
 from hyperspy_specml.anomaly._significance import equivalent_z, fit_null, label_regions, local_peaks, significant_log_p
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 

@@ -104,7 +104,7 @@ def test_a_search_for_the_number_of_latents_calls_nothing_a_collapse(prepared, s
 
 def test_a_collapse_on_counts_that_carry_more_is_mended_by_another_seed(prepared, short, monkeypatch):
     found = iter(["component 1 explains nothing", "", ""])
-    monkeypatch.setattr("hyperspy_specml.decompose._restarts.collapse", lambda *_: next(found))
+    monkeypatch.setattr("hyperspy_specml.decompose._architecture.collapse", lambda *_: next(found))
 
     fit = DENSE.fit(prepared, 2, short)
 

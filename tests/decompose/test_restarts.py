@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hyperspy_specml.decompose._restarts import best_of, collapse
+from hyperspy_specml.decompose._architecture import best_of, collapse
 from hyperspy_specml.exceptions import TrainingDivergedError
 
 SCORES = np.random.default_rng(0).normal(size=77) + 10

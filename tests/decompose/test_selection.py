@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from hyperspy_specml.decompose import Architecture, DenseOptions, choose_number
-from hyperspy_specml.decompose import _selection as selection
-from hyperspy_specml.decompose._selection import joined, run_race, running
+from hyperspy_specml.decompose import _run as selection
+from hyperspy_specml.decompose._run import joined, run_race, running
 from hyperspy_specml.run import Run
 
 SIGNS = np.array([1.0, -1.0] * 50)  # 100 spectra: an error of 0.1005

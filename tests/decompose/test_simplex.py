@@ -10,7 +10,7 @@ import pytest
 
 from hyperspy_specml.decompose import SimplexOptions, choose_architecture, decompose
 from hyperspy_specml.decompose import _simplex as simplex_module
-from hyperspy_specml.decompose._endmembers import find_abundances, find_vertices, first_endmembers
+from hyperspy_specml.decompose._endmembers import factorise, find_vertices, first_endmembers
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.prepare import prepare
 from hyperspy_specml.progress import Progress
@@ -247,6 +247,6 @@ def test_first_endmembers_are_spectra_of_sum_one_that_are_nowhere_zero():
 def test_abundances_of_known_endmembers_are_found():
     spectra, endmembers, abundances, *_ = planted(shape=(7, 5))
 
-    found = find_abundances(spectra.reshape(35, -1), endmembers, 2000)
+    found = factorise(spectra.reshape(35, -1).astype(np.float32), endmembers, 2000, fixed=True)[0]
 
     np.testing.assert_allclose(found, abundances.reshape(35, 3), atol=0.01)

@@ -9,7 +9,7 @@ import scipy.linalg
 
 from hyperspy_specml.decompose import decompose
 from hyperspy_specml.run import Run, TrainConfig
-from hyperspy_specml.statistics import PoissonNoise, _moments, _summary, principal_basis, refine_basis, summarise_map
+from hyperspy_specml.statistics import PoissonNoise, _summary, principal_basis, refine_basis, summarise_map
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS, RANK = (60, 50), 97, 3
@@ -30,8 +30,8 @@ def counts():
 
 @pytest.fixture
 def wide(monkeypatch):
-    monkeypatch.setattr(_moments, "_NARROW", 0)
-    monkeypatch.setattr(_moments, "_STATES", 1 << 20)  # as if there were a hundred times as many channels
+    monkeypatch.setattr(_summary, "_NARROW", 0)
+    monkeypatch.setattr(_summary, "_STATES", 1 << 20)  # as if there were a hundred times as many channels
     monkeypatch.setattr(_summary, "_MAX_VALUES", 400 * N_CHANNELS)  # 400 of 3000 spectra
 
 
@@ -48,7 +48,7 @@ def test_one_more_pass_makes_the_basis_that_of_all_spectra(counts, wide, monkeyp
 
     refined = refine_basis(stream, summary, of_sample)
 
-    monkeypatch.setattr(_moments, "_STATES", 0)
+    monkeypatch.setattr(_summary, "_STATES", 0)
     exact = principal_basis(summarise_map(stream).moments, noise, n_vectors=20, centre=centre)
     np.testing.assert_allclose(refined.vectors.T @ refined.vectors, np.eye(20), atol=1e-6)
     rank = RANK - centre
@@ -59,7 +59,7 @@ def test_one_more_pass_makes_the_basis_that_of_all_spectra(counts, wide, monkeyp
 def test_a_wide_map_is_summarised_like_any_other(counts, wide, monkeypatch):
     found = summarise_map(SpectrumStream(counts))
 
-    monkeypatch.setattr(_moments, "_STATES", 0)
+    monkeypatch.setattr(_summary, "_STATES", 0)
     expected = summarise_map(SpectrumStream(counts))
     np.testing.assert_array_equal(found.pixel_state, expected.pixel_state)
     np.testing.assert_array_equal(found.channel_state, expected.channel_state)

@@ -10,8 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hyperspy_specml.models import Candidate, DecompositionReport
-from hyperspy_specml.models._report_figures import draw_candidates
+from hyperspy_specml.models import Candidate, DecompositionReport, Report
 from hyperspy_specml.statistics import RankCurve
 
 RANK = RankCurve(np.arange(1, 4), np.array([9.0, 5.0, 5.1]), np.array([1.0, 0.0, 0.2]), 2, "held-out counts")
@@ -186,9 +185,7 @@ def test_a_report_is_drawn_into_one_half_of_a_given_figure(report):
 
 
 def test_candidates_are_drawn_with_the_best_at_the_top(report):
-    axes = plt.figure().subplots()
-
-    draw_candidates(axes, report)
+    (axes,) = Report.plot(report).axes
 
     assert [label.get_text() for label in axes.get_yticklabels()] == ["pca (2)", "dense (2)"]
     assert [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1] == [0.0, -0.5]

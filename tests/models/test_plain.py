@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperspy_specml.models._plain import from_plain, to_plain
+from hyperspy_specml.models._file import from_plain, to_plain
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ OUTER = Outer(INNER, (INNER,), {"pixels": {"used": 7}}, 1 / 3, True, None, {"a":
 
 
 def there_and_back(plain):
-    return from_plain(Outer, json.loads(json.dumps(plain)), names={}, where="model")
+    return from_plain(Outer, json.loads(json.dumps(plain)), "model")
 
 
 def test_every_number_comes_back_bit_for_bit():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from traits.api import Undefined
 
-from hyperspy_specml.signals import component_spectra, like, navigation_map, score_maps, spectra_of, stamp
+from hyperspy_specml.signals import component_spectra, navigation_map, score_maps, spectra_of, stamp
+from hyperspy_specml.signals._source import like
 
 RNG = np.random.default_rng(3)
 WAVELENGTH = {"name": "Wavelength", "units": "nm", "axis": 1239.8 / np.linspace(3.0, 1.5, 11)}

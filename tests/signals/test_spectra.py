@@ -24,7 +24,6 @@ def test_spectra_of_any_number_of_navigation_axes_come_in_array_order(make_map, 
 
     spectra = spectra_of(signal, method="test")
 
-    assert spectra.lazy is lazy
     assert isinstance(spectra.array, da.Array if lazy else np.ndarray)
     assert spectra.array.dtype == np.uint8
     np.testing.assert_array_equal(spectra.array, signal.data)

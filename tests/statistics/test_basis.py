@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from hyperspy_specml.statistics import (
-    PoissonNoise,
-    canonical_signs,
-    channel_weights,
-    gaussian_noise,
-    moments_of,
-    principal_basis,
-    project_on,
-)
-from hyperspy_specml.statistics._basis import all_eigenvalues
+from hyperspy_specml.statistics import PoissonNoise, canonical_signs, moments_of, principal_basis, project_on
+from hyperspy_specml.statistics._basis import all_eigenvalues, channel_weights
+from hyperspy_specml.statistics._noise import gaussian_noise
 
 
 @pytest.fixture(scope="module")

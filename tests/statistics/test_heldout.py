@@ -12,11 +12,9 @@ from hyperspy_specml.statistics import (
     Moments,
     PoissonGaussianNoise,
     PoissonNoise,
-    channel_weights,
     choose_rank,
     estimate_noise,
     fold_correlation,
-    gaussian_noise,
     holds_out,
     make_folds,
     moments_of,
@@ -24,6 +22,8 @@ from hyperspy_specml.statistics import (
     principal_basis,
     rank_curve,
 )
+from hyperspy_specml.statistics._basis import channel_weights
+from hyperspy_specml.statistics._noise import gaussian_noise
 
 MODELS = {
     "poisson": PoissonNoise(),

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hyperspy_specml.statistics import (
-    PoissonGaussianNoise,
-    PoissonNoise,
-    channel_weights,
-    gaussian_noise,
-    noise_from_dict,
-)
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, noise_from_dict
+from hyperspy_specml.statistics._basis import channel_weights
+from hyperspy_specml.statistics._noise import gaussian_noise
 
 MODELS = [
     PoissonNoise(),

@@ -6,7 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.streaming import Block, SpectrumStream, map_boxes, map_with_halo, patch_sums, shift_channels
+from hyperspy_specml.streaming import Block, SpectrumStream, map_with_halo, patch_sums, shift_channels
 
 SHAPE, N_CHANNELS = (7, 5), 11
 DRIFT = np.array([0, 2, -3, 0, 1, 10, -10])
@@ -67,7 +67,7 @@ def test_blocks_with_a_halo_are_shifted(stream):
 def test_boxes_are_shifted(stream):
     box = Block((slice(4, 7), slice(1, 3)))
 
-    (rows,) = map_boxes(stream, [box], lambda rows, pixels: rows, label="test")
+    (rows,) = stream.map_blocks([box], lambda rows, pixels: rows, label="test")
 
     np.testing.assert_array_equal(rows, shifted_back()[4:7, 1:3].reshape(6, -1))
     np.testing.assert_array_equal(DATA.ravel(), np.arange(1, DATA.size + 1))  # the user's data
