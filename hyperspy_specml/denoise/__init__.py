@@ -1,9 +1,7 @@
 """Denoising on arrays: candidates, chosen by held-out counts, and the signal that they removed."""
 
-from hyperspy_specml.denoise._apply import apply_denoiser
 from hyperspy_specml.denoise._candidates import KINDS, CandidateData, Entry, Kind
-from hyperspy_specml.denoise._library import LibraryFit, check_options, fit_library
-from hyperspy_specml.denoise._options import DenoiseOptions, LibraryOptions
-from hyperspy_specml.denoise._removed import RemovedRegion, find_removed, overlapping_windows
-from hyperspy_specml.denoise._restore import Denoised, RestoredSpectra
-from hyperspy_specml.denoise._run import Asked, Denoising, denoise
+from hyperspy_specml.denoise._library import LibraryFit, fit_library
+from hyperspy_specml.denoise._options import Asked, DenoiseOptions, LibraryOptions
+from hyperspy_specml.denoise._removed import Denoised, RemovedRegion, find_removed, overlapping_windows
+from hyperspy_specml.denoise._run import Denoising, apply_denoiser, denoise

@@ -1,4 +1,4 @@
-"""The candidates of a denoising: plain PCA, filtered score maps, networks.
+"""The candidates of a denoising, plain PCA, filtered score maps, networks, and their held-out errors.
 
 A new kind of candidates is one function, from `CandidateData` to a list of `Entry`, and one line of `KINDS`.
 """
@@ -6,30 +6,84 @@ A new kind of candidates is one function, from `CandidateData` to a list of `Ent
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.decompose import DenseOptions, choose_architecture, choose_number
-from hyperspy_specml.denoise._held_out_error import HeldOutError
 from hyperspy_specml.denoise._spatial import fit_filters, fit_mixture, on_all_counts
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import LatentModel, SpectralDenoiser, UnfilteredScores
+from hyperspy_specml.models import Candidate, LatentModel, SpectralDenoiser, UnfilteredScores, filters
+from hyperspy_specml.prepare import project_parts
 from hyperspy_specml.progress import STOPPED
+from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION, paired
 from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hyperspy_specml.denoise._options import DenoiseOptions
-    from hyperspy_specml.denoise._spatial import FilterFit
     from hyperspy_specml.models import FilteredScores, FittedDenoiser, Tiles
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
+    from hyperspy_specml.statistics import PrincipalBasis
 
 _logger = logging.getLogger(__name__)
+# Pixels of the sample from which on the spatial network is trained: on fewer it learns nothing beyond the filters.
+_LEAST_PIXELS = 256
+_FRACTIONS = {"validation": VALIDATION, "test": TEST}
+
+
+@dataclass(frozen=True)
+class HeldOutError:
+    """Squared errors of predicted scores on a fold that they have not seen, without computing a spectrum.
+
+    On simulated maps the squared error, in units of the noise, orders candidates as the truth does, while the
+    Poisson deviance, which depends most on predictions near zero at low doses, prefers others whose error is up
+    to a third larger. ``|y - V s|**2 = |y|**2 - 2 (V.T y) s + |s|**2``: only scores are needed once y is
+    projected.
+
+    Attributes
+    ----------
+    data
+        Training data of the map. Every basis must have its weights and its offset.
+    fold
+        "validation" or "test".
+    """
+
+    data: TrainingData
+    fold: str
+
+    def scores(self, basis: PrincipalBasis) -> np.ndarray:
+        """Return (n, P) scores of the counts of the fold, on the scale of the whole data."""
+        values, fraction = getattr(self.data.folds, self.fold), _FRACTIONS[self.fold]
+        return project_parts((values,), (fraction,), basis)[:, 0] / np.float32(fraction)
+
+    def of(self, basis: PrincipalBasis, scores: np.ndarray) -> np.ndarray:
+        """Return (n,) errors of (n, P) scores along a basis, summed over channels; noise makes about 1 for each."""
+        error = np.einsum("np,np->n", scores, scores - 2 * self.scores(basis).astype(np.float64))
+        return _FRACTIONS[self.fold] * (self._squares + error)
+
+    @cached_property
+    def _squares(self) -> np.ndarray:
+        """(n,) squared lengths of the whitened spectra of the fold."""
+        basis, values, fraction = self.data.fold_basis, getattr(self.data.folds, self.fold), _FRACTIONS[self.fold]
+        squares = np.empty(len(values))
+        weights, offset = basis.weights.astype(np.float32), basis.offset.astype(np.float32)
+        for rows in self.data.folds.slabs():
+            white = (values[rows] / np.float32(fraction) - offset) * weights
+            squares[rows] = np.einsum("ne,ne->n", white, white)
+        return squares
+
+
+def pca_errors(data: TrainingData, basis: PrincipalBasis) -> np.ndarray:
+    """Return (n,) held-out errors, on the validation fold, of the training fold projected on a basis."""
+    train, fraction = data.folds.train, np.float32(TRAIN)
+    # In slabs: all spectra at once would be the largest array of the whole analysis.
+    scores = np.concatenate([basis.project(train(rows) / fraction) for rows in data.folds.slabs()])
+    return HeldOutError(data, "validation").of(basis, scores)
 
 
 @dataclass(frozen=True)
@@ -113,35 +167,29 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
     """Return score maps behind single filters, a mixture of them, and a network that mixes them."""
     smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
     with progress.enter("Filter score maps", 0.05):
-        found = fit_filters(smooth, tiles, HeldOutError(smooth), progress)
-    n, entry = len(found.unit), partial(_filtered, data, found)
-    entries = [
-        entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s])
-        for s, one in enumerate(found.bank)
-        if one.name not in ("unfiltered", "mean")
-    ]
+        found = fit_filters(smooth, tiles, HeldOutError(smooth, "validation").scores, progress)
+    unit, bank = found.mixture.unit(smooth.fraction), filters(found.mixture.n_scan_axes)
+    n = len(unit)
+
+    def entry(name: str, fold: FilteredScores, clean: np.ndarray, **more: History) -> Entry:
+        return Entry(name, smooth, fold, lambda: tiles.flat(clean) * unit, lambda: on_all_counts(smooth, fold), **more)
+
+    # Without the first two: no filter is PCA, and the mean alone is no candidate.
+    entries = [entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s]) for s, one in enumerate(bank)][2:]
     mixed = np.einsum("s...p,sp->...p", found.stack, found.mixture.weights.astype(np.float32))
     entries.append(entry(f"pca ({n}), mixed filters", found.mixture, mixed))
+    if tiles.valid.sum() < _LEAST_PIXELS:
+        return entries
     try:
-        trained = fit_mixture(smooth, tiles, found, data.options.n_hidden_spatial, data.run)
+        network, history = fit_mixture(smooth, tiles, found, data.options.n_hidden_spatial, data.run)
     except TrainingDivergedError as error:
         _logger.warning("The spatial network diverged (%s); the filters remain.", error)
         return entries
     except STOPPED:  # before the first step
         entries[-1].history.interrupted = True
         return entries
-    if trained is None:
-        return entries
-    network, history = trained
     clean = network.mixed(found.stack, tiles.valid, smooth.fraction)
-    return [replace(entry(f"spatial network ({n})", network, clean), history=history), *entries]
-
-
-def _filtered(data: CandidateData, found: FilterFit, name: str, fold: FilteredScores, clean: np.ndarray) -> Entry:
-    def scores() -> np.ndarray:
-        return data.tiles.flat(clean) * found.unit
-
-    return Entry(name, data.smooth, fold, scores, lambda: on_all_counts(data.smooth, fold))
+    return [entry(f"spatial network ({n})", network, clean, history=history), *entries]
 
 
 def spectral_network(data: CandidateData) -> list[Entry]:
@@ -150,8 +198,7 @@ def spectral_network(data: CandidateData) -> list[Entry]:
     Beside candidates that see neighbours, a brief training tells whether these matter at all.
     """
     smooth, options = data.smooth, data.options
-    dense = DenseOptions(n_hidden=options.n_hidden, n_layers=options.n_layers, centre=options.centre)
-    architecture = choose_architecture("dense", dense, method="denoise_dae")
+    architecture = choose_architecture("dense", DenseOptions(options.n_hidden, options.n_layers, options.centre))
     run = architecture.completed(data.run, smooth)
     run = run.brief() if data.context == "auto" else run
     try:
@@ -165,27 +212,17 @@ def spectral_network(data: CandidateData) -> list[Entry]:
         return []
     fitted.history.interrupted |= stopped
     assert isinstance(fitted.fold_model, LatentModel)
-    fold = SpectralDenoiser(fitted.fold_model)
-
-    def on_all() -> FittedDenoiser:
-        assert isinstance(fitted.model, LatentModel)
-        return SpectralDenoiser(fitted.model)
-
-    def scores() -> np.ndarray:
-        return fold.denoise_rows(smooth.fold_scores)
-
-    return [Entry(f"spectral network ({rank.chosen})", smooth, fold, scores, on_all, fitted.history)]
+    assert isinstance(fitted.model, LatentModel)
+    fold, whole = SpectralDenoiser(fitted.fold_model), SpectralDenoiser(fitted.model)
+    name, history = f"spectral network ({rank.chosen})", fitted.history
+    return [Entry(name, smooth, fold, lambda: fold.denoise_rows(smooth.fold_scores), lambda: whole, history)]
 
 
 def plain_pca(data: CandidateData) -> list[Entry]:
     """Return plain PCA of the rank that held-out counts choose."""
     plain, k = data.plain, data.plain.rank.chosen
-    fold = UnfilteredScores(plain.fold_basis.first(k))
-
-    def scores() -> np.ndarray:
-        return plain.fold_scores[:, :k]
-
-    return [Entry(f"pca ({k})", plain, fold, scores, lambda: UnfilteredScores(plain.basis.first(k)))]
+    fold, whole = (UnfilteredScores(basis.first(k)) for basis in (plain.fold_basis, plain.basis))
+    return [Entry(f"pca ({k})", plain, fold, lambda: plain.fold_scores[:, :k], lambda: whole)]
 
 
 KINDS = [
@@ -216,3 +253,16 @@ def fit_candidates(data: CandidateData) -> list[Entry]:
                 raise
             entries[-1].history.interrupted = True
     return [*entries, *plain_pca(data)]
+
+
+def compare(entries: list[Entry], validation: HeldOutError, test: HeldOutError) -> tuple[Candidate, ...]:
+    """Score candidates on both folds; the last one is what they are compared with."""
+    errors = []
+    for entry in entries:
+        basis, scores = entry.fold.basis, entry.scores()
+        errors.append((float(validation.of(basis, scores).mean()), test.of(basis, scores)))
+    pairs = [paired(own, errors[-1][1]) for _, own in errors]
+    return tuple(
+        Candidate(entry.name, pair.mean, pair.difference, pair.standard_error, validation_score)
+        for entry, pair, (validation_score, _) in zip(entries, pairs, errors, strict=True)
+    )

@@ -7,14 +7,14 @@ range. Intensities are not learnt: every spectrum counts by its shape, and keeps
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hyperspy_specml.decompose import Autoencoder
 from hyperspy_specml.denoise._options import LibraryOptions
-from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.exceptions import TooFewSpectraError
 from hyperspy_specml.models import LibraryDenoiser
 from hyperspy_specml.nn import Shrinkage
 from hyperspy_specml.statistics import PoissonNoise, moments_of, principal_basis
@@ -22,7 +22,6 @@ from hyperspy_specml.train import DrawnCounts, History, RandomRows, fit, one_thr
 
 if TYPE_CHECKING:
     from hyperspy_specml.run import Run
-    from hyperspy_specml.statistics import PrincipalBasis
 
 # Every batch draws new counts, so half of an autoencoder's batch is enough.
 DEFAULTS = replace(Autoencoder.defaults, batch_size=256)
@@ -35,6 +34,8 @@ _LEAST_VARIANCE = 0.05
 _HELD_OUT = 8
 # Batches of held-out spectra that a score is the mean of.
 _SCORED_BATCHES = 4
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ class LibraryFit:
     history: History
 
 
-def fit_library(
-    spectra: np.ndarray, totals: tuple[float, float], run: Run, options: LibraryOptions | None = None
-) -> LibraryFit:
+def fit_library(spectra: np.ndarray, totals: Range, run: Run, options: LibraryOptions | None = None) -> LibraryFit:
     """Train a denoiser on noise-free spectra.
 
     Parameters
@@ -79,14 +78,12 @@ def fit_library(
 
     Raises
     ------
-    OptionError
-        Options of another class.
     TooFewSpectraError
         Fewer than 16 spectra.
     TrainingDivergedError
         The loss diverged.
     """
-    options, run = check_options(options), run.over(DEFAULTS)
+    run = run.over(DEFAULTS)
     if len(spectra) < _LEAST_SPECTRA:
         raise TooFewSpectraError(
             f"train_denoiser() needs {_LEAST_SPECTRA} spectra or more, best thousands, but the library holds "
@@ -94,35 +91,26 @@ def fit_library(
         )
     shapes = spectra / spectra.sum(axis=1, keepdims=True, dtype=np.float64)
     held = np.arange(len(shapes)) % _HELD_OUT == 0
-    denoiser = _untrained(shapes[~held], totals, options, run)
+    denoiser = _untrained(shapes[~held], totals, options or LibraryOptions(), run)
     network, middle = denoiser.network, float(np.sqrt(totals[0] * totals[1]))
     with one_thread(run.device), run.progress.enter("Train"):
-        unseen = _counts(denoiser, shapes[held], totals, int(held.sum()), run.seed + 1, run.device)
+        unseen = _counts(denoiser, shapes[held], totals, None, run.seed + 1)
         batches = [unseen.draw() for _ in range(_SCORED_BATCHES)]
 
         def score(network: torch.nn.Module) -> float:
             with torch.inference_mode():
-                terms = (sum(squared_error(network, batch, 0).values()) for batch in batches)
-                return sum(float(term) for term in terms) / len(batches)
+                return sum(float(sum(squared_error(network, batch, 0).values())) for batch in batches) / len(batches)
 
-        size = run.config.batch_size
-        assert size is not None
-        counts = _counts(denoiser, shapes[~held], totals, size, run.seed, run.device)
+        counts = _counts(denoiser, shapes[~held], totals, run.config.batch_size, run.seed)
         history = fit(network, counts, squared_error, run, score=score)
     return LibraryFit(denoiser, shapes.mean(axis=0), _errors(denoiser, shapes[held], middle, run.seed), history)
 
 
-def check_options(options: LibraryOptions | None) -> LibraryOptions:
-    """Return options, by default the default ones; refuse those of another class."""
-    options = LibraryOptions() if options is None else options
-    if type(options) is not LibraryOptions:
-        raise OptionError(f"train_denoiser(options={options!r}) needs options=specml.LibraryOptions(...).")
-    return options
-
-
-def _untrained(shapes: np.ndarray, totals: tuple[float, float], options: LibraryOptions, run: Run) -> LibraryDenoiser:
+def _untrained(shapes: np.ndarray, totals: Range, options: LibraryOptions, run: Run) -> LibraryDenoiser:
     """Return the denoiser whose network is the best linear one."""
-    basis = _basis(shapes, totals[1])
+    basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_VECTORS)
+    relative = basis.project(shapes).var(axis=0) * totals[1]  # to the noise of the most counts
+    basis = basis.first(int(max(1, (relative > _LEAST_VARIANCE).sum())))
     scores = basis.project(shapes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
@@ -133,29 +121,19 @@ def _untrained(shapes: np.ndarray, totals: tuple[float, float], options: Library
     return LibraryDenoiser(basis, middle, scores.mean(axis=0, dtype=np.float64), variance, levels, network)
 
 
-def _basis(shapes: np.ndarray, most: float) -> PrincipalBasis:
-    basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_VECTORS)
-    variance = basis.project(shapes).var(axis=0) * most  # over that of the noise of the most counts
-    return basis.first(int(max(1, (variance > _LEAST_VARIANCE).sum())))
-
-
-def _counts(
-    denoiser: LibraryDenoiser, shapes: np.ndarray, totals: tuple[float, float], size: int, seed: int, device: str
-) -> DrawnCounts:
-    """Return the source of batches of noisy spectra of these shapes."""
-    projector = denoiser.basis.vectors * denoiser.basis.weights[:, None]
-    rows = RandomRows(len(shapes), size, torch.Generator().manual_seed(seed))
-
-    def tensor(values: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=device)
-
-    moments = tensor(denoiser.centre), tensor(denoiser.variance)
-    return DrawnCounts(tensor(shapes), tensor(projector), *moments, totals, rows)
+def _counts(denoiser: LibraryDenoiser, shapes: np.ndarray, totals: Range, size: int | None, seed: int) -> DrawnCounts:
+    """Return the source of batches of noisy spectra of these shapes; None draws all of them at a time."""
+    along = denoiser.basis.vectors * denoiser.basis.weights[:, None]
+    arrays = shapes, along, denoiser.centre, denoiser.variance
+    how: dict[str, Any] = {"dtype": torch.float32, "device": next(denoiser.network.parameters()).device}
+    clean, projector, centre, variance = (torch.as_tensor(array, **how) for array in arrays)
+    rows = RandomRows(len(shapes), size or len(shapes), torch.Generator().manual_seed(seed))
+    return DrawnCounts(clean, projector, centre, variance, totals, rows)
 
 
 def _errors(denoiser: LibraryDenoiser, shapes: np.ndarray, total: float, seed: int) -> dict[str, np.ndarray]:
     """Return squared errors of held-out spectra at one number of counts, by candidate."""
-    basis = denoiser.basis
+    basis, n = denoiser.basis, denoiser.basis.n_vectors
     noisy = basis.project(np.random.default_rng(seed + 2).poisson(total * shapes) / total)
     clean = basis.project(shapes)
     kept = denoiser.variance / (denoiser.variance + 1 / total)
@@ -163,10 +141,9 @@ def _errors(denoiser: LibraryDenoiser, shapes: np.ndarray, total: float, seed: i
     def error(found: np.ndarray) -> np.ndarray:
         return total * np.square(found - clean).sum(axis=1, dtype=np.float64)
 
-    ranks = range(1, basis.n_vectors + 1)
-    plain = [error(np.where(np.arange(basis.n_vectors) < k, noisy, 0)) for k in ranks]
+    plain = [error(np.where(np.arange(n) < k, noisy, 0)) for k in range(1, n + 1)]
     best = int(np.argmin([e.mean() for e in plain]))
-    own = denoiser.with_noise(np.full(basis.n_vectors, 1 / np.sqrt(total)))
+    own = denoiser.with_noise(np.full(n, 1 / np.sqrt(total)))
     totals = denoiser.totals(noisy)
     return {
         "library network": error(own.denoise_rows(noisy)),

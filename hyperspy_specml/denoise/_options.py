@@ -1,11 +1,18 @@
-"""Options of the networks that denoise."""
+"""What is asked of a denoising, and options of the networks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.prepare import CORRUPTIONS
+from hyperspy_specml.statistics import NOISE_NAMES
+
+if TYPE_CHECKING:
+    from typing import Self
+
+CONTEXTS = ("auto", "spectral", "spatial")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +28,14 @@ class _Options:
                 needed = "True or False" if kind is bool else "a whole number, 1 or more"
                 call = f"{type(self).__name__}({option.name}=...)"
                 raise OptionError(f"{call} must be {needed}, e.g. {option.default!r}, not {value!r}.")
+
+    @classmethod
+    def checked(cls, options: Self | None, method: str) -> Self:
+        """Return options, by default the default ones; refuse those of another class."""
+        options = cls() if options is None else options
+        if type(options) is not cls:
+            raise OptionError(f"{method}(options={options!r}) needs options=specml.{cls.__name__}(...).")
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +80,41 @@ class LibraryOptions(_Options):
 
     n_hidden: int = 128
     n_layers: int = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a denoising.
+
+    Parameters
+    ----------
+    context
+        "spectral": candidates that see one spectrum at a time; "spatial": those that see its neighbours;
+        "auto": all.
+    corruption
+        How inputs for the networks are made: see `CORRUPTIONS`.
+    noise
+        See `statistics.estimate_noise`.
+    protect
+        Whether removed signal that noise cannot explain is restored.
+    options
+        Of the networks.
+
+    Raises
+    ------
+    OptionError
+        Unknown context, corruption or noise, or options of another class.
+    """
+
+    context: str = "auto"
+    corruption: str = "split"
+    noise: str = "auto"
+    protect: bool = False
+    options: DenoiseOptions = field(default_factory=DenoiseOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse what is wrong before the file is read."""
+        for name, known in {"context": CONTEXTS, "corruption": CORRUPTIONS, "noise": NOISE_NAMES}.items():
+            if getattr(self, name) not in known:
+                raise OptionError.unknown(name, getattr(self, name), known)
+        DenoiseOptions.checked(self.options, "denoise_dae")

@@ -1,31 +1,33 @@
-"""Denoise the spectra of a map: prepare, fit candidates, let held-out counts choose, apply, check."""
+"""Denoise the spectra of a map: prepare, fit candidates, let held-out counts choose, apply, check.
+
+Another map is denoised without a fit: see `apply_denoiser`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.denoise._apply import denoise_own_map
-from hyperspy_specml.denoise._candidates import CandidateData, Entry, fit_candidates
-from hyperspy_specml.denoise._held_out_error import HeldOutError, pca_errors
-from hyperspy_specml.denoise._options import DenoiseOptions
-from hyperspy_specml.denoise._restore import Denoised, check_removed
-from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.models import Candidate, DenoiseReport, plan_sample, tiles_of
-from hyperspy_specml.prepare import CORRUPTIONS, PairedRecordings, corrupt, prepare, smooth_basis
+from hyperspy_specml.denoise._candidates import CandidateData, Entry, HeldOutError, compare, fit_candidates, pca_errors
+from hyperspy_specml.denoise._options import Asked
+from hyperspy_specml.denoise._removed import Denoised, check_removed
+from hyperspy_specml.denoise._spatial import sum_of_parts
+from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
+from hyperspy_specml.models import DenoiseReport, encode_map, noise_along, plan_sample, tiles_of
+from hyperspy_specml.prepare import PairedRecordings, corrupt, prepare, smooth_basis
 from hyperspy_specml.run import Clock, Run
-from hyperspy_specml.statistics import NOISE_NAMES, TRAIN, line_width, paired, sample_size, typical_mean
+from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states, line_width, sample_size, typical_mean
 
 if TYPE_CHECKING:
-    from hyperspy_specml.models import FittedDenoiser, Tiles
+    from hyperspy_specml.models import Candidate, FittedDenoiser, Tiles
     from hyperspy_specml.prepare import Masks, TrainingData
+    from hyperspy_specml.statistics import MapSummary, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
     Pairs = tuple[SpectrumStream, SpectrumStream] | None
 
-CONTEXTS = ("auto", "spectral", "spatial")
 # Shares of the time of a call, measured at 128 x 128 pixels and 2048 channels; what is left is the check.
 _STAGES = {"prepare": 0.35, "fit": 0.48, "score": 0.06, "finish": 0.03, "apply": 0.03}
 # Two sets of parts of the training fold whose denoised scores differ by noise only.
@@ -34,45 +36,6 @@ _HALVES = ((0, 1), (2, 3))
 # prefer smoother bases because most channels are between lines; this one lowers a line by 2 %, twice as much
 # by 3 to 5 % (measured).
 _MOST_SMOOTHING = 1 / 8
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked of a denoising.
-
-    Parameters
-    ----------
-    context
-        "spectral": candidates that see one spectrum at a time; "spatial": those that see its neighbours;
-        "auto": all.
-    corruption
-        How inputs for the networks are made: see `CORRUPTIONS`.
-    noise
-        See `statistics.estimate_noise`.
-    protect
-        Whether removed signal that noise cannot explain is restored.
-    options
-        Of the networks.
-
-    Raises
-    ------
-    OptionError
-        Unknown context, corruption or noise, or options of another class.
-    """
-
-    context: str = "auto"
-    corruption: str = "split"
-    noise: str = "auto"
-    protect: bool = False
-    options: DenoiseOptions = field(default_factory=DenoiseOptions)
-
-    def __post_init__(self) -> None:
-        """Refuse what is wrong before the file is read."""
-        for name, known in {"context": CONTEXTS, "corruption": CORRUPTIONS, "noise": NOISE_NAMES}.items():
-            if getattr(self, name) not in known:
-                raise OptionError.unknown(name, getattr(self, name), known)
-        if type(self.options) is not DenoiseOptions:
-            raise OptionError(f"denoise_dae(options={self.options!r}) needs options=specml.DenoiseOptions(...).")
 
 
 @dataclass(frozen=True)
@@ -126,64 +89,69 @@ def denoise(
         The progress was asked to end the call, and no candidate was ready or it had been chosen.
     """
     run, asked, clock = run or Run(progress=stream.progress), asked or Asked(), Clock()
-    source = _Source(stream, masks, pairs, detector)
-    denoiser, data, report = _learn(source, run, asked, clock)
-    assert report.line_width is not None
-    # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
+    with run.progress.enter("Prepare", _STAGES["prepare"]):
+        data, width = _prepare(stream, run, asked, masks, pairs, detector)
+    clock.stop("preparation")
+    denoiser, report = _learn(data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape)
+    prepared = data.plain.without_counts()
+    del data  # now no counts are in memory but the blocks: the larger the map, the larger are its scores
     with run.progress.enter("Apply", _STAGES["apply"]):
-        denoised = denoise_own_map(stream, denoiser, data.summary, report.line_width)
+        denoised = denoise_own_map(stream, denoiser, prepared.summary, width)
     clock.stop("application")
     with run.progress.enter("Check"):
-        noise, channels = data.estimate.model, data.summary.channels
+        noise, channels = prepared.estimate.model, prepared.summary.channels
         denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect)
     clock.stop("check")
-    return Denoising(denoiser, denoised, data, replace(report, seconds=clock.seconds))
+    return Denoising(denoiser, denoised, prepared, replace(report, seconds=clock.seconds))
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What is denoised; see `denoise`."""
+def _prepare(
+    stream: SpectrumStream, run: Run, asked: Asked, masks: Masks, pairs: Pairs, detector: np.ndarray | None
+) -> tuple[CandidateData, float]:
+    """Return what candidates are fitted to, on the principal and on a smooth basis, and the line width."""
+    recordings, shape = PairedRecordings(pairs) if pairs else None, stream.navigation_shape
+    regions = plan_sample(shape, sample_size(stream), masked=masks[0], seed=run.seed)
+    wanted = np.zeros(shape, bool)
+    for region in regions:
+        wanted[region] = True
+    how: dict[str, Any] = {"noise": asked.noise, "centre": asked.options.centre, "recordings": recordings}
+    with run.progress.enter("Read and split", 0.8):
+        plain = prepare(stream, run, masks=masks, sample=wanted.reshape(-1), **how)
+    with run.progress.enter("Smooth the basis"):
+        summary, noise = plain.summary, plain.estimate.model
+        mean, n, channels = typical_mean(summary.sample), len(summary.sample), summary.channels
+        width = line_width(mean, noise, n_spectra=n, channels=channels, detector=detector)
+        smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
+        if recordings:
+            smooth = replace(smooth, draws=recordings.draws(smooth))
+        elif asked.corruption != "split":
+            smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
+    tiles = tiles_of(summary.sample_pixels, shape, regions)
+    return CandidateData(plain, smooth, tiles, asked.context, asked.options, run), width
 
-    stream: SpectrumStream
-    masks: Masks
-    pairs: Pairs
-    detector: np.ndarray | None
 
-
-def _learn(source: _Source, run: Run, asked: Asked, clock: Clock) -> tuple[FittedDenoiser, TrainingData, DenoiseReport]:
-    """Fit and choose a denoiser; return it, training data without the counts, and the report."""
-    with run.progress.enter("Prepare", _STAGES["prepare"]):
-        plain, smooth, tiles, width = _prepare(source, run, asked)
-    clock.stop("preparation")
-    with run.progress.enter("Fit candidates", _STAGES["fit"]):
-        data = CandidateData(plain, smooth, tiles, asked.context, asked.options, run)
+def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoiser, DenoiseReport]:
+    """Fit and choose a denoiser; return it and the report, with further fields."""
+    plain, progress = data.plain, data.run.progress
+    with progress.enter("Fit candidates", _STAGES["fit"]):
         entries = fit_candidates(data)
     clock.stop("training")
-    held_out = HeldOutError(plain)
-    with run.progress.enter("Score candidates", _STAGES["score"]):
-        candidates = _score(held_out, entries)
+    with progress.enter("Score candidates", _STAGES["score"]):
+        validation, test = HeldOutError(plain, "validation"), HeldOutError(plain, "test")
+        candidates = compare(entries, validation, test)
         chosen = _choose(plain, candidates, entries)
-        quality = _quality(tiles, held_out, chosen)
+        found |= _quality(data.tiles, chosen, validation, test)
     clock.stop("scoring")
-    with run.progress.enter("Fit to all counts", _STAGES["finish"]):
+    with progress.enter("Fit to all counts", _STAGES["finish"]):
         denoiser = chosen.on_all_counts()
     clock.stop("final fit")
-    found = {"candidates": candidates, "corruption": asked.corruption, "line_width": width} | quality
-    return (
-        denoiser,
-        plain.without_counts(),
-        _report(data, entries, chosen, shape=source.stream.navigation_shape, **found),
-    )
-
-
-def _report(data: CandidateData, entries: list[Entry], chosen: Entry, **found: Any) -> DenoiseReport:
-    """Return the report of a choice, with further fields; times are not known yet."""
-    plain, history = data.plain, chosen.history
-    return DenoiseReport(
+    history = chosen.history
+    return denoiser, DenoiseReport(
         noise_model=plain.estimate.model.to_dict() | {"fano": plain.estimate.fano},
         used=plain.summary.counts(),
         random_state=plain.seed,
         chosen=chosen.name,
+        candidates=candidates,
         hold_out=plain.hold_out,
         correlation=plain.correlation,
         n_sampled=len(plain.summary.sample_pixels),
@@ -200,64 +168,22 @@ def _report(data: CandidateData, entries: list[Entry], chosen: Entry, **found: A
     )
 
 
-def _prepare(source: _Source, run: Run, asked: Asked) -> tuple[TrainingData, TrainingData, Tiles, float]:
-    """Return training data on the principal and on a smooth basis, the sample as tiles, the line width."""
-    stream, masks, shape = source.stream, source.masks, source.stream.navigation_shape
-    recordings = PairedRecordings(source.pairs) if source.pairs else None
-    masked = None if masks[0] is None else masks[0].reshape(-1)
-    regions = plan_sample(shape, sample_size(stream), masked=masked, seed=run.seed)
-    wanted = np.zeros(shape, bool)
-    for region in regions:
-        wanted[region] = True
-    centre, sample = asked.options.centre, wanted.reshape(-1)
-    with run.progress.enter("Read and split", 0.8):
-        plain = prepare(
-            stream, run, noise=asked.noise, masks=masks, centre=centre, sample=sample, recordings=recordings
-        )
-    with run.progress.enter("Smooth the basis"):
-        summary, noise = plain.summary, plain.estimate.model
-        mean, n, channels = typical_mean(summary.sample), len(summary.sample), summary.channels
-        width = line_width(mean, noise, n_spectra=n, channels=channels, detector=source.detector)
-        smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
-        if recordings:
-            smooth = replace(smooth, draws=recordings.draws(smooth))
-        elif asked.corruption != "split":
-            smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
-    return plain, smooth, tiles_of(summary.sample_pixels, shape, regions), width
-
-
-def _score(held_out: HeldOutError, entries: list[Entry]) -> tuple[Candidate, ...]:
-    """Score candidates on the validation and the test fold; the last one is what they are compared with."""
-    validation, test = {}, {}
-    for entry in entries:
-        scores = entry.scores()
-        validation[entry.name] = float(held_out.score("validation", entry.fold.basis, scores).mean())
-        test[entry.name] = held_out.score("test", entry.fold.basis, scores)
-    pairs = {name: paired(errors, test[entries[-1].name]) for name, errors in test.items()}
-    return tuple(
-        Candidate(name, pair.mean, pair.difference, pair.standard_error, validation[name])
-        for name, pair in pairs.items()
-    )
-
-
 def _choose(data: TrainingData, candidates: tuple[Candidate, ...], entries: list[Entry]) -> Entry:
     """Return the candidate with the best score on the validation fold."""
     # Without a valid hold-out scores favour what keeps the noise; the rank of PCA does not come from them.
     if data.hold_out == "none":
         return entries[-1]
-    best = min(candidates, key=lambda candidate: candidate.validation_score)
-    return next(entry for entry in entries if entry.name == best.name)
+    return min(zip(candidates, entries, strict=True), key=lambda pair: pair[0].validation_score)[1]
 
 
-def _quality(tiles: Tiles, held_out: HeldOutError, chosen: Entry) -> dict[str, Any]:
+def _quality(tiles: Tiles, chosen: Entry, *held_out: HeldOutError) -> dict[str, Any]:
     """Return what denoising gains and costs, measured on the training fold and counts it has not seen."""
     data, fold = chosen.data, chosen.fold
-    half, n = np.float32(TRAIN / 2), fold.n_components
-    halves = [data.fold_parts[:, list(parts), :n].sum(axis=1) / half for parts in _HALVES]
+    halves = [sum_of_parts(data, parts, fold.n_components)[0] for parts in _HALVES]
     first, second = (tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, data.fraction / 2)) for scores in halves)
     noise = 0.5 * float(np.square(first - second).sum(axis=1, dtype=np.float64).mean())
     clean = chosen.scores()
-    residuals = [held_out.scores_of(name, fold.basis) - clean for name in ("validation", "test")]
+    residuals = [unseen.scores(fold.basis) - clean for unseen in held_out]
     errors = np.einsum("np,np->n", *residuals, dtype=np.float64)
     n_channels = len(fold.basis.weights)
     return {
@@ -267,3 +193,113 @@ def _quality(tiles: Tiles, held_out: HeldOutError, chosen: Entry) -> dict[str, A
         "error_variance": noise / 2,  # of the whole fold
         "signal_variance": float(clean.var(axis=0, dtype=np.float64).sum()),
     }
+
+
+def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float) -> Denoised:
+    """Denoise the spectra that a denoiser was fitted to; the file is read once.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    denoiser
+        Fitted to all of their counts.
+    summary
+        Of the map.
+    width
+        Of the sharpest line, in channels.
+    """
+    with stream.progress.enter("Project", 0.5):
+        (scores,), _ = encode_map(stream, (denoiser,), summary.channels, summary.pixel_state)
+    with stream.progress.enter("Denoise"):
+        _denoise_scores(stream, denoiser, scores, summary.pixel_state == USED)
+    return Denoised(denoiser, scores, summary.pixel_state, width)
+
+
+def apply_denoiser(
+    stream: SpectrumStream, denoiser: FittedDenoiser, *, channels: np.ndarray, noise: NoiseModel,
+    mean: np.ndarray, masked: np.ndarray | None = None, detector: np.ndarray | None = None,
+    protect: bool = False,
+) -> Denoised:  # fmt: skip
+    """Denoise the spectra of another map than the one of the training.
+
+    They are scaled to the intensity of the training map; the noise of the map sets how strongly they are
+    denoised. The file is read twice, and twice more where removed signal is restored.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    denoiser
+        Fitted.
+    channels
+        (all channels,) bool, the channels that it uses; no others are looked at.
+    noise, mean
+        Noise model and (E in use,) mean spectrum of the training map.
+    masked
+        (*navigation,) bool, pixels to leave out.
+    detector
+        (all channels,) full width at half maximum of a line in channels, where the resolution is known.
+    protect
+        Whether removed signal that noise cannot explain is restored.
+
+    Raises
+    ------
+    TooFewSpectraError
+        No spectrum can be used.
+    NegativeCountsError
+        The denoiser is one of counts, and the mean spectrum is not positive.
+    """
+    progress = stream.progress
+    with progress.enter("Project", 0.4):
+        (scores,), state = encode_map(stream, (denoiser,), channels)
+    if masked is not None:
+        state[masked.reshape(-1)] = MASKED
+        scores[state == MASKED] = np.nan
+    used = np.isin(state, (USED, SATURATED))
+    if not used.any():
+        raise TooFewSpectraError(
+            f"denoise_dae(model=...): no spectrum can be used ({count_states(state)}). A channel that is not "
+            "finite is enough: train without it, signal_mask=..., or replace what is not finite, "
+            "s.data = np.nan_to_num(s.data)."
+        )
+    here = _mean_spectrum(denoiser, scores[used], noise)
+    ratio = _relative_intensity(here, mean, noise)
+    width = line_width(here, noise, n_spectra=int(used.sum()), channels=channels, detector=detector)
+    fitting = denoiser.with_noise(noise_along(denoiser.basis, noise, here) / ratio)
+    with progress.enter("Denoise", 0.3):
+        # As if the map were as bright as the training map, from the scores of a spectrum of zeros on: they
+        # are not 0 for a basis about a mean spectrum.
+        zero, scale = denoiser.basis.project(np.zeros((1, len(here)), np.float32)), np.float32(ratio)
+        scores[used] = (scores[used] - zero) / scale + zero
+        _denoise_scores(stream, fitting, scores, used)
+        scores[used] = (scores[used] - zero) * scale + zero
+    with progress.enter("Check"):
+        denoised = Denoised(denoiser, scores, state, width, ratio)
+        return check_removed(stream, denoised, noise, channels, protect=protect)
+
+
+def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return the (E,) part of the mean spectrum of a map that the basis describes; refuse what has none."""
+    mean = denoiser.basis.spectra(scores.mean(axis=0, dtype=np.float64)[None])[0]
+    if noise.name == "poisson" and not mean.sum() > 0:
+        raise NegativeCountsError(
+            "denoise_dae(model=...): the model was trained on counts, but the mean spectrum of the signal "
+            f"has a sum of {mean.sum():.3g}. Undo the background or dark subtraction, or train on such data."
+        )
+    return mean
+
+
+def _denoise_scores(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np.ndarray, used: np.ndarray) -> None:
+    """Denoise (n_pixels, P) scores of the used pixels in place."""
+    maps = np.where(used[:, None], scores, np.float32(0)).reshape(*stream.navigation_shape, -1)
+    there = used.reshape(stream.navigation_shape)
+    clean = denoiser.denoise_map(maps, there, stream.memory_budget, stream.progress)
+    scores[used] = clean.reshape(scores.shape)[used]
+
+
+def _relative_intensity(here: np.ndarray, mean: np.ndarray, noise: NoiseModel) -> float:
+    """Return how much brighter a map is than the training map; 1 for noise that does not depend on it."""
+    counted = noise.variance(2 * np.abs(mean)).sum() > noise.variance(np.abs(mean)).sum()
+    comparable = counted and here.sum() > 0 and mean.sum() > 0
+    return float(here.sum() / mean.sum()) if comparable else 1.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.denoise import Asked, DenoiseOptions, apply_denoiser, check_options, denoise, fit_library
+from hyperspy_specml.denoise import Asked, DenoiseOptions, LibraryOptions, apply_denoiser, denoise, fit_library
 from hyperspy_specml.exceptions import NegativeCountsError, OptionError, PairsError, RemovedSignalWarning
 from hyperspy_specml.models import Candidate, DenoiseReport, FittedDenoiser, RemovedFeature, in_words, same_channels
 from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, spectra_of
@@ -22,7 +22,7 @@ from hyperspy_specml.workflows._call import Call, yes_or_no
 if TYPE_CHECKING:
     import dask.array as da
 
-    from hyperspy_specml.denoise import Denoised, LibraryFit, LibraryOptions, RemovedRegion
+    from hyperspy_specml.denoise import Denoised, LibraryFit, RemovedRegion
     from hyperspy_specml.models import TrainedModel
     from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import TrainConfig
@@ -204,7 +204,7 @@ def train_denoiser(
     """
     how: dict[str, Any] = {"random_state": random_state, "device": device, "show_progressbar": show_progressbar}
     call = Call.on(library, "train_denoiser", config=config, **how)
-    (low, high), options = _checked(doses), check_options(options)
+    (low, high), options = _checked(doses), LibraryOptions.checked(options, call.method)
     shape = call.source.spectra.array.shape
     with call.running() as (run, _):
         spectra = np.asarray(call.source.spectra.array, np.float64).reshape(-1, shape[-1])
