@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, module in modules.items():
         command = commands.add_parser(name, help=titles[name], description=titles[name], allow_abbrev=False)
         module.add_arguments(command)
-        command.add_argument(
-            "--results", type=Path, default=RESULTS, help="folder of the records (benchmarks/results)"
-        )
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder of the records (benchmarks/results)")
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
     if options.name is None:

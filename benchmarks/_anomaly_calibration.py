@@ -41,9 +41,7 @@ class Size:
         return f"{self.pixels} x {self.pixels} pixels, {self.channels} channels"
 
 
-def simulate(
-    kind: str, dose: float, seed: int, size: Size, rare: tuple[int, float] | None = None
-) -> SimulatedMap:
+def simulate(kind: str, dose: float, seed: int, size: Size, rare: tuple[int, float] | None = None) -> SimulatedMap:
     """Make a map.
 
     Parameters
@@ -114,9 +112,7 @@ def null_table(size: Size, null: Sequence[dict[str, Any]]) -> Table:
         for case in null
     ]  # fmt: skip
     head = ["map", *(f"p < {level:g}" for level in LEVELS), "maps with regions"]
-    caption = (
-        f"share of pixels below p, over p, where nothing is anomalous; regions at fdr={NULL_FDR:g}; {size}"
-    )
+    caption = f"share of pixels below p, over p, where nothing is anomalous; regions at fdr={NULL_FDR:g}; {size}"
     return Table("null maps", caption, head, rows, total=True)
 
 
@@ -156,9 +152,7 @@ def _planted_map(kind: str, dose: float, seed: int, size: Size) -> dict[str, int
     wide = scipy.ndimage.maximum_filter(labels, 5)
     hits = [{int(wide[y, x]) for x, y in region.pixels} - {0} for region in found.regions]
     right = [
-        _right(region, {elements[k - 1] for k in hit})
-        for region, hit in zip(found.regions, hits, strict=True)
-        if hit
+        _right(region, {elements[k - 1] for k in hit}) for region, hit in zip(found.regions, hits, strict=True) if hit
     ]
     axis = clean.axes_manager.signal_axes[0].axis
     listed = {(*spike.position[::-1], int(np.abs(axis - spike.energy).argmin())) for spike in found.spikes}
@@ -173,9 +167,7 @@ def _planted_map(kind: str, dose: float, seed: int, size: Size) -> dict[str, int
     }  # fmt: skip
 
 
-def _plant(
-    clean: BaseSignal, kind: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _plant(clean: BaseSignal, kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return expected counts with phases, the map of their labels, and their elements."""
     import numpy as np
 
@@ -238,7 +230,4 @@ def lines_of(element: str) -> list[float]:
     """Return the energies of the lines of an element in keV."""
     from exspy.material import elements
 
-    return [
-        line["energy (keV)"]
-        for line in elements[element].Atomic_properties.Xray_lines.as_dictionary().values()
-    ]
+    return [line["energy (keV)"] for line in elements[element].Atomic_properties.Xray_lines.as_dictionary().values()]

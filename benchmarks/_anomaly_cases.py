@@ -26,13 +26,7 @@ def score_case(
     kind: str, dose: float, seed: int, size: Size, *, rare: tuple[int, float], quick: bool
 ) -> dict[str, Any]:
     """Score one map, of which some pixels are rare, with everything."""
-    from benchmarks._anomaly_rivals import (
-        autoencoder_error,
-        average_precision,
-        oracle,
-        rivals,
-        true_positives,
-    )
+    from benchmarks._anomaly_rivals import autoencoder_error, average_precision, oracle, rivals, true_positives
 
     simulated = simulate(kind, dose, seed, size, rare)
     signal, truth = simulated.signal, simulated.rare_mask.data
@@ -46,9 +40,7 @@ def score_case(
         scores[name] = method(signal, KINDS[kind])
         seconds[name] = time.perf_counter() - start
     normal = simulate(kind, dose, seed, size).clean.data.astype("float64")
-    scores["oracle, pixel by pixel"] = oracle(
-        signal.data, normal, _everywhere(simulated, normal, rare[1], kind)
-    )
+    scores["oracle, pixel by pixel"] = oracle(signal.data, normal, _everywhere(simulated, normal, rare[1], kind))
     true_regions = [region for region in found.regions if _touches(region, truth)]
     return {
         "average_precision": {name: average_precision(score, truth) for name, score in scores.items()},
@@ -57,8 +49,7 @@ def score_case(
         "found": bool(true_regions),
         "regions": len(found.regions),
         "false_regions": len(found.regions) - len(true_regions),
-        "named": kind == "fe-l"
-        or any("Nb" in [c.element for c in region.candidates[:3]] for region in true_regions),
+        "named": kind == "fe-l" or any("Nb" in [c.element for c in region.candidates[:3]] for region in true_regions),
     }
 
 
@@ -95,17 +86,13 @@ def score_contaminated(kind: str, dose: float, seed: int, size: Size, *, fractio
     return {rank: average_precision(one.score.data, truth) for rank, one in found.items()}
 
 
-def score_normals(
-    kind: str, dose: float, seed: int, size: Size, *, rare: tuple[int, float]
-) -> dict[str, Any]:
+def score_normals(kind: str, dose: float, seed: int, size: Size, *, rare: tuple[int, float]) -> dict[str, Any]:
     """Score a map with PCA and with an autoencoder as the reference model."""
     from benchmarks._anomaly_rivals import average_precision
 
     simulated = simulate(kind, dose, seed, size, rare)
     found = {
-        name: simulated.signal.anomaly_map(
-            fdr=FDR, architecture=name, random_state=seed, show_progressbar=False
-        )
+        name: simulated.signal.anomaly_map(fdr=FDR, architecture=name, random_state=seed, show_progressbar=False)
         for name in ("pca", "dense")
     }
     truth = simulated.rare_mask.data
@@ -174,17 +161,7 @@ def rivals_table(where: str, cases: Sequence[dict[str, Any]]) -> Table:
             *(f"{count} of {len(runs)}" for count in counts[:2]),
             f"{counts[2]} of {counts[3]}",
         ])  # fmt: skip
-    head = [
-        "map",
-        "ours",
-        "best rival",
-        "difference",
-        "oracle",
-        "the rival",
-        "found",
-        "named",
-        "regions false",
-    ]
+    head = ["map", "ours", "best rival", "difference", "oracle", "the rival", "found", "named", "regions false"]
     return Table(f"best rivals, {cases[0]['kind']}", f"average precision; {where}", head, rows)
 
 
@@ -231,6 +208,4 @@ def smallest_table(where: str, found: Sequence[dict[str, Any]]) -> Table:
          *("-" if one[name] is None else str(one[name]) for name in (OURS, ORACLE))]
         for one in found
     ]  # fmt: skip
-    return Table(
-        "smallest phase", f"pixels found at power {POWER:g}; {where}", ["map", "ours", "oracle"], rows
-    )
+    return Table("smallest phase", f"pixels found at power {POWER:g}; {where}", ["map", "ours", "oracle"], rows)

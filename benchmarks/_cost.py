@@ -27,14 +27,10 @@ def measure(method: str, size: int, channels: int) -> list[Table]:
     contenders = [Contender(f"{method}(), {size} x {size}", f"{module}:in_memory",
                             {"size": size, "channels": channels, "method": method})]  # fmt: skip
     for name, one in (("decomposition_ae(pca)", "pca"), (f"{method}()", method)):
-        contenders.append(
-            Contender(f"{name}, lazy {large} x {large}", f"{module}:lazy", {"path": path, "method": one})
-        )
+        contenders.append(Contender(f"{name}, lazy {large} x {large}", f"{module}:lazy", {"path": path, "method": one}))
     try:
         run_contender(
-            Contender(
-                "file", "benchmarks.lazy:write_map", {"path": path, "size": large, "channels": channels}
-            )
+            Contender("file", "benchmarks.lazy:write_map", {"path": path, "size": large, "channels": channels})
         )
         runs = {contender.name: run_contender(contender) for contender in contenders}
     finally:
@@ -47,9 +43,7 @@ def in_memory(size: int, channels: int, method: str) -> Callable[[], dict[str, A
     """Prepare a map in memory."""
     from hyperspy_specml import datasets
 
-    return partial(
-        _METHODS[method], datasets.fe_cr_ni_map((size, size), n_channels=channels, dose=200).signal
-    )
+    return partial(_METHODS[method], datasets.fe_cr_ni_map((size, size), n_channels=channels, dose=200).signal)
 
 
 def lazy(path: str, method: str) -> Callable[[], dict[str, Any]]:

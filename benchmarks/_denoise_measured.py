@@ -34,9 +34,7 @@ def measure() -> list[Table]:
             continue
         for label, seen, rest in _velox(FOLDER / file) if name == "velox" else _minerals(FOLDER / file):
             results[label] = _deviances(seen, rest)
-    rows = [
-        [label, *(f"{found[m]:.1f}" for m in METHODS), found["chosen"]] for label, found in results.items()
-    ]
+    rows = [[label, *(f"{found[m]:.1f}" for m in METHODS), found["chosen"]] for label, found in results.items()]
     return [Table("deviance", "per pixel, to the other counts", ["map", *METHODS, "chosen"], rows)]
 
 

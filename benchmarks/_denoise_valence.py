@@ -41,9 +41,7 @@ def measure(size: int, quick: bool) -> list[Table]:
     return tables
 
 
-def _table(
-    drift: bool, found: dict[str, list[dict[str, float]]], doses: Sequence[float], where: str
-) -> Table:
+def _table(drift: bool, found: dict[str, list[dict[str, float]]], doses: Sequence[float], where: str) -> Table:
     goal = found["raw"][-1]["rmse"]
     caption = f"root mean square error of the share of Fe3+ (bias, spread); {where}"
     head = ["method", *(f"{dose:g}" for dose in doses), f"reaches raw {REFERENCE:g} at"]
@@ -78,9 +76,7 @@ def _library(quick: bool) -> Any:
     return specml.train_denoiser(library, config=config, show_progressbar=False)
 
 
-def _errors(
-    method: str, dose: float, drift: bool, size: int, draws: int, fit: _Fit, library: Any
-) -> dict[str, float]:
+def _errors(method: str, dose: float, drift: bool, size: int, draws: int, fit: _Fit, library: Any) -> dict[str, float]:
     import numpy as np
 
     import hyperspy_specml as specml

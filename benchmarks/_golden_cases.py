@@ -141,9 +141,7 @@ def decomposition(signal: BaseSignal, other: BaseSignal, *, k: int | None, **ask
         copy = signal.deepcopy()
         result.to_learning_results(copy)
         learnt = copy.learning_results
-        records |= {
-            f"learning results {name}": numbers(getattr(learnt, name)) for name in ("loadings", "factors")
-        }
+        records |= {f"learning results {name}": numbers(getattr(learnt, name)) for name in ("loadings", "factors")}
     records |= within("baseline", of_decomposition(result.baseline, full_size=False))
     return records | within("applied", of_decomposition(applied))
 

@@ -63,9 +63,7 @@ def lazily(signal: BaseSignal) -> BaseSignal:
 
 
 def _simulated(simulate: Callable[..., Any], **options: Any) -> Pair:
-    one, other = (
-        simulate(SHAPE, n_channels=N_CHANNELS, random_state=seed, **options).signal for seed in (0, 1)
-    )
+    one, other = (simulate(SHAPE, n_channels=N_CHANNELS, random_state=seed, **options).signal for seed in (0, 1))
     one.data[3, 5, 70] += 60  # a spike
     one.data[17, 2] = 0  # an empty spectrum
     return one, other

@@ -136,9 +136,7 @@ def _write(path: Path, found: Sequence[tuple[dict[str, Any], Rows]], run: dict[s
 
 def _on_few_lines(text: str) -> str:
     """Put lists without lists in them on one line each, so that a row is a line of a difference."""
-    return re.sub(
-        r"\[\n([^][{}]*)\]", lambda found: "[" + re.sub(r"\n\s*", " ", found[1]).strip() + "]", text
-    )
+    return re.sub(r"\[\n([^][{}]*)\]", lambda found: "[" + re.sub(r"\n\s*", " ", found[1]).strip() + "]", text)
 
 
 def _sums(rows: Sequence[Sequence[str]]) -> list[str]:

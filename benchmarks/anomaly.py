@@ -10,13 +10,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from benchmarks import _cost
-from benchmarks._anomaly_calibration import (
-    Size,
-    null_table,
-    planted_table,
-    with_anomalies,
-    without_anomalies,
-)
+from benchmarks._anomaly_calibration import Size, null_table, planted_table, with_anomalies, without_anomalies
 from benchmarks._anomaly_cases import (
     CONTAMINANTS,
     KINDS,
@@ -48,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all; --quick: all but cost")
     parser.add_argument("--size", type=int, default=128, help="pixels along each scan axis (128)")
     parser.add_argument("--channels", type=int, help="energy channels (2048; quick: 1024)")
-    parser.add_argument(
-        "--doses", type=float, nargs="+", help="counts per pixel; of Fe-L a tenth per channel"
-    )
+    parser.add_argument("--doses", type=float, nargs="+", help="counts per pixel; of Fe-L a tenth per channel")
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--pixels", type=int, nargs="+", help="of the planted phase (1 4 9 24 30; quick: 24)")
     parser.add_argument("--fractions", type=float, nargs="+", help="of it (0.1 0.4 1; quick: 0.4)")
@@ -110,9 +102,7 @@ def _contamination(options: argparse.Namespace) -> Iterator[list[Table]]:
     for kind, dose, fraction in product(options.kinds, options.doses, CONTAMINANTS):
         if kind == "fe-l":  # what is rare there has no lines of its own
             continue
-        runs = [
-            score_contaminated(kind, dose, seed, size, fraction=fraction) for seed in range(options.seeds)
-        ]
+        runs = [score_contaminated(kind, dose, seed, size, fraction=fraction) for seed in range(options.seeds)]
         cases.append({"kind": kind, "dose": dose, "fraction": fraction, "runs": runs})
     yield [contamination_table(f"{size}; maps of each case: {options.seeds}", cases)]
 
@@ -120,12 +110,8 @@ def _contamination(options: argparse.Namespace) -> Iterator[list[Table]]:
 def _normal(options: argparse.Namespace) -> Iterator[list[Table]]:
     cases = []
     size = _at_most(options, 64, 512)
-    for kind, dose, n_pixels, fraction in product(
-        options.kinds, options.doses, options.pixels, options.fractions
-    ):
-        runs = [
-            score_normals(kind, dose, seed, size, rare=(n_pixels, fraction)) for seed in range(options.seeds)
-        ]
+    for kind, dose, n_pixels, fraction in product(options.kinds, options.doses, options.pixels, options.fractions):
+        runs = [score_normals(kind, dose, seed, size, rare=(n_pixels, fraction)) for seed in range(options.seeds)]
         cases.append({"kind": kind, "dose": dose, "pixels": n_pixels, "fraction": fraction, "runs": runs})
     yield [normals_table(f"{size}; maps of each case: {options.seeds}", cases)]
 

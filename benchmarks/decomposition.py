@@ -135,11 +135,7 @@ def ours(where: dict[str, Any], **options: Any) -> Callable[[], Callable[[], dic
         if options["architecture"] == "simplex":
             scores, spectra = found.scores.data.reshape(known.n_components, -1).T, found.components.data
         dropped = [bool(attempt.collapsed) for attempt in found.report.attempts]
-        starts = {
-            "starts": len(dropped),
-            "dropped": sum(dropped),
-            "collapsed": bool(dropped) and all(dropped),
-        }
+        starts = {"starts": len(dropped), "dropped": sum(dropped), "collapsed": bool(dropped) and all(dropped)}
         return lambda: _judge(known, model, scores, spectra) | starts
 
     return call
@@ -154,9 +150,7 @@ def decompose(known: KnownMap, k: int | None, seed: int, architecture: str, **op
         )
 
 
-def _judge(
-    known: KnownMap, model: np.ndarray, scores: np.ndarray | None, spectra: np.ndarray | None
-) -> dict[str, Any]:
+def _judge(known: KnownMap, model: np.ndarray, scores: np.ndarray | None, spectra: np.ndarray | None) -> dict[str, Any]:
     """Compare with the truth what can be compared: a model, and of unmixing amounts and spectra."""
     import numpy as np
 

@@ -97,9 +97,7 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     start = time.perf_counter()
     ours, report = denoised("auto")
     seconds = time.perf_counter() - start
-    others = {
-        context: denoised(context)[0] for context in (("spectral", "spatial") if name == "fe_l" else ())
-    }
+    others = {context: denoised(context)[0] for context in (("spectral", "spatial") if name == "fe_l" else ())}
     known, tuned = rivals(simulated.signal.data, clean, seed)
     best = min(known, key=lambda rival: known[rival])
     return {

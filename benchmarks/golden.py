@@ -35,10 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", type=Path, metavar="FILE", help="run and compare with saved numbers; 1 if they differ"
     )
     parser.add_argument(
-        "--only",
-        default="",
-        metavar="SUBSTRING",
-        help="cases whose name has it, e.g. Fe-L/lazy or 'anomalies rx'",
+        "--only", default="", metavar="SUBSTRING", help="cases whose name has it, e.g. Fe-L/lazy or 'anomalies rx'"
     )
     parser.add_argument("--every", action="store_true", help="compare: one line for every record")
 
@@ -108,9 +105,7 @@ def report(
     wrong |= {name: "missing" for name in reference if name not in records}
     wrong |= {name: "new" for name in records if name not in reference}
     if wrong:
-        print(
-            f"\n{len(wrong)} records differ by more than {LARGEST:g} of their spread, are missing or new:\n"
-        )
+        print(f"\n{len(wrong)} records differ by more than {LARGEST:g} of their spread, are missing or new:\n")
         print(table(["record", "difference / spread"], wrong.items()))
     print(f"\n{len(found)} records compared; greatest difference {max(found.values(), default=0.0):.1e}.")
     return wrong

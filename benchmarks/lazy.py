@@ -14,16 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import (
-    Contender,
-    Run,
-    median,
-    megabytes,
-    number,
-    ratio,
-    run_all,
-    run_contender,
-)
+from benchmarks._harness import Contender, Run, median, megabytes, number, ratio, run_all, run_contender
 from benchmarks._records import Table
 
 if TYPE_CHECKING:
@@ -63,9 +54,7 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
         runs = run_all(_contenders(_generate(folder, options.size, options.channels)), repeats=repeats)
         large = {}
         if options.large:
-            large = run_all(
-                _contenders(_generate(folder, 2 * options.size, options.channels), ours=True), repeats=1
-            )
+            large = run_all(_contenders(_generate(folder, 2 * options.size, options.channels), ours=True), repeats=1)
     finally:
         if options.keep:
             print(f"The files are kept in {folder}")
@@ -84,9 +73,7 @@ def write_map(path: str, size: int, channels: int) -> Callable[[], None]:
     if signal.data.dtype != "uint8":
         raise TypeError(f"the map is {signal.data.dtype}, but the file is meant to be uint8")
     chunk = min(CHUNK, size)
-    return partial(
-        signal.save, path, chunks=(chunk, chunk, channels), compression=None, show_progressbar=False
-    )
+    return partial(signal.save, path, chunks=(chunk, chunk, channels), compression=None, show_progressbar=False)
 
 
 def hyperspy_svd(path: str) -> Callable[[], None]:
@@ -108,9 +95,7 @@ def _svd(signal: BaseSignal) -> None:
 
 
 def _decompose(signal: BaseSignal, architecture: str, config: Any) -> dict[str, Any]:
-    found = signal.decomposition_ae(
-        COMPONENTS, architecture=architecture, config=config, show_progressbar=False
-    )
+    found = signal.decomposition_ae(COMPONENTS, architecture=architecture, config=config, show_progressbar=False)
     report = found.report
     return {"seconds": report.seconds, "n_scree": len(report.scree), "best_step": report.best_step}
 
@@ -132,9 +117,7 @@ def _generate(folder: Path, size: int, channels: int) -> str:
     path = folder / f"map_{size}.hspy"
     made = run_contender(
         Contender(
-            "the simulation",
-            "benchmarks.lazy:write_map",
-            {"path": str(path), "size": size, "channels": channels},
+            "the simulation", "benchmarks.lazy:write_map", {"path": str(path), "size": size, "channels": channels}
         )
     )
     print(

@@ -50,10 +50,7 @@ def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, A
         curve = report.rank
         worse = (float(score - min(curve.scores)) for score in curve.scores)
         errors = map(float, curve.standard_errors)
-        return {
-            "chosen": report.n_components,
-            "curve": [*zip(map(int, curve.ranks), worse, errors, strict=True)],
-        }
+        return {"chosen": report.n_components, "curve": [*zip(map(int, curve.ranks), worse, errors, strict=True)]}
 
     return call
 
@@ -81,9 +78,7 @@ def _choices(where: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]
         known = known_map(**here)
         oracle = best_pca(known.counts, known.clean)[1]
         phases = None if known.endmembers is None else [len(known.endmembers)] * 2
-        contenders = [
-            Contender(name, f"{call}chosen", {"where": here, "architecture": name}) for name in ARCHITECTURES
-        ]
+        contenders = [Contender(name, f"{call}chosen", {"where": here, "architecture": name}) for name in ARCHITECTURES]
         runs = run_all([*contenders, Contender("oracle", f"{call}best_latents", {"where": here})], repeats=1)
         expected = {"pca": [oracle] * 2, "simplex": phases, "dense": list(FIELDS[where["name"]])}
         best = {"pca": oracle, "simplex": None, "dense": runs["oracle"][0].facts["best"]}
@@ -97,8 +92,7 @@ def _rows(key: str, found: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
     for name, runs in found.items():
         bounds = [run["expected"] for run in runs]
         near = sum(
-            low - 1 <= run["chosen"] <= high + 1
-            for run, (low, high) in zip(runs, filter(None, bounds), strict=False)
+            low - 1 <= run["chosen"] <= high + 1 for run, (low, high) in zip(runs, filter(None, bounds), strict=False)
         )
         texts = [" to ".join(map(str, dict.fromkeys(pair))) if pair else "-" for pair in bounds]
         rows.append([

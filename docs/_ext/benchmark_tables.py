@@ -68,17 +68,13 @@ def _sources(runs: list[dict[str, Any]]) -> list[nodes.paragraph]:
     for run in runs:
         machine = run["machine"]
         cores = [f"{machine['cores']} core" + "s" * (machine["cores"] > 1)] if "cores" in machine else []
-        place = (
-            " of ".join([*cores, *([machine["cpu"]] if "cpu" in machine else [])]) or "machine not recorded"
-        )
+        place = " of ".join([*cores, *([machine["cpu"]] if "cpu" in machine else [])]) or "machine not recorded"
         words = (run["date"], run["command"], run["package_version"], place, run.get("recorded", ""))
         lines.setdefault(words, []).extend(filter(None, [run["commit"]]))
     return [_source(*words, ", ".join(commits)) for words, commits in lines.items()]
 
 
-def _source(
-    date: str, command: str, version: str, place: str, recorded: str, commits: str
-) -> nodes.paragraph:
+def _source(date: str, command: str, version: str, place: str, recorded: str, commits: str) -> nodes.paragraph:
     code = f" ({commits})" if commits else ""
     tail = f", version {version}{code}, {place}{'; ' * bool(recorded)}{recorded}."
     return nodes.paragraph(

@@ -17,9 +17,7 @@ import hyperspy_specml as specml
 
 doses = (1000, 300, 100, 30)  # counts per pixel
 rare = specml.datasets.RarePhase(n_pixels=16, fraction=0.5, elements=("Nb",))
-simulated = specml.datasets.fe_cr_ni_map(
-    (48, 48), n_channels=256, texture="grains", rare_phase=rare, dose=doses[0]
-)
+simulated = specml.datasets.fe_cr_ni_map((48, 48), n_channels=256, texture="grains", rare_phase=rare, dose=doses[0])
 series = {dose: simulated.counts(dose=dose) for dose in doses}
 inside = simulated.rare_mask.data
 lines = simulated.endmembers.data[-1]  # of niobium
