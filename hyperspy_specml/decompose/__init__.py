@@ -9,5 +9,5 @@ from hyperspy_specml.decompose._run import Decomposition, choose_number, decompo
 from hyperspy_specml.decompose._simplex import Simplex
 from hyperspy_specml.nn import DenseNetwork
 
-for _architecture in (Autoencoder("dense", DenseNetwork), Simplex(), PCA()):
-    register_architecture(_architecture)
+for _built_in in (Autoencoder("dense", DenseNetwork), Simplex(), PCA()):
+    register_architecture(_built_in)

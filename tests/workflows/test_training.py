@@ -80,14 +80,14 @@ def test_a_second_interrupt_ends_the_call(signal, decompose):
 
 def diverging(monkeypatch, bad):
     """Let the loss of some steps be no number."""
-    loss, calls = _autoencoder._error_of_reconstruction, []
+    loss, calls = _autoencoder.reconstruction_error, []
 
     def spoilt(network, batch, step):
         calls.append(step)
         terms = loss(network, batch, step)
         return {name: term * (float("nan") if bad(len(calls)) else 1) for name, term in terms.items()}
 
-    monkeypatch.setattr(_autoencoder, "_error_of_reconstruction", spoilt)
+    monkeypatch.setattr(_autoencoder, "reconstruction_error", spoilt)
 
 
 def test_a_training_that_diverges_tries_other_seeds_then_names_pca(signal, decompose, monkeypatch, caplog):
