@@ -1,6 +1,6 @@
 """How a package is built: its lines of code, its functions, and how its modules import each other.
 
-A module is a ``.py`` file. A room is a folder or a module directly below the package. Counted are imports of
+A module is a ``.py`` file. A module directly below the package counts as a folder, too. Counted are imports of
 the package's own modules, one for each name that is imported; those in a stub beside a module
 (``__init__.pyi``, which lazy_loader runs) are that module's own. Modules named by a string (``importlib``)
 are not seen.
@@ -35,10 +35,10 @@ class Import:
     importer, line
         Module and line of the statement.
     target
-        The module that the statement names: ``p.room._a`` both in ``from p.room import _a`` and in
-        ``from p.room._a import name``.
+        The module that the statement names: ``p.folder._a`` both in ``from p.folder import _a`` and in
+        ``from p.folder._a import name``.
     written
-        Module and name together, ``p.room._a.name``.
+        Module and name together, ``p.folder._a.name``.
     origin
         The module where the name is defined, behind all modules that only pass it on.
     for_types
@@ -96,8 +96,8 @@ class Package:
             if path.stem == "__init__":
                 self._folders.add(name)
 
-    def room(self, module: str) -> str:
-        """Return the room of a module; that of the package's own ``__init__`` is the package."""
+    def folder(self, module: str) -> str:
+        """Return the folder of a module; that of the package's own ``__init__`` is the package."""
         parts = module.split(".")
         return parts[1] if len(parts) > 1 else self.name
 
@@ -113,7 +113,7 @@ class Package:
                 found.append(Import(importer, line, target, written, origin, for_types))
         return found
 
-    def graph(self, *, types: bool, origins: bool = False, rooms: bool = False) -> nx.DiGraph:
+    def graph(self, *, types: bool, origins: bool = False, folders: bool = False) -> nx.DiGraph:
         """Return who imports whom.
 
         Parameters
@@ -122,23 +122,23 @@ class Package:
             Whether imports that only type checkers see belong to it.
         origins
             Lead to the module that defines a name rather than to the one that the statement names.
-        rooms
-            Between rooms rather than modules.
+        folders
+            Between folders rather than modules.
         """
         graph = nx.DiGraph()
-        graph.add_nodes_from(map(self.room, self.modules) if rooms else self.modules)
+        graph.add_nodes_from(map(self.folder, self.modules) if folders else self.modules)
         for one in self.imports:
             ends = one.importer, one.origin if origins else one.target
-            start, end = map(self.room, ends) if rooms else ends
+            start, end = map(self.folder, ends) if folders else ends
             if start != end and (types or not one.for_types):
                 graph.add_edge(start, end)
         return graph
 
     def private_imports(self) -> list[Import]:
-        """Return imports of another room's private modules or names, those for types included."""
+        """Return imports of another folder's private modules or names, those for types included."""
         return [
             one for one in self.imports
-            if self.room(one.importer) != self.room(one.target)
+            if self.folder(one.importer) != self.folder(one.target)
             and any(p.startswith("_") and not p.startswith("__") for p in one.written.split(".")[2:])
         ]  # fmt: skip
 
@@ -191,7 +191,7 @@ def longest_chain(graph: nx.DiGraph) -> list[str]:
 
 
 def circles(graph: nx.DiGraph) -> list[list[str]]:
-    """Return the groups of modules, or rooms, of which each imports all others, on detours if need be."""
+    """Return the groups of modules, or folders, of which each imports all others, on detours if need be."""
     return sorted(sorted(group) for group in nx.strongly_connected_components(graph) if len(group) > 1)
 
 
@@ -227,7 +227,7 @@ def structure(folder: Path) -> dict[str, int | list[str]]:
         "private imports": sorted({f"{one.importer}, line {one.line}: {one.target}" for one in private}),
         "private names": len(private),
     }
-    ways = {"": {}, ", followed": {"origins": True}, " of rooms": {"rooms": True}}
+    ways = {"": {}, ", followed": {"origins": True}, " of folders": {"folders": True}}
     for way, options in ways.items():
         counts[f"longest chain{way}"] = longest_chain(package.graph(types=False, **options))
     for way, options in ways.items():

@@ -1,6 +1,6 @@
 """The package itself: lines of code, functions, how its modules import each other.
 
-A module is a ``.py`` file, a room a folder or a module directly below the package. Imports named by a string
+A module is a ``.py`` file; one directly below the package counts as a folder, too. Imports named by a string
 (``importlib``) are not seen; those of a stub (``__init__.pyi``) are its module's own.
 """
 
@@ -28,14 +28,14 @@ FIGURES = {
     "90 % of functions": "have no more lines of code",
     "longest function": "lines of code",
     "# fmt: skip": "comments with it",
-    "private imports": "statements with private modules or names of another room, those for types too",
+    "private imports": "statements with private modules or names of another folder, those for types too",
     "private names": "the names that these import",
     "longest chain": "modules, each imports the next; also within functions, not for types; circles whole",
     "longest chain, followed": "the same, names followed through modules that only pass them on",
-    "longest chain of rooms": "the same between rooms, as imported",
+    "longest chain of folders": "the same between folders, as imported",
     "circles": "largest groups of modules in which each leads to every other, imports for types too",
     "circles, followed": "the same, names followed through modules that only pass them on",
-    "circles of rooms": "the same between rooms, as imported",
+    "circles of folders": "the same between folders, as imported",
 }
 
 

@@ -374,7 +374,7 @@ def test_measured_maps_are_scored_on_counts_that_were_not_denoised(data_folder, 
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Path:
-    """A package of three rooms with a circle, two private imports, and a longest chain of five modules."""
+    """A package of three folders with a circle, two private imports, and a longest chain of five modules."""
     files = {
         "__init__.py": '"""Nothing."""\n',
         "top.py": "from planted.left import name\n\n\ndef call():\n    from planted.right import other\n",
@@ -410,10 +410,10 @@ def test_the_structure_of_a_planted_package_is_counted(harness, planted):
     chain = ["top", "right", "right._b", "right._c", "left._a"]
     assert found["longest chain"] == [f"planted.{name}" for name in chain]
     assert len(found["longest chain, followed"]) == 4  # right only passes on
-    assert found["longest chain of rooms"] == ["top", "right", "left"]
+    assert found["longest chain of folders"] == ["top", "right", "left"]
     circle = ", ".join(f"planted.{name}" for name in ("left._a", "right", "right._b", "right._c"))
     assert found["circles"] == [circle]
-    assert found["circles of rooms"] == ["left, right"]
+    assert found["circles of folders"] == ["left, right"]
 
 
 def test_imports_that_never_run_are_in_circles_and_in_no_chain(harness, planted):

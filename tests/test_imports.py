@@ -65,7 +65,7 @@ def upward(package: Any) -> list[str]:
     return [
         f"{one.importer}:{one.line} {one.written}"
         for one in package.imports
-        for here, there in [(package.room(one.importer), package.room(one.target))]
+        for here, there in [(package.folder(one.importer), package.folder(one.target))]
         if here != there and layer(here) >= layer(there)
     ]
 
@@ -81,7 +81,7 @@ def circles(package: Any) -> list[list[str]]:
     Names are followed through ``__init__`` to the file that defines them.
     """
     found = importlib.import_module("benchmarks._structure").circles
-    return found(package.graph(types=True, origins=True)) + found(package.graph(types=True, rooms=True))
+    return found(package.graph(types=True, origins=True)) + found(package.graph(types=True, folders=True))
 
 
 def test_imports_point_downwards(read: Callable[[Path], Any]) -> None:
@@ -165,7 +165,7 @@ def module(path: Path) -> str:
 
 def test_datasets_stand_alone(read: Callable[[Path], Any]) -> None:
     package = read(PACKAGE)
-    targets = {package.room(one.target) for one in package.imports if package.room(one.importer) == "datasets"}
+    targets = {package.folder(one.target) for one in package.imports if package.folder(one.importer) == "datasets"}
     assert targets <= {"datasets", "exceptions"}
 
 
