@@ -186,7 +186,8 @@ class Report:
         Raises
         ------
         ValueError
-            It is not such a report.
+            It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
+            model file has them.
         """
         found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}  # files hold NumPy's
         return from_plain(cls, found, cls.method)
