@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 NAME ?= lazy
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test lint format docs bench release-check clean
 
 demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all optional
 	$(BIN)/python -m hyperspy_specml $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
@@ -29,6 +29,13 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)  ## NAME=lazy SIZE=512
 	$(BIN)/python -m benchmarks $(NAME) $(if $(SIZE),--size $(SIZE))
+
+release-check: $(INSTALLED)  ## as RELEASING.md says
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python .ci/release_check.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks._anomaly_calibration import FDR, simulate
-from benchmarks._harness import number, table
+from benchmarks._harness import number
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +26,7 @@ def score_case(
     kind: str, dose: float, seed: int, size: Size, *, rare: tuple[int, float], quick: bool
 ) -> dict[str, Any]:
     """Score one map, of which some pixels are rare, with everything."""
-    from benchmarks._anomaly_rivals import (
-        autoencoder_error,
-        average_precision,
-        oracle,
-        rivals,
-        true_positives,
-    )
+    from benchmarks._anomaly_rivals import autoencoder_error, average_precision, oracle, rivals, true_positives
 
     simulated = simulate(kind, dose, seed, size, rare)
     signal, truth = simulated.signal, simulated.rare_mask.data
@@ -45,9 +40,7 @@ def score_case(
         scores[name] = method(signal, KINDS[kind])
         seconds[name] = time.perf_counter() - start
     normal = simulate(kind, dose, seed, size).clean.data.astype("float64")
-    scores["oracle, pixel by pixel"] = oracle(
-        signal.data, normal, _everywhere(simulated, normal, rare[1], kind)
-    )
+    scores["oracle, pixel by pixel"] = oracle(signal.data, normal, _everywhere(simulated, normal, rare[1], kind))
     true_regions = [region for region in found.regions if _touches(region, truth)]
     return {
         "average_precision": {name: average_precision(score, truth) for name, score in scores.items()},
@@ -56,8 +49,7 @@ def score_case(
         "found": bool(true_regions),
         "regions": len(found.regions),
         "false_regions": len(found.regions) - len(true_regions),
-        "named": kind == "fe-l"
-        or any("Nb" in [c.element for c in region.candidates[:3]] for region in true_regions),
+        "named": kind == "fe-l" or any("Nb" in [c.element for c in region.candidates[:3]] for region in true_regions),
     }
 
 
@@ -94,25 +86,24 @@ def score_contaminated(kind: str, dose: float, seed: int, size: Size, *, fractio
     return {rank: average_precision(one.score.data, truth) for rank, one in found.items()}
 
 
-def score_normals(
-    kind: str, dose: float, seed: int, size: Size, *, rare: tuple[int, float]
-) -> dict[str, Any]:
-    """Score a map with PCA and with an autoencoder as the model of what is normal."""
+def score_normals(kind: str, dose: float, seed: int, size: Size, *, rare: tuple[int, float]) -> dict[str, Any]:
+    """Score a map with PCA and with an autoencoder as the reference model."""
     from benchmarks._anomaly_rivals import average_precision
 
     simulated = simulate(kind, dose, seed, size, rare)
     found = {
-        name: simulated.signal.anomaly_map(
-            fdr=FDR, architecture=name, random_state=seed, show_progressbar=False
-        )
+        name: simulated.signal.anomaly_map(fdr=FDR, architecture=name, random_state=seed, show_progressbar=False)
         for name in ("pca", "dense")
     }
     truth = simulated.rare_mask.data
     precision = {name: average_precision(one.score.data, truth) for name, one in found.items()}
-    return {"average_precision": precision, "autoencoder": found["dense"].report["autoencoder"]}
+    network = found["dense"].report.candidates[0]
+    better = network.difference < -2 * network.standard_error
+    scores = {"over_pca": network.difference, "standard_error": network.standard_error, "better": better}
+    return {"average_precision": precision, "autoencoder": scores}
 
 
-def normals_table(cases: Sequence[dict[str, Any]]) -> str:
+def normals_table(where: str, cases: Sequence[dict[str, Any]]) -> Table:
     """Return the average precision of both models of the normal, and of the one held-out counts choose."""
     rows = []
     for case in cases:
@@ -120,65 +111,66 @@ def normals_table(cases: Sequence[dict[str, Any]]) -> str:
         wins = [run["autoencoder"]["better"] for run in runs]
         precision = [run["average_precision"] for run in runs]
         chosen = [one["dense" if win else "pca"] for one, win in zip(precision, wins, strict=True)]
-        means = [*(sum(one[name] for one in precision) / len(runs) for name in ("pca", "dense")),
-                 sum(chosen) / len(runs)]  # fmt: skip
-        rows.append([
-            f"{case['kind']}, {case['dose']:g}, {case['pixels']} px, {case['fraction']:g}",
-            *(number(mean, ".3f") for mean in means), f"{sum(wins)} of {len(runs)}",
-        ])  # fmt: skip
-    head = ["average precision", "pca", "dense", "auto", "autoencoder chosen"]
-    return table(head, rows)
+        means = [_mean([one[name] for one in precision]) for name in ("pca", "dense")]
+        cells = [number(mean, ".3f") for mean in [*means, _mean(chosen)]]
+        rows.append([_named(case), *cells, f"{sum(wins)} of {len(runs)}"])
+    head = ["map", "pca", "dense", "auto", "autoencoder chosen"]
+    return Table("models of the normal", f"average precision; {where}", head, rows)
 
 
-def contamination_table(cases: Sequence[dict[str, Any]]) -> str:
+def contamination_table(where: str, cases: Sequence[dict[str, Any]]) -> Table:
     """Return the smallest average precision over the maps, for each rank."""
     rows = [
         [f"{case['kind']}, dose {case['dose']:g}, fraction {case['fraction']:g}",
          *(number(min(run[str(rank)] for run in case["runs"]), ".3f") for rank in RANKS)]
         for case in cases
     ]  # fmt: skip
-    head = [f"rank {rank}" if rank else "chosen" for rank in RANKS]
-    return table(["smallest average precision", *head], rows)
+    head = ["map", *(f"rank {rank}" if rank else "chosen" for rank in RANKS)]
+    return Table("components to spare", f"smallest average precision; {where}", head, rows)
 
 
-def case_table(case: dict[str, Any]) -> str:
-    """Return the table of all methods on the maps of a case."""
+def methods_table(where: str, case: dict[str, Any]) -> Table:
+    """Return the rows of all methods on the maps of a case."""
     runs = case["runs"]
-    head = f"{case['kind']}, dose {case['dose']:g}, {case['pixels']} pixels, fraction {case['fraction']:g}"
 
-    def mean(key: str, name: str) -> float:
-        return sum(run[key][name] for run in runs) / len(runs)
+    def mean(key: str, name: str, form: str = ".3f") -> str:
+        return number(_mean([run[key][name] for run in runs]) if name in runs[0][key] else None, form)
 
-    names = list(runs[0]["average_precision"])
     rows = [
-        [name, number(mean("average_precision", name), ".3f"), number(mean("true_positives", name), ".3f"),
-         number(mean("seconds", name) if name in runs[0]["seconds"] else None, ".1f")]
-        for name in names
+        [_named(case), name, mean("average_precision", name), mean("true_positives", name),
+         mean("seconds", name, ".1f")]
+        for name in runs[0]["average_precision"]
     ]  # fmt: skip
-    regions = sum(run["regions"] for run in runs)
-    false = sum(run["false_regions"] for run in runs)
-    found = sum(run["found"] for run in runs)
-    named = sum(run["named"] and run["found"] for run in runs)
-    facts = f"found in {found} of {len(runs)} maps, named in {named}; {false} of {regions} regions false"
-    return table([head, "average precision", "TPR at 1 % FPR", "s"], rows) + f"\n{facts}"
+    head = ["map", "method", "average precision", "TPR at 1 % FPR", "s"]
+    return Table(f"all methods, {case['kind']}", where, head, rows, keys=2)
 
 
-def rival_table(cases: Sequence[dict[str, Any]]) -> str:
-    """Return ours beside the best of the rivals in every case."""
+def rivals_table(where: str, cases: Sequence[dict[str, Any]]) -> Table:
+    """Return ours beside the best of the rivals in every case, and what was found."""
     rows = []
     for case in cases:
-        mean = {
-            name: sum(run["average_precision"][name] for run in case["runs"]) / len(case["runs"])
-            for name in case["runs"][0]["average_precision"]
-        }
+        runs = case["runs"]
+        names = runs[0]["average_precision"]
+        mean = {name: _mean([run["average_precision"][name] for run in runs]) for name in names}
         best = max((name for name in mean if name not in (OURS, ORACLE)), key=lambda name: mean[name])
         numbers = mean[OURS], mean[best], mean[OURS] - mean[best], mean[ORACLE]
+        counts = [sum(run[key] for run in runs) for key in ("found", "false_regions", "regions")]
+        counts.insert(1, sum(run["named"] and run["found"] for run in runs))
         rows.append([
-            f"{case['kind']}, {case['dose']:g}, {case['pixels']} px, {case['fraction']:g}",
-            *(number(value, ".3f") for value in numbers), best,
+            _named(case), *(number(value, ".3f") for value in numbers), best,
+            *(f"{count} of {len(runs)}" for count in counts[:2]),
+            f"{counts[2]} of {counts[3]}",
         ])  # fmt: skip
-    rows.sort(key=lambda row: float(row[3]))
-    return table(["average precision", "ours", "best rival", "difference", "oracle", "the rival"], rows)
+    head = ["map", "ours", "best rival", "difference", "oracle", "the rival", "found", "named", "regions false"]
+    return Table(f"best rivals, {cases[0]['kind']}", f"average precision; {where}", head, rows)
+
+
+def _named(case: dict[str, Any]) -> str:
+    return f"{case['kind']}, {case['dose']:g}, {case['pixels']} px, {case['fraction']:g}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def smallest(
@@ -209,11 +201,11 @@ def _detect(kind: str, dose: float, seed: int, size: Size, rare: tuple[int, floa
     return ours, bool(best[truth].max() > best[~truth].max())
 
 
-def smallest_table(found: Sequence[dict[str, Any]]) -> str:
+def smallest_table(where: str, found: Sequence[dict[str, Any]]) -> Table:
     """Return the table of smallest phases."""
     rows = [
         [f"{one['kind']}, dose {one['dose']:g}, fraction {one['fraction']:g}",
          *("-" if one[name] is None else str(one[name]) for name in (OURS, ORACLE))]
         for one in found
     ]  # fmt: skip
-    return table([f"pixels found at power {POWER:g}", "ours", "oracle"], rows)
+    return Table("smallest phase", f"pixels found at power {POWER:g}; {where}", ["map", "ours", "oracle"], rows)

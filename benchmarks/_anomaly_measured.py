@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks._anomaly_calibration import FDR
 from benchmarks._harness import ROOT
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
@@ -19,15 +20,14 @@ MEASURED = {
     "tilt 10": "openncem/tilt_10.bcf",
 }
 FOREIGN, SIDE, SHARE = "Nb", 5, 0.5  # element, pixels along a side, counts added as a share of the mean
-_SHOWN = 12
 
 
-def measure() -> dict[str, Any]:
-    """Print what is found on measured maps, where there are any."""
+def measure() -> list[Table]:
+    """Return what is found on measured maps, where there are any."""
     import hyperspy.api as hs
 
     folder = Path(os.environ.get("SPECML_DATA", ROOT.parent / "shared" / "data"))
-    results = {}
+    rows = []
     for name, file in MEASURED.items():
         if not (folder / file).exists():
             print(f"{name} is left out: set SPECML_DATA to a folder with {file}")
@@ -35,27 +35,27 @@ def measure() -> dict[str, Any]:
         loaded = hs.load(folder / file, lazy=True)
         signals = loaded if isinstance(loaded, list) else [loaded]
         signal = next(s for s in signals if s.axes_manager.signal_dimension == 1)
-        results[name] = _as_it_is(name, signal) | _with_foreign(name, signal)
-    return results
+        rows.append([name, *_as_it_is(signal), *_with_foreign(signal)])
+    head = ["map", "regions", "cosmic rays", "elements of the first candidates", "s"]
+    head += [f"counts of {FOREIGN} added", "found", "named", "regions then"]
+    caption = f"fdr={FDR:g}; then with {FOREIGN} in {SIDE} x {SIDE} pixels"
+    return [Table("measured maps", caption, head, rows)]
 
 
-def _as_it_is(name: str, signal: BaseSignal) -> dict[str, Any]:
+def _as_it_is(signal: BaseSignal) -> list[str]:
     start = time.perf_counter()
     found = signal.anomaly_map(fdr=FDR, show_progressbar=False)
     seconds = time.perf_counter() - start
-    lines = str(found).splitlines()
-    print(f"{name}, {seconds:.1f} s")
-    print("\n".join(lines[: _SHOWN + 2] + ["..."] * (len(lines) > _SHOWN + 2)), "\n", flush=True)
-    regions = [region.to_dict() | {"pixels": None} for region in found.regions]
-    return {"seconds": seconds, "regions": regions, "spikes": len(found.spikes)}
+    elements = dict.fromkeys(region.candidates[0].element for region in found.regions if region.candidates)
+    return [str(len(found.regions)), str(len(found.spikes)), ", ".join(elements) or "-", f"{seconds:.1f}"]
 
 
-def _with_foreign(name: str, signal: BaseSignal) -> dict[str, Any]:
+def _with_foreign(signal: BaseSignal) -> list[str]:
     """Add counts of a foreign element to a square of the brightest pixels, and look whether it is found."""
     import numpy as np
     import scipy.ndimage
 
-    from hyperspy_specml.datasets._xray import characteristic
+    from hyperspy_specml.datasets._alloy import characteristic
 
     energy = signal.axes_manager.signal_axes[0].axis
     data = np.asarray(signal.data)
@@ -70,9 +70,5 @@ def _with_foreign(name: str, signal: BaseSignal) -> dict[str, Any]:
     rows, columns = (set(range(s.start, s.stop)) for s in place)
     hits = [r for r in found.regions if any(j in columns and i in rows for j, i in r.pixels)]
     named = any(FOREIGN in [c.element for c in region.candidates[:3]] for region in hits)
-    said = ["found" if hits else "not found", "named" if named else "not named"]
-    print(
-        f"{name} with {added.sum()} counts of {FOREIGN} in {SIDE} x {SIDE} pixels: {', '.join(said)}; "
-        f"{len(found.regions)} regions\n", flush=True,
-    )  # fmt: skip
-    return {"foreign_found": bool(hits), "foreign_named": named, "regions_then": len(found.regions)}
+    said = ["yes" if true else "no" for true in (bool(hits), named)]
+    return [str(added.sum()), *said, str(len(found.regions))]

@@ -19,8 +19,7 @@ _SCORES = 8  # PCA scores that the general methods see
 def rivals() -> dict[str, Callable[[BaseSignal, int], np.ndarray]]:
     """Return functions of (signal, rank of the truth) that give a map of scores."""
     found: dict[str, Callable[[BaseSignal, int], np.ndarray]] = {
-        f"PCA {statistic}": partial(_of_pca, statistic=statistic)
-        for statistic in ("squared_error", "deviance", "rx")
+        f"PCA {statistic}": partial(_of_pca, statistic=statistic) for statistic in ("squared_error", "deviance", "rx")
     }
     try:
         import sklearn  # noqa: F401  (whether it is there)

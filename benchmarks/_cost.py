@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import Contender, megabytes, run_contender, table
+from benchmarks._harness import Contender, megabytes, run_contender
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 _TIMES = 4  # as many pixels along each scan axis of the file
 
 
-def measure(method: str, size: int, channels: int) -> dict[str, Any]:
-    """Measure a method, beside PCA on the file, and print."""
+def measure(method: str, size: int, channels: int) -> list[Table]:
+    """Measure a method, beside PCA on the file."""
     module = "benchmarks._cost"
     folder = Path(tempfile.mkdtemp(prefix="specml-benchmark-"))
     path = str(folder / "map.hspy")
@@ -26,31 +27,23 @@ def measure(method: str, size: int, channels: int) -> dict[str, Any]:
     contenders = [Contender(f"{method}(), {size} x {size}", f"{module}:in_memory",
                             {"size": size, "channels": channels, "method": method})]  # fmt: skip
     for name, one in (("decomposition_ae(pca)", "pca"), (f"{method}()", method)):
-        contenders.append(
-            Contender(f"{name}, lazy {large} x {large}", f"{module}:lazy", {"path": path, "method": one})
-        )
+        contenders.append(Contender(f"{name}, lazy {large} x {large}", f"{module}:lazy", {"path": path, "method": one}))
     try:
         run_contender(
-            Contender(
-                "file", "benchmarks.lazy:write_map", {"path": path, "size": large, "channels": channels}
-            )
+            Contender("file", "benchmarks.lazy:write_map", {"path": path, "size": large, "channels": channels})
         )
         runs = {contender.name: run_contender(contender) for contender in contenders}
     finally:
         shutil.rmtree(folder)
     rows = [[name, f"{r.seconds:.1f}", f"{r.cpu_seconds:.1f}", megabytes(r.peak)] for name, r in runs.items()]
-    print(table([f"{channels} channels", "s", "CPU s", "peak"], rows), end="\n\n")
-    return {name: {"seconds": r.seconds, "cpu_seconds": r.cpu_seconds, "peak": r.peak} | r.facts
-            for name, r in runs.items()}  # fmt: skip
+    return [Table("time and memory", f"{channels} channels; one run", ["method", "s", "CPU s", "peak"], rows)]
 
 
 def in_memory(size: int, channels: int, method: str) -> Callable[[], dict[str, Any]]:
     """Prepare a map in memory."""
     from hyperspy_specml import datasets
 
-    return partial(
-        _METHODS[method], datasets.fe_cr_ni_map((size, size), n_channels=channels, dose=200).signal
-    )
+    return partial(_METHODS[method], datasets.fe_cr_ni_map((size, size), n_channels=channels, dose=200).signal)
 
 
 def lazy(path: str, method: str) -> Callable[[], dict[str, Any]]:

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from benchmarks._denoise_rivals import error_of
-from benchmarks._harness import median, number, table
+from benchmarks._harness import median, number
 from benchmarks._maps import denoising_map
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def measure(
-    maps: Sequence[str], doses: Sequence[float], size: int, channels: int, seeds: int
-) -> dict[str, Any]:
-    """Measure and print."""
+def measure(maps: Sequence[str], doses: Sequence[float], size: int, channels: int, seeds: int) -> list[Table]:
+    """Measure."""
     results = {
         f"{name} {dose:g}": [_measure(name, dose, size, channels, seed) for seed in range(seeds)]
         for name in maps for dose in doses
@@ -27,29 +26,28 @@ def measure(
         over_best = median(run["errors"][run["chosen"]] / min(run["errors"].values()) for run in runs)
         best = min(errors, key=lambda candidate: errors[candidate])
         rows.append([name, str(len(errors)), runs[0]["chosen"], best, number(over_best, ".3f")])
-    print(f"{size} x {size} pixels, {seeds} seeds")
-    print(table(["map, counts", "candidates", "chosen", "best", "chosen / best"], rows), end="\n\n")
-    return results
+    caption = f"{size} x {size} pixels, {channels} channels of EDS maps; seeds: {seeds}"
+    return [Table("choice", caption, ["map, counts", "candidates", "chosen", "best", "chosen / best"], rows)]
 
 
 def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dict[str, Any]:
     import numpy as np
 
-    import hyperspy_specml as specml
-    from hyperspy_specml.denoisers import _denoise
+    from hyperspy_specml.denoise import _run
+    from hyperspy_specml.run import Run
     from hyperspy_specml.streaming import SpectrumStream
 
     simulated, clean = denoising_map(name, dose=dose, size=size, channels=channels, seed=seed)
-    stream, config = SpectrumStream(simulated.signal.data), specml.TrainConfig()
-    with mock.patch.object(_denoise, "_choose", wraps=_denoise._choose) as choose:
-        found = _denoise.denoise(stream, config=config, seed=seed)
-    plain, _, entries = choose.call_args.args
-    used = plain.survey.channels
+    stream, run = SpectrumStream(simulated.signal.data), Run(seed=seed)
+    with mock.patch.object(_run, "_choose", wraps=_run._choose) as choose:
+        found = _run.denoise(stream, run)
+    data, _, entries = choose.call_args.args
+    used = data.summary.channels
     errors = {}
     for entry in entries:
         denoiser = entry.on_all_counts()
-        scores = _denoise._apply(stream, denoiser, plain.survey, config.memory_budget)
+        scores = _run.denoise_own_map(stream, denoiser, data.summary, 1.0).scores
         spectra = np.zeros((len(scores), len(used)), np.float32)  # channels without counts are 0
-        spectra[:, used] = denoiser.axes.spectra(np.nan_to_num(scores))
+        spectra[:, used] = denoiser.basis.spectra(np.nan_to_num(scores))
         errors[entry.name] = error_of(spectra.reshape(clean.shape), clean)
-    return {"errors": errors, "chosen": found.chosen}
+    return {"errors": errors, "chosen": found.report.chosen}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import table
 from benchmarks._maps import FOLDER
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,8 @@ _SHARES = (0.5, 0.2, 0.05)
 _WIDTHS = (0.5, 0.7, 1.0, 1.4, 2.0)  # pixels
 
 
-def measure() -> dict[str, Any]:
-    """Measure and print."""
+def measure() -> list[Table]:
+    """Measure."""
     results: dict[str, Any] = {}
     for name, file in FILES.items():
         if not (FOLDER / file).is_file():
@@ -34,12 +34,8 @@ def measure() -> dict[str, Any]:
             continue
         for label, seen, rest in _velox(FOLDER / file) if name == "velox" else _minerals(FOLDER / file):
             results[label] = _deviances(seen, rest)
-    head = ["deviance per pixel to the other counts", *METHODS, "chosen"]
-    rows = [
-        [label, *(f"{found[m]:.1f}" for m in METHODS), found["chosen"]] for label, found in results.items()
-    ]
-    print(table(head, rows), end="\n\n")
-    return results
+    rows = [[label, *(f"{found[m]:.1f}" for m in METHODS), found["chosen"]] for label, found in results.items()]
+    return [Table("deviance", "per pixel, to the other counts", ["map", *METHODS, "chosen"], rows)]
 
 
 def _velox(path: Any) -> list[tuple[str, Any, np.ndarray]]:

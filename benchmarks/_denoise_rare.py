@@ -5,25 +5,25 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from benchmarks._harness import median, number, table
+from benchmarks._harness import median, number
+from benchmarks._records import Table
 
 DOSE = 200.0
 METHODS = ("pca", "spectral", "spectral, protect=True", "auto", "auto, protect=True")
 
 
-def measure(size: int, channels: int, seeds: int) -> dict[str, Any]:
-    """Measure and print."""
+def measure(size: int, channels: int, seeds: int) -> list[Table]:
+    """Measure."""
     results = {
-        texture: [_measure(texture, size, channels, seed) for seed in range(seeds)]
-        for texture in ("smooth", "grains")
+        texture: [_measure(texture, size, channels, seed) for seed in range(seeds)] for texture in ("smooth", "grains")
     }
     rows = [
         [f"{texture}, {method}", number(median(run[method]["kept"] for run in runs), ".3f"),
          f"{sum(run[method]['named'] for run in runs)} of {len(runs)}"]
         for texture, runs in results.items() for method in METHODS
     ]  # fmt: skip
-    print(table(["24 pixels of Nb, 200 counts", "excess kept", "erased, says the report"], rows), end="\n\n")
-    return results
+    caption = f"24 pixels of Nb, {DOSE:g} counts; {size} x {size} pixels, {channels} channels; seeds: {seeds}"
+    return [Table("excess", caption, ["map, method", "excess kept", "removed, says the report"], rows)]
 
 
 def _measure(texture: str, size: int, channels: int, seed: int) -> dict[str, Any]:
@@ -51,12 +51,11 @@ def _measure(texture: str, size: int, channels: int, seed: int) -> dict[str, Any
                 clean = simulated.signal.decomposition_ae(architecture="pca", show_progressbar=False)
                 clean, named = clean.reconstruction, False
             else:
-                # The same denoiser without and with: fitting it twice would tell the same.
-                how = {"model": specml.denoise_model(clean)} if protect else {"context": context}
-                clean = simulated.signal.denoise_dae(
-                    protect=bool(protect), random_state=seed, show_progressbar=False, **how
-                )
-                named = bool((specml.denoise_report(clean).erased_map()[mask] > 0).mean() >= 0.5)
+                # The same denoiser without and with: fitting it twice would give the same.
+                anew = {"context": context, "random_state": seed}
+                how = {"model": specml.denoise_model(clean)} if protect else anew
+                clean = simulated.signal.denoise_dae(protect=bool(protect), show_progressbar=False, **how)
+                named = bool((specml.denoise_report(clean).removed_map()[mask] > 0).mean() >= 0.5)
             kept = float((clean.data[mask] - base)[:, window].sum())
             found[method] = {"kept": kept / excess, "named": named}
     found["chance"] = float(np.mean(mask))

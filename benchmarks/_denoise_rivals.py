@@ -36,9 +36,7 @@ def rivals(counts: np.ndarray, clean: np.ndarray, seed: int) -> tuple[dict[str, 
     truth = whole.project(clean)
     outside = float(np.sum(clean.astype(np.float64) ** 2))
     for (family, label, a), (_, _, b) in zip(
-        filtered(whole.scores, whole.noise),
-        filtered(rest.scores, rest.noise / np.sqrt(1 - _HELD)),
-        strict=True,
+        filtered(whole.scores, whole.noise), filtered(rest.scores, rest.noise / np.sqrt(1 - _HELD)), strict=True
     ):
         error = whole.error(a, truth, clean, outside)
         k = b.shape[-1]
@@ -108,11 +106,7 @@ def filtered(scores: np.ndarray, noise: float) -> Iterator[tuple[str, str, np.nd
                 scores[..., :k], patch_size=patch, patch_distance=9, h=h * noise, sigma=noise, fast_mode=True,
                 channel_axis=-1,
             )  # fmt: skip
-            yield (
-                "non-local means",
-                f"pca ({k}), non-local means {patch}, {h:g}",
-                alike.reshape(*scores.shape[:2], k),
-            )
+            yield ("non-local means", f"pca ({k}), non-local means {patch}, {h:g}", alike.reshape(*scores.shape[:2], k))
     try:
         import bm3d
     except ImportError:

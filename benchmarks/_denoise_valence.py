@@ -10,7 +10,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import number, table
+from benchmarks._harness import number
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,22 +27,26 @@ _THICKNESSES = (0.2, 1.4, 7)  # inelastic mean free paths
 _CHANNELS = 512
 
 
-def measure(size: int, quick: bool) -> dict[str, Any]:
-    """Measure and print."""
+def measure(size: int, quick: bool) -> list[Table]:
+    """Measure."""
     size, draws, doses = (min(size, 40), 2, QUICK_DOSES) if quick else (min(size, 64), 3, DOSES)
     library = _library(quick)
-    results: dict[str, Any] = {}
+    tables = []
     for drift in (False, True):
         fit = _Fit(free=drift)
         rows = {method: [_errors(method, dose, drift, size, draws, fit, library) for dose in doses]
                 for method in METHODS}  # fmt: skip
         rows["noise-free"] = [_errors("noise-free", doses[0], drift, size, 1, fit, library)]
-        results["drift, free shift" if drift else "no drift"] = rows
-    for name, rows in results.items():
-        goal = rows["raw"][-1]["rmse"]
-        head = [f"Fe3+ share, {name}", *(f"{dose:g}" for dose in doses), "reaches raw 300 at"]
-        print(table(head, [_row(method, found, goal, doses) for method, found in rows.items()]), end="\n\n")
-    return results
+        tables.append(_table(drift, rows, doses, f"{size} x {size} pixels, {draws} draws of each dose"))
+    return tables
+
+
+def _table(drift: bool, found: dict[str, list[dict[str, float]]], doses: Sequence[float], where: str) -> Table:
+    goal = found["raw"][-1]["rmse"]
+    caption = f"root mean square error of the share of Fe3+ (bias, spread); {where}"
+    head = ["method", *(f"{dose:g}" for dose in doses), f"reaches raw {REFERENCE:g} at"]
+    rows = [_row(method, errors, goal, doses) for method, errors in found.items()]
+    return Table("drift, free shift" if drift else "no drift", caption, head, rows)
 
 
 def _row(method: str, found: list[dict[str, float]], goal: float, doses: Sequence[float]) -> list[str]:
@@ -71,9 +76,7 @@ def _library(quick: bool) -> Any:
     return specml.train_denoiser(library, config=config, show_progressbar=False)
 
 
-def _errors(
-    method: str, dose: float, drift: bool, size: int, draws: int, fit: _Fit, library: Any
-) -> dict[str, float]:
+def _errors(method: str, dose: float, drift: bool, size: int, draws: int, fit: _Fit, library: Any) -> dict[str, float]:
     import numpy as np
 
     import hyperspy_specml as specml

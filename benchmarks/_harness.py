@@ -1,4 +1,4 @@
-"""What every benchmark needs: contenders in processes of their own, medians, tables, records.
+"""What every benchmark needs: contenders in processes of their own, medians, tables as text.
 
 A contender is a function that prepares (imports, opens the file) and returns a call; the call alone is
 timed, in a fresh interpreter, and may return facts about itself that fit into JSON, or a function that
@@ -8,12 +8,8 @@ what it allocated, without the pages of files that the system may drop again.
 
 from __future__ import annotations
 
-import datetime
 import importlib
-import importlib.metadata
 import json
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -29,13 +25,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLING = 0.02  # seconds between two looks at the memory
-_PACKAGES = (
-    "hyperspy_specml", "hyperspy", "exspy", "numpy", "scipy", "torch", "dask", "h5py", "scikit-learn",
-)  # fmt: skip
-_FLAGS = (
-    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16",
-    "asimddp", "i8mm", "bf16",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,55 +127,22 @@ def megabytes(value: float | None) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as text: the first column to the left, the others to the right."""
+    """Return a table as text: columns of numbers to the right, the first and those of words to the left."""
     lines = [list(head), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    columns = [*zip(*lines, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
     lines.insert(1, ["-" * width for width in widths])
-    justify = [str.ljust] + [str.rjust] * (len(widths) - 1)
+    numbers = [any(re.match(r"[-+<\d]", cell) for cell in column[1:]) for column in columns]
+    justify = [str.rjust if right else str.ljust for right in [False, *numbers[1:]]]
     return "\n".join(
         "  ".join(put(cell, width) for put, cell, width in zip(justify, line, widths, strict=True)).rstrip()
         for line in lines
     )
 
 
-def save_record(path: Path, name: str, options: dict[str, Any], results: dict[str, Any]) -> None:
-    """Write a benchmark's results with the facts of the machine as JSON; neither names nor paths of it."""
-    record = {
-        "benchmark": name,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": machine(),
-        "options": {key: value for key, value in options.items() if not isinstance(value, Path)},
-        "results": results,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(record), indent=1) + "\n")
-
-
-def machine() -> dict[str, Any]:
-    """Return what a reader needs to judge the numbers."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    cpu = _read(Path("/proc/cpuinfo"))
-    model = re.search(r"model name\s*: (.*)", cpu)
-    flags = re.search(r"(?:flags|Features)\s*: (.*)", cpu)
-    memory = re.search(r"MemTotal:\s*(\d+) kB", _read(Path("/proc/meminfo")))
-    return {
-        "system": platform.system(),
-        "cpu": model[1] if model else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "flags": [flag for flag in _FLAGS if flags and flag in flags[1].split()],
-        "memory_gb": round(int(memory[1]) / 1e6, 1) if memory else None,
-        "versions": versions,
-    }
-
-
 def anonymous_memory(pid: int | str = "self") -> int | None:
     """Return the bytes of anonymous memory that a process holds now (Linux), else None."""
-    found = re.search(r"RssAnon:\s*(\d+) kB", _read(Path(f"/proc/{pid}/status")))
+    found = re.search(r"RssAnon:\s*(\d+) kB", read(Path(f"/proc/{pid}/status")))
     return int(found[1]) * 1024 if found else None
 
 
@@ -199,20 +155,12 @@ def _watch_memory(process: subprocess.Popen) -> int | None:
     return peak
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """Return the text of a file of the system; nothing where it is not there."""
     try:
         return path.read_text()
     except OSError:  # another system, or a process that has just ended
         return ""
-
-
-def _rounded(value: Any) -> Any:
-    """Cut floats to 5 digits: more are noise, and make records long."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _say(line: str) -> None:

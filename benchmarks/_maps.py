@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml import datasets
-from hyperspy_specml.statistics import thin_counts
+from hyperspy_specml.statistics import PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
@@ -79,9 +79,7 @@ def missing(name: str) -> str:
     return f"{name} is left out: the folder of measured maps has no {_FILES[name]} (set SPECML_DATA to it)"
 
 
-def known_map(
-    name: str, *, dose: float | None = None, size: int = 64, channels: int = 512, seed: int = 0
-) -> KnownMap:
+def known_map(name: str, *, dose: float | None = None, size: int = 64, channels: int = 512, seed: int = 0) -> KnownMap:
     """Make a map.
 
     Parameters
@@ -98,9 +96,7 @@ def known_map(
     if name in _FILES:
         known = _eels_unmix() if name == "eels-unmix" else _espm()
         return _thinned(_every(known, size), dose, seed)
-    options: dict[str, Any] = {"n_channels": channels, "random_state": seed} | (
-        {"dose": dose} if dose else {}
-    )
+    options: dict[str, Any] = {"n_channels": channels, "random_state": seed} | ({"dose": dose} if dose else {})
     if name == "Fe-L":
         return _of_simulated(datasets.fe_l_map((size, size), **options), n_components=4)
     texture = "smooth" if name == "alloy" else "grains"
@@ -108,9 +104,7 @@ def known_map(
     return _of_simulated(simulated, n_components=len(simulated.names))
 
 
-def denoising_map(
-    name: str, *, dose: float, size: int, channels: int, seed: int
-) -> tuple[SimulatedMap, np.ndarray]:
+def denoising_map(name: str, *, dose: float, size: int, channels: int, seed: int) -> tuple[SimulatedMap, np.ndarray]:
     """Simulate a map to be denoised; return it and its noise-free spectra in single precision.
 
     Parameters
@@ -197,7 +191,7 @@ def _thinned(known: KnownMap, dose: float | None, seed: int) -> KnownMap:
         return known
     share = dose / mean
     counts = known.signal.data.reshape(known.clean.shape)
-    thin = thin_counts(counts, np.arange(len(counts)), (share, 1 - share), seed=seed, stream=_STREAM)[0]
+    thin = PoissonNoise().split(counts, np.arange(len(counts)), (share, 1 - share), seed=seed, stream=_STREAM)[0]
     signal = known.signal
     signal.data = thin.reshape(signal.data.shape)
     amounts = None if known.amounts is None else share * known.amounts

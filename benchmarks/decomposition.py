@@ -15,8 +15,9 @@ from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import Contender, Run, median, megabytes, number, run_all, table
+from benchmarks._harness import Contender, Run, median, megabytes, number, run_all
 from benchmarks._maps import DOSES, SHIFTED, KnownMap, known_map, missing
+from benchmarks._records import Table
 from benchmarks.fe_l import best_pca, error_of
 
 if TYPE_CHECKING:
@@ -61,15 +62,12 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print, map by map."""
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure, map by map."""
     if options.quick:
         vars(options).update(QUICK)
-    results: dict[str, Any] = {}
     for key, where in places(options):
-        results[key] = _compare(where, options.seeds, options.methods)
-        print(f"{key}\n\n{_table(results[key])}\n", flush=True)
-    return results
+        yield "", [_table(key, options, _compare(where, options.seeds, options.methods))]
 
 
 def places(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -81,6 +79,11 @@ def places(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         for dose in options.doses or DOSES[name]:
             key = name if dose is None else f"{name}, {dose:g} counts"
             yield key, {"name": name, "dose": dose, "size": options.size, "channels": options.channels}
+
+
+def size_of(options: argparse.Namespace) -> str:
+    """Say how large the maps are; those of others may be smaller."""
+    return f"{options.size} x {options.size} pixels at most, {options.channels} channels where simulated"
 
 
 def hyperspy(where: dict[str, Any], algorithm: str) -> Callable[[], Callable[[], dict[str, Any]]]:
@@ -132,11 +135,7 @@ def ours(where: dict[str, Any], **options: Any) -> Callable[[], Callable[[], dic
         if options["architecture"] == "simplex":
             scores, spectra = found.scores.data.reshape(known.n_components, -1).T, found.components.data
         dropped = [bool(attempt.collapsed) for attempt in found.report.attempts]
-        starts = {
-            "starts": len(dropped),
-            "dropped": sum(dropped),
-            "collapsed": bool(dropped) and all(dropped),
-        }
+        starts = {"starts": len(dropped), "dropped": sum(dropped), "collapsed": bool(dropped) and all(dropped)}
         return lambda: _judge(known, model, scores, spectra) | starts
 
     return call
@@ -151,9 +150,7 @@ def decompose(known: KnownMap, k: int | None, seed: int, architecture: str, **op
         )
 
 
-def _judge(
-    known: KnownMap, model: np.ndarray, scores: np.ndarray | None, spectra: np.ndarray | None
-) -> dict[str, Any]:
+def _judge(known: KnownMap, model: np.ndarray, scores: np.ndarray | None, spectra: np.ndarray | None) -> dict[str, Any]:
     """Compare with the truth what can be compared: a model, and of unmixing amounts and spectra."""
     import numpy as np
 
@@ -228,10 +225,11 @@ def _plain(result: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _table(figures: dict[str, list[dict[str, Any]]]) -> str:
+def _table(key: str, options: argparse.Namespace, figures: dict[str, list[dict[str, Any]]]) -> Table:
     """Return means over the seeds, the range of the angle, and medians of time and memory."""
-    head = ["", "angle", "range", "moved", "abundances", "error", "collapsed", "CPU s", "s", "peak"]
-    return table(head, [[name, *_cells(runs)] for name, runs in figures.items()])
+    head = ["method", "angle", "range", "moved", "abundances", "error", "collapsed", "CPU s", "s", "peak"]
+    caption = f"{size_of(options)}; seeds: {options.seeds}"
+    return Table(key, caption, head, [[name, *_cells(runs)] for name, runs in figures.items()])
 
 
 def _cells(runs: list[dict[str, Any]]) -> list[str]:

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import _cost, _denoise_choice, _denoise_measured, _denoise_rare, _denoise_valence
 from benchmarks._denoise_rivals import error_of, rivals
-from benchmarks._harness import median, number, table
+from benchmarks._harness import median, number
 from benchmarks._maps import denoising_map
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 MAPS = ("smooth", "grains", "fe_l")
 PARTS = ("errors", "choice", "valence", "rare", "repeats", "cost")
@@ -50,14 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=int, default=2048, help="of the EDS maps; EELS maps have 512")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure, part by part."""
     parts = options.parts or [part for part in PARTS if not (options.quick and part in LONG)]
     maps, doses = options.maps, options.doses
     size, channels, seeds = options.size, options.channels, options.seeds
     if options.quick:
         size, channels, seeds = min(size, QUICK_SIZE), min(channels, QUICK_CHANNELS), 1
-    measures: dict[str, Callable[[], dict[str, Any]]] = {
+    measures: dict[str, Callable[[], list[Table]]] = {
         "errors": lambda: _errors(maps, doses, size, channels, seeds),
         "choice": lambda: _denoise_choice.measure(maps, doses, size, channels, seeds),
         "valence": lambda: _denoise_valence.measure(size, options.quick),
@@ -65,12 +66,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "repeats": _denoise_measured.measure,
         "cost": lambda: _cost.measure("denoise_dae", options.size, options.channels),
     }
-    return {part: measures[part]() for part in PARTS if part in parts}
+    yield from ((part, measures[part]()) for part in PARTS if part in parts)
 
 
-def _errors(
-    maps: Sequence[str], doses: Sequence[float], size: int, channels: int, seeds: int
-) -> dict[str, Any]:
+def _errors(maps: Sequence[str], doses: Sequence[float], size: int, channels: int, seeds: int) -> list[Table]:
     results = {
         f"{name} {dose:g}": [_measure(name, dose, size, channels, seed) for seed in range(seeds)]
         for name in maps
@@ -80,9 +79,8 @@ def _errors(
         "map, counts", "ours", "best PCA", "best rival", "which", "ours / it", "ours / tuned rival",
         "spectral / best PCA", "auto / best context", "chosen", "seconds",
     ]  # fmt: skip
-    print(f"{size} x {size} pixels, {seeds} seeds")
-    print(table(head, [_row(name, runs) for name, runs in results.items()]))
-    return results
+    caption = f"{size} x {size} pixels, {channels} channels of EDS maps; seeds: {seeds}"
+    return [Table("errors", caption, head, [_row(name, runs) for name, runs in results.items()])]
 
 
 def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dict[str, Any]:
@@ -99,16 +97,14 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     start = time.perf_counter()
     ours, report = denoised("auto")
     seconds = time.perf_counter() - start
-    others = {
-        context: denoised(context)[0] for context in (("spectral", "spatial") if name == "fe_l" else ())
-    }
+    others = {context: denoised(context)[0] for context in (("spectral", "spatial") if name == "fe_l" else ())}
     known, tuned = rivals(simulated.signal.data, clean, seed)
     best = min(known, key=lambda rival: known[rival])
     return {
         "ours": ours,
         "contexts": others,
         "chosen": report.chosen,
-        "candidates": {candidate.name: candidate.choose_score for candidate in report.candidates},
+        "candidates": {candidate.name: candidate.validation_score for candidate in report.candidates},
         "noise_reduction": report.noise_reduction,
         "known": known,
         "tuned": tuned,

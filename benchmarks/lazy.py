@@ -14,21 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import (
-    Contender,
-    Run,
-    median,
-    megabytes,
-    number,
-    ratio,
-    run_all,
-    run_contender,
-    table,
-)
+from benchmarks._harness import Contender, Run, median, megabytes, number, ratio, run_all, run_contender
+from benchmarks._records import Table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hyperspy.signals import BaseSignal
 
@@ -53,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", action="store_true", help="keep the generated file and say where it is")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Generate, measure, print."""
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Generate and measure."""
     repeats = 1 if options.quick else options.repeats
     sizes = [options.size, 2 * options.size] if options.large else [options.size]
     folder = Path(tempfile.mkdtemp(prefix="specml-benchmark-"))
@@ -63,18 +54,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         runs = run_all(_contenders(_generate(folder, options.size, options.channels)), repeats=repeats)
         large = {}
         if options.large:
-            large = run_all(
-                _contenders(_generate(folder, 2 * options.size, options.channels), ours=True), repeats=1
-            )
+            large = run_all(_contenders(_generate(folder, 2 * options.size, options.channels), ours=True), repeats=1)
     finally:
         if options.keep:
             print(f"The files are kept in {folder}")
         else:
             shutil.rmtree(folder)
-    print(_main_table(runs), _stage_table(runs), sep="\n\n")
-    if large:
-        print(f"\n{_growth_table(runs, large)}")
-    return {"runs": _plain(runs), "runs_large": _plain(large)}
+    where = f"{options.size} x {options.size} pixels, {options.channels} channels, uint8; runs: {repeats}"
+    tables = [_main_table(where, runs), _stage_table(where, runs)]
+    yield "", tables + ([_growth_table(where, runs, large)] if large else [])
 
 
 def write_map(path: str, size: int, channels: int) -> Callable[[], None]:
@@ -85,9 +73,7 @@ def write_map(path: str, size: int, channels: int) -> Callable[[], None]:
     if signal.data.dtype != "uint8":
         raise TypeError(f"the map is {signal.data.dtype}, but the file is meant to be uint8")
     chunk = min(CHUNK, size)
-    return partial(
-        signal.save, path, chunks=(chunk, chunk, channels), compression=None, show_progressbar=False
-    )
+    return partial(signal.save, path, chunks=(chunk, chunk, channels), compression=None, show_progressbar=False)
 
 
 def hyperspy_svd(path: str) -> Callable[[], None]:
@@ -109,9 +95,7 @@ def _svd(signal: BaseSignal) -> None:
 
 
 def _decompose(signal: BaseSignal, architecture: str, config: Any) -> dict[str, Any]:
-    found = signal.decomposition_ae(
-        COMPONENTS, architecture=architecture, config=config, show_progressbar=False
-    )
+    found = signal.decomposition_ae(COMPONENTS, architecture=architecture, config=config, show_progressbar=False)
     report = found.report
     return {"seconds": report.seconds, "n_scree": len(report.scree), "best_step": report.best_step}
 
@@ -133,9 +117,7 @@ def _generate(folder: Path, size: int, channels: int) -> str:
     path = folder / f"map_{size}.hspy"
     made = run_contender(
         Contender(
-            "the simulation",
-            "benchmarks.lazy:write_map",
-            {"path": str(path), "size": size, "channels": channels},
+            "the simulation", "benchmarks.lazy:write_map", {"path": str(path), "size": size, "channels": channels}
         )
     )
     print(
@@ -158,7 +140,7 @@ def _contenders(path: str, *, ours: bool = False) -> list[Contender]:
     return [Contender(HYPERSPY, "benchmarks.lazy:hyperspy_svd", {"path": path}), fastest, float32, whole]
 
 
-def _main_table(runs: dict[str, list[Run]]) -> str:
+def _main_table(where: str, runs: dict[str, list[Run]]) -> Table:
     rows = []
     seconds, peaks = _medians(runs)
     for name, results in runs.items():
@@ -171,32 +153,22 @@ def _main_table(runs: dict[str, list[Run]]) -> str:
             number(median(result.process_seconds for result in results), ".1f"), megabytes(peaks[name]),
             number(ratio(peaks[name], peaks[HYPERSPY])), "" if rival else f"<= {MEMORY_TARGET:.2f}",
         ])  # fmt: skip
-    head = [
-        "",
-        "median s",
-        "range",
-        "/ HyperSpy",
-        "wanted",
-        "CPU s",
-        "process s",
-        "peak",
-        "/ HyperSpy",
-        "wanted",
-    ]
-    return table(head, rows)
+    times = ["median s", "range", "s / HyperSpy", "s wanted", "CPU s", "process s"]
+    head = ["method", *times, "peak", "peak / HyperSpy", "peak wanted"]
+    return Table("time and memory", f"{where}; each in a process of its own", head, rows)
 
 
-def _stage_table(runs: dict[str, list[Run]]) -> str:
+def _stage_table(where: str, runs: dict[str, list[Run]]) -> Table:
     names = [name for name in runs if name != HYPERSPY]
     stages = list(runs[names[0]][0].facts["seconds"])
     rows = [
         [name, *(number(median(run.facts["seconds"][stage] for run in runs[name])) for stage in stages)]
         for name in names
     ]
-    return table(["seconds of the stages", *stages], rows)
+    return Table("stages", f"seconds; {where}", ["method", *stages], rows)
 
 
-def _growth_table(runs: dict[str, list[Run]], large: dict[str, list[Run]]) -> str:
+def _growth_table(where: str, runs: dict[str, list[Run]], large: dict[str, list[Run]]) -> Table:
     (seconds, peaks), (seconds_large, peaks_large) = _medians(runs), _medians(large)
     rows = []
     for name in large:
@@ -206,22 +178,10 @@ def _growth_table(runs: dict[str, list[Run]], large: dict[str, list[Run]]) -> st
             megabytes(peaks_large[name]), number(None if times is None else times - 1, "+.0%"),
             f"<= +{GROWTH_TARGET:.0%}",
         ])  # fmt: skip
-    return table(["four times the pixels", "s", "times", "peak", "growth", "wanted"], rows)
+    caption = f"a file of four times the pixels, one run, beside {where}"
+    return Table("growth", caption, ["method", "s", "times", "peak", "growth", "wanted"], rows)
 
 
 def _medians(runs: dict[str, list[Run]]) -> tuple[dict[str, float | None], dict[str, float | None]]:
     seconds = {name: median(result.seconds for result in results) for name, results in runs.items()}
     return seconds, {name: median(result.peak for result in results) for name, results in runs.items()}
-
-
-def _plain(runs: dict[str, list[Run]]) -> dict[str, Any]:
-    return {
-        name: {
-            "seconds": [result.seconds for result in results],
-            "cpu_seconds": [result.cpu_seconds for result in results],
-            "process_seconds": [result.process_seconds for result in results],
-            "peak_anonymous_bytes": [result.peak for result in results],
-            "facts": results[-1].facts,
-        }
-        for name, results in runs.items()
-    }

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from benchmarks._harness import Contender, run_all, table
+from benchmarks._harness import Contender, run_all
 from benchmarks._maps import FIELDS, known_map
-from benchmarks.decomposition import QUICK, add_places, decompose, places
+from benchmarks._records import Table
+from benchmarks.decomposition import QUICK, add_places, decompose, places, size_of
 from benchmarks.fe_l import best_pca, error_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ARCHITECTURES = ("pca", "simplex", "dense")
 
@@ -29,14 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="32 x 32 pixels, 256 channels")
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure and print."""
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure."""
     if options.quick:
         vars(options).update({**QUICK, "seeds": options.seeds})
     results = {key: _choices(where, options.seeds) for key, where in places(options)}
     head = ["map", "architecture", "expected", "least error", "chosen", "within one"]
-    print(table(head, [row for key, found in results.items() for row in _rows(key, found)]))
-    return results
+    caption = f"{size_of(options)}; one number for each seed"
+    rows = [row for key, found in results.items() for row in _rows(key, found)]
+    yield "", [Table("chosen", caption, head, rows, keys=2)]
 
 
 def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, Any]]:
@@ -48,10 +50,7 @@ def chosen(where: dict[str, Any], architecture: str) -> Callable[[], dict[str, A
         curve = report.rank
         worse = (float(score - min(curve.scores)) for score in curve.scores)
         errors = map(float, curve.standard_errors)
-        return {
-            "chosen": report.n_components,
-            "curve": [*zip(map(int, curve.ranks), worse, errors, strict=True)],
-        }
+        return {"chosen": report.n_components, "curve": [*zip(map(int, curve.ranks), worse, errors, strict=True)]}
 
     return call
 
@@ -79,9 +78,7 @@ def _choices(where: dict[str, Any], seeds: int) -> dict[str, list[dict[str, Any]
         known = known_map(**here)
         oracle = best_pca(known.counts, known.clean)[1]
         phases = None if known.endmembers is None else [len(known.endmembers)] * 2
-        contenders = [
-            Contender(name, f"{call}chosen", {"where": here, "architecture": name}) for name in ARCHITECTURES
-        ]
+        contenders = [Contender(name, f"{call}chosen", {"where": here, "architecture": name}) for name in ARCHITECTURES]
         runs = run_all([*contenders, Contender("oracle", f"{call}best_latents", {"where": here})], repeats=1)
         expected = {"pca": [oracle] * 2, "simplex": phases, "dense": list(FIELDS[where["name"]])}
         best = {"pca": oracle, "simplex": None, "dense": runs["oracle"][0].facts["best"]}
@@ -95,8 +92,7 @@ def _rows(key: str, found: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
     for name, runs in found.items():
         bounds = [run["expected"] for run in runs]
         near = sum(
-            low - 1 <= run["chosen"] <= high + 1
-            for run, (low, high) in zip(runs, filter(None, bounds), strict=False)
+            low - 1 <= run["chosen"] <= high + 1 for run, (low, high) in zip(runs, filter(None, bounds), strict=False)
         )
         texts = [" to ".join(map(str, dict.fromkeys(pair))) if pair else "-" for pair in bounds]
         rows.append([

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # The gallery would print them: exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them, and the
 # measured map is in an old version of HyperSpy's format.
 warnings.filterwarnings("ignore", message="Importing .Lazy|Loading old file version")
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 import hyperspy.api as hs
 import matplotlib
 
 import hyperspy_specml
 
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parents[1]
+REPOSITORY = "https://github.com/hyperspy-specml/hyperspy_specml"
+
 matplotlib.use("Agg")
 hs.preferences.General.show_progressbar = False
 # Of the tests, too: the page of a measured map is without figures where the folder is missing.
-os.environ.setdefault("SPECML_DATA", str(Path(__file__).resolve().parents[2] / "shared" / "data"))
+os.environ.setdefault("SPECML_DATA", str(ROOT.parent / "shared" / "data"))
 
 project = "hyperspy_specml"
-copyright = "the developers of hyperspy_specml, GPL-3.0-or-later"
+author = "hyperspy_specml maintainers"
+copyright = f"{author}, GPL-3.0-or-later"
 version = release = hyperspy_specml.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "sphinx_gallery.gen_gallery"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+extensions += ["benchmark_tables"]  # docs/_ext
 exclude_patterns = ["_build", "changes", "gallery"]
 nitpicky = False  # types point to HyperSpy and NumPy, whose pages would have to be downloaded
 
@@ -45,5 +65,23 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "pydata_sphinx_theme"
+html_theme_options = {"github_url": REPOSITORY, "header_links_before_dropdown": 6}
+html_sidebars = {page: [] for page in ("index", "benchmarks", "changes")}  # pages without pages below them
 html_static_path = ["_static"]
 html_show_sourcelink = False
+
+
+def add_unreleased(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put the news that no release has yet above the changelog."""
+    if page != "changes":
+        return
+    app.env.note_reread()  # files of docs/changes come and go without any change to the page
+    title = ["--version", release, "--date", "not released"]
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", *title]
+    draft = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout
+    source[0] = source[0].replace(".. include::", f"{draft}\n.. include::")
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what pages are made of while they are read."""
+    app.connect("source-read", add_unreleased)

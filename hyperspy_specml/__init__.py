@@ -11,36 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml._library import train_denoiser
-    from hyperspy_specml.results import denoise_model, denoise_report, load_model
-    from hyperspy_specml.train.config import TrainConfig
+    from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
+    from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
+    from hyperspy_specml.progress import Progress, ProgressBar
+    from hyperspy_specml.results import denoise_model, denoise_report
+    from hyperspy_specml.run import ComputeConfig, TrainConfig
+    from hyperspy_specml.workflows import load_model, train_denoiser
 
 __version__ = "0.1.0.dev0"
-__all__ = [
-    "TrainConfig",
-    "__version__",
-    "datasets",
-    "denoise_model",
-    "denoise_report",
-    "estimators",
-    "exceptions",
-    "load_model",
-    "train_denoiser",
-]
 
-_HOMES = {  # the other public names are modules
-    "TrainConfig": "hyperspy_specml.train.config",
-    "denoise_model": "hyperspy_specml.results",
-    "denoise_report": "hyperspy_specml.results",
-    "load_model": "hyperspy_specml.results",
-    "train_denoiser": "hyperspy_specml._library",
+_HOMES = {  # of the public names
+    "decompose": ("Autoencoder", "DenseOptions", "PCAOptions", "SimplexOptions", "register_architecture"),
+    "denoise": ("DenoiseOptions", "LibraryOptions"),
+    "progress": ("Progress", "ProgressBar"),
+    "results": ("denoise_model", "denoise_report"),
+    "run": ("ComputeConfig", "TrainConfig"),
+    "workflows": ("load_model", "train_denoiser"),
 }
+_MODULES = ("datasets", "estimators", "exceptions")
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *_MODULES, *_HOME]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in __all__:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

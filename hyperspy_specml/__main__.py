@@ -10,22 +10,36 @@ import logging
 import sys
 import time
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from hyperspy.exceptions import VisibleDeprecationWarning
 
-from hyperspy_specml import _demo
-from hyperspy_specml.exceptions import BaselineBetterWarning, SpecMLError
+from hyperspy_specml.datasets import fe_l_map
+from hyperspy_specml.decompose import architecture_names, choose_architecture
+from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError, SpecMLError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hyperspy.signal import BaseSignal
+    from matplotlib.figure import Figure
 
+    from hyperspy_specml.datasets import SimulatedMap
     from hyperspy_specml.results import DecompositionResult
 
+# The demo's map: an Fe-L2,3 edge whose shape and position vary, which no few components can follow.
+SHAPE = (64, 64)
+N_FIELDS = 4  # that the map is made of: valence, thickness, iron, drift
+DOSE = 300.0  # counts per channel: enough for the curvature of the data to show
+
+_INTRODUCTION = """\
+Beside the truth: error of the spectra (root mean square, over the standard deviation of the noise-free map),
+then the share of each field's variance that the best linear combination of the score maps explains."""
+
+_YES_NO = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _SMALL = 200_000_000  # bytes of a reconstruction that is saved unasked
 _FILES = {
     "result.png": "score maps above component spectra",
@@ -77,13 +91,32 @@ def _parser() -> argparse.ArgumentParser:
     add("file", nargs="?", type=Path, help="any file that HyperSpy reads; default: a simulated map")
     add("--lazy", action="store_true", help="read in pieces, for maps larger than memory")
     add("--output-dimension", type=int, metavar="K", help="components; default: by held-out score")
-    add("--architecture", choices=("dense", "simplex", "pca"), default="dense", help="default: dense")
+    add("--architecture", choices=architecture_names(), default="dense", help="default: dense")
+    add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the architecture; repeatable")
     add("--signal", metavar="NAME_OR_NUMBER", help="of a file with several; default: the most spectra")
     add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER",
         help="where to write, over the last run's files; default: specml_output")  # fmt: skip
     add("--reconstruction", action="store_true", help=f"save it also if above {_SMALL // 10**6} MB")
-    add("--shape", nargs=2, type=int, default=_demo.SHAPE, help=argparse.SUPPRESS)  # a small map for tests
+    add("--shape", nargs=2, type=int, default=SHAPE, help=argparse.SUPPRESS)  # a small map for tests
     return parser
+
+
+def _options(architecture: str, given: Sequence[str]) -> object:
+    """Return the options of an architecture with values that were given as NAME=VALUE."""
+    options = choose_architecture(architecture).options
+    defaults = {field.name: getattr(options, field.name) for field in fields(options)}
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in defaults:
+            raise OptionError.unknown("--option", name, defaults)
+        kind = type(defaults[name])
+        try:
+            defaults[name] = _YES_NO[value.lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError) as error:
+            raise OptionError(
+                f"--option {text}: {name} needs {kind.__name__}, e.g. {name}={defaults[name]}."
+            ) from error
+    return type(options)(**defaults)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -94,39 +127,33 @@ def _run(options: argparse.Namespace) -> None:
     for name in ("hyperspy.decorators", "hyperspy.io"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     start = time.perf_counter()
-    _prepare(options.output, options.file)
-    simulated, k = None, options.output_dimension
-    if options.file is None:
-        simulated = _demo.simulated_map(options.shape, lazy=options.lazy)
-        signal, k = simulated.signal, k or _demo.N_FIELDS
-        print(f"{signal}, {simulated.dose:g} counts per channel\n")
-    else:
-        signal = _choose(_load(options.file, lazy=options.lazy), options.signal)
-    result = signal.decomposition_ae(
-        k, architecture=options.architecture, show_progressbar=sys.stderr.isatty()
-    )
-    print(result, flush=True)
-    for name in _FILES:  # files of two maps must not lie side by side
-        (options.output / name).unlink(missing_ok=True)
-    if simulated is not None:
-        text, figure = _demo.beside_truth(simulated, result)
-        print(f"\n{text}")
-        figure.savefig(options.output / "truth.png", dpi=90)
-    _write(result, options.output, reconstruction=options.reconstruction)
-    print(f"\nIn {options.output} after {time.perf_counter() - start:.0f} s:")
-    for name, content in _FILES.items():
-        if (options.output / name).exists():
-            print(f"  {name:<20} {content}")
-
-
-def _prepare(folder: Path, file: Path | None) -> None:
-    """Make the folder before anything is computed for it."""
-    try:
+    folder, file, simulated, k = options.output, options.file, None, options.output_dimension
+    try:  # before anything is computed for it
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpecMLError(f"--output {folder} cannot be a folder ({error}): name another one.") from error
     if file is not None and file.resolve() in [(folder / name).resolve() for name in _FILES]:
         raise SpecMLError(f"this would replace its own input {file}: name another folder with --output.")
+    if file is None:
+        simulated = fe_l_map(tuple(options.shape), dose=DOSE, lazy=options.lazy)
+        signal, k = simulated.signal, k or N_FIELDS
+        print(f"{signal}, {simulated.dose:g} counts per channel\n")
+    else:
+        signal = _choose(_load(file, lazy=options.lazy), options.signal)
+    chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
+    result = signal.decomposition_ae(k, **chosen, show_progressbar=sys.stderr.isatty())
+    print(result, flush=True)
+    for name in _FILES:  # files of two maps must not lie side by side
+        (folder / name).unlink(missing_ok=True)
+    if simulated is not None:
+        text, figure = beside_truth(simulated, result)
+        print(f"\n{text}")
+        figure.savefig(folder / "truth.png", dpi=90)
+    _write(result, folder, reconstruction=options.reconstruction)
+    print(f"\nIn {folder} after {time.perf_counter() - start:.0f} s:")
+    for name, content in _FILES.items():
+        if (folder / name).exists():
+            print(f"  {name:<20} {content}")
 
 
 def _load(file: Path, *, lazy: bool) -> list[BaseSignal]:
@@ -145,9 +172,7 @@ def _load(file: Path, *, lazy: bool) -> list[BaseSignal]:
         raise SpecMLError(f"{file} does not fit into memory: add --lazy. ({error})") from error
     except Exception as error:  # readers meet a damaged or foreign file with any exception
         advice = " Leave out --lazy." if lazy and isinstance(error, NotImplementedError) else ""
-        raise SpecMLError(
-            f"HyperSpy cannot read {file} ({type(error).__name__}: {error}).{advice}"
-        ) from error
+        raise SpecMLError(f"HyperSpy cannot read {file} ({type(error).__name__}: {error}).{advice}") from error
     return loaded if isinstance(loaded, list) else [loaded]
 
 
@@ -155,7 +180,8 @@ def _choose(signals: list[BaseSignal], wanted: str | None) -> BaseSignal:
     """Return the signal that is asked for, or the largest map of spectra; say which if there are several."""
     listed = "\n".join(f"  {number}  {signal}" for number, signal in enumerate(signals))
     titles = [signal.metadata.get_item("General.title", "") for signal in signals]
-    sizes = [_n_values(signal) for signal in signals]
+    managers = [signal.axes_manager for signal in signals]
+    sizes = [m.signal_size * m.navigation_size * (m.signal_dimension == 1) for m in managers]  # 0 if no map of spectra
     if wanted in titles:
         number = titles.index(wanted)
     elif wanted is None:
@@ -175,12 +201,6 @@ def _choose(signals: list[BaseSignal], wanted: str | None) -> BaseSignal:
     return signals[number]
 
 
-def _n_values(signal: BaseSignal) -> int:
-    """Return the size of a map of spectra, 0 for anything else."""
-    manager = signal.axes_manager
-    return signal.data.size if manager.signal_dimension == 1 and manager.navigation_dimension else 0
-
-
 def _write(result: DecompositionResult, folder: Path, *, reconstruction: bool) -> None:
     import matplotlib.pyplot as plt
 
@@ -198,6 +218,63 @@ def _write(result: DecompositionResult, folder: Path, *, reconstruction: bool) -
     if reconstruction or n_bytes <= _SMALL:
         # A lazy one is written chunk by chunk.
         result.reconstruction.save(folder / "reconstruction.hspy", overwrite=True, show_progressbar=False)
+
+
+def beside_truth(simulated: SimulatedMap, result: DecompositionResult) -> tuple[str, Figure]:
+    """Compare a result, and PCA, with the truth: a table and a figure.
+
+    PCA comes twice: of the size of the result, and of the size that held-out counts choose for it.
+
+    Parameters
+    ----------
+    simulated
+        The map.
+    result
+        Of ``simulated.signal``.
+    """
+    pca = simulated.signal.decomposition_ae(architecture="pca", show_progressbar=False)
+    models = [model for model in (result, result.baseline, pca) if model is not None]
+    named = {f"{m.report.architecture} ({m.report.n_components})": m for m in models}
+    readouts = {
+        name: [_readout(model.scores, field) for field in simulated.truth.values()] for name, model in named.items()
+    }
+    clean = simulated.clean.data
+    rows = [("", "spectra", *simulated.truth), ("counts", f"{_error(simulated.signal.data, clean):.4f}")]
+    for name, model in named.items():
+        error = _error(model.reconstruction.data, clean)
+        rows.append((name, f"{error:.4f}", *(f"{share:.2f}" for _, share in readouts[name])))
+    lines = [f"{row[0]:<10}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in rows]
+    return "\n".join([_INTRODUCTION, "", *lines]), _draw(simulated.truth, readouts)
+
+
+def _error(data: np.ndarray, clean: np.ndarray) -> float:
+    return float(np.sqrt(((data - clean) ** 2).mean()) / clean.std())  # float() computes a lazy one
+
+
+def _readout(scores: BaseSignal, field: BaseSignal) -> tuple[np.ndarray, float]:
+    """Return the linear combination of score maps nearest to a field, and the share of variance explained."""
+    maps = scores.data.reshape(len(scores.data), -1).T.astype(np.float64)  # (pixels, K)
+    maps = np.column_stack([maps, np.ones(len(maps))])
+    truth = field.data.reshape(-1)
+    found = maps @ np.linalg.lstsq(maps, truth, rcond=None)[0]
+    return found.reshape(field.data.shape), 1 - np.var(truth - found) / np.var(truth)
+
+
+def _draw(truth: Mapping[str, BaseSignal], readouts: Mapping[str, list[tuple[np.ndarray, float]]]) -> Figure:
+    """Draw the fields, and below them what each model's score maps tell of them, on the same colour scale."""
+    import matplotlib.pyplot as plt
+
+    rows = {"truth": [(field.data, 1.0) for field in truth.values()], **readouts}
+    figure, axes = plt.subplots(
+        len(rows), len(truth), figsize=(2.1 * len(truth), 2.3 * len(rows)), layout="constrained"
+    )
+    for panels, (label, row) in zip(axes, rows.items(), strict=True):
+        panels[0].set_ylabel(label)
+        for panel, (image, share), (name, field) in zip(panels, row, truth.items(), strict=True):
+            panel.imshow(image, vmin=field.data.min(), vmax=field.data.max(), interpolation="nearest")
+            title = name.replace("_", " ") if label == "truth" else f"{share:.2f}"
+            panel.set(title=title, xticks=[], yticks=[])
+    return figure
 
 
 if __name__ == "__main__":

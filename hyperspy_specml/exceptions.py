@@ -18,12 +18,13 @@ Each error is also the builtin or HyperSpy class that users already catch::
     │   └── ModelFileExistsError + FileExistsError
     ├── LearningResultsError     + ValueError
     ├── NotFittedError           + ValueError, AttributeError
-    └── TrainingDivergedError    + RuntimeError
+    ├── TrainingDivergedError    + RuntimeError
+    └── Cancelled                + RuntimeError
 
     SpecMLWarning (UserWarning)
     ├── BaselineBetterWarning
-    ├── ErasedFeaturesWarning
-    └── LinearApproximationWarning
+    ├── LinearApproximationWarning
+    └── RemovedSignalWarning
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class SpecMLError(Exception):
-    """Base of all errors: catch it to catch everything that the package raises on purpose.
+    """Base of all errors that the package raises on purpose.
 
     Parameters
     ----------
@@ -49,11 +50,11 @@ class SpecMLError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        # Not super(): HyperSpy's dimension errors come next in the MRO and take two dimensions instead.
+        # Not super(): HyperSpy's dimension errors come next and take two dimensions instead of a message.
         Exception.__init__(self, message)
 
     def __str__(self) -> str:
-        return str(self.args[0])  # HyperSpy's __str__ would read attributes that are not set here
+        return str(self.args[0])  # HyperSpy's __str__ reads attributes that are not set here
 
 
 class SpectraRequiredError(SpecMLError, SignalDimensionError):
@@ -93,7 +94,7 @@ class OptionError(SpecMLError, ValueError):
 
     @classmethod
     def unknown(cls, argument: str, value: object, options: Iterable[object]) -> Self:
-        """Make the error that lists the options and guesses which one was meant.
+        """Make the error that lists the options and suggests the one that was probably meant.
 
         Parameters
         ----------
@@ -111,19 +112,19 @@ class OptionError(SpecMLError, ValueError):
 
 
 class PairsError(SpecMLError, ValueError):
-    """Two signals that are said to show the same area do not have its shape or its energy axis."""
+    """Two signals of the same area do not have the same shape or energy axis."""
 
 
 class EnergyAxisMismatchError(SpecMLError, ValueError):
-    """A model and a signal have energy axes that cannot be brought together soundly."""
+    """The energy axes of a model and a signal differ too much to resample the model."""
 
 
 class ModelFileError(SpecMLError, ValueError):
-    """A model file is damaged, foreign, or newer than this version reads."""
+    """A file is damaged, no model file, or written by a newer version than this one reads."""
 
 
 class ModelFileExistsError(FileExistsError, ModelFileError):  # in this order, or it would not unpickle
-    """A model would be saved over a file that is there."""
+    """A model would be saved over an existing file."""
 
 
 class LearningResultsError(SpecMLError, ValueError):
@@ -138,6 +139,10 @@ class TrainingDivergedError(SpecMLError, RuntimeError):
     """The training loss became infinite or NaN, also after restarts with other seeds."""
 
 
+class Cancelled(SpecMLError, RuntimeError):
+    """The call was cancelled by `Progress.cancel` before there was anything to keep."""
+
+
 class SpecMLWarning(UserWarning):
     """Base of all warnings of the package."""
 
@@ -146,9 +151,9 @@ class BaselineBetterWarning(SpecMLWarning):
     """PCA of the same size describes the held-out counts better than the model that was asked for."""
 
 
-class ErasedFeaturesWarning(SpecMLWarning):
-    """Denoising removed what noise cannot explain, e.g. a rare phase: the report says what and where."""
-
-
 class LinearApproximationWarning(SpecMLWarning):
-    """A curved model was written as linear components, which do not give all of its reconstruction."""
+    """The decoder is curved; linear components were written, which do not give all of its reconstruction."""
+
+
+class RemovedSignalWarning(SpecMLWarning):
+    """Denoising removed signal that noise cannot explain, such as a rare phase: see the report."""

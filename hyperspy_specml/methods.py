@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.results import AnomalyResult, DecompositionResult, TrainedDenoiser, TrainedModel
-    from hyperspy_specml.train.config import TrainConfig
+    from hyperspy_specml.decompose import DenseOptions, PCAOptions, SimplexOptions
+    from hyperspy_specml.denoise import DenoiseOptions
+    from hyperspy_specml.models import TrainedModel
+    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.results import AnomalyResult, DecompositionResult
+    from hyperspy_specml.run import TrainConfig
 
 
 def decomposition_ae(
@@ -22,21 +26,22 @@ def decomposition_ae(
     output_dimension: int | None = None,
     *,
     architecture: str = "dense",
+    options: PCAOptions | DenseOptions | SimplexOptions | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
     energy_shift: bool = False,
     random_state: int = 0,
     device: str = "auto",
-    show_progressbar: bool | None = None,
+    show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> DecompositionResult:
     """Decompose spectra with an autoencoder, scored beside PCA on counts that no model has seen.
 
-    The data are split into training (70 %), choosing (15 %) and reporting (15 %) counts, compressed to the
+    The data are split into training (70 %), validation (15 %) and test (15 %) counts, compressed to the
     principal axes of the noise-whitened training counts, and an autoencoder that starts as PCA is trained
-    there to predict one part of the counts from the others. The choosing counts stop the training; then it
+    there to predict one part of the counts from the others. The validation counts stop the training; then it
     goes on with all counts. The file is read twice, whatever its size.
 
     Parameters
@@ -46,7 +51,11 @@ def decomposition_ae(
         best by more than its standard error.
     architecture
         "dense": nonlinear encoder and decoder. "simplex": abundances that sum to one of non-negative
-        endmember spectra, and a dose for each pixel. "pca": noise-weighted principal components, uncentred.
+        endmember spectra, and an intensity for each pixel. "pca": noise-weighted principal components. Or one that
+        ``specml.register_architecture`` made known.
+    options
+        Of the architecture, by its own class: ``specml.DenseOptions(n_hidden=128)``, ``specml.SimplexOptions``,
+        ``specml.PCAOptions(centre=True)``.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
@@ -59,20 +68,21 @@ def decomposition_ae(
     random_state
         Seed of the split, the sample of pixels, the weights and the batches.
     device
-        "auto", "cpu", "cuda", "mps": where networks are trained.
+        "auto", "cpu", "cuda", "mps": where the network is trained.
     show_progressbar
-        By default HyperSpy's preference.
+        True or False; by default HyperSpy's preference. Or a ``specml.Progress``, which a widget watches and can
+        cancel.
     model
         ``result.model`` of another map, or the path of the file that ``result.model.save(path)`` made. It is
         applied in one pass and nothing is fitted. Size, architecture, noise and signal mask are the model's
         own. Where the energy channels differ the model is resampled to those of the signal.
     config
-        Everything else: ``hyperspy_specml.TrainConfig``.
+        Training and memory: ``specml.TrainConfig``.
 
     Returns
     -------
     DecompositionResult
-        Score maps and component spectra in memory (of "simplex" also maps of dose and shift),
+        Score maps and component spectra in memory (of "simplex" also maps of intensity and shift),
         reconstruction and residual lazy if the signal is, the PCA baseline and the report. The signal itself
         is not changed.
 
@@ -89,14 +99,17 @@ def decomposition_ae(
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown architecture, noise model or device, an impossible number, an argument that a `model`
-        would have to ignore, or ``energy_shift=True`` for an architecture or an energy axis that cannot.
+        An unknown architecture, noise model or device, options of another architecture, an impossible number, an
+        argument that a `model` would have to ignore, or ``energy_shift=True`` for an architecture or an energy
+        axis that cannot.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     TrainingDivergedError
         The loss diverged with every seed or start tried; ``architecture="pca"`` needs no training.
+    Cancelled
+        The `Progress` was cancelled before or after the network was trained; a training keeps its best so far.
 
     Warns
     -----
@@ -105,12 +118,12 @@ def decomposition_ae(
 
     Notes
     -----
-    Simplex: ``reconstruction = dose * scores @ components``, trained under the likelihood of the noise. The
-    components sum to one, so the dose is the expected sum of a spectrum and scores are shares of it. An
+    Simplex: ``reconstruction = intensity * scores @ components``, trained under the likelihood of the noise. The
+    components sum to one, so the intensity is the expected sum of a spectrum and scores are shares of it. An
     encoder on the compressed spectra finds the abundances; a trained model needs one pass over a new map.
-    Data do not decide how far the simplex reaches beyond them: a pull of the components towards their mean,
-    the strongest that does not spoil the score on the choosing counts, keeps it small. Four starts, vertices
-    of the data and factorisations, are trained briefly; the best on the choosing counts goes on and the
+    Data do not decide how far the simplex reaches beyond them: a penalty on its volume, the largest that does not
+    spoil the score on the validation counts, keeps it small. Four starts, vertices
+    of the data and factorisations, are trained briefly; the best on the validation counts goes on and the
     report lists all. Data cannot tell where no drift is: shifts are zero, on average, where the scan begins
     (the first 64th of its spectra).
 
@@ -133,37 +146,10 @@ def decomposition_ae(
     >>> dec.scores
     <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
     """
-    from hyperspy_specml import _decomposition
-    from hyperspy_specml._call import Call, whole_number
+    given = locals()
+    from hyperspy_specml.workflows import decomposition
 
-    call = Call.on(
-        self,
-        method="decomposition_ae",
-        navigation_mask=navigation_mask,
-        signal_mask=signal_mask,
-        config=config,
-        show_progressbar=show_progressbar,
-    )
-    if output_dimension is not None:
-        output_dimension = whole_number("output_dimension", output_dimension, least=1)
-    if model is not None:
-        return _decomposition.apply(
-            call,
-            model,
-            output_dimension=output_dimension,
-            architecture=architecture,
-            noise=noise,
-            energy_shift=energy_shift,
-        )
-    return _decomposition.fit(
-        call,
-        architecture=architecture,
-        output_dimension=output_dimension,
-        noise=noise,
-        energy_shift=energy_shift,
-        random_state=whole_number("random_state", random_state, least=0),
-        device=device,
-    )
+    return decomposition(given.pop("self"), **given)
 
 
 def anomaly_map(
@@ -174,45 +160,49 @@ def anomaly_map(
     statistic: str = "scan",
     output_dimension: int | None = None,
     architecture: str = "pca",
+    options: DenseOptions | None = None,
     known: BaseSignal | None = None,
     drift: bool = True,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
     random_state: int = 0,
-    show_progressbar: bool | None = None,
+    device: str = "auto",
+    show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> AnomalyResult:
     """Find pixels and regions whose spectra the rest of the map does not explain, with known error rates.
 
-    What is normal is learnt from the map itself by PCA, without the few places that may be rare, and with the
-    number of components that counts held back choose. Then the difference between data and model is summed
-    over windows of energy (1, 2 and 4 line widths) and of space (1, 3 and 5 pixels wide), and each sum is
-    compared with its noise. The strongest one of a pixel becomes a p-value: maps that are drawn from the
-    model and scanned in the same way tell how strong it is by chance.
+    A reference model of ordinary spectra is learnt from the map itself: PCA, without the few places that may
+    contain something rare, with the number of components that held-out counts choose. The difference between
+    data and model is summed over windows of energy (1, 2 and 4 line widths) and squares of pixels (1, 3 and 5
+    pixels wide), and each sum is compared with its noise. The strongest sum of a pixel becomes a p-value: maps
+    that are drawn from the model and scanned in the same way show how strong it is by chance.
 
     Parameters
     ----------
     fdr
-        Accepted share of false regions among the regions found, on average.
+        Accepted fraction of false regions among the regions found, on average.
     threshold
         Smallest `score` of a region, instead of `fdr`.
     statistic
         "scan", or one of the literature's, which need a `threshold`: "squared_error", "deviance" (both
         between spectrum and model) or "rx" (Mahalanobis distance of the model's coefficients).
     output_dimension
-        Components of the model of the normal. By default held-out counts choose them.
+        Components of the reference model. By default held-out counts choose them.
     architecture
-        Of the model of the normal: "pca"; "dense", an autoencoder; "auto" trains one beside PCA and takes it
-        if sums over neighbouring pixels are clearly better described by it, on counts held back; beside
-        `known` it does not.
+        Reference model: "pca"; "dense", an autoencoder; "auto" trains the autoencoder beside PCA and takes it
+        if it clearly better describes sums over neighbouring pixels, on held-out counts. Beside `known`, "auto"
+        is "pca".
+    options
+        Options of the autoencoder: ``specml.DenseOptions``.
     known
-        Spectra of phases that count as normal although they are rare, such as ``found.spectra.inav[0]`` of an
+        Spectra of phases that count as ordinary although they are rare, such as ``found.spectra.inav[0]`` of an
         earlier search, of this map or another. Navigation axes are free.
     drift
-        Take the drift of the energy axis from scan line to scan line back, where there is one; not of EDS,
-        and not with `model`.
+        Take the drift of the energy axis from scan line to scan line back, where there is one. Not for X-ray
+        maps, and not with the `model` of a decomposition.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
         (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
@@ -220,12 +210,16 @@ def anomaly_map(
         "auto", "poisson", "gaussian" or "poisson-gaussian" (variance = gain * mean + readout**2, both and the
         correlation along energy estimated from the data).
     random_state
-        Seed of the split into folds and of the maps drawn.
+        Seed of the split into folds, of the maps drawn, and of a network.
+    device
+        Where the autoencoder is trained: "cpu", "cuda", "mps", or "auto".
     show_progressbar
-        By default HyperSpy's preference.
+        By default HyperSpy's preference. A `Progress` is told how far the call is, and can cancel it.
     model
-        ``s2.decomposition_ae().model`` of a map in which all is normal, or the path of its file: nothing is
-        learnt from this map then.
+        ``found.model`` of another map, or the path of its file: the reference model is used as it is, with its
+        errors and its null distribution, so that scores are comparable. Or the model of a decomposition,
+        ``dec.model``, of a map in which everything is ordinary: its errors on this map are measured, and its
+        null distribution is drawn.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
 
@@ -233,7 +227,7 @@ def anomaly_map(
     -------
     AnomalyResult
         Maps of score, p-value, detections and energy; regions with their spectra and candidate elements;
-        spikes. All in memory; the signal itself is not changed.
+        spikes; the reference model. All in memory; the signal itself is not changed.
 
     Raises
     ------
@@ -248,24 +242,31 @@ def anomaly_map(
     NegativeCountsError, NotCountsError
         noise="poisson" for values that are negative or not whole.
     OptionError
-        An unknown statistic, architecture or noise model, an impossible number, `known` spectra that are
-        none or that stand beside an autoencoder, or an argument that a `model` would have to ignore.
+        An unknown statistic, architecture, noise model or device, options of another architecture, an impossible
+        number, `known` spectra that are none or that stand beside an autoencoder, or an argument that would have
+        to be ignored: beside a `model`, or because no network is trained.
     TrainingDivergedError
         The autoencoder of architecture="dense" diverged.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly; `known` has another one.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
+    Cancelled
+        The `Progress` was cancelled; while the autoencoder is trained, that ends the training only.
 
     Notes
     -----
     Masked and not finite spectra are NaN in all maps; empty ones have p = 1.
 
-    The widths come from the detector's resolution in the metadata of EDS, else from the sharpest structure of
-    the mean spectrum. There, in EELS, the energy axis may drift from scan line to scan line. Where the two
-    halves of lines agree on it, lines are moved back by whole channels before all else: energies and spectra
-    of the result are those of the typical line, and channels that some line lacks are not searched. Residuals
-    are compared with the derivative of the expected spectrum too, which tells shifts that no window does.
+    The line width comes from the detector's resolution in the metadata of X-ray maps, else from the sharpest
+    structure of the mean spectrum. In the latter case, as in EELS, the energy axis may drift from scan line to
+    scan line. Where the two halves of the lines agree on the drift, lines are moved back by whole channels
+    before all else: energies and spectra of the result are those of the typical line, and channels that some
+    line lacks are not searched. Residuals are also compared with the derivative of the expected spectrum, which
+    shows shifts that no window does.
+
+    With ``found.model`` of such a map, lines that drift are moved to where the model has its spectra; lines that
+    then lack channels of the model are NaN. Its scores suppose spectra with a similar number of counts.
 
     References
     ----------
@@ -282,28 +283,10 @@ def anomaly_map(
     >>> found.score
     <BaseSignal, title: Anomaly map of Simulated Fe-Cr-Ni map, dimensions: (32, 32|)>
     """
-    from hyperspy_specml import _anomaly
-    from hyperspy_specml._call import Call, whole_number
+    given = locals()
+    from hyperspy_specml.workflows import anomalies
 
-    call = Call.on(
-        self,
-        method="anomaly_map",
-        navigation_mask=navigation_mask,
-        signal_mask=signal_mask,
-        config=config,
-        show_progressbar=show_progressbar,
-    )
-    if output_dimension is not None:
-        output_dimension = whole_number("output_dimension", output_dimension, least=1)
-    return _anomaly.find(
-        call,
-        _anomaly.Wanted(statistic, fdr, threshold, bool(drift), architecture),
-        output_dimension=output_dimension,
-        noise=noise,
-        random_state=whole_number("random_state", random_state, least=0),
-        model=model,
-        known=known,
-    )
+    return anomalies(given.pop("self"), **given)
 
 
 def denoise_dae(
@@ -313,46 +296,48 @@ def denoise_dae(
     corruption: str = "split",
     pairs: tuple[BaseSignal, BaseSignal] | None = None,
     protect: bool = False,
+    options: DenoiseOptions | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
     random_state: int = 0,
     device: str = "auto",
-    show_progressbar: bool | None = None,
-    model: TrainedDenoiser | str | os.PathLike[str] | None = None,
+    show_progressbar: bool | Progress | None = None,
+    model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
 ) -> BaseSignal:
-    """Denoise spectra with what predicts counts best that no candidate has seen.
+    """Denoise spectra with the candidate that predicts held-out counts best.
 
     Candidates are plain PCA, PCA with filtered score maps (Gaussian, total variation, joint non-local means,
-    mixtures of them), a dense network that sees one spectrum at a time, and a network that sees neighbouring
-    pixels of the score maps and decides for each which filter to trust. The networks are trained on pairs
-    of independent splits of the same counts, so no clean data are needed. The data are split into training
-    (70 %), choosing (15 %) and reporting (15 %) counts: the second choose the candidate, the third judge
-    it. Afterwards
-    what was taken away is searched for what noise cannot explain. The file is read three times, whatever its
-    size.
+    mixtures of them), an autoencoder that sees one spectrum at a time, and a network that sees neighbouring
+    pixels of the score maps and weights the filters pixel by pixel. The data are split into training (70 %),
+    validation (15 %) and test (15 %) counts: the first train, the second choose the candidate, the third measure
+    its error. Networks learn to predict one part of the training counts from the others, so no clean data are
+    needed. Afterwards the residual is searched for signal that noise cannot explain. The file is read three
+    times, whatever its size.
 
     Parameters
     ----------
     context
-        What a denoiser may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
-        "spatial": neighbouring pixels too. "auto": the choosing counts decide.
+        What candidates may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
+        "spatial": neighbouring pixels too. "auto": the validation counts decide.
     corruption
         What networks are trained on. "split": one part of the counts is input, the others are target. The
-        classical corruptions make the training counts worse and have them as target: "poisson" draws counts
+        classical corruptions add noise to the training counts and have them as target: "poisson" draws counts
         with these as means, "gaussian" adds noise of the variance of the noise, "mask" sets a quarter of the
         channels to zero. They teach a network to keep noise of its target, and the held-out scores show it.
     pairs
         Two signals of the same area, recorded independently, e.g. the sums of the odd and of the even frames,
-        or two detectors; this signal may be their sum. What is learnt of the first is scored on the second:
-        so the choice does not rely on a noise model. Their axes are those of this signal.
+        or two detectors; this signal may be their sum. Networks learn from the first and are scored on the
+        second, so the choice does not rely on a noise model. Their axes are those of this signal.
     protect
-        Put back what noise cannot explain and the denoiser took away, e.g. the lines of a rare phase: each
-        pixel gets its own counts there, noise included.
+        Restore removed signal that noise cannot explain, e.g. the lines of a rare phase: each pixel gets its
+        own counts there, noise included. The file is read twice more then.
+    options
+        Of the candidates: ``hyperspy_specml.DenoiseOptions``.
     navigation_mask, signal_mask
         Pixels and channels to leave out, True = masked. Signals, or arrays in array order
-        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``). Masked pixels neither give nor take.
+        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``). Masked pixels do not influence their neighbours.
     noise
         "auto", "poisson", "gaussian" or "poisson-gaussian", as in `decomposition_ae`.
     random_state
@@ -360,21 +345,21 @@ def denoise_dae(
     device
         "auto", "cpu", "cuda", "mps": where networks are trained.
     show_progressbar
-        By default HyperSpy's preference.
+        By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
     model
         ``specml.denoise_model(clean)`` of another denoised map, ``specml.train_denoiser(library)``, or the
         path of the file that their ``save(path)`` made. It is applied in one pass, and one more looks for
-        what was erased; nothing is fitted. Noise model and signal mask are the model's own. A map with more
-        or fewer counts is brought to the dose of the training; where the energy channels differ the model is
+        removed signal; nothing is fitted. Noise model and signal mask are the model's own. A map with more
+        or fewer counts is scaled to those of the training; where the energy channels differ the model is
         resampled to those of the signal.
     config
-        Everything else: ``hyperspy_specml.TrainConfig``.
+        Settings of training and computation: ``hyperspy_specml.TrainConfig``.
 
     Returns
     -------
-    The denoised signal: class, axes and laziness of this one, float32. ``specml.denoise_report(clean)``
-    returns its report, which is under ``metadata.Specml``, and ``specml.denoise_model(clean)`` what denoised
-    it. The signal itself is not changed
+    The denoised signal: class, axes and laziness of this one, float32. Its metadata keep the report,
+    ``specml.denoise_report(clean)``, and what denoised it, ``specml.denoise_model(clean)``, through copies,
+    slices and files. The signal itself is not changed
 
     Raises
     ------
@@ -392,17 +377,20 @@ def denoise_dae(
         noise="poisson" or corruption="poisson" for values that are negative or not whole; with a `model` of
         counts, spectra whose mean is not positive.
     OptionError
-        An unknown context, corruption, noise model or device, an impossible number, or an argument that
-        `pairs` or a `model` would have to ignore.
+        An unknown context, corruption, noise model or device, an impossible number, `protect` that is not a
+        bool, options or settings of another class, or an argument that `pairs` or a `model` would have to
+        ignore.
     EnergyAxisMismatchError
         `model` was trained on another energy axis, and cannot be resampled soundly.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
+    Cancelled
+        The progress was cancelled before any candidate was ready or after one was chosen.
 
     Warns
     -----
-    ErasedFeaturesWarning
-        Something was erased that noise cannot explain; the report says what and where.
+    RemovedSignalWarning
+        Signal was removed that noise cannot explain; the report says what and where.
 
     Notes
     -----
@@ -422,19 +410,7 @@ def denoise_dae(
     >>> s.denoise_dae(context="spatial", show_progressbar=False)
     <EDSTEMSpectrum, title: Simulated Fe-Cr-Ni map denoised, dimensions: (16, 16|256)>
     """
-    from hyperspy_specml import _denoising
-    from hyperspy_specml._call import Call, whole_number
+    given = locals()
+    from hyperspy_specml.workflows import denoising
 
-    call = Call.on(
-        self,
-        method="denoise_dae",
-        navigation_mask=navigation_mask,
-        signal_mask=signal_mask,
-        config=config,
-        show_progressbar=show_progressbar,
-    )
-    random_state = whole_number("random_state", random_state, least=0)
-    wanted = _denoising.Wanted(context, corruption, pairs, bool(protect), noise)
-    if model is not None:
-        return _denoising.apply(call, model, wanted)
-    return _denoising.fit(call, wanted, random_state=random_state, device=device)
+    return denoising(given.pop("self"), **given)

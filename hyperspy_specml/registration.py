@@ -1,7 +1,7 @@
 """Attach our methods to the class that every HyperSpy signal with one signal dimension inherits.
 
-HyperSpy's extension file registers classes, not methods of classes that others own. HyperSpy ignores sections
-it does not know, so the file carries one of ours, ``signal_methods``, and stays the one list of what we add.
+HyperSpy's extension file registers classes, but no methods of classes of HyperSpy. HyperSpy ignores sections
+that it does not know, so the methods are listed in the same file, in a section ``signal_methods``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def signal_methods() -> dict[str, str]:
 def register_methods() -> None:
     """Attach the listed methods; calling it again, or after a reload, changes nothing else.
 
-    A method that HyperSpy or another package has under the same name stays theirs.
+    A method of the same name that HyperSpy or another package defines is not replaced.
     """
-    # The only module with a signal class that does not load the extensions: it can be imported at any moment,
-    # also while HyperSpy is half imported. The class comes last in its heirs' method resolution order, so a
-    # method that HyperSpy defines in any of them wins over ours.
+    # This module of HyperSpy does not load extensions, so it can be imported while HyperSpy is half imported.
+    # The class comes last in the method resolution order, so a method that HyperSpy defines in a subclass
+    # wins.
     from hyperspy._signals.common_signal1d import CommonSignal1D
 
     for name, module in signal_methods().items():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import json
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -62,6 +65,14 @@ def benchmark(*arguments: str) -> str:
     return done.stdout
 
 
+def tables(path: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the cells of a record by table, first cell of the row, and column."""
+    return {
+        one["name"]: {row[0]: dict(zip(one["columns"], row, strict=True)) for row in one["rows"]}
+        for one in json.loads(path.read_text())["tables"]
+    }
+
+
 def test_without_a_name_the_benchmarks_are_listed():
     listed = benchmark()
 
@@ -74,37 +85,46 @@ def test_lazy_prints_ratios_to_hyperspy_writes_a_record_and_removes_its_file(tmp
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
 
-    printed = benchmark(
-        "lazy", "--size", "20", "--channels", "128", "--quick", "--json", str(tmp_path / "record.json")
-    )
+    printed = benchmark("lazy", "--size", "20", "--channels", "128", "--quick", "--results", str(tmp_path))
 
     assert "This needs 0.00 GB" in printed
     assert "/ HyperSpy" in printed
     assert not list(scratch.glob("specml*"))
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert record["benchmark"] == "lazy"
-    runs = record["results"]["runs"]
-    assert len(runs) == 4
-    assert all(len(run["seconds"]) == 1 for run in runs.values())
-    scree = {run["facts"]["n_scree"] for run in runs.values() if run["facts"]}
-    assert len(scree) == 1  # all three of ours see the same channels, and all eigenvalues of them
-    assert scree.pop() > 8
+    record = json.loads((tmp_path / "lazy-quick.json").read_text())
+    assert record["benchmark"] == "lazy-quick"
+    assert record["command"] == "python -m benchmarks lazy --size 20 --channels 128 --quick"
+    assert datetime.date.fromisoformat(record["date"])
+    assert {"package_version", "commit", "versions", "machine"} <= {*record}
     assert str(tmp_path) not in json.dumps(record)
+    found = tables(tmp_path / "lazy-quick.json")
+    assert found["time and memory"].keys() > found["stages"].keys()
+    rows = found["time and memory"].values()
+    assert next(iter(rows))["s / HyperSpy"] == "1.00"
+    assert all(float(row["CPU s"]) >= 0 for row in rows)
+
+
+def test_ours_see_the_same_channels_of_a_file_and_all_their_eigenvalues(harness, tmp_path):
+    lazy, path = importlib.import_module("benchmarks.lazy"), str(tmp_path / "map.hspy")
+    lazy.write_map(path, 20, 128)()
+
+    contenders = lazy._contenders(path)[1:]
+    (scree,) = {lazy.ours(**contender.arguments)()["n_scree"] for contender in contenders}
+
+    assert len(contenders) == 3
+    assert scree > lazy.COMPONENTS
 
 
 def test_fe_l_measures_every_dose_and_seed(tmp_path):
-    path = tmp_path / "record.json"
+    size = ["--size", "14", "--channels", "64", "--doses", "5", "50", "--seeds", "2"]
 
-    printed = benchmark(
-        "fe-l", "--size", "14", "--channels", "64", "--doses", "5", "50", "--seeds", "2", "--json", str(path)
-    )
+    printed = benchmark("fe-l", *size, "--results", str(tmp_path))
 
     assert "dense / best PCA" in printed
-    results = json.loads(path.read_text())["results"]
-    assert {dose: len(runs) for dose, runs in results.items()} == {"5": 2, "50": 2}
-    measured = [run for runs in results.values() for run in runs]
-    assert all(0 < run["best_pca"] <= run["pca"] * 1.2 for run in measured)
-    assert all(run["stop_over_best"] >= 1 for run in measured)
+    rows = tables(tmp_path / "fe-l.json")["errors"]
+    assert [*rows] == ["5", "50"]
+    assert all(row["collapsed"].endswith(" of 2") for row in rows.values())
+    assert all(0 < float(row["best PCA"]) <= float(row["PCA (4)"]) * 1.2 for row in rows.values())
+    assert all(float(row["stop / best"]) >= 1 for row in rows.values())
 
 
 def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
@@ -118,28 +138,45 @@ def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
 
 
 def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
-    path = tmp_path / "record.json"
-
     printed = benchmark(
         "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
         "--planted-maps", "1", "--doses", "400", "--parts", "rivals", "contamination", "calibration",
-        "cost", "--json", str(path),
+        "cost", "--results", str(tmp_path),
     )  # fmt: skip
 
     assert "isolation forest" in printed
     assert "anomaly_map(), lazy 144 x 144" in printed
-    assert "over it" in printed
     assert "cosmic rays listed" in printed
-    results = json.loads(path.read_text())["results"]
-    scores = results["rivals"][0]["runs"][0]["average_precision"]
+    rivals = json.loads((tmp_path / "anomaly-rivals-quick.json").read_text())["tables"]
+    scores = {name: float(precision) for _, name, precision, *_ in rivals[0]["rows"]}
     assert scores["anomaly_map"] > scores["PCA squared_error"]
     assert scores["anomaly_map"] >= scores["PCA rx"]
-    assert set(results["contamination"][0]["runs"][0]) == {"None", "5", "8"}
-    assert results["calibration"]["null"][0]["maps"] == 1
-    (planted,) = results["calibration"]["planted"]
-    assert planted["phases"] == 6
-    assert planted["found"] <= planted["phases"]
-    assert planted["false"] <= planted["regions"]
+    (row,) = tables(tmp_path / "anomaly-rivals-quick.json")["best rivals, grains"].values()
+    assert float(row["ours"]) == scores["anomaly_map"]
+    assert scores[row["the rival"]] == float(row["best rival"])
+    spare = tables(tmp_path / "anomaly-contamination-quick.json")["components to spare"]
+    assert {*spare["grains, dose 400, fraction 1"]} == {"map", "chosen", "rank 5", "rank 8"}
+    calibration = tables(tmp_path / "anomaly-calibration-quick.json")
+    assert calibration["null maps"]["grains, dose 400"]["maps with regions"].endswith(" of 1")
+    found, false = (calibration["planted phases"]["grains, dose 400"][key].split(" of ")
+                    for key in ("phases found", "regions false"))  # fmt: skip
+    assert found[1] == "6"
+    assert int(found[0]) <= 6
+    assert int(false[0]) <= int(false[1])
+    assert [*calibration["planted phases"]] == ["grains, dose 400", "all"]
+
+
+def test_line_width_compares_estimates_with_the_truth(tmp_path):
+    asked = ["--cases", "lines", "close lines", "--widths", "5", "9", "--counts", "40", "--seeds", "1"]
+
+    printed = benchmark("line-width", *asked, "--results", str(tmp_path))
+
+    assert "9 channels" in printed
+    found = tables(tmp_path / "line-width.json")
+    assert int(found["within 20 %"]["ours"]["maps"].split(" of ")[0]) >= 2  # close lines come out too narrow
+    assert found["within 20 %"]["ours"]["maps"].endswith(" of 4")
+    assert found["no line"] == {"40": {"counts per channel": "40", "channels": "3.0-3.0"}}
+    assert [*found["Fe-L"]] == ["96", "192", "384"]
 
 
 def test_the_best_pca_finds_the_rank_of_the_truth(harness):
@@ -186,12 +223,7 @@ def test_contenders_run_in_turn(harness, contenders):
 def test_a_table_is_aligned_and_missing_numbers_are_dashes(harness):
     text = harness.table(["name", "s"], [["long name", harness.number(1.5)], ["b", harness.number(None)]])
 
-    assert text.splitlines() == [
-        "name          s",
-        "---------  ----",
-        "long name  1.50",
-        "b             -",
-    ]
+    assert text.splitlines() == ["name          s", "---------  ----", "long name  1.50", "b             -"]
 
 
 def test_a_median_or_ratio_of_something_missing_is_missing(harness):
@@ -202,43 +234,48 @@ def test_a_median_or_ratio_of_something_missing_is_missing(harness):
 
 
 def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
-    path = tmp_path / "record.json"
     size = ["--size", "13", "--channels", "64", "--seeds", "1", "--maps", "grains"]
 
-    printed = benchmark("decomposition", *size, "--json", str(path))
+    printed = benchmark("decomposition", *size, "--results", str(tmp_path))
 
     assert "linear floor" in printed
-    (runs,) = json.loads(path.read_text())["results"].values()
-    found = {name: one for name, (one,) in runs.items()}
-    assert found["best PCA"]["error"] <= found["pca"]["error"] * 1.2
-    assert all(one["error"] > 0 for one in found.values())
-    assert all(0 <= found[name]["angle"] <= 90 for name in ("linear floor", "HyperSpy NMF", "simplex"))
-    assert found["pca"]["angle"] is None  # principal components are no spectra of phases
+    found = tables(tmp_path / "decomposition.json")["grains, 200 counts"]
+    assert float(found["best PCA"]["error"]) <= float(found["pca"]["error"]) * 1.2
+    assert all(float(row["error"]) > 0 for row in found.values())
+    unmixed = ("linear floor", "HyperSpy NMF", "simplex")
+    assert all(0 <= float(found[name]["angle"]) <= 90 for name in unmixed)
+    assert found["pca"]["angle"] == "-"  # principal components are no spectra of phases
 
 
 def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
-    path = tmp_path / "record.json"
     size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
 
-    printed = benchmark("rank", *size, "--json", str(path))
+    printed = benchmark("rank", *size, "--results", str(tmp_path))
 
     assert "within one" in printed
-    (found,) = json.loads(path.read_text())["results"].values()
-    assert found["simplex"][0]["expected"] == [3, 3]
-    assert all(1 <= run["chosen"] <= 4 for runs in found.values() for run in runs)
-    assert found["dense"][0]["best"] >= 1
-    for (run,) in found.values():
-        ranks, worse, errors = zip(*run["curve"], strict=True)
-        assert list(ranks) == [*range(1, len(ranks) + 1)]
-        best = worse.index(0)
-        assert errors[best] == 0
-        assert worse[run["chosen"] - 1] <= errors[run["chosen"] - 1]  # within one error of the best
+    ((table,),) = (json.loads((tmp_path / "rank.json").read_text())["tables"],)
+    found = {row[1]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
+    assert found["simplex"]["expected"] == "3"
+    assert all(1 <= int(row["chosen"]) <= 4 for row in found.values())
+    assert int(found["dense"]["least error"]) >= 1
+
+
+def test_the_number_chosen_is_within_one_standard_error_of_the_best(harness):
+    rank = importlib.import_module("benchmarks.rank")
+    where = {"name": "alloy", "dose": 200.0, "size": 11, "channels": 48, "seed": 0}
+
+    found = rank.chosen(where, "pca")()
+
+    ranks, worse, errors = zip(*found["curve"], strict=True)
+    assert list(ranks) == [*range(1, len(ranks) + 1)]
+    assert errors[worse.index(0)] == 0
+    assert worse[found["chosen"] - 1] <= errors[found["chosen"] - 1]
 
 
 def test_maps_that_are_not_here_are_left_out_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("SPECML_DATA", str(tmp_path))
 
-    printed = benchmark("decomposition", "--maps", "espm", "--json", str(tmp_path / "record.json"))
+    printed = benchmark("decomposition", "--maps", "espm", "--results", str(tmp_path))
 
     assert "espm is left out" in printed
     assert "SPECML_DATA" in printed
@@ -269,29 +306,34 @@ def test_thinned_maps_keep_their_truth(data_folder, harness, monkeypatch):
 
 
 def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path, harness, monkeypatch, capsys):
-    path = tmp_path / "record.json"
-    for name, value in {"max_steps": 40, "evaluate_every": 20}.items():
-        monkeypatch.setitem(specml.TrainConfig.__init__.__kwdefaults__, name, value)
+    from hyperspy_specml.denoise import _spatial
+
+    quick = specml.TrainConfig(max_steps=40, evaluate_every=20)
+    monkeypatch.setattr(specml.Autoencoder, "defaults", quick.over(specml.Autoencoder.defaults))
+    monkeypatch.setattr(_spatial, "DEFAULTS", quick.over(_spatial.DEFAULTS))
     rivals = importlib.import_module("benchmarks._denoise_rivals")
     monkeypatch.setattr(rivals, "RANKS", (1, 3, 5))
     size = ["--size", "20", "--channels", "64", "--maps", "grains", "--doses", "300"]
 
     importlib.import_module("benchmarks.__main__").main(
-        ["denoise", "--quick", "--parts", "errors", "choice", "rare", *size, "--json", str(path)]
+        ["denoise", "--quick", "--parts", "errors", "choice", "rare", *size, "--results", str(tmp_path)]
     )
 
     assert "ours / tuned rival" in capsys.readouterr().out
-    results = json.loads(path.read_text())["results"]
-    ((run,),) = results["errors"].values()
-    assert run["ours"] < run["known"]["pca"]
-    assert run["tuned"]["error"] >= min(run["known"].values())  # who knows the truth cannot be beaten
-    ((choice,),) = results["choice"].values()
-    assert choice["chosen"] in choice["errors"]
-    assert choice["errors"][choice["chosen"]] == pytest.approx(run["ours"], rel=1e-4)  # the same candidate
-    assert {found["pixels"] for runs in results["rare"].values() for found in runs} == {24}
+    (row,) = tables(tmp_path / "denoise-errors-quick.json")["errors"].values()
+    assert float(row["ours"]) < float(row["best PCA"])
+    assert float(row["ours / it"]) >= float(row["ours / tuned rival"])  # who knows the truth is not beaten
+    (choice,) = tables(tmp_path / "denoise-choice-quick.json")["choice"].values()
+    assert choice["chosen"] == row["chosen"]  # the same candidate
+    assert float(choice["chosen / best"]) >= 1
+    kept = tables(tmp_path / "denoise-rare-quick.json")["excess"]
+    assert len(kept) == 10
+    assert all(row["removed, says the report"].endswith(" of 1") for row in kept.values())
+    errors = importlib.import_module("benchmarks._denoise_choice")._measure("grains", 300.0, 20, 64, 0)
+    assert errors["errors"][choice["chosen"]] == pytest.approx(float(row["ours"]), abs=1e-4)
 
 
-def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch, capsys):
+def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch):
     valence = importlib.import_module("benchmarks._denoise_valence")
     monkeypatch.setattr(valence, "QUICK_DOSES", (30.0, 300.0))
     monkeypatch.setattr(valence, "METHODS", ("raw", "pca"))
@@ -299,14 +341,14 @@ def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch,
     monkeypatch.setattr(valence, "_SHIFTS", (-2.0, 2.0, 41))
     monkeypatch.setattr(valence, "_library", lambda quick: None)
 
-    still, drifting = valence.measure(7, True).values()
-
-    assert "reaches raw 300 at" in capsys.readouterr().out
-    for rows in (still, drifting):
-        assert rows["noise-free"][0]["rmse"] < 0.03
-        assert rows["raw"][1]["rmse"] < 0.6 * rows["raw"][0]["rmse"]
-        for one in rows["raw"]:
-            assert one["rmse"] ** 2 == pytest.approx(one["bias"] ** 2 + one["spread"] ** 2, rel=0.6)
+    for table in valence.measure(7, True):
+        assert table.columns[-1] == "reaches raw 300 at"
+        raw, _, free = ([[float(x) for x in re.findall(r"[\d.]+", cell)] for cell in row[1:3]]
+                        for row in table.rows)  # fmt: skip
+        assert free[0][0] < 0.03
+        assert raw[1][0] < 0.6 * raw[0][0]
+        for rmse, bias, spread in raw:
+            assert rmse**2 == pytest.approx(bias**2 + spread**2, rel=0.6)
 
 
 def test_the_dose_that_reaches_an_accuracy_is_found_between_doses(harness):
@@ -328,3 +370,198 @@ def test_measured_maps_are_scored_on_counts_that_were_not_denoised(data_folder, 
     one, other = float(odd.data.sum()), float(even.sum())
     assert abs(one - other) < 5 * np.sqrt(one + other)
     assert not np.array_equal(odd.data, even)
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A package of three folders with a circle, two private imports, and a longest chain of five modules."""
+    files = {
+        "__init__.py": '"""Nothing."""\n',
+        "top.py": "from planted.left import name\n\n\ndef call():\n    from planted.right import other\n",
+        "left/__init__.py": "from planted.left._a import name\n",
+        "left/_a.py": (
+            '"""Two\nlines."""\n\nfrom typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n'
+            "    from planted.right import other\n    from planted.right._b import other as again\n\n"
+            "name = [\n    1,  # a comment behind\n]  # fmt: skip\n"
+        ),
+        "right/__init__.py": "from planted.right._b import other\n",
+        "right/_b.py": "from planted.right import _c\n\nother = 1\n",
+        "right/_c.py": (
+            "import planted.left._a\n\n\nclass Some:\n    'A docstring.'\n\n    def long(self):\n"
+            '        """Another."""\n        # a comment\n        text = """two\n        lines"""\n\n'
+            "        return text\n"
+        ),
+    }
+    for name, text in files.items():
+        path = tmp_path / "planted" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "planted"
+
+
+def test_the_structure_of_a_planted_package_is_counted(harness, planted):
+    found = importlib.import_module("benchmarks._structure").structure(planted)
+
+    assert found["files"] == 7
+    assert found["lines of code"] == 3 + 1 + 7 + 1 + 2 + 6
+    assert found["without a comment"] == found["lines of code"] - 2
+    assert (found["functions"], found["longest function"], found["# fmt: skip"]) == (2, 4, 1)
+    assert len(found["private imports"]) == found["private names"] == 2  # one is for types
+    chain = ["top", "right", "right._b", "right._c", "left._a"]
+    assert found["longest chain"] == [f"planted.{name}" for name in chain]
+    assert len(found["longest chain, followed"]) == 4  # right only passes on
+    assert found["longest chain of folders"] == ["top", "right", "left"]
+    circle = ", ".join(f"planted.{name}" for name in ("left._a", "right", "right._b", "right._c"))
+    assert found["circles"] == [circle]
+    assert found["circles of folders"] == ["left, right"]
+
+
+def test_imports_that_never_run_are_in_circles_and_in_no_chain(harness, planted):
+    structure = importlib.import_module("benchmarks._structure")
+    package = structure.Package(planted)
+
+    assert structure.circles(package.graph(types=False)) == []
+    assert structure.circles(package.graph(types=True)) != []
+
+
+def test_names_of_a_stub_and_relative_imports_lead_to_their_module(harness, planted):
+    (planted / "left" / "__init__.py").write_text("")
+    (planted / "left" / "__init__.pyi").write_text("from ._a import name as name\n")
+    (planted / "left" / "_a.py").write_text("from ..right import _b\n\nname = _b\n")
+    package = importlib.import_module("benchmarks._structure").Package(planted)
+
+    origins = package.graph(types=False, origins=True)
+
+    assert set(origins["planted.top"]) == {"planted.left._a", "planted.right._b"}
+    assert set(package.graph(types=False)["planted.left"]) == {"planted.left._a"}
+    assert {one.written for one in package.private_imports()} == {"planted.right._b", "planted.left._a"}
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.5, 3), (0.9, 5), (1.0, 5)])
+def test_a_quantile_is_a_value_that_this_share_does_not_exceed(harness, share, value):
+    assert importlib.import_module("benchmarks._structure").quantile([5, 1, 4, 2, 3], share) == value
+
+
+def a_run(date: str) -> dict[str, Any]:
+    return {
+        "command": f"python -m benchmarks some --on {date}", "date": date, "package_version": "0.1",
+        "commit": None, "versions": {"numpy": "2"}, "machine": {"cores": 3},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def records(harness: ModuleType) -> ModuleType:
+    return importlib.import_module("benchmarks._records")
+
+
+def dates(path: Path, name: str) -> dict[str, str]:
+    """Return the date of each row of a table."""
+    record = json.loads(path.read_text())
+    (table,) = (one for one in record["tables"] if one["name"] == name)
+    runs = [record, *record.get("earlier", [])]
+    numbers = table.get("runs", [0] * len(table["rows"]))
+    return {row[0]: runs[number]["date"] for row, number in zip(table["rows"], numbers, strict=True)}
+
+
+def test_rows_that_were_not_measured_again_keep_their_run(records, tmp_path):
+    path, head = tmp_path / "some.json", ["map", "error", "found"]
+    first = [["a", "0.1", "1 of 5"], ["b", "0.2", "2 of 5"], ["c", "0.3", "3 of 5"]]
+    table = partial(records.Table, "one", "7 x 5 pixels", head)
+    other = records.Table("other", "", ["map"], [["z"]])
+    records.save_tables(path, [table(first, total=True), other], a_run("2026-01-01"))
+    again = [["b", "0.7", "4 of 5"], ["d", "0.9", "5 of 5"]]
+    records.save_tables(path, [table(again, total=True)], a_run("2026-02-02"))
+
+    record = json.loads(path.read_text())
+    assert record["tables"][0]["rows"] == [first[0], again[0], first[2], again[1], ["all", "-", "13 of 20"]]
+    old, new = "2026-01-01", "2026-02-02"
+    assert dates(path, "one") == {"a": old, "b": new, "c": old, "d": new, "all": new}
+    assert dates(path, "other") == {"z": old}
+    assert record["earlier"] == [a_run(old)]
+    assert {key: record[key] for key in a_run(new)} == a_run(new)
+
+    records.save_tables(path, [table(first + again, total=True), other], a_run("2026-03-03"))
+
+    assert "earlier" not in json.loads(path.read_text())  # no row is of these runs any more
+
+
+def test_rows_of_other_conditions_or_without_a_name_are_not_mixed(records, tmp_path, capsys):
+    path = tmp_path / "some.json"
+    old = [
+        records.Table(name, "7 x 5 pixels", ["map"], [["a"]], keys=keys)
+        for name, keys in zip("xy", (1, 0), strict=True)
+    ]
+    new = [records.Table("x", "9 x 5 pixels", ["map"], [["b"]]),
+           records.Table("y", "7 x 5 pixels", ["map"], [["b"]], keys=0)]  # fmt: skip
+    records.save_tables(path, old, a_run("2026-01-01"))
+    records.save_tables(path, new, a_run("2026-02-02"))
+
+    assert dates(path, "x") == dates(path, "y") == {"b": "2026-02-02"}
+    assert "7 x 5 pixels" in capsys.readouterr().out  # the one with a caption of its own says what goes
+
+
+def test_every_row_is_a_line_of_the_file(records, tmp_path):
+    rows = [["[a]", '"b"'], ["", "µ, {c}"]]
+    records.save_tables(tmp_path / "some.json", [records.Table("t", "", "xy", rows)], a_run("2026-01-01"))
+
+    text = (tmp_path / "some.json").read_text(encoding="utf-8")
+    assert json.loads(text)["tables"][0]["rows"] == rows
+    assert '["x", "y"]' in text
+
+
+PAGE = ROOT / "docs" / "benchmarks.rst"
+
+
+def test_the_page_shows_tables_that_are_there_and_each_once():
+    shown = re.findall(r"^\.\. benchmark-table:: (.+) / (.+)$", PAGE.read_text(), re.MULTILINE)
+
+    assert len(shown) == len({*shown}) == PAGE.read_text().count("benchmark-table::") > 20
+    for file, name in shown:
+        assert name in tables(ROOT / "benchmarks" / "results" / f"{file}.json"), (file, name)
+
+
+def test_every_record_says_when_with_what_and_of_which_version_it_was_measured():
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        record = json.loads(path.read_text())
+        assert record["benchmark"] == path.stem
+        for run in [record, *record.get("earlier", [])]:
+            assert datetime.date.fromisoformat(run["date"])
+            assert run["command"].startswith("python -m benchmarks ")
+            assert run["package_version"]
+            assert run["versions"] or "recorded" in run
+
+
+def test_the_prose_of_the_page_has_no_numbers():
+    text = re.sub(r"^\.\. benchmark-table::.*$|^    .*$|^(``.*``|=+) .*$", "", PAGE.read_text(), flags=re.M)
+    text = re.sub(r"``[^`]*``|Fe[23]\+", "", text)
+
+    assert re.findall(r".*\d.*", text) == []
+
+
+@pytest.mark.parametrize(("name", "expected"), [("errors", 0), ("gone", 1)])
+def test_the_page_is_built_from_the_record_and_warns_of_what_is_not_there(records, tmp_path, name, expected):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    path = tmp_path / "benchmarks" / "results" / "some.json"
+    table = partial(records.Table, "errors", "7 x 5 pixels", ["map", "error"])
+    records.save_tables(path, [table([["*a", "0.25"], ["b", "-"]])], a_run("2026-01-01"))
+    records.save_tables(path, [table([["b", "0.75"]])], a_run("2026-02-02"))
+    extension = ROOT / "docs" / "_ext"
+    (docs / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(extension)!r})\nextensions = ['benchmark_tables']"
+    )
+    (docs / "index.rst").write_text(f"Page\n====\n\n.. benchmark-table:: some / {name}\n")
+
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "text", str(docs), str(tmp_path / "built")]
+    built = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert built.returncode == expected, built.stderr
+    if expected:
+        assert "some.json has no table 'gone'" in built.stderr
+        return
+    text = (tmp_path / "built" / "index.txt").read_text()
+    assert re.search(r"\*a +\| 0\.25 +\| 2026-01-01 ", text)
+    assert re.search(r"b +\| 0\.75 +\| 2026-02-02 ", text)
+    assert "7 x 5 pixels" in text
+    assert 'Measured 2026-01-01 with "python -m benchmarks some --on 2026-01-01"' in text
+    assert "version 0.1, 3 cores" in text

@@ -74,14 +74,7 @@ def test_without_a_file_it_shows_the_truth_beside_what_it_finds(tmp_path: Path) 
     assert done.stderr == ""  # neither warnings nor logs: the console is the report
     folder = tmp_path / "specml_output"
     assert names(folder) == RESULTS | PCA_RESULTS | {"truth.png"}
-    for said in (
-        "held-out deviance",
-        "dense (4)",
-        "pca (4)",
-        "fe3_fraction",
-        "specml_output",
-        *names(folder),
-    ):
+    for said in ("held-out deviance", "dense (4)", "pca (4)", "fe3_fraction", "specml_output", *names(folder)):
         assert said in done.stdout
     scores = hs.load(folder / "scores.hspy")
     assert calibration(scores)[0][-1] == 4
@@ -129,6 +122,31 @@ def test_a_large_reconstruction_is_saved_on_request_only(
     assert names(folder) == RESULTS
 
 
+def test_options_of_an_architecture_are_given_by_name(file: Path, folder: Path, signal: BaseSignal) -> None:
+    assert pca(file, "--output", folder, "--output-dimension", 2, "--option", "centre=yes") == 0
+
+    scores = hs.load(folder / "scores.hspy").data
+    np.testing.assert_allclose(scores.mean(axis=(1, 2)), 0, atol=1e-3 * scores.std())  # about the mean spectrum
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--option", "center=yes"), "--option='center' is unknown; use one of 'centre'. Did you mean 'centre'?"),
+        (("--option", "centre=perhaps"), "--option centre=perhaps: centre needs bool, e.g. centre=False."),
+        (("--option", "centre"), "--option centre: centre needs bool"),
+        (("--architecture", "dense", "--option", "n_hidden=wide"), "n_hidden needs int, e.g. n_hidden=64."),
+        (("--architecture", "dense", "--option", "n_hidden=0"), "DenseOptions(n_hidden=0) must be a whole number"),
+    ],
+    ids=str,
+)
+def test_an_impossible_option_is_one_message(
+    file: Path, folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in refusal(capsys, file, "--output", folder, *arguments)
+    assert not any(folder.iterdir())
+
+
 @pytest.fixture
 def several(signal: BaseSignal, tmp_path: Path) -> Path:
     """Save a file that holds an image, a small and a large map."""
@@ -145,9 +163,7 @@ def several(signal: BaseSignal, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("asked", "taken"), [((), 2), (("--signal", 1), 1), (("--signal", "b small"), 1)], ids=str
-)
+@pytest.mark.parametrize(("asked", "taken"), [((), 2), (("--signal", 1), 1), (("--signal", "b small"), 1)], ids=str)
 def test_of_several_signals_the_largest_map_is_taken_or_the_one_asked_for(
     several: Path, folder: Path, capsys: pytest.CaptureFixture[str], asked: tuple[object, ...], taken: int
 ) -> None:
@@ -212,9 +228,7 @@ def test_what_readers_raise_is_answered_with_the_repair(
     assert str(error) in message
 
 
-def test_a_run_does_not_replace_its_own_input(
-    file: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_does_not_replace_its_own_input(file: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pca(file, "--output", folder) == 0
     message = refusal(capsys, folder / "reconstruction.hspy", "--output", folder)
     assert "would replace its own input" in message
@@ -243,7 +257,9 @@ def test_an_impossible_number_of_components_is_one_message(
 def test_a_misspelt_option_exits_as_command_lines_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--architecture", "convolutional"])
-    assert "invalid choice: 'convolutional'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "invalid choice: 'convolutional'" in said
+    assert all(name in said for name in ("dense", "simplex", "pca"))
 
 
 @pytest.mark.realdata
@@ -252,9 +268,7 @@ def test_a_misspelt_option_exits_as_command_lines_do(capsys: pytest.CaptureFixtu
     ("name", "lazy"),
     [("espm/88_ES-LP_G8_selection2_cropped2.hspy", ()), ("pangroup/Example_BTO_deleted.dm4", ("--lazy",))],
 )
-def test_measured_maps_keep_their_axes(
-    data_folder: Path, name: str, lazy: tuple[str, ...], folder: Path
-) -> None:
+def test_measured_maps_keep_their_axes(data_folder: Path, name: str, lazy: tuple[str, ...], folder: Path) -> None:
     assert pca(data_folder / name, "--output-dimension", 3, "--output", folder, *lazy) == 0
     signals = hs.load(data_folder / name, lazy=True)
     signal = signals if not isinstance(signals, list) else max(signals, key=lambda s: s.data.size)

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RST = re.compile(r"^\.\. code-block:: python\n\n((?:    [^\n]*\n|\n)+)", re.M)
 MARKDOWN = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+FOLDERS = ("docs", "docs/user_guide", "docs/reference", "docs/developer")  # not those that the build makes
+PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.rst")))]
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page: Path) -> Iterator[str]:
@@ -25,10 +30,8 @@ def blocks(page: Path) -> Iterator[str]:
         yield "\n" * text.count("\n", 0, found.start(1)) + code
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=lambda page: page.name)
-def test_the_examples_of_the_page_run_in_order(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=name_of)
+def test_the_examples_of_the_page_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # for the files that they save
     namespace: dict[str, object] = {}
     for code in blocks(page):
@@ -36,5 +39,6 @@ def test_the_examples_of_the_page_run_in_order(
 
 
 def test_the_start_pages_have_examples() -> None:
-    names = {page.name for page in PAGES if any(blocks(page))}
-    assert {"README.md", "decomposition.rst", "noise.rst", "lazy.rst"} <= names
+    names = {name_of(page) for page in PAGES if any(blocks(page))}
+    guide = {f"docs/user_guide/{name}.rst" for name in ("decomposition", "denoising", "anomaly", "lazy")}
+    assert {"README.md", *guide} <= names

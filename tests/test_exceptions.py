@@ -66,9 +66,7 @@ def test_warnings_can_be_filtered_as_one_family_of_user_warnings():
 def test_an_unknown_option_is_answered_with_the_list_and_a_guess():
     error = OptionError.unknown("architecture", "densse", ["pca", "dense"])
 
-    assert str(error) == (
-        "architecture='densse' is unknown; use one of 'pca', 'dense'. Did you mean 'dense'?"
-    )
+    assert str(error) == ("architecture='densse' is unknown; use one of 'pca', 'dense'. Did you mean 'dense'?")
 
 
 def test_an_unknown_option_far_from_all_others_gets_no_guess():

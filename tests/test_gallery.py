@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,10 @@ def _small(full: Callable[..., SimulatedMap], shape: tuple[int, ...], **options:
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fe_cr_ni_map", "fe_l_map"):
         monkeypatch.setattr(specml.datasets, name, partial(_small, getattr(specml.datasets, name)))
-    for name, value in {"max_steps": 60, "evaluate_every": 30}.items():
-        monkeypatch.setitem(specml.TrainConfig.__init__.__kwdefaults__, name, value)
+    over = specml.TrainConfig.over  # where a network's defaults come in
+    monkeypatch.setattr(
+        specml.TrainConfig, "over", lambda *given: replace(over(*given), max_steps=60, evaluate_every=30)
+    )
 
 
 @pytest.mark.filterwarnings("ignore:.*PCA of the same size is better")  # after so short a training
@@ -42,11 +45,6 @@ def test_the_script_runs(script: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_there_are_scripts() -> None:
-    assert {
-        "alloy_triangle",
-        "anomaly_couple",
-        "eds_unmixing",
-        "iron_valence",
-        "measured_map",
-        "rare_phase_doses",
-    } <= {script.stem for script in SCRIPTS}
+    assert {"alloy_triangle", "anomaly_couple", "eds_unmixing", "iron_valence", "measured_map", "rare_phase_doses"} <= {
+        script.stem for script in SCRIPTS
+    }

@@ -17,10 +17,7 @@ import hyperspy_specml
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 INSTALLED = Path(hyperspy_specml.__file__).parent
-DISTRIBUTIONS = {
-    "skimage": "scikit-image",
-    "yaml": "pyyaml",
-}  # where the name to import is not the name to install
+DISTRIBUTIONS = {"skimage": "scikit-image", "yaml": "pyyaml"}  # where the name to import is not the name to install
 ON_DEMAND = {"distributed", "sklearn"}  # used where the user has them
 
 

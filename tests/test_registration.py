@@ -69,9 +69,7 @@ def test_methods_are_there_whatever_is_imported_first(python: Python, first: str
     assert "specml" not in said, "all is well, so there is nothing to log"
 
 
-def test_a_plain_folder_of_our_name_beside_python_does_not_hide_the_package(
-    python: Python, tmp_path: Path
-) -> None:
+def test_a_plain_folder_of_our_name_beside_python_does_not_hide_the_package(python: Python, tmp_path: Path) -> None:
     (tmp_path / "hyperspy_specml").mkdir()
     python(METHODS_ARE_THERE)
 

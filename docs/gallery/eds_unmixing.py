@@ -67,7 +67,7 @@ for name in ("NMF", "simplex"):
 # ----
 #
 # Abundances of the simplex architecture are shares: between zero and one, and comparable between
-# pixels of different thickness. The thickness is in ``simplex.dose``.
+# pixels of different thickness. The thickness is in ``simplex.intensity``.
 maps = {"PCA": pca.scores, "NMF": nmf_maps, "simplex": simplex.scores}
 figure, panels = plt.subplots(3, 3, figsize=(8, 8), layout="constrained")
 for row, (name, scores) in zip(panels, maps.items(), strict=True):

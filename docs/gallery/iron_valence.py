@@ -16,9 +16,7 @@ import numpy as np
 import hyperspy_specml as specml
 
 doses = (3, 30, 300)  # counts per channel
-simulated = {
-    dose: specml.datasets.fe_l_map((32, 32), n_channels=256, dose=dose, drift=False) for dose in doses
-}
+simulated = {dose: specml.datasets.fe_l_map((32, 32), n_channels=256, dose=dose, drift=False) for dose in doses}
 
 # %%
 # Three ways to treat the counts: as they are, PCA with the rank that held-out counts choose, and
@@ -63,9 +61,7 @@ panels[-1, 1].set_xlabel("Energy loss (eV)")
 
 def references(thickness):
     """Return the spectra of Fe2+, Fe3+ and the background, (E, 3)."""
-    two, three = (
-        specml.datasets.fe_l_spectra(share, thickness, background=False, energy=energy) for share in (0, 1)
-    )
+    two, three = (specml.datasets.fe_l_spectra(share, thickness, background=False, energy=energy) for share in (0, 1))
     background = specml.datasets.fe_l_spectra(0, thickness, iron=0, energy=energy)
     return np.stack([two, three, background], axis=1)
 

@@ -3,7 +3,7 @@ A rare phase in a dose series
 =============================
 
 Denoisers may take what is rare for noise. This shows what PCA and ``denoise_dae`` do to a phase of a few
-pixels while the dose falls, and what the report finds that was erased.
+pixels while the dose falls, and what the report says of removed signal.
 """
 
 # %%
@@ -17,17 +17,15 @@ import hyperspy_specml as specml
 
 doses = (1000, 300, 100, 30)  # counts per pixel
 rare = specml.datasets.RarePhase(n_pixels=16, fraction=0.5, elements=("Nb",))
-simulated = specml.datasets.fe_cr_ni_map(
-    (48, 48), n_channels=256, texture="grains", rare_phase=rare, dose=doses[0]
-)
+simulated = specml.datasets.fe_cr_ni_map((48, 48), n_channels=256, texture="grains", rare_phase=rare, dose=doses[0])
 series = {dose: simulated.counts(dose=dose) for dose in doses}
 inside = simulated.rare_mask.data
 lines = simulated.endmembers.data[-1]  # of niobium
 window = lines > 0.2 * lines.max()
 
 # %%
-# PCA with the rank that held-out counts choose, the denoised map, and the denoised map with what noise
-# cannot explain put back.
+# PCA with the rank that held-out counts choose, the denoised map, and the denoised map in which removed
+# signal that noise cannot explain is restored.
 
 
 def treated(signal):
@@ -41,8 +39,8 @@ def treated(signal):
 
 
 with warnings.catch_warnings():
-    # The warning says that a feature was erased. It is what this page is about.
-    warnings.simplefilter("ignore", specml.exceptions.ErasedFeaturesWarning)
+    # The warning says that signal was removed. It is what this page is about.
+    warnings.simplefilter("ignore", specml.exceptions.RemovedSignalWarning)
     results = {dose: treated(signal) for dose, signal in series.items()}
 
 # %%
@@ -68,12 +66,12 @@ for dose in doses:
     excess = (expected[inside] - background).sum()
     kept = {name: (image[inside] - background).sum() / excess for name, image in maps.items()}
     print(dose, ", ".join(f"{name} {share:.0%}" for name, share in kept.items()))
-    print("   ", report.erased_in_words())
+    print("   ", report.removed_in_words())
 
 # %%
 # At high doses the phase is a component of its own in PCA, and survives. At 100 counts and less PCA leaves it
 # out: by itself its component predicts held-out counts no better than nothing. Filtered it does, and
-# ``denoise_dae`` keeps every component of which that is true. So there is no niobium to put back here.
+# ``denoise_dae`` keeps every component of which that is true. So there is no niobium to restore here.
 #
 # What the report names are places where the denoised map is wrong otherwise, at the nickel lines and with
 # enough counts to show it: mostly pixels at borders of grains, where neighbours were mixed.

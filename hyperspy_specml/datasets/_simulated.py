@@ -1,12 +1,14 @@
-"""What a simulation hands out: counts, their expectation and the truth, as native signals."""
+"""Simulated maps: seeded random fields, spectra expected of them, counts and the truth, as native signals."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from hyperspy_specml.exceptions import OptionError
 
@@ -18,10 +20,14 @@ if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
     from numpy.typing import NDArray
 
-    from hyperspy_specml.datasets._fields import Shape
+Shape = tuple[int, ...]
 
-_AXIS_NAMES = ("z", "y", "x")
-_BLOCK_BYTES = 2**25  # of float32 spectra in one dask chunk
+# Size of a dask chunk, in bytes of float32 spectra.
+_BLOCK_BYTES = 2**25
+_ENDMEMBERS = {"name": "Endmember", "navigate": True}
+# Standard deviation of the jumps between scan lines, relative to that of the whole drift; the rest is slow
+# wander.
+_JUMPS = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +46,7 @@ class SimulatedMap:
     dose
         Mean counts that `signal` was drawn with: per pixel for EDS, per channel for EELS.
     largest
-        No channel of `clean` is above it: sets the integer type, without a pass over lazy data.
+        Upper bound of `clean`, which sets the integer type without a pass over lazy data.
     names
         Of the K endmembers, if the map is a mixture.
     endmembers
@@ -62,10 +68,19 @@ class SimulatedMap:
     random_state: int = field(default=0, repr=False)
 
     @classmethod
-    def from_expectation(cls, clean: BaseSignal, *, truth: Mapping[str, BaseSignal], **known: Any) -> Self:
-        """Draw the counts of *clean*; *known* are the other fields."""
+    def from_expectation(
+        cls, clean: BaseSignal, *, truth: Mapping[str, Any], endmembers: Any = None, rare_mask: Any = None, **known: Any
+    ) -> Self:
+        """Draw the counts of *clean* and wrap the arrays of its truth; *known* are the other fields."""
         signal = _draw(clean, known["largest"], random_state=known["random_state"])
-        return cls(signal=signal, clean=clean, truth=MappingProxyType(dict(truth)), **known)
+        maps = {name: _truth_map(clean, values, name) for name, values in truth.items()}
+        if endmembers is not None:
+            axes = [_ENDMEMBERS | {"size": len(endmembers)}, clean.axes_manager.signal_axes[0].get_axis_dictionary()]
+            metadata = copy.deepcopy(clean.metadata.as_dictionary()) | {"General": {"title": "Endmembers"}}
+            known["endmembers"] = _new_signal(endmembers, axes, metadata)
+        if rare_mask is not None:
+            known["rare_mask"] = _truth_map(clean, rare_mask, "rare_mask")
+        return cls(signal=signal, clean=clean, truth=MappingProxyType(maps), **known)
 
     def counts(self, *, dose: float | None = None, random_state: int | None = None) -> BaseSignal:
         """Draw Poisson counts of the same truth again.
@@ -98,16 +113,8 @@ class SimulatedMap:
         return f"<SimulatedMap of {self.signal!r}, dose: {self.dose:g}{mixture}, truth: {known}>"
 
 
-class RareSpot(Protocol):
-    """Anything planted in a compact group of pixels."""
-
-    @property
-    def n_pixels(self) -> int:
-        """Number of pixels."""
-
-
-def check_map(shape: Shape, *, n_channels: int, dose: float, rare_phase: RareSpot | None) -> None:
-    """Refuse sizes and doses that make no map."""
+def check_map(shape: Shape, *, n_channels: int, dose: float, rare_phase: Any) -> None:
+    """Refuse sizes and doses that cannot be simulated."""
     if not 1 <= len(shape) <= 3 or min(shape) < 1 or n_channels < 2:
         raise OptionError(
             f"shape={shape!r} with n_channels={n_channels!r} is no spectrum image: give one to three "
@@ -122,148 +129,128 @@ def check_map(shape: Shape, *, n_channels: int, dose: float, rare_phase: RareSpo
 
 
 def check_dose(dose: float) -> float:
-    """Hand *dose* back if counts can be drawn with it."""
+    """Return *dose* if counts can be drawn with it."""
     if not (np.isfinite(dose) and dose > 0):
         raise OptionError(f"dose={dose!r} draws nothing: give a positive number of mean counts.")
     return dose
 
 
 def expectation(
-    parameters: NDArray[np.float64],
-    spectra: Callable[[NDArray[np.float64]], NDArray[np.floating]],
-    *,
-    n_channels: int,
+    parameters: NDArray[np.float64], spectra: Callable[[NDArray[np.float64]], NDArray[np.floating]], *, n_channels: int
 ) -> Array:
     """Turn parameters (ny, nx, P) into a lazy array of expected spectra (ny, nx, E), float32."""
     import dask.array as da
 
-    blocks = _as_dask(parameters, _row_chunks((*parameters.shape[:-1], n_channels)))
+    blocks = _scan_lines(parameters, n_channels)
     return da.map_blocks(
-        _expected_block,
+        lambda block: spectra(block).astype(np.float32, copy=False),
         blocks,
-        spectra,
         chunks=(*blocks.chunks[:-1], (n_channels,)),
         dtype=np.float32,
         meta=np.empty((0,) * parameters.ndim, dtype=np.float32),
     )
 
 
-def scaled_to_mean(relative: Array, dose: float, *, keep: bool) -> tuple[Array, float]:
-    """Scale to a mean of *dose*, and tell the largest value; *keep* computes *relative* only once."""
-    import dask
-
-    if keep:
-        relative = relative.persist()
-    mean, largest = dask.compute(relative.mean(dtype=np.float64), relative.max())
-    return relative * np.float32(dose / mean), float(largest * dose / mean)
-
-
 def spectrum_signal(
-    data: NDArray[np.generic] | Array,
-    *,
-    signal_type: str,
-    navigation_axes: list[dict[str, Any]],
-    energy_axis: dict[str, Any],
-    metadata: dict[str, Any],
-) -> BaseSignal:
-    """Wrap spectra (..., E) in exspy's class of *signal_type*, lazy for a dask array."""
-    import hyperspy.api as hs
-
-    axes = [*navigation_axes, {"size": data.shape[-1], "navigate": False, **energy_axis}]
-    metadata = {**metadata, "Signal": {"signal_type": signal_type, "quantity": "Counts"}}
-    signal = hs.signals.Signal1D(data, axes=axes, metadata=metadata)
-    if not isinstance(data, np.ndarray):
-        signal = signal.as_lazy()
-    signal.set_signal_type(signal_type)
-    return signal
-
-
-def scan_axes(shape: Shape, *, scale: float, navigate: bool = True) -> list[dict[str, Any]]:
-    """Describe the axes of a scan of *shape* with pixels of *scale* nm, last axis x."""
-    names = _AXIS_NAMES[-len(shape) :]
-    return [
-        {"size": size, "name": name, "scale": scale, "units": "nm", "navigate": navigate}
-        for size, name in zip(shape, names, strict=True)
-    ]
-
-
-def scan_map(values: NDArray[np.generic], *, title: str, scale: float) -> BaseSignal:
-    """Wrap one value per pixel as a navigation signal (nx, ny|)."""
-    from hyperspy.signals import BaseSignal
-
-    return BaseSignal(
-        values, axes=scan_axes(values.shape, scale=scale), metadata={"General": {"title": title}}
-    )
-
-
-def component_maps(values: NDArray[np.float64], *, title: str, scale: float) -> BaseSignal:
-    """Wrap K values per pixel (ny, nx, K) as maps (K|nx, ny)."""
-    from hyperspy.signals import BaseSignal
-
-    maps = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    data: NDArray[np.generic] | Array, signal_type: str, title: str, *, pixel: float, energy_axis: dict[str, Any],
+    microscope: dict[str, Any], elements: list[str],
+) -> BaseSignal:  # fmt: skip
+    """Wrap spectra (..., E) in exspy's class of *signal_type*, lazy for a dask array; pixels are *pixel* nm wide."""
     axes = [
-        {"size": len(maps), "name": "Endmember", "navigate": True},
-        *scan_axes(maps.shape[1:], scale=scale, navigate=False),
+        {"size": size, "name": name, "scale": pixel, "units": "nm", "navigate": True}
+        for size, name in zip(data.shape[:-1], "zyx"[1 - data.ndim :], strict=True)
     ]
-    signal = BaseSignal(maps, axes=axes, metadata={"General": {"title": title}})
-    signal._assign_subclass()  # Signal1D or Signal2D, as the scan has axes
+    metadata = {
+        "General": {"title": title},
+        "Acquisition_instrument": {"TEM": microscope},
+        "Sample": {"elements": elements},
+        "Signal": {"signal_type": signal_type, "quantity": "Counts"},
+    }
+    return _new_signal(data, [*axes, {"size": data.shape[-1], "navigate": False, **energy_axis}], metadata)
+
+
+def _truth_map(clean: BaseSignal, values: NDArray[np.generic], title: str) -> BaseSignal:
+    """Wrap one value per pixel of *clean* as a signal (nx, ny|), K values (ny, nx, K) as maps (K|nx, ny)."""
+    axes = [axis.get_axis_dictionary() for axis in clean.axes_manager.navigation_axes[::-1]]
+    if values.ndim > len(axes):
+        values = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+        axes = [_ENDMEMBERS | {"size": len(values)}, *(axis | {"navigate": False} for axis in axes)]
+    return _new_signal(values, axes, {"General": {"title": title}})
+
+
+def _new_signal(data: NDArray[np.generic] | Array, axes: list[dict[str, Any]], metadata: dict[str, Any]) -> BaseSignal:
+    from hyperspy.signals import BaseSignal
+
+    signal = BaseSignal(data, axes=axes, metadata=metadata)
+    signal._lazy = not isinstance(data, np.ndarray)
+    signal._assign_subclass()  # class from signal type, dimension and laziness
     return signal
 
 
 def _draw(clean: BaseSignal, largest: float, *, factor: float = 1.0, random_state: int) -> BaseSignal:
     import dask.array as da
 
-    expected, dtype = clean.data, _count_dtype(largest)
-    counts = da.map_blocks(
-        _counts_block,
-        _as_dask(expected, _row_chunks(expected.shape)),
-        counts_as=dtype,  # `dtype` itself stays with map_blocks
-        factor=factor,
-        random_state=random_state,
-        dtype=dtype,
-        meta=np.empty((0,) * expected.ndim, dtype),
-    )
+    # Ten standard deviations and a margin, which a Poisson count exceeds with a probability below 1e-20. The
+    # type depends on the expectation alone, so a lazy map has the same one as an eager map.
+    dtype = np.min_scalar_type(int(largest + 10 * np.sqrt(largest) + 20))
+
+    def draw(expected: NDArray[np.float32], block_info: dict[Any, Any]) -> NDArray[np.unsignedinteger]:
+        first_row = block_info[0]["array-location"][0][0]
+        counts = np.empty(expected.shape, dtype)
+        for index, row in enumerate(expected):
+            # Every scan line has a random stream of its own: counts do not depend on the chunks. The spawn key
+            # makes them independent of the truth, which is drawn from the seed alone.
+            stream = np.random.SeedSequence(random_state, spawn_key=(first_row + index,))
+            counts[index] = np.random.default_rng(stream).poisson(row * np.float64(factor))
+        return counts
+
+    expected = _scan_lines(clean.data, clean.data.shape[-1])
+    counts = da.map_blocks(draw, expected, dtype=dtype, meta=np.empty((0,) * expected.ndim, dtype))
     signal = clean._deepcopy_with_new_data(counts if clean._lazy else counts.compute())
     signal.metadata.General.title = clean.metadata.General.title.removesuffix(", noise-free")
     return signal
 
 
-def _count_dtype(largest: float) -> np.dtype[np.unsignedinteger]:
-    # Ten standard deviations and a margin: the chance of a Poisson count above it is below 1e-20. So the
-    # type follows from the expectation, and a lazy map has the one of its eager twin.
-    return np.min_scalar_type(int(largest + 10 * np.sqrt(largest) + 20))
-
-
-def _expected_block(
-    parameters: NDArray[np.float64], spectra: Callable[[NDArray[np.float64]], NDArray[np.floating]]
-) -> NDArray[np.float32]:
-    return spectra(parameters).astype(np.float32, copy=False)
-
-
-def _counts_block(
-    expected: NDArray[np.float32],
-    *,
-    factor: float,
-    random_state: int,
-    counts_as: np.dtype[np.unsignedinteger],
-    block_info: dict[Any, Any],
-) -> NDArray[np.unsignedinteger]:
-    first_row = block_info[0]["array-location"][0][0]
-    counts = np.empty(expected.shape, dtype=counts_as)
-    for index, row in enumerate(expected):
-        # A stream of its own for every scan line: counts do not depend on the chunks, and the key
-        # keeps them independent of the truth, which is drawn from the seed alone.
-        stream = np.random.SeedSequence(random_state, spawn_key=(first_row + index,))
-        counts[index] = np.random.default_rng(stream).poisson(row * np.float64(factor))
-    return counts
-
-
-def _as_dask(data: NDArray[np.generic] | Array, chunks: tuple[int, ...]) -> Array:
+def _scan_lines(data: NDArray[np.generic] | Array, n_channels: int) -> Array:
+    """Return data (ny, nx, ...) as a dask array in chunks of whole scan lines, as large as spectra of them may be."""
     import dask.array as da
 
-    return data if isinstance(data, da.Array) else da.from_array(data, chunks=(*chunks[:-1], -1))
+    n_rows = max(1, _BLOCK_BYTES // (4 * int(np.prod(data.shape[1:-1])) * n_channels))
+    return data if isinstance(data, da.Array) else da.from_array(data, chunks=(n_rows, *data.shape[1:]))
 
 
-def _row_chunks(shape: Shape) -> Shape:
-    rows = max(1, _BLOCK_BYTES // (4 * int(np.prod(shape[1:]))))
-    return (min(rows, shape[0]), *shape[1:])
+def smooth_field(rng: np.random.Generator, shape: Shape, length: float = 0.08) -> NDArray[np.float64]:
+    """Draw a Gaussian random field of mean 0 and variance 1, smooth over *length* times the map's size."""
+    noise = rng.standard_normal(shape)
+    return standardise(ndimage.gaussian_filter(noise, length * max(shape), mode="wrap"))
+
+
+def uniform_field(rng: np.random.Generator, shape: Shape, low: float = 0.0, high: float = 1.0) -> NDArray[np.float64]:
+    """Draw a smooth field whose values are spread evenly over [low, high], both ends reached."""
+    ranks = smooth_field(rng, shape).ravel().argsort().argsort()
+    return low + (high - low) * ranks.reshape(shape) / max(1, ranks.size - 1)
+
+
+def compact_spot(rng: np.random.Generator, shape: Shape, n_pixels: int) -> NDArray[np.bool_]:
+    """Mark the *n_pixels* nearest to a random point that is not near the border of the map."""
+    centre = rng.uniform(0.2, 0.8, len(shape)) * (np.asarray(shape) - 1)
+    distance = np.square(np.moveaxis(np.indices(shape), 0, -1) - centre).sum(axis=-1)
+    spot = np.zeros(shape, dtype=bool)
+    spot.flat[distance.ravel().argsort(kind="stable")[:n_pixels]] = True
+    return spot
+
+
+def scan_drift(rng: np.random.Generator, shape: Shape, deviation: float) -> NDArray[np.float64]:
+    """Draw the drift of a line-by-line scan: a slow wander in acquisition order plus a jump per line."""
+    n_pixels = int(np.prod(shape))
+    wander = ndimage.gaussian_filter1d(rng.standard_normal(n_pixels), 0.05 * n_pixels, mode="reflect")
+    lines = rng.standard_normal((*shape[:-1], 1))
+    drift = np.sqrt(1 - _JUMPS**2) * standardise(wander).reshape(shape) + _JUMPS * standardise(lines)
+    return deviation * standardise(drift)
+
+
+def standardise(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shift and scale to mean 0 and standard deviation 1; constant values become 0."""
+    centred = values - values.mean()
+    deviation = centred.std()
+    return centred / deviation if deviation > 0 else np.zeros_like(centred)

@@ -1,8 +1,5 @@
-"""Networks: arithmetic on tensors, nothing else."""
+"""Networks: from tensors to tensors, without data or training."""
 
-from hyperspy_specml.nn._dense import DenseNetwork
+from hyperspy_specml.nn._dense import DenseNetwork, Shrinkage
 from hyperspy_specml.nn._mixture import FilterMixture
-from hyperspy_specml.nn._shrinkage import Shrinkage
 from hyperspy_specml.nn._simplex import SimplexNetwork
-
-__all__ = ["DenseNetwork", "FilterMixture", "Shrinkage", "SimplexNetwork"]

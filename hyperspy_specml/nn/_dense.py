@@ -1,23 +1,42 @@
-"""Dense autoencoder of compressed spectra. B spectra, P compressed scores, K latents."""
+"""Dense networks of compressed spectra. B spectra, P scores on a principal basis, K latents."""
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
+
+_MOST_LAYERS = 100
+
+
+def mlp(n_in: int, n_out: int, n_hidden: int, n_layers: int) -> nn.Sequential:
+    """Return a multilayer perceptron whose output starts at zero.
+
+    Raises
+    ------
+    ValueError
+        No layer, or more than 100: such sizes come from damaged files only.
+    """
+    if not 1 <= n_layers <= _MOST_LAYERS:
+        raise ValueError(f"n_layers is {n_layers}, not 1 to {_MOST_LAYERS}")
+    layers: list[nn.Module] = []
+    for i in range(n_layers):
+        layers += [nn.Linear(n_hidden if i else n_in, n_hidden), nn.GELU()]
+    last = nn.Linear(n_hidden, n_out)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)
 
 
 class DenseNetwork(nn.Module):
     """Linear autoencoder plus nonlinear corrections of encoder and decoder that start at zero.
 
-    The linear part starts as a projection on K axes, the first K scores unless `start_as` says otherwise:
-    an untrained network *is* PCA of rank K, and training is only kept where it is better.
+    The linear part starts as a projection on K vectors, the first K scores unless `init_from_pca` says
+    otherwise: an untrained network *is* PCA of rank K, and training is only kept where it is better.
 
     Parameters
     ----------
     n_scores
-        Compressed scores P per spectrum.
+        Scores P per spectrum.
     n_latent
         Latents K.
     n_hidden
@@ -30,39 +49,64 @@ class DenseNetwork(nn.Module):
         super().__init__()
         self.encode_linear = nn.Linear(n_scores, n_latent, bias=False)
         self.decode_linear = nn.Linear(n_latent, n_scores)
-        self.encode_bend = perceptron(n_scores, n_latent, n_hidden, n_layers)
-        self.decode_bend = perceptron(n_latent, n_scores, n_hidden, n_layers)
+        self.encode_mlp = mlp(n_scores, n_latent, n_hidden, n_layers)
+        self.decode_mlp = mlp(n_latent, n_scores, n_hidden, n_layers)
         nn.init.eye_(self.encode_linear.weight)
         nn.init.eye_(self.decode_linear.weight)
         nn.init.zeros_(self.decode_linear.bias)
 
     @torch.no_grad()
-    def start_as(self, axes: Tensor, rest: Tensor) -> None:
-        """Make the linear part the projection on orthonormal axes (P, K), plus a constant (P,)."""
-        self.encode_linear.weight.copy_(axes.T)
-        self.decode_linear.weight.copy_(axes)
-        self.decode_linear.bias.copy_(rest)
+    def init_from_pca(self, basis: Tensor, offset: Tensor) -> None:
+        """Make the linear part the projection on an orthonormal basis (P, K), plus a constant (P,)."""
+        self.encode_linear.weight.copy_(basis.T)
+        self.decode_linear.weight.copy_(basis)
+        self.decode_linear.bias.copy_(offset)
 
     def encode(self, x: Tensor) -> Tensor:
         """Map scores to latents."""
-        return self.encode_linear(x) + self.encode_bend(x)  # (B, P) -> (B, K)
+        return self.encode_linear(x) + self.encode_mlp(x)  # (B, P) -> (B, K)
 
     def decode(self, z: Tensor) -> Tensor:
         """Map latents to scores."""
-        return self.decode_linear(z) + self.decode_bend(z)  # (B, K) -> (B, P)
+        return self.decode_linear(z) + self.decode_mlp(z)  # (B, K) -> (B, P)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map scores to their reconstruction."""
         return self.decode(self.encode(x))  # (B, P) -> (B, P)
 
 
-def perceptron(n_in: int, n_out: int, n_hidden: int, n_layers: int) -> nn.Sequential:
-    """Return hidden layers and a last one whose output starts at zero."""
-    widths = [n_in] + [n_hidden] * n_layers
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.GELU()]
-    last = nn.Linear(n_hidden, n_out)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)
+class Shrinkage(nn.Module):
+    """Wiener filter of the scores plus a correction that starts at zero.
+
+    An untrained network *is* the best linear denoiser of spectra with these variances.
+
+    Parameters
+    ----------
+    n_scores
+        Scores P per spectrum.
+    n_hidden, n_layers
+        Width and number of the hidden layers.
+    """
+
+    def __init__(self, n_scores: int, n_hidden: int, n_layers: int) -> None:
+        super().__init__()
+        self.mlp = mlp(n_scores + 1, n_scores, n_hidden, n_layers)
+
+    def forward(self, scores: Tensor, level: Tensor, variance: Tensor) -> Tensor:
+        """Map centred noisy scores to clean ones.
+
+        Parameters
+        ----------
+        scores
+            (B, P), about their mean.
+        level
+            (B, 1) standard deviation of the noise of a score.
+        variance
+            (P,) of the clean scores.
+        """
+        kept = variance / (variance + level.square())  # (B, P)
+        size = variance.sqrt()
+        normalised = torch.asinh(kept.sqrt() * scores / size)  # of order 1 at any noise
+        correction = self.mlp(torch.cat([normalised, level.log()], dim=1))
+        # The correction vanishes with the noise.
+        return kept * scores + size * (1 - kept).sqrt() * correction

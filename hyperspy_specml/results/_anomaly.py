@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from hyperspy_specml.models import as_html, as_text, new_figure
+from hyperspy_specml.results._figures import draw_anomalies, draw_regions
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
+
+    from hyperspy_specml.anomaly import Candidate
+    from hyperspy_specml.models import AnomalyReport, TrainedModel
 
 _HEAD = ("", "position", "pixels", "area", "p", "energy", "", "counts", "candidates")
 _MOST_ROWS = 40
-_SHIFTED = 3.0  # standard errors: smaller shifts are not shown
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An element whose line or edge may be the anomaly.
-
-    Attributes
-    ----------
-    element, line
-        Such as "Nb" and "La".
-    energy, distance
-        Of the line, and from the region's energy to it, in units of the energy axis.
-    evidence
-        By how much the element's lines together lower the chi-squared of the residual, less two for each
-        family of lines; NaN for edges.
-    """
-
-    element: str
-    line: str
-    energy: float
-    distance: float
-    evidence: float
-
-    def __str__(self) -> str:
-        """Return element and line, such as ``Nb La``."""
-        return f"{self.element} {self.line}"
+# Standard errors below which a shift is not shown in the table.
+_SHIFTED = 3.0
+# Regions whose spectra are drawn.
+_MOST_DRAWN = 3
 
 
 @dataclass(frozen=True)
 class Region:
-    """Neighbouring pixels whose spectra the model of the normal does not explain.
+    """Neighbouring pixels whose spectra the reference model does not explain.
 
     Attributes
     ----------
     position
-        Of the strongest pixel, (x, y ...) in units of the scan axes.
+        Position of the strongest pixel, (x, y ...) in units of the scan axes.
     pixels
         Indices (x, y ...) of all pixels, as ``s.inav`` takes them.
     area, area_units
@@ -57,17 +39,18 @@ class Region:
     p
         Smallest p-value of its pixels, corrected for the windows searched there.
     energy, energy_units
-        Where the difference is strongest; rather at an excess of half the strength than at a deficit.
+        Where the difference is strongest. An excess is preferred to a deficit of up to twice its strength.
     direction
-        "excess" or "deficit" of counts.
+        "excess" or "deficit" of counts there.
     excess
-        Difference to the model in the strongest window of energy, summed over the region, in signal units.
+        Counts beyond the expected ones in the strongest window, summed over all pixels.
     shift, shift_error
-        How far its mean spectrum has to be moved down in energy so that the model describes it best, and the
-        standard error of that, in units of the energy axis. NaN for EDS, where shifts are not looked for; the
-        shift also where it would be more than four line widths, or would not explain the difference.
+        How far the mean spectrum has to be moved down in energy so that the reference model describes it
+        best, and the standard error of that, in units of the energy axis. Both are NaN for X-ray maps, where
+        shifts are not searched for; the shift also where it would be more than four line widths or would not
+        explain the difference.
     candidates
-        Elements whose lines or edges are near, the likeliest first.
+        Elements with a line or an edge there, the likeliest first; each prints as ``Nb La``.
     """
 
     position: tuple[float, ...]
@@ -90,7 +73,7 @@ class Region:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the region as nested numbers, text and lists."""
-        return dataclasses.asdict(self) | {"n_pixels": self.n_pixels}
+        return asdict(self) | {"n_pixels": self.n_pixels}
 
 
 @dataclass(frozen=True)
@@ -102,9 +85,9 @@ class Spike:
     position
         Indices (x, y ...) of the pixel.
     energy
-        Of the channel, in units of the energy axis.
+        Energy of the channel, in units of the energy axis.
     value, expected
-        What was measured there, and the model's prediction; in channels that only some scan lines have, the
+        The value measured there, and the model's prediction; in channels that only some scan lines have, the
         most that the neighbouring channels allow for.
     """
 
@@ -121,8 +104,8 @@ class AnomalyResult:
     Attributes
     ----------
     score
-        Map ``(nx, ny |)``: the standard normal deviate of the p-value of a pixel, comparable between maps.
-        Of other statistics than the scan their plain values. NaN where a pixel was not used.
+        Map ``(nx, ny |)``: the standard normal deviate of the p-value of a pixel, comparable between maps. Of
+        other statistics than the scan the plain value. NaN where a pixel was not used.
     p_value
         Map: the probability of so strong a deviation anywhere in the pixel's spectrum without an anomaly.
     detections
@@ -131,17 +114,17 @@ class AnomalyResult:
         Map: where in the spectrum the deviation is strongest, in units of the energy axis. Where scan lines
         have drifted, this and the spectra of regions are those of the typical line.
     regions
-        Found regions, the most significant first. Prints as a table, see `to_table`.
+        Found regions, the most significant first.
     spikes
         Single values far too high; they count neither as regions nor in the maps.
     spectra, residuals
-        Mean spectrum and mean difference to the model of each region (regions | E), in the order of
+        Mean spectrum and mean difference to the reference model of each region (regions | E), in the order of
         `regions`; None if there is no region.
     report
-        What was done: model of the normal, noise, windows, false discovery rate, smallest p-value that was
-        not extrapolated, the drift of each scan line in units of the energy axis, if it was taken back, and
-        the held-out score of an autoencoder, if one was trained: its deviance per patch and the difference to
-        that of PCA with as many components.
+        What the map was made with; prints as a table.
+    model
+        The reference model with its errors and its null distribution: ``s2.anomaly_map(model=found.model)``
+        gives another map scores that are comparable with these. ``found.model.save(path)`` keeps it.
     """
 
     score: BaseSignal
@@ -152,52 +135,51 @@ class AnomalyResult:
     spikes: tuple[Spike, ...]
     spectra: BaseSignal | None
     residuals: BaseSignal | None
-    report: dict[str, Any]
+    report: AnomalyReport
+    model: TrainedModel
 
-    def plot(self) -> Figure:
+    def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
         """Plot the score map with its regions outlined, and the spectra of the strongest ones.
+
+        Parameters
+        ----------
+        figure
+            Draws into this one; None makes one.
 
         Returns
         -------
         matplotlib figure
         """
-        from hyperspy_specml.results import _anomaly_figure
-
-        return _anomaly_figure.anomaly_figure(self)
+        figure = figure or new_figure(10 if self.regions else 5, 4.2)
+        shown = self.regions[:_MOST_DRAWN]
+        axes = figure.subplots(1, 1 + bool(shown), squeeze=False, width_ratios=[1, 1.4][: 1 + bool(shown)])[0]
+        draw_anomalies(axes[0], self.score, self.detections, [region.position for region in shown])
+        if self.spectra is not None and self.residuals is not None:
+            lines = [region.candidates[0] if region.candidates else None for region in shown]
+            draw_regions(axes[1], self.spectra, self.residuals, lines)
+        figure.suptitle(self.score.metadata.General.title, fontsize="medium", wrap=True)
+        return figure
 
     def __repr__(self) -> str:
         """Return the table of regions as text."""
-        rows = [_HEAD, *self._rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
-        lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([self._summary(), *(lines if self.regions else [])])
+        return "\n".join(filter(None, [self._summary(), as_text(_HEAD, self._rows())]))
 
     def _repr_html_(self) -> str:
-        head, *rows = (
-            "<tr>" + "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in row) + "</tr>"
-            for cell, row in [("th", _HEAD), *(("td", row) for row in self._rows())]
-        )
-        table = f"<table>{head}{''.join(rows)}</table>" if self.regions else ""
-        return f"<p>{html.escape(self._summary())}</p>{table}"
+        return f"<p>{html.escape(self._summary())}</p>{as_html(_HEAD, self._rows())}"
 
     def _summary(self) -> str:
         title = self.score.metadata.General.title
-        return f"{title}: {len(self.regions)} regions, {len(self.spikes)} spikes ({self.report['threshold']})"
+        return f"{title}: {len(self.regions)} regions, {len(self.spikes)} spikes ({self.report.threshold})"
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows: list[tuple[str, ...]] = []
+        rows = []
         for i, region in enumerate(self.regions[:_MOST_ROWS]):
-            rows.append((
-                str(i), ", ".join(f"{x:.4g}" for x in region.position), str(region.n_pixels),
-                f"{region.area:.3g} {region.area_units}".strip(),
-                f"{region.p:.1e}" if region.p else "< 1e-300",
-                f"{region.energy:.4g} {region.energy_units}".strip(), _what(region),
-                f"{region.excess:+.0f}",
-                ", ".join(str(candidate) for candidate in region.candidates[:3]),
-            ))  # fmt: skip
-        if len(self.regions) > _MOST_ROWS:
-            rows.append(("...", *[""] * (len(_HEAD) - 1)))
-        return rows
+            place, elements = ", ".join(f"{x:.4g}" for x in region.position), ", ".join(map(str, region.candidates[:3]))
+            area, energy = f"{region.area:.3g} {region.area_units}", f"{region.energy:.4g} {region.energy_units}"
+            p, size = f"{region.p:.1e}" if region.p else "< 1e-300", str(region.n_pixels)
+            texts = (str(i), place, size, area, p, energy, _what(region), f"{region.excess:+.0f}", elements)
+            rows.append(tuple(text.strip() for text in texts))
+        return rows + [("...", *[""] * (len(_HEAD) - 1))] * (len(self.regions) > _MOST_ROWS)
 
 
 def _what(region: Region) -> str:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._learning import write_learning_results
-from hyperspy_specml.results._source import Decoder
+from hyperspy_specml.signals import Decoder
+from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.results._report import Report
-    from hyperspy_specml.results._source import Source
-    from hyperspy_specml.results._trained import TrainedModel
+    from hyperspy_specml.models import DecompositionReport, TrainedModel
+    from hyperspy_specml.signals import Source
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,14 +37,10 @@ class DecompositionResult:
         Component spectra (K | E), class of the input. NaN in masked, not finite or saturated channels, 0
         in dead ones. Linear models: ``reconstruction = scores @ components``. Dense: half the change of the
         decoded spectrum from -1 to +1 standard deviation of the score, the others at their mean. Simplex:
-        endmembers, each of sum one; ``reconstruction = dose * scores @ components``, and then the shift.
-    dose
-        Expected sum of each spectrum, ``(scan axes |)``, of the simplex architecture; else None. NaN and 0
-        as in `scores`.
-    shift
-        How far each spectrum lies above the components, ``(scan axes |)``, in units of the energy axis; zero
-        on average where the scan of the map that the model was trained on begins. None without
-        ``energy_shift=True``.
+        endmembers, each of sum one; ``reconstruction = intensity * scores @ components``, and then the shift.
+    outputs
+        Maps ``(scan axes |)`` of the other numbers that the model finds for every spectrum, by name. NaN and
+        0 as in `scores`.
     report
         The evidence: noise model, held-out scores beside PCA, rank. Prints as a table.
     model
@@ -54,9 +51,8 @@ class DecompositionResult:
 
     scores: BaseSignal
     components: BaseSignal
-    dose: BaseSignal | None
-    shift: BaseSignal | None
-    report: Report
+    outputs: dict[str, BaseSignal]
+    report: DecompositionReport
     model: TrainedModel
     baseline: DecompositionResult | None
     _source: Source
@@ -74,24 +70,40 @@ class DecompositionResult:
         model
             The trained model; its report becomes that of the result.
         scores
-            (n_pixels, K) and the model's extra columns.
+            (n_pixels, K + outputs) as the model gives them.
         baseline
             The same for PCA.
         """
-        decoder = Decoder(model.spectrum_model, model.channel_state)
-        stamp = model.report.to_dict()
-        k, names = model.spectrum_model.n_components, model.spectrum_model.extras
-        maps = source.maps(scores[:, :k], stamp)
-        spectra = source.component_spectra(decoder.components(), stamp)
-        extras = source.extra_maps(names, scores[:, k:], stamp)
+        stamp, k = model.report.to_dict(), model.model.n_components
+        spectra = expand_channels(model.model.components(), model.channel_state)
         return cls(
-            maps, spectra, extras.get("dose"), extras.get("shift"), model.report, model, baseline, source
+            scores=source.score_maps(scores[:, :k], stamp),
+            components=source.component_spectra(spectra, stamp),
+            outputs=source.output_maps(model.model.outputs, scores[:, k:], stamp),
+            report=model.report,  # type: ignore[arg-type]  # that of a decomposition
+            model=model,
+            baseline=baseline,
+            _source=source,
         )
 
     @property
     def loadings(self) -> BaseSignal:
         """The component spectra, by their name in chemometrics."""
         return self.components
+
+    @property
+    def intensity(self) -> BaseSignal | None:
+        """Map of the expected sum of each spectrum in signal units; None but for the simplex architecture."""
+        return self.outputs.get("intensity")
+
+    @property
+    def shift(self) -> BaseSignal | None:
+        """Map of how far each spectrum lies above the components, in units of the energy axis.
+
+        Zero on average where the scan of the map that the model was trained on begins. None without
+        ``energy_shift=True``.
+        """
+        return self.outputs.get("shift")
 
     @cached_property
     def reconstruction(self) -> BaseSignal:
@@ -100,7 +112,7 @@ class DecompositionResult:
         NaN where scores or components are, 0 for empty spectra. A lazy one is a graph over the score maps
         and does not read the file.
         """
-        return self._source.reconstruction(self._decoder, self.scores, self.report.to_dict(), **self._extras)
+        return self._full_size("reconstructed", residual=False)
 
     @cached_property
     def residual(self) -> BaseSignal:
@@ -108,18 +120,21 @@ class DecompositionResult:
 
         The input is not copied: an eager residual is of the data at the time it is first asked for.
         """
-        return self._source.residual(self._decoder, self.scores, self.report.to_dict(), **self._extras)
+        return self._full_size("residual", residual=True)
 
-    def plot(self) -> Figure:
+    def plot(self, figure: Figure | None = None) -> Figure:
         """Plot score maps above component spectra; works for one to three scan axes and K = 1.
+
+        Parameters
+        ----------
+        figure
+            Empty matplotlib figure or subfigure to plot into; by default a new one of pyplot.
 
         Returns
         -------
-        matplotlib figure
+        the figure
         """
-        from hyperspy_specml.results import _figures
-
-        return _figures.result_figure(self.scores, self.components, title=self._title)
+        return result_figure(self.scores, self.components, title=self._title, figure=figure)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write to ``signal.learning_results`` what HyperSpy's own plots, models, BSS and clustering read.
@@ -128,8 +143,8 @@ class DecompositionResult:
         2 calls the scores loadings and the components factors.
 
         Linear models are written as they are; the mean that a centred one subtracts becomes one more
-        component, with the same loading everywhere. Of the simplex architecture, whose scores are shares,
-        the loadings are ``dose * scores``. Where the decoder is curved, in dense autoencoders and with
+        component, with the same loading everywhere. Of the simplex architecture, whose scores are fractions,
+        the loadings are ``intensity * scores``. Where the decoder is curved, in dense autoencoders and with
         ``energy_shift=True``, the linear components that come nearest to its reconstruction are written, with
         such a constant.
 
@@ -155,7 +170,7 @@ class DecompositionResult:
         separation ``mask=``; a log line says how. With three scan axes HyperSpy plots results, but neither
         loadings nor clusters side by side.
         """
-        write_learning_results(self, signal)
+        write_learning_results(signal, self.model, self._columns())
 
     def __repr__(self) -> str:
         """Return shapes and report as text: what a notebook or terminal shows."""
@@ -170,10 +185,10 @@ class DecompositionResult:
         report = self.report
         return f"{report.architecture} decomposition of {self._source.title}, K = {report.n_components}"
 
-    @property
-    def _extras(self) -> dict[str, BaseSignal]:
-        return {name: getattr(self, name) for name in self.model.spectrum_model.extras}
+    def _columns(self) -> np.ndarray:
+        return self._source.columns(self.scores, self.outputs, self.model.model.outputs)
 
-    @property
-    def _decoder(self) -> Decoder:
-        return Decoder(self.model.spectrum_model, self.model.channel_state)
+    def _full_size(self, what: str, *, residual: bool) -> BaseSignal:
+        decoder = Decoder(self.model.model, self.model.channel_state)
+        title, stamp = f"{what} ({self.report.architecture})", self.report.to_dict()
+        return self._source.full_size(decoder, self._columns(), title, stamp, residual=residual)

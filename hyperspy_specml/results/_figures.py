@@ -1,132 +1,160 @@
-"""Figures of results, drawn with matplotlib on the signals' own axes."""
+"""Figures of maps and spectra, drawn with matplotlib on the signals' axes, into a given figure or axes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.models import new_figure
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from hyperspy_specml.results._denoise_report import DenoiseReport
-    from hyperspy_specml.results._report import Report
+    from hyperspy_specml.anomaly import Candidate
 
-_MOST_COLUMNS = 6
-_MOST_OBLONG = 4  # a map longer than this many times its width is drawn square: pixels would be lines
+_MAX_COLUMNS = 6
+# Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
+# would be a line.
+_MAX_ASPECT = 4
+# Percentiles of a map that are black and white: single extreme pixels do not set the contrast.
+_CONTRAST = (0.5, 99.5)
 
 
-def result_figure(scores: BaseSignal, components: BaseSignal, *, title: str) -> Figure:
+def result_figure(scores: BaseSignal, components: BaseSignal, *, title: str, figure: Figure | None = None) -> Figure:
     """Draw every component as its score map above its spectrum.
 
     Parameters
     ----------
     scores
-        (K | scan axes): one scan axis is drawn as a line, of three the middle slice is shown.
+        (K | scan axes); see `draw_map`.
     components
         (K | E).
     title
         Above the figure.
+    figure
+        Empty figure or subfigure to draw into; by default a new one of pyplot.
     """
-    import matplotlib.pyplot as plt
-
-    n_columns = min(len(scores.data), _MOST_COLUMNS)
-    n_rows = -(-len(scores.data) // n_columns)
-    figure, axes = plt.subplots(
-        2 * n_rows, n_columns, figsize=(2.6 * n_columns + 0.6, 4.6 * n_rows + 0.4), squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    pairs = axes.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
+    n_components = len(scores.data)
+    n_columns = min(n_components, _MAX_COLUMNS)
+    n_rows = -(-n_components // n_columns)
+    figure = figure or new_figure(2.6 * n_columns + 0.6, 4.6 * n_rows + 0.4)
+    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False)
+    pairs = panels.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
     scan_axes = scores.axes_manager.signal_axes
     (energy,) = components.axes_manager.signal_axes
-    for i, (above, below) in enumerate(pairs):
-        if i >= len(scores.data):
-            above.remove()
-            below.remove()
-            continue
+    for i, (above, below) in enumerate(pairs[:n_components]):
         above.set_title(f"component {i}", fontsize="medium")
-        _draw_map(above, scores.data[i], scan_axes)
+        draw_map(above, scores.data[i], scan_axes)
         if i % n_columns == 0 and len(scan_axes) > 1:
-            above.set_ylabel(_label(scan_axes[1]))
+            above.set_ylabel(axis_label(scan_axes[1]))
         below.plot(energy.axis, components.data[i], linewidth=0.8)
-        below.set_xlabel(_label(energy))
+        below.set_xlabel(axis_label(energy))
+    for unused in pairs[n_components:].flat:
+        unused.remove()
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
 
 
-def report_figure(report: Report) -> Figure:
-    """Draw rank curve, scree and training history."""
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
+def draw_map(axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis]) -> None:
+    """Draw a map: of one scan axis as a line, of two as an image, of three the image of the middle slice.
 
-    n_panels = 3 if report.steps else 2
-    figure, axes = plt.subplots(1, n_panels, figsize=(4.2 * n_panels, 3.6), layout="constrained")
-    curve = report.rank
-    axes[0].errorbar(curve.ranks, curve.scores, yerr=curve.standard_errors, fmt="o-", markersize=3, capsize=2)
-    axes[0].axvline(curve.chosen, color="C1", label=f"chosen: {curve.chosen}")
-    axes[0].set(xlabel="components", ylabel="held-out score", title=curve.method)
-    shown = report.scree[: max(20, 2 * report.n_above_edge())]
-    shown = np.where(shown > 0, shown, np.nan)  # rounding leaves some below zero
-    axes[1].semilogy(np.arange(1, len(shown) + 1), shown, "o", markersize=3)
-    axes[1].axhline(report.noise_edge, color="C1", label="noise edge")
-    axes[1].set(xlabel="component", ylabel="eigenvalue / noise variance", title="scree")
-    if report.steps:
-        axes[2].plot(report.steps, report.step_scores, "o-", markersize=3)
-        axes[2].axvline(report.best_step, color="C1", label=f"kept: step {report.best_step}")
-        axes[2].set(xlabel="training step", ylabel="held-out score", title="training")
-    for panel in axes:
-        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))  # ten labels of four digits touch
-        panel.legend()
-    return figure
-
-
-def candidates_figure(report: DenoiseReport) -> Figure:
-    """Draw every candidate's difference to plain PCA, the best at the top."""
-    import matplotlib.pyplot as plt
-
-    ordered = sorted(report.candidates, key=lambda candidate: -candidate.choose_score)
-    figure, axes = plt.subplots(figsize=(6.4, 0.24 * len(ordered) + 1.2), layout="constrained")
-    for place, one in enumerate(ordered):
-        colour = "C1" if one.name == report.chosen else "C0"
-        axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
-    axes.axvline(0, color="0.7", linewidth=0.8)
-    axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
-    axes.set(xlabel="held-out squared error, difference to plain PCA (noise = 1)", title=report.verdict())
-    axes.title.set(fontsize="small", wrap=True)
-    return figure
-
-
-def _draw_map(axes: Axes, values: np.ndarray, scan_axes: tuple[BaseDataAxis, ...]) -> None:
+    Parameters
+    ----------
+    axes
+        To draw into; a slice adds its place to their title.
+    values
+        One number per pixel, in array order; NaN is left blank.
+    scan_axes
+        As of the signal: the fastest first.
+    """
+    axes.set_xlabel(axis_label(scan_axes[0]))
     if len(scan_axes) == 1:
         axes.plot(scan_axes[0].axis, values, linewidth=0.8)
-        axes.set_xlabel(_label(scan_axes[0]))
         return
-    for axis in scan_axes[:1:-1]:  # slowest first, as in the array
-        middle = len(values) // 2
-        values = values[middle]
-        axes.set_title(f"{axes.get_title()}, {_label(axis)} {axis.axis[middle]:g}", fontsize="medium")
-    x, y = (_borders(axis) for axis in scan_axes[:2])
-    oblong = abs((y[1] - y[0]) / (x[1] - x[0]))
-    comparable = scan_axes[0].units == scan_axes[1].units and 1 / _MOST_OBLONG < oblong < _MOST_OBLONG
-    known = values[np.isfinite(values)]
-    low, high = np.percentile(known, [0.5, 99.5]) if known.size else (0, 1)
-    axes.imshow(
-        values, extent=(*x, *y[::-1]), vmin=low, vmax=high, interpolation="nearest",
-        aspect="equal" if comparable else "auto",
-    )  # fmt: skip
-    axes.set_xlabel(_label(scan_axes[0]))
+    values = _middle_slice(values)
+    places = [f"{axis_label(axis)} {axis.axis[axis.size // 2]:g}" for axis in scan_axes[:1:-1]]  # slowest first
+    axes.set_title(", ".join(filter(None, [axes.get_title(), *places])), fontsize="medium")
+    x, y = (axis_limits(axis) for axis in scan_axes[:2])
+    ratio = abs((y[1] - y[0]) / (x[1] - x[0]))
+    to_scale = scan_axes[0].units == scan_axes[1].units and 1 / _MAX_ASPECT < ratio < _MAX_ASPECT
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, _CONTRAST) if finite.size else (0, 1)
+    aspect: Any = "equal" if to_scale else "auto"
+    axes.imshow(values, extent=(*x, *y[::-1]), aspect=aspect, vmin=low, vmax=high, interpolation="nearest")
 
 
-def _borders(axis: BaseDataAxis) -> tuple[float, float]:
-    """Return the outer borders of the first and last pixel."""
+def axis_limits(axis: BaseDataAxis) -> tuple[float, float]:
+    """Return the outer borders of the first and the last pixel, in units of the axis."""
     first, last = float(axis.axis[0]), float(axis.axis[-1])
     half = 0.5 * (last - first) / (axis.size - 1) if axis.size > 1 else 0.5
     return first - half, last + half
 
 
-def _label(axis: BaseDataAxis) -> str:
+def axis_label(axis: BaseDataAxis) -> str:
+    """Return name and units of an axis."""
     name, units = (axis.get_axis_dictionary()[key] or "" for key in ("name", "units"))
     return f"{name} ({units})" if units else name
+
+
+def draw_anomalies(
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Sequence[tuple[float, ...]]
+) -> None:
+    """Draw the score map with the detected pixels outlined and numbers at some regions.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    score, detections
+        Maps (nx, ny |).
+    positions
+        Of the numbers, (x, y ...) in units of the scan axes.
+    """
+    scan_axes = score.axes_manager.navigation_axes
+    draw_map(axes, score.data, scan_axes)
+    if len(scan_axes) > 1:
+        axes.set_ylabel(axis_label(scan_axes[1]))
+        fine = np.kron(_middle_slice(detections.data), np.ones((8, 8)))  # pixels keep their corners
+        edges = [np.linspace(*axis_limits(axis), 8 * axis.size + 1) for axis in scan_axes[:2]]
+        if fine.any():
+            axes.contour(*(0.5 * (e[1:] + e[:-1]) for e in edges), fine, levels=[0.5], colors="red", linewidths=0.8)
+    for i, position in enumerate(positions):
+        axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
+
+
+def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
+    """Draw spectrum and residual of the first regions above each other.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    spectra, residuals
+        Mean spectra and residuals (regions | E).
+    lines
+        One for each region that is drawn: the line that is marked, or None.
+    """
+    (energy,) = residuals.axes_manager.signal_axes
+    step = 0.0
+    for i, (line, spectrum, residual) in enumerate(zip(lines, spectra.data, residuals.data, strict=False)):
+        axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
+        axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
+        if line is not None:
+            axes.axvline(line.energy, color=f"C{i}", linestyle=":", linewidth=0.8)
+            axes.annotate(str(line), (line.energy, step + np.nanmax(residual)), fontsize="small")
+        step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
+    axes.set_xlabel(axis_label(energy))
+    axes.legend(fontsize="small")
+
+
+def _middle_slice(values: np.ndarray) -> np.ndarray:
+    """Return the image in the middle of slower scan axes."""
+    while values.ndim > 2:
+        values = values[len(values) // 2]
+    return values

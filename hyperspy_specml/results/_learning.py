@@ -9,33 +9,53 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.exceptions import LearningResultsError, LinearApproximationWarning
+from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.results._decomposition import DecompositionResult
-    from hyperspy_specml.results._source import Decoder
+    from hyperspy_specml.models import TrainedModel
 
 _logger = logging.getLogger(__name__)
 
-_MOST_ROWS = 16384  # spectra that a straight line is fitted to
-_STRAIGHT = 1e-4  # of the largest value: decoders that differ less from a plane are one, but for rounding
+# Number of spectra that a linear approximation of the decoder is fitted to, at most: enough for a plane.
+_MAX_ROWS = 16384
+# Distance of decoded spectra from a linear model, relative to their largest value, that is rounding.
+_LINEAR = 1e-4
 
 
-def write_learning_results(result: DecompositionResult, signal: BaseSignal) -> None:
-    """Write a result to a signal; see `DecompositionResult.to_learning_results`."""
-    n_components, navigation = len(result.scores.data), result.scores.data.shape[1:]
-    _check(signal, n_components, (*navigation, result.components.data.shape[-1]))
-    columns = result._source.columns(result.scores, result._extras).reshape(
-        -1, n_components + len(result._extras)
-    )
-    scores = columns[:, :n_components]
-    if result.dose is not None:  # a mixture is the dose times abundances times components
-        scores = scores * result.dose.data.reshape(-1, 1)
-    loadings, factors = _linear_form(result._decoder, columns, scores)
+def write_learning_results(signal: BaseSignal, trained: TrainedModel, columns: np.ndarray) -> None:
+    """Write a decomposition to a signal; see `DecompositionResult.to_learning_results`.
+
+    Parameters
+    ----------
+    signal
+        The one that was decomposed.
+    trained
+        The model.
+    columns
+        (*navigation, K + outputs) scores and outputs of every spectrum, as the model decodes them.
+    """
+    model, navigation = trained.model, columns.shape[:-1]
+    _check(signal, model.n_components, (*navigation, len(trained.channel_state)))
+    columns = columns.reshape(-1, model.n_columns)
+    scores = columns[:, : model.n_components]
+    if "intensity" in model.outputs:  # a mixture is the intensity times abundances times components
+        intensity = model.n_components + list(model.outputs).index("intensity")
+        scores = scores * columns[:, intensity, None]
+    loadings, factors = _linear_form(trained, columns, scores)
     variance = np.nanmean(np.square(loadings, dtype=np.float64), axis=0) * np.nansum(factors**2, axis=0)
     unknown, unused = np.isnan(scores).any(axis=1), np.isnan(factors).any(axis=1)
-    _say_what_needs_masks(unknown.any(), unused.any())
+    if unknown.any():
+        _logger.warning(
+            "to_learning_results(): masked and not finite pixels are NaN, as in HyperSpy. Clustering needs "
+            "s.cluster_analysis(..., navigation_mask=s.learning_results.navigation_mask)."
+        )
+    if unused.any():
+        _logger.warning(
+            "to_learning_results(): channels that were left out are NaN, as in HyperSpy. Source separation "
+            "needs s.blind_source_separation(..., mask=hs.signals.Signal1D(s.learning_results.signal_mask))."
+        )
     # HyperSpy 3 and hyperspy-ml say scores and components; whichever names the class has are the right ones.
     fields = vars(type(signal.learning_results))
     names = ("scores", "components") if {"scores", "components"} <= fields.keys() else ("loadings", "factors")
@@ -45,9 +65,9 @@ def write_learning_results(result: DecompositionResult, signal: BaseSignal) -> N
     written.update(
         explained_variance=variance,
         explained_variance_ratio=variance / variance.sum(),
-        number_significant_components=n_components,
+        number_significant_components=model.n_components,
         output_dimension=factors.shape[1],
-        decomposition_algorithm=f"hyperspy_specml {result.report.architecture}",
+        decomposition_algorithm=f"hyperspy_specml {model.architecture}",
         poissonian_noise_normalized=False,
         unfolded=False,
         navigation_mask=unknown.reshape(navigation) if unknown.any() else None,
@@ -81,50 +101,32 @@ def _check(signal: Any, n_components: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _linear_form(decoder: Decoder, columns: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return loadings (n, K) and factors (E, K) whose product is the reconstruction, as nearly as can be.
+def _linear_form(trained: TrainedModel, columns: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return loadings (n, K) and factors (E, K) whose product is the reconstruction, or the nearest to it.
 
-    The decoder takes columns; the loadings shall be the scores. Where there is an offset it becomes one more
-    component, the same in all spectra that are not empty.
+    The model decodes columns; the loadings are the scores. A constant spectrum, if there is one, becomes one
+    more component with a loading of 1, and 0 for empty spectra.
     """
     known = np.flatnonzero(np.isfinite(scores).all(axis=1) & scores.any(axis=1))
-    known = known[:: -(-len(known) // _MOST_ROWS)]
-    rows, spectra = scores[known].astype(np.float64), decoder.model.decode(columns[known]).astype(np.float64)
-    components = decoder.model.components()
+    known = known[:: -(-len(known) // _MAX_ROWS)]
+    rows, spectra = scores[known].astype(np.float64), trained.model.decode(columns[known]).astype(np.float64)
+    components = trained.model.components()
     offset = (spectra - rows @ components).mean(axis=0)
     largest = np.abs(spectra).max()
-    curved = np.abs(spectra - rows @ components - offset).max() > _STRAIGHT * largest
+    curved = np.abs(spectra - rows @ components - offset).max() > _LINEAR * largest
     if curved:
         plane = np.linalg.lstsq(np.column_stack([rows, np.ones(len(rows))]), spectra, rcond=None)[0]
         components, offset = plane[:-1], plane[-1]
-        _warn(spectra, rows @ components + offset)
-    if curved or np.abs(offset).max() > _STRAIGHT * largest:
+        left = np.sum((spectra - rows @ components - offset) ** 2) / np.sum((spectra - spectra.mean(axis=0)) ** 2)
+        warnings.warn(
+            "to_learning_results(): the decoder is curved, HyperSpy's results are not. The linear components "
+            f"written instead give {100 * (1 - left):.1f} % of the variance of dec.reconstruction; the last is a "
+            "constant.",
+            LinearApproximationWarning,
+            stacklevel=4,  # the user's line
+        )
+    if curved or np.abs(offset).max() > _LINEAR * largest:
         components = np.vstack([components, offset])
-        known = np.isfinite(scores).all(axis=1)
-        constant = np.where(known, scores.any(axis=1), np.nan)
+        constant = np.where(np.isfinite(scores).all(axis=1), scores.any(axis=1), np.nan)
         scores = np.column_stack([scores, constant.astype(scores.dtype)])
-    return scores.copy(), decoder.expand(components).T.copy()
-
-
-def _warn(spectra: np.ndarray, plane: np.ndarray) -> None:
-    share = 1 - np.sum((spectra - plane) ** 2) / np.sum((spectra - spectra.mean(axis=0)) ** 2)
-    warnings.warn(
-        "to_learning_results(): the decoder is curved, HyperSpy's results are not. The linear components "
-        f"written instead give {100 * share:.1f} % of the variance of dec.reconstruction; the last is a "
-        "constant.",
-        LinearApproximationWarning,
-        stacklevel=5,  # the user's line
-    )
-
-
-def _say_what_needs_masks(pixels: bool, channels: bool) -> None:
-    if pixels:
-        _logger.warning(
-            "to_learning_results(): masked and not finite pixels are NaN, as in HyperSpy. Clustering needs "
-            "s.cluster_analysis(..., navigation_mask=s.learning_results.navigation_mask)."
-        )
-    if channels:
-        _logger.warning(
-            "to_learning_results(): channels that were left out are NaN, as in HyperSpy. Source separation "
-            "needs s.blind_source_separation(..., mask=hs.signals.Signal1D(s.learning_results.signal_mask))."
-        )
+    return scores.copy(), expand_channels(components, trained.channel_state).T.copy()

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pint
 
-from hyperspy_specml.signals._axes import energy_axis
+from hyperspy_specml.signals._spectra import energy_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hyperspy.axes import BaseDataAxis
-    from hyperspy.misc.utils import DictionaryTreeBrowser
     from hyperspy.signal import BaseSignal
 
-_MN_KA = 5898.7  # eV, where detectors are specified
-_FANO = 2.5  # eV: the variance of a line grows by this per eV (times 8 ln 2 and the Fano factor)
-_NARROWEST = 30.0  # eV
-_USUAL_RESOLUTION = 130.0  # eV
+# Energy of Mn Ka in eV, at which the resolution of detectors is specified.
+_MN_KA = 5898.7
+# Increase of the squared full width of a line with its energy, in eV: 8 ln 2 times Fano factor and pair
+# energy.
+_FANO = 2.5
+# Smallest full width of a line, in eV: at low energies the formula can give less.
+_MIN_WIDTH = 30.0
+# Full width of Mn Ka in eV, where the metadata have none.
+_USUAL_RESOLUTION = 130.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Line:
 
     @property
     def family(self) -> str:
-        """Lines of one family keep their ratio: K, L, M."""
+        """Family, whose lines have fixed ratios of intensity: K, L, M."""
         return self.name[:1]
 
 
@@ -69,7 +71,7 @@ def line_width(signal: BaseSignal) -> np.ndarray | None:
     resolution = float(found or _USUAL_RESOLUTION)  # some files hold 0
     energy = axis.axis * scale
     squares = resolution**2 + _FANO * (energy - _MN_KA)
-    return np.sqrt(np.maximum(squares, _NARROWEST**2)) / np.abs(np.gradient(energy))
+    return np.sqrt(np.maximum(squares, _MIN_WIDTH**2)) / np.abs(np.gradient(energy))
 
 
 def spectral_lines(signal: BaseSignal) -> tuple[Line, ...]:
@@ -80,42 +82,27 @@ def spectral_lines(signal: BaseSignal) -> tuple[Line, ...]:
     signal
         Gives type, axis and beam energy.
     """
-    axis = energy_axis(signal)
+    axis, eds = energy_axis(signal), _is(signal, "EDS")
     scale = _electronvolts(axis)
-    if scale is None:
+    if scale is None or not (eds or _is(signal, "EELS")):
         return ()
-    lines: Iterator[Line] = iter(())
-    if _is(signal, "EDS"):
-        beam = signal.metadata.get_item("beam_energy", None, full_path=False)
-        lines = _xray_lines(scale, 1e3 * float(beam) if beam else np.inf)
-    elif _is(signal, "EELS"):
-        lines = _edges(scale)
+    from exspy.material import elements
+
+    beam = signal.metadata.get_item("beam_energy", None, full_path=False)
+    highest = 1e3 * float(beam) if eds and beam else np.inf
+    section = "Xray_lines" if eds else "Binding_energies"
+    lines = []
+    for element in elements.keys():
+        table = elements.get_item(f"{element}.Atomic_properties.{section}", None)
+        for name, line in () if table is None else table.as_dictionary().items():
+            if eds:
+                energy, weight = 1e3 * line["energy (keV)"], float(line["weight"])
+            else:
+                energy, weight = line["onset_energy (eV)"], 1.0 if line["relevance"] == "Major" else 0.5
+            if energy < highest:
+                lines.append(Line(element, name, energy / scale, weight, edge=not eds))
     first, last = axis.axis.min(), axis.axis.max()
     return tuple(line for line in lines if first <= line.energy <= last)
-
-
-def _xray_lines(scale: float, beam: float) -> Iterator[Line]:
-    from exspy.material import elements
-
-    for element in elements.keys():
-        for name, line in _table(elements, f"{element}.Atomic_properties.Xray_lines").items():
-            energy = 1e3 * line["energy (keV)"]
-            if energy < beam:
-                yield Line(element, name, energy / scale, float(line["weight"]))
-
-
-def _edges(scale: float) -> Iterator[Line]:
-    from exspy.material import elements
-
-    for element in elements.keys():
-        for name, edge in _table(elements, f"{element}.Atomic_properties.Binding_energies").items():
-            weight = 1.0 if edge["relevance"] == "Major" else 0.5
-            yield Line(element, name, edge["onset_energy (eV)"] / scale, weight, edge=True)
-
-
-def _table(elements: DictionaryTreeBrowser, path: str) -> dict[str, dict[str, Any]]:
-    found = elements.get_item(path, None)
-    return {} if found is None else found.as_dictionary()
 
 
 def _is(signal: BaseSignal, kind: str) -> bool:
@@ -127,5 +114,5 @@ def _electronvolts(axis: BaseDataAxis) -> float | None:
     registry = pint.get_application_registry()
     try:
         return float(registry.Quantity(1.0, str(axis.units)).to("eV").magnitude)
-    except Exception:  # pint raises many unrelated kinds for texts that are no units
+    except Exception:  # pint raises many unrelated kinds for text that is no unit
         return None

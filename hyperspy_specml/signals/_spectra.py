@@ -1,23 +1,19 @@
-"""Signal to arrays: checks, masks and the array order that everything below works in."""
+"""Signals to arrays: checks, masks, the array order that all arrays of the package have, and axes as plain data."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.exceptions import (
-    DataTypeError,
-    MaskError,
-    NavigationRequiredError,
-    SpectraRequiredError,
-)
+from hyperspy_specml.exceptions import DataTypeError, MaskError, NavigationRequiredError, SpectraRequiredError
 
 if TYPE_CHECKING:
     import dask.array as da
+    from hyperspy.axes import BaseDataAxis
 
 _logger = logging.getLogger(__name__)
 
@@ -34,14 +30,11 @@ class Spectra:
         Shape (*navigation,), True = masked, or None.
     signal_mask
         Shape (E,), True = masked, or None.
-    lazy
-        Whether the signal is lazy, and full-size outputs have to be.
     """
 
     array: np.ndarray | da.Array
     navigation_mask: np.ndarray | None
     signal_mask: np.ndarray | None
-    lazy: bool
 
 
 def spectra_of(
@@ -76,31 +69,28 @@ def spectra_of(
     MaskError
         A mask is not boolean, has the wrong shape or masks everything.
     """
-    _check_dtype(signal, method)
-    _check_axes(signal, method)
-    array = _real_array(_array_order(signal))
+    _check(signal, method)
+    array = _array_order(signal)
+    if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured
+        array = np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
+    elif array.dtype == bool:
+        array = array.view(np.uint8)
     return Spectra(
         array=array,
         navigation_mask=_read_mask(navigation_mask, array.shape[:-1], f"{method}(navigation_mask=...)"),
         signal_mask=_read_mask(signal_mask, array.shape[-1:], f"{method}(signal_mask=...)"),
-        lazy=signal._lazy,
     )
 
 
-def _check_dtype(signal: BaseSignal, method: str) -> None:
-    dtype = signal.data.dtype
-    if dtype.kind in "biuf":
-        return
-    repair = {
-        "c": "Choose a real part first: s.real, s.imag, s.amplitude or s.phase.",
-        "V": "Separate the colours first: s.change_dtype('uint8') makes them an axis.",
-        "O": "Give all spectra the same length first, then s.ragged = False or s.change_dtype('float32').",
-    }.get(dtype.kind, "Convert them first: s.change_dtype('float32').")
-    raise DataTypeError(f"{method}() needs real numbers, but the data of {signal!r} are {dtype}. {repair}")
-
-
-def _check_axes(signal: BaseSignal, method: str) -> None:
-    manager = signal.axes_manager
+def _check(signal: BaseSignal, method: str) -> None:
+    manager, dtype = signal.axes_manager, signal.data.dtype
+    if dtype.kind not in "biuf":
+        repair = {
+            "c": "Choose a real part first: s.real, s.imag, s.amplitude or s.phase.",
+            "V": "Separate the colours first: s.change_dtype('uint8') makes them an axis.",
+            "O": "Give all spectra the same length first, then s.ragged = False or s.change_dtype('float32').",
+        }.get(dtype.kind, "Convert them first: s.change_dtype('float32').")
+        raise DataTypeError(f"{method}() needs real numbers, but the data of {signal!r} are {dtype}. {repair}")
     if manager.signal_dimension != 1:
         names = [str(axis.name) for axis in manager.navigation_axes + manager.signal_axes]
         raise SpectraRequiredError(
@@ -115,16 +105,10 @@ def _check_axes(signal: BaseSignal, method: str) -> None:
 
 
 def _array_order(signal: BaseSignal) -> np.ndarray | da.Array:
-    """View the data with the axes in canonical order, wherever the signal axes lie in memory."""
+    """View the data with scan axes first and energy last, wherever the energy axis is in memory."""
     manager = signal.axes_manager
     axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
     return signal.data.transpose([axis.index_in_array for axis in axes])
-
-
-def _real_array(array: np.ndarray | da.Array) -> np.ndarray | da.Array:
-    if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured: treated as bad spectra are
-        return np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
-    return array.view(np.uint8) if array.dtype == bool else array
 
 
 def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], call: str) -> np.ndarray | None:
@@ -132,18 +116,39 @@ def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], cal
     if mask is None:
         return None
     if isinstance(mask, BaseSignal):
-        array, swapped = np.asarray(_array_order(mask)), "mask.data.T"  # computes a lazy mask: maps are small
+        array, swapped = np.asarray(_array_order(mask)), "mask.data.T"  # a lazy mask is computed, it is small
     else:
         array, swapped = np.asarray(mask), "mask.T"
         if array.ndim > 1:
             _logger.info("%s: the array is read in array order, %s = s.data.shape[:-1]", call, shape)
     if array.dtype != bool:
-        raise MaskError(
-            f"{call} needs booleans, True = masked, but got {array.dtype}. Compare first, e.g. mask > 0."
-        )
+        raise MaskError(f"{call} needs booleans, True = masked, but got {array.dtype}. Compare first, e.g. mask > 0.")
     if array.shape != shape:
         turned = f" Its axes are in x, y order: pass {swapped}." if array.shape[::-1] == shape else ""
         raise MaskError(f"{call} has shape {array.shape}, but {shape} (array order) is needed.{turned}")
     if array.all():
         raise MaskError(f"{call} masks everything; True means masked, so perhaps ~mask is meant.")
     return array.copy()  # a lazy result must not follow when the user changes the mask later
+
+
+def energy_axis(signal: BaseSignal) -> BaseDataAxis:
+    """Return the signal axis of spectra: energy loss, X-ray energy, wavelength, shift."""
+    return signal.axes_manager.signal_axes[0]
+
+
+def axis_spec(axis: BaseDataAxis) -> dict[str, Any]:
+    """Describe an axis in text and numbers that JSON can hold.
+
+    Always name and units (None where undefined) and size; then scale and offset of a uniform axis, the values
+    of any other.
+
+    Parameters
+    ----------
+    axis
+        Of any of HyperSpy's kinds.
+    """
+    described = axis.get_axis_dictionary()  # None, not Undefined, where there is no name or unit
+    spec = {"name": described["name"], "units": described["units"], "size": int(axis.size)}
+    if axis.is_uniform:
+        return spec | {"scale": float(axis.scale), "offset": float(axis.offset)}
+    return spec | {"values": [float(value) for value in axis.axis]}

@@ -1,68 +1,39 @@
-"""Noise models, splitting, moments, whitening, held-out scores and rank: NumPy, SciPy and dask only."""
+"""Noise models, splitting, moments, bases, held-out scores and rank: NumPy, SciPy and dask only."""
 
-from hyperspy_specml.statistics._axes import (
-    PrincipalAxes,
-    canonical_signs,
-    channel_weights,
-    principal_axes,
-    project_along,
-)
+from hyperspy_specml.statistics._basis import PrincipalBasis, canonical_signs, principal_basis, project_on, refine_basis
 from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
-from hyperspy_specml.statistics._heldout import (
-    CHOOSE,
+from hyperspy_specml.statistics._folds import (
     FRACTIONS,
     N_PARTS,
-    REPORT,
+    TEST,
     TRAIN,
+    VALIDATION,
     Folds,
     PairedScore,
-    fold_correlation,
-    holds_out,
-    make_folds,
-    paired,
-)
-from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
-from hyperspy_specml.statistics._noise import (
-    NoiseModel,
-    PoissonGaussianNoise,
-    PoissonNoise,
-    gaussian_noise,
-    noise_from_dict,
-)
-from hyperspy_specml.statistics._random import choose_pixels, normal, uniform
-from hyperspy_specml.statistics._rank import (
     RankCurve,
     bi_cross_validation,
     choose_rank,
+    fold_correlation,
+    holds_out,
+    make_folds,
     n_compressed,
     noise_edge,
+    paired,
     rank_curve,
 )
-from hyperspy_specml.statistics._refine import refine_axes
-from hyperspy_specml.statistics._resample import Resampling, plan_resampling
-from hyperspy_specml.statistics._survey import (
-    EMPTY,
-    MASKED,
-    NOT_FINITE,
-    SATURATED,
-    STATE_NAMES,
-    USED,
-    Survey,
-    count_states,
-    expand_channels,
-    sample_size,
-    survey_spectra,
+from hyperspy_specml.statistics._line_width import line_width, typical_mean
+from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
+from hyperspy_specml.statistics._noise import (
+    MOST_COUNTS,
+    NoiseModel,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    correlation_kernel,
+    gain_of,
+    noise_from_dict,
+    unit_of,
 )
-from hyperspy_specml.statistics._thinning import correlation_kernel, split_gaussian, thin_counts
-
-__all__ = [
-    "CHOOSE", "EMPTY", "FRACTIONS", "MASKED", "NOISE_NAMES", "NOT_FINITE", "N_PARTS", "REPORT", "SATURATED",
-    "STATE_NAMES", "TRAIN", "USED", "Folds", "Moments", "NoiseEstimate", "NoiseModel", "PairedScore",
-    "PoissonGaussianNoise", "PoissonNoise", "PrincipalAxes", "RankCurve", "Resampling", "Survey",
-    "bi_cross_validation", "canonical_signs", "channel_weights", "choose_pixels", "choose_rank",
-    "correlation_kernel", "count_states", "estimate_noise", "expand_channels", "fold_correlation",
-    "gaussian_noise",
-    "holds_out", "make_folds", "moments_of", "n_compressed", "noise_edge", "noise_from_dict", "normal",
-    "paired", "plan_resampling", "principal_axes", "project_along", "rank_curve", "refine_axes",
-    "sample_size", "split_gaussian", "survey_spectra", "thin_counts", "uniform", "wide_moments",
-]  # fmt: skip
+from hyperspy_specml.statistics._resample import Resampling, plan_resampling
+from hyperspy_specml.statistics._states import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
+from hyperspy_specml.statistics._summary import MapSummary, count_states, expand_channels, sample_size, summarise_map
+from hyperspy_specml.statistics._windows import Windows, energy_windows, signed_squares, spatial_sums

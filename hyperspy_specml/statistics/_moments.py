@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-import time
+import timeit
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_FLOAT32_EXACT = 1 << 24  # integers up to here, and so sums below it, are exact in float32
-_PANELS = 8  # of a symmetric integer product: 9/16 of the work of the whole
-_WORTH_TORCH = 1e11  # multiply-adds below which importing torch costs more than it saves
-_NARROW = 4096  # channels: the products of so many are worth more than a smaller budget
-_STATES = 4  # products held at a time: the sum and the newest block of each of two workers
-_SLAB = 1 << 22  # elements that are converted to float at a time
+# Largest sum of whole numbers that is exact in float32.
+_FLOAT32_EXACT = 1 << 24
+# Number of panels that a symmetric integer product is computed in: 9/16 of the work of the whole matrix.
+_PANELS = 8
+# Number of multiplications from which importing torch saves more time than it costs.
+_WORTH_TORCH = 1e11
+# Number of values that are converted to float at a time.
+_SLAB = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Moments:
     products
         (E, E) float64, sum of their outer products; of wide spectra only its (E,) diagonal.
     rows
-        (m, E) spectra that stand for all of them in the second moments of wide ones; None for others.
+        (m, E) sample of wide spectra, which second moments are computed from; None for others.
     """
 
     n: int
@@ -42,12 +40,11 @@ class Moments:
     products: np.ndarray
     rows: np.ndarray | None = None
 
-    def __add__(self, other: Moments) -> Moments:
-        """Merge the moments of two disjoint sets of spectra, which no rows stand for."""
-        return Moments(self.n + other.n, self.sums + other.sums, self.products + other.products)
-
     def absorb(self, other: Moments) -> Moments:
-        """Merge like ``+``, but into the products of this object, which must not be used again."""
+        """Merge with the moments of other spectra, both without rows.
+
+        The products are added to those of this object, which must not be used again.
+        """
         products = np.add(self.products, other.products, out=self.products)
         return Moments(self.n + other.n, self.sums + other.sums, products)
 
@@ -77,17 +74,29 @@ class Moments:
         return mean_product - np.outer(self.mean, self.mean) if centre else mean_product
 
     def select(self, channels: np.ndarray) -> Moments:
-        """Return the moments of some of the channels (bool or index array)."""
-        products = self.products
-        products = products[channels] if products.ndim == 1 else products[np.ix_(channels, channels)]
-        return Moments(
-            self.n, self.sums[channels], products, None if self.rows is None else self.rows[:, channels]
-        )
+        """Return the moments of some of the channels, without rows.
+
+        Parameters
+        ----------
+        channels
+            Bool or index array.
+        """
+        products = self.products[channels] if self.products.ndim == 1 else self.products[np.ix_(channels, channels)]
+        return Moments(self.n, self.sums[channels], products)
 
 
-def are_wide(n_channels: int, memory_budget: int) -> bool:
-    """Return whether the (E, E) products of several blocks would take more than the budget."""
-    return n_channels > _NARROW and _STATES * 8 * n_channels**2 > memory_budget
+def row_slabs(shape: tuple[int, ...], n_values: int) -> list[slice]:
+    """Return slices of (n, E) spectra with about so many values each; one slice if there are none.
+
+    Parameters
+    ----------
+    shape
+        Shape (n, E).
+    n_values
+        Values in a slab, about; it has at least one spectrum.
+    """
+    step = max(1, n_values // max(1, shape[1]))
+    return [slice(start, min(start + step, shape[0])) for start in range(0, max(1, shape[0]), step)]
 
 
 def wide_moments(rows: np.ndarray) -> Moments:
@@ -99,9 +108,8 @@ def wide_moments(rows: np.ndarray) -> Moments:
         Finite real values of any dtype.
     """
     squares = np.zeros(rows.shape[1])
-    step = max(1, _SLAB // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        slab = rows[start : start + step].astype(np.float64)
+    for some in row_slabs(rows.shape, _SLAB):
+        slab = rows[some].astype(np.float64)
         squares += np.einsum("ij,ij->j", slab, slab)
     return Moments(len(rows), sum_exactly(rows, axis=0), squares)
 
@@ -121,11 +129,8 @@ def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:
     -------
     Moments that agree with float64 arithmetic to about 1e-7 or better (exactly for small counts)
     """
-    if rows.dtype.kind == "b":
-        rows = rows.view(np.uint8)
-    sums = sum_exactly(rows, axis=0)
-    exact = kernel != "float32"
-    return Moments(len(rows), sums, _exact_products(rows) if exact else _products(rows, np.float32))
+    products = _products(rows, np.float32) if kernel == "float32" else _exact_products(rows)
+    return Moments(len(rows), sum_exactly(rows, axis=0), products)
 
 
 def sum_exactly(rows: np.ndarray, *, axis: int) -> np.ndarray:
@@ -147,10 +152,11 @@ def sum_exactly(rows: np.ndarray, *, axis: int) -> np.ndarray:
 def _exact_products(rows: np.ndarray) -> np.ndarray:
     if rows.size and rows.dtype.kind in "ui":
         low, high = int(rows.min()), int(rows.max())
-        if low >= -128 and high <= 255 and (high <= 127 or low >= 0) and _integer_kernel_pays(rows):
-            return _int8_products(rows, offset=128 if high > 127 else 0)
+        offset = 128 if high > 127 else 0
+        if -128 <= low - offset and high - offset <= 127 and _integer_kernel_pays(rows):
+            return _int8_products(rows, offset)
         n_exact = _FLOAT32_EXACT // max(abs(low), abs(high), 1) ** 2
-        if n_exact >= 512:  # shorter slabs would cost more than float64
+        if n_exact >= 512:  # with fewer spectra in a product float64 is faster
             return _products(rows, np.float32, n_exact)
     return _products(rows, np.float64)
 
@@ -162,36 +168,30 @@ def _products(rows: np.ndarray, dtype: type, n_slab: int = _SLAB) -> np.ndarray:
     step = min(n_slab, max(512, _SLAB // max(1, n_channels)))
     for start in range(0, len(rows), step):
         slab: np.ndarray = rows[start : start + step].astype(dtype)
-        total += slab.T @ slab  # numpy turns A.T @ A into a symmetric product, half the work
+        total += slab.T @ slab  # NumPy computes A.T @ A as a symmetric product, half the work
     return total
 
 
-def _int8_products(rows: np.ndarray, *, offset: int) -> np.ndarray:
+def _int8_products(rows: np.ndarray, offset: int) -> np.ndarray:
     import torch
 
-    # uint8 counts above 127 are shifted into int8; the shift is taken out again below. Sums of
-    # 2**16 products of magnitude 2**14 fit in int32.
+    # The offset brings counts above 127 into int8; it is taken out again below. Sums of 2**16 products of
+    # magnitude 2**14 fit into int32.
     n_channels = rows.shape[1]
     total = np.zeros((n_channels, n_channels))
-    width = -(-n_channels // _PANELS // 32) * 32
+    panel = -(-n_channels // _PANELS // 32) * 32
     for start in range(0, len(rows), 1 << 16):
         slab = rows[start : start + (1 << 16)]
-        shifted = _as_int8(slab, offset)
+        shifted = (slab.astype(np.int16) - offset).astype(np.int8) if offset else slab.astype(np.int8)
         tensor = torch.from_numpy(shifted)
-        for i in range(0, n_channels, width):  # panels on and right of the diagonal: the rest is their mirror
-            total[i : i + width, i:] += torch._int_mm(tensor[:, i : i + width].T, tensor[:, i:]).numpy()
+        for i in range(0, n_channels, panel):  # panels on and right of the diagonal: the rest is their mirror
+            total[i : i + panel, i:] += torch._int_mm(tensor[:, i : i + panel].T, tensor[:, i:]).numpy()
         if offset:
             sums = shifted.sum(axis=0, dtype=np.float64)
             total += offset * (sums[:, None] + sums[None]) + float(offset) ** 2 * len(slab)
-    for i in range(0, n_channels, width):
-        total[i:, i : i + width] = total[i : i + width, i:].T
+    for i in range(0, n_channels, panel):
+        total[i:, i : i + panel] = total[i : i + panel, i:].T
     return total
-
-
-def _as_int8(rows: np.ndarray, offset: int) -> np.ndarray:
-    if offset:
-        return (rows.astype(np.int16) - offset).astype(np.int8)
-    return rows.view(np.int8) if rows.dtype.itemsize == 1 else rows.astype(np.int8)
 
 
 def _integer_kernel_pays(rows: np.ndarray) -> bool:
@@ -209,17 +209,8 @@ def _integer_kernel_is_fast() -> bool:
 
         values = np.ones((2048, 512), dtype=np.float32)
         tensor = torch.ones((2048, 512), dtype=torch.int8)
-        integer = _shortest(lambda: torch._int_mm(tensor.T, tensor))
-    except (ImportError, AttributeError, RuntimeError):  # a private function of torch: it may go
+        # The shortest of a few runs: the first one warms up, others may share the CPU.
+        integer = min(timeit.repeat(lambda: torch._int_mm(tensor.T, tensor), number=1))
+    except (ImportError, AttributeError, RuntimeError):  # a private function of torch, which may disappear
         return False
-    return integer < _shortest(lambda: values.T @ values)
-
-
-def _shortest(work: Callable[[], object]) -> float:
-    """Return the shortest time of a few runs: the first one warms up, and others may share the CPU."""
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return integer < min(timeit.repeat(lambda: values.T @ values, number=1))

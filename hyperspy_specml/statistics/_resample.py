@@ -1,20 +1,23 @@
-"""Bring spectra that a model holds to other energy channels, counts conserved.
+"""Resample the spectra of a model to other energy channels, counts conserved.
 
-Only what a model holds is ever resampled: the noise of interpolated counts would be correlated, and of
-another size in every channel.
+Only models are ever resampled, never counts: interpolation would correlate their noise and change its
+variance from channel to channel.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from hyperspy_specml.statistics._survey import EMPTY, MASKED, USED
+from hyperspy_specml.statistics._states import EMPTY, MASKED, USED
 
-_MOST_WIDER = 2.1  # times: twice, and the rounding of a calibration
-_SLACK = 0.05  # of a channel: less than calibrations of one instrument repeat to
+# Largest ratio of channel widths: twice, and the rounding of a calibration.
+_MAX_RATIO = 2.1
+# Mismatch of channel edges that is ignored, in channels: less than calibrations of one instrument repeat to.
+_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +27,17 @@ class Resampling:
     Attributes
     ----------
     channel_state
-        (E of the data,) what each channel of the data is to the model.
+        (E of the data,) state of each channel of the data for the model.
     """
 
     channel_state: np.ndarray
-    _pieces: tuple[_Piece, ...]
+    _pieces: tuple[tuple[np.ndarray, ...], ...]
     _used: np.ndarray
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels in use of the model."""
+        return int(self._used.sum())
 
     def __call__(self, spectra: np.ndarray) -> np.ndarray:
         """Resample spectra: counts, and whatever adds up as counts do.
@@ -43,33 +51,18 @@ class Resampling:
         -------
         (n, E in use of the data)
         """
-        known = np.zeros((len(spectra), len(self._used)))  # nothing is in the channels that were empty
+        known = np.zeros((len(spectra), len(self._used)))  # the channels that were empty stay 0
         known[:, self._used] = spectra
         out = np.zeros((len(spectra), len(self.channel_state)))
-        for piece in self._pieces:
-            out[:, piece.target] = piece.integrate(known)
+        for source, edges, target, low, high in self._pieces:  # off a smooth curve through the running sum
+            sums = np.cumsum(known[:, source], axis=1)
+            curve = CubicSpline(edges, np.pad(sums, ((0, 0), (1, 0))), axis=1)
+            out[:, target] = curve(high) - curve(low)
         return out[:, self.channel_state == USED]
 
 
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """Neighbouring channels of a model, and the channels of the data that lie within them."""
-
-    source: np.ndarray
-    edges: np.ndarray
-    target: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-    def integrate(self, spectra: np.ndarray) -> np.ndarray:
-        """Return the (n, E data) counts between the limits, off a smooth curve through the running sum."""
-        sums = np.cumsum(spectra[:, self.source], axis=1)
-        curve = CubicSpline(self.edges, np.pad(sums, ((0, 0), (1, 0))), axis=1)
-        return curve(self.high) - curve(self.low)
-
-
 def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray) -> Resampling:
-    """Find out whether and how a model can be brought to the channels of data.
+    """Plan how a model is resampled to the channels of data, if that is sound.
 
     Parameters
     ----------
@@ -81,27 +74,27 @@ def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray
     Raises
     ------
     ValueError
-        It would not be sound; the message says why, as the end of a sentence about the data.
+        It is not sound; the message says why, as the end of a sentence about the data.
     """
     source, target = _Channels.of(model, "the model's"), _Channels.of(data, "its")
     state = model_state[source.order]
-    _check_reach(source, state == USED, target)
-    _check_width(source, state == USED, target)
+    _check(source, state == USED, target)
     found = np.full(len(data), MASKED, np.uint8)
     nearest = np.clip(np.searchsorted(source.edges, target.centres) - 1, 0, len(state) - 1)
     inside = (target.centres > source.edges[0]) & (target.centres < source.edges[-1])
     excluded = inside & ~np.isin(state[nearest], (USED, EMPTY))
     found[excluded] = state[nearest[excluded]]
-    pieces = []
-    for run in _runs(np.isin(state, (USED, EMPTY))):
+    pieces, flags = [], np.pad(np.isin(state, (USED, EMPTY)), 1)
+    for run in itertools.starmap(slice, np.flatnonzero(flags[1:] != flags[:-1]).reshape(-1, 2)):
+        # Neighbouring channels of the model, and the channels of the data that lie within them.
         edges = source.edges[run.start : run.stop + 1]
-        slack = _SLACK * target.widths
-        within = np.flatnonzero((target.low >= edges[0] - slack) & (target.high <= edges[-1] + slack))
+        tolerance = _TOLERANCE * target.widths
+        within = np.flatnonzero((target.low >= edges[0] - tolerance) & (target.high <= edges[-1] + tolerance))
         low, high = (np.clip(limit[within], *edges[[0, -1]]) for limit in (target.low, target.high))
-        share = np.append(0, np.cumsum(np.diff(edges) * (state[run] == USED)))
-        used = np.interp(high, edges, share) - np.interp(low, edges, share) >= 0.5 * (high - low)
+        in_use = np.append(0, np.cumsum(np.diff(edges) * (state[run] == USED)))  # width of used channels below
+        used = np.interp(high, edges, in_use) - np.interp(low, edges, in_use) >= 0.5 * (high - low)
         found[within] = np.where(used, USED, EMPTY)
-        pieces.append(_Piece(source.order[run], edges, target.order[within], low, high))
+        pieces.append((source.order[run], edges, target.order[within], low, high))
     in_place = np.empty_like(found)
     in_place[target.order] = found
     return Resampling(in_place, tuple(pieces), model_state == USED)
@@ -113,6 +106,9 @@ class _Channels:
 
     centres: np.ndarray
     edges: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    widths: np.ndarray
     order: np.ndarray
 
     @classmethod
@@ -124,39 +120,22 @@ class _Channels:
         centres = centres[order]
         between = (centres[1:] + centres[:-1]) / 2
         ends = 2 * centres[[0, -1]] - between[[0, -1]]
-        return cls(centres, np.concatenate([ends[:1], between, ends[1:]]), order)
-
-    @property
-    def low(self) -> np.ndarray:
-        return self.edges[:-1]
-
-    @property
-    def high(self) -> np.ndarray:
-        return self.edges[1:]
-
-    @property
-    def widths(self) -> np.ndarray:
-        return np.diff(self.edges)
+        edges = np.concatenate([ends[:1], between, ends[1:]])
+        return cls(centres, edges, edges[:-1], edges[1:], np.diff(edges), order)
 
 
-def _check_reach(model: _Channels, used: np.ndarray, data: _Channels) -> None:
-    """Refuse data that end before the model does; half of one of their channels may be missing."""
-    half = 0.5 + _SLACK
+def _check(model: _Channels, used: np.ndarray, data: _Channels) -> None:
+    """Refuse data that do not cover the model, and channels much wider or narrower than those of the model.
+
+    Half of one channel of the data may be missing at each end.
+    """
+    half = 0.5 + _TOLERANCE
     first, last = model.low[used].min(), model.high[used].max()
     if data.edges[0] > first + half * data.widths[0] or data.edges[-1] < last - half * data.widths[-1]:
         raise ValueError(f"the model needs all channels from {first:.8g} to {last:.8g}")
 
-
-def _check_width(model: _Channels, used: np.ndarray, data: _Channels) -> None:
-    """Refuse channels too coarse to show what the model knows, or finer than it can know."""
-    there = (data.high > model.low[used].min()) & (data.low < model.high[used].max())
+    there = (data.high > first) & (data.low < last)
     ratio = data.widths[there] / np.interp(data.centres[there], model.centres, model.widths)
     worst = ratio[np.argmax(np.abs(np.log(ratio)))]
-    if not 1 / _MOST_WIDER <= worst <= _MOST_WIDER:
+    if not 1 / _MAX_RATIO <= worst <= _MAX_RATIO:
         raise ValueError(f"its channels are {worst:.2g} times as wide, which is beyond a factor of two")
-
-
-def _runs(flags: np.ndarray) -> list[slice]:
-    """Return the runs of true values."""
-    bounds = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [slice(a, b) for a, b in zip(bounds[::2], bounds[1::2], strict=True)]

@@ -1,5 +1,18 @@
-"""One training loop for every network; its configuration is free of torch."""
+"""Trainer, batches, losses and devices: what every network is trained with."""
 
-from hyperspy_specml.train.config import TrainConfig
-
-__all__ = ["TrainConfig"]
+from hyperspy_specml.train._batches import (
+    Batch,
+    BatchSource,
+    DrawnCounts,
+    DrawnInputs,
+    MixtureLikelihood,
+    RandomRows,
+    ScoresAndCounts,
+    SplitParts,
+    TileCrops,
+    TilePair,
+    reconstruction_error,
+    squared_error,
+    squared_error_of_maps,
+)
+from hyperspy_specml.train._trainer import History, Trainer, choose_device, fit, one_thread, refit, refit_all

@@ -1,4 +1,4 @@
-"""The alloy map is the mixture it says it is, with lines where exspy's tables have them."""
+"""The alloy map is the mixture that its truth describes, with lines at the energies of exspy's tables."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_grains_are_pure_and_their_borders_sharp() -> None:
     assert 0 < border < 0.2  # grains, not salt and pepper
 
 
-def test_rare_phase_has_its_pixels_its_share_and_lines_of_its_own(alloy: SimulatedMap) -> None:
+def test_rare_phase_has_its_pixels_its_fraction_and_lines_of_its_own(alloy: SimulatedMap) -> None:
     rare = alloy.rare_mask.data
     plain = fe_cr_ni_map(SHAPE)
     own_line = alloy.clean.isig[2.1:2.25].data.sum(axis=-1)  # Nb La
@@ -111,10 +111,7 @@ def test_rare_mask_serves_as_navigation_mask(alloy: SimulatedMap) -> None:
     spectra = alloy.signal.deepcopy()
     spectra.change_dtype("float32")
     spectra.decomposition(
-        output_dimension=2,
-        navigation_mask=alloy.rare_mask,
-        print_info=False,
-        normalize_poissonian_noise=False,
+        output_dimension=2, navigation_mask=alloy.rare_mask, print_info=False, normalize_poissonian_noise=False
     )
 
     unmasked = spectra.learning_results.loadings[~alloy.rare_mask.data.ravel()]
@@ -139,6 +136,6 @@ def test_impossible_maps_are_refused(options: dict, message: str) -> None:
         fe_cr_ni_map(**{"shape": (7, 11), "n_channels": 64, **options})
 
 
-def test_rare_phase_needs_a_share() -> None:
+def test_rare_phase_needs_a_fraction() -> None:
     with pytest.raises(OptionError, match="fraction above 0"):
         RarePhase(fraction=0)

@@ -1,4 +1,4 @@
-"""The iron edge has the chemical shift, the drift and the thickness that its truth says."""
+"""The iron edge has the chemical shift, the drift and the thickness of its truth."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def test_valences_mix_linearly() -> None:
 
 
 def test_shift_moves_the_spectrum_by_so_many_electronvolts() -> None:
-    np.testing.assert_allclose(
-        fe_l_spectra(0.3, shift=1.7, energy=ENERGY + 1.7), fe_l_spectra(0.3), rtol=1e-9
-    )
+    np.testing.assert_allclose(fe_l_spectra(0.3, shift=1.7, energy=ENERGY + 1.7), fe_l_spectra(0.3), rtol=1e-9)
 
 
 def test_thick_specimens_scatter_more_than_once() -> None:

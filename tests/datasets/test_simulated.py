@@ -179,9 +179,7 @@ def test_repr_names_the_dose_and_the_truth() -> None:
         assert words in text
 
 
-def test_importing_the_datasets_loads_neither_hyperspy_signals_nor_torch(
-    python: Callable[..., str],
-) -> None:
+def test_importing_the_datasets_loads_neither_hyperspy_signals_nor_torch(python: Callable[..., str]) -> None:
     code = (
         "import sys, hyperspy_specml.datasets; heavy = {'torch', 'dask', 'exspy', 'scipy', 'sklearn'}; "
         "print(heavy & set(sys.modules))"

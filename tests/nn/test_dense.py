@@ -28,3 +28,15 @@ def test_every_parameter_can_learn_once_the_last_layers_have_moved():
         optimizer.step()
 
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+
+
+def test_a_network_started_as_pca_projects_on_its_vectors_and_adds_its_offset():
+    rng = torch.Generator().manual_seed(1)
+    basis, _ = torch.linalg.qr(torch.randn(7, 3, generator=rng))
+    offset, x = torch.randn(7, generator=rng), torch.randn(5, 7, generator=rng)
+    network = DenseNetwork(7, 3, n_hidden=11, n_layers=2)
+
+    network.init_from_pca(basis, offset)
+
+    torch.testing.assert_close(network.encode(x), x @ basis)
+    torch.testing.assert_close(network(x), x @ basis @ basis.T + offset)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hyperspy.axes import DataAxis, FunctionalDataAxis, UniformDataAxis
 
-from hyperspy_specml.signals import axis_spec, energy_axis, in_words, same_channels
+from hyperspy_specml.models import in_words, same_channels
+from hyperspy_specml.signals import axis_spec, energy_axis
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
@@ -17,13 +18,7 @@ def test_the_energy_axis_is_the_signal_axis_wherever_it_lies(make_map, order):
 def test_a_uniform_axis_is_described_by_scale_and_offset():
     axis = UniformDataAxis(size=11, scale=0.25, offset=700, name="Energy loss", units="eV")
 
-    assert axis_spec(axis) == {
-        "name": "Energy loss",
-        "units": "eV",
-        "size": 11,
-        "scale": 0.25,
-        "offset": 700.0,
-    }
+    assert axis_spec(axis) == {"name": "Energy loss", "units": "eV", "size": 11, "scale": 0.25, "offset": 700.0}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +76,7 @@ def test_axes_that_put_a_channel_elsewhere_are_not_the_same(other):
 
 
 @pytest.mark.parametrize("units", [None, "cm$^{-1}$", "a.u."])
-def test_units_that_are_equal_need_not_be_known(units):
+def test_equal_units_match_also_where_they_are_unknown(units):
     assert same_channels(EV | {"units": units}, EV | {"units": units})
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from traits.api import Undefined
 
-from hyperspy_specml.signals import component_spectra, like, navigation_map, score_maps, spectra_of, stamp
+from hyperspy_specml.signals import component_spectra, navigation_map, score_maps, spectra_of, stamp
+from hyperspy_specml.signals._source import like
 
 RNG = np.random.default_rng(3)
 WAVELENGTH = {"name": "Wavelength", "units": "nm", "axis": 1239.8 / np.linspace(3.0, 1.5, 11)}
@@ -16,10 +17,7 @@ def axes_of(signal):
     """Every axis as HyperSpy describes it, except on which side of the bar it stands."""
     manager = signal.axes_manager
     described = [axis.get_axis_dictionary() for axis in manager.navigation_axes + manager.signal_axes]
-    return [
-        {key: np.asarray(value).tolist() for key, value in axis.items() if key != "navigate"}
-        for axis in described
-    ]
+    return [{key: np.asarray(value).tolist() for key, value in axis.items() if key != "navigate"} for axis in described]
 
 
 def reload(signal, folder):
@@ -52,9 +50,7 @@ def results_of(signal, n_components):
 @pytest.mark.parametrize("n_components", [1, 4])
 @pytest.mark.parametrize("n_navigation", [1, 2, 3])
 @pytest.mark.parametrize(("energy", "signal_type"), [(None, "EELS"), (WAVELENGTH, "")])
-def test_every_result_survives_its_file(
-    make_map, unchanged, tmp_path, n_components, n_navigation, energy, signal_type
-):
+def test_every_result_survives_its_file(make_map, unchanged, tmp_path, n_components, n_navigation, energy, signal_type):
     options = {"energy": energy} if energy else {}
     signal = unchanged(make_map(n_navigation, signal_type=signal_type, **options))
 
@@ -104,7 +100,7 @@ def test_score_maps_of_lines_and_volumes_keep_all_scan_axes_together(make_map, n
     assert axes_of(maps)[1:] == axes_of(signal)[:-1]
 
 
-def test_score_maps_are_calibrated_and_claim_no_signal_type(make_map):
+def test_score_maps_are_calibrated_and_have_no_signal_type(make_map):
     scores = RNG.random((7, 5, 4))
 
     maps = score_maps(make_map(), scores, title="t")
@@ -117,7 +113,7 @@ def test_score_maps_are_calibrated_and_claim_no_signal_type(make_map):
     assert maps.inav[3].isig[4.15, -2.6].data == scores[2, 1, 3]  # x = 4.0 + 0.1, y = -3.0 + 2 * 0.2
 
 
-def test_component_spectra_keep_the_energy_axis_and_what_the_microscope_said(make_map):
+def test_component_spectra_keep_the_energy_axis_and_the_metadata_of_the_microscope(make_map):
     components = RNG.random((4, 11))
 
     spectra = component_spectra(make_map(), components, title="t")
@@ -172,7 +168,7 @@ def test_new_spectra_stand_at_the_same_coordinates_whatever_the_order_of_the_axe
     assert (signal - copy).data.any() == np.False_
 
 
-def test_new_spectra_leave_behind_what_describes_the_old_data(make_map, unchanged):
+def test_new_spectra_have_no_metadata_that_describe_the_old_data(make_map, unchanged):
     signal = make_map(data=RNG.poisson(9, (7, 5, 11)).astype(np.float32))
     signal.estimate_poissonian_noise_variance()
     signal.decomposition(output_dimension=2, print_info=False)

@@ -5,15 +5,8 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_specml.signals import (
-    axis_spec,
-    component_spectra,
-    energy_axis,
-    like,
-    navigation_map,
-    score_maps,
-    spectra_of,
-)
+from hyperspy_specml.signals import axis_spec, component_spectra, energy_axis, navigation_map, score_maps, spectra_of
+from hyperspy_specml.signals._source import like
 
 pytestmark = pytest.mark.realdata
 
@@ -52,7 +45,7 @@ def test_a_measured_map_is_read_in_place(measured, unchanged):
 
     assert spectra.array.shape == shape
     assert spectra.array.dtype == dtype
-    assert spectra.lazy or np.shares_memory(spectra.array, signal.data)
+    assert signal._lazy or np.shares_memory(spectra.array, signal.data)
 
 
 def test_results_of_a_measured_map_reopen_calibrated(measured, unchanged, tmp_path):

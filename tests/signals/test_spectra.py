@@ -18,15 +18,12 @@ MASK[6, 1] = MASK[0, 4] = True  # not symmetric: swapped axes show
 
 @pytest.mark.parametrize("n_navigation", [1, 2, 3])
 @pytest.mark.parametrize("lazy", [False, True])
-def test_spectra_of_any_number_of_navigation_axes_come_in_array_order(
-    make_map, unchanged, n_navigation, lazy
-):
+def test_spectra_of_any_number_of_navigation_axes_come_in_array_order(make_map, unchanged, n_navigation, lazy):
     signal = make_map(n_navigation)
     signal = unchanged(signal.as_lazy() if lazy else signal)
 
     spectra = spectra_of(signal, method="test")
 
-    assert spectra.lazy is lazy
     assert isinstance(spectra.array, da.Array if lazy else np.ndarray)
     assert spectra.array.dtype == np.uint8
     np.testing.assert_array_equal(spectra.array, signal.data)
@@ -116,10 +113,7 @@ def test_what_is_not_a_real_number_is_refused_with_the_repair(signal, repair):
 
 @pytest.mark.parametrize(
     ("n_axes", "signal"),
-    [
-        (2, hs.signals.Signal2D(np.zeros((3, 7, 5)))),
-        (0, hs.signals.BaseSignal(np.zeros((7, 5))).T),
-    ],
+    [(2, hs.signals.Signal2D(np.zeros((3, 7, 5)))), (0, hs.signals.BaseSignal(np.zeros((7, 5))).T)],
 )
 def test_a_signal_without_exactly_one_signal_axis_is_refused(n_axes, signal):
     with pytest.raises(SpectraRequiredError, match=rf"has {n_axes} signal axes.*s\.transpose") as caught:
@@ -220,7 +214,7 @@ def test_the_order_in_which_a_numpy_mask_is_read_is_said_in_the_log(make_map, ca
         ({"signal_mask": hs.signals.Signal1D(np.ones(11, bool))}, r"masks everything"),
     ],
 )
-def test_a_mask_that_cannot_be_meant_is_refused_with_the_reason(make_map, masks, message):
+def test_an_invalid_mask_is_refused_with_the_reason(make_map, masks, message):
     with pytest.raises(MaskError, match=message) as caught:
         spectra_of(make_map(), method="decomposition_ae", **masks)
 

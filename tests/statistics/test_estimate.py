@@ -1,4 +1,4 @@
-"""The noise that is found is the noise that was put in, whatever the structure."""
+"""The estimated noise is the simulated one, whatever the structure of the spectra."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_mean_that_comes_with_a_model_is_that_of_the_spectra(planted, noisy)
 
 
 @pytest.mark.parametrize("rows", [np.ones((9, 40)), np.outer(np.arange(1.0, 10), np.arange(40.0))])
-def test_data_without_noise_get_the_spread_of_their_rounding(rows):
+def test_data_without_noise_get_the_deviation_of_their_rounding(rows):
     model = estimate(rows).model
 
     assert model.correlation == (1.0,)
@@ -145,6 +145,6 @@ def test_poisson_is_refused_for_values_that_are_no_counts():
         estimate(np.array([[1.0, 0.5], [0.0, 2.0]]), "poisson")
 
 
-def test_an_unknown_name_is_answered_with_a_guess():
+def test_an_unknown_name_is_answered_with_a_suggestion():
     with pytest.raises(OptionError, match=r"noise='poison' is unknown.*Did you mean 'poisson'\?"):
         estimate(np.ones((2, 2)), "poison")

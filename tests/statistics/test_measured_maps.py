@@ -1,4 +1,4 @@
-"""The noise of measured maps: what it is found to be, and whether the split that follows from it holds."""
+"""The noise of measured maps: the model that is chosen, and whether folds split with it are independent."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hyperspy_specml.statistics import (
     fold_correlation,
     make_folds,
     moments_of,
-    principal_axes,
+    principal_basis,
     rank_curve,
-    survey_spectra,
+    summarise_map,
 )
 from hyperspy_specml.streaming import SpectrumStream
 
@@ -31,21 +31,21 @@ def sample(data_folder):
             warnings.simplefilter("ignore")  # of the readers
             found = hs.load(data_folder / name)
         signal = found[-1] if isinstance(found, list) else found  # a file may begin with images
-        return survey_spectra(SpectrumStream(np.asarray(signal.data)))
+        return summarise_map(SpectrumStream(np.asarray(signal.data)))
 
     return load
 
 
-def correlation_of_halves(survey, estimate):
-    """Return what the study of a map computes: rank by the choosing fold, then its residuals."""
-    folds = make_folds(survey.sample, survey.sample_pixels, estimate.model, seed=0, mean=estimate.mean)
+def correlation_of_halves(summary, estimate):
+    """Return what the prepared of a map computes: rank by the validation fold, then its residuals."""
+    folds = make_folds(summary.sample, summary.sample_pixels, estimate.model, seed=0, mean=estimate.mean)
     train = moments_of(folds.train(slice(None)))
     moments = Moments(train.n, train.sums / TRAIN, train.products / TRAIN**2)
-    axes = principal_axes(moments, estimate.model, n_axes=16)
-    parts = [axes.project(part) for part in folds.parts]
-    axes = axes.first(rank_curve(folds, axes, sum(parts) / np.float32(TRAIN)).chosen)
-    halves = [sum(half)[:, : axes.n_axes] / np.float32(TRAIN / 2) for half in (parts[:2], parts[2:])]
-    return fold_correlation(folds, *[axes.spectra(half).__getitem__ for half in halves])
+    basis = principal_basis(moments, estimate.model, n_vectors=16)
+    parts = [basis.project(part) for part in folds.parts]
+    basis = basis.first(rank_curve(folds, basis, sum(parts) / np.float32(TRAIN)).chosen)
+    halves = [sum(half)[:, : basis.n_vectors] / np.float32(TRAIN / 2) for half in (parts[:2], parts[2:])]
+    return fold_correlation(folds, *[basis.spectra(half).__getitem__ for half in halves])
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def correlation_of_halves(survey, estimate):
     ],
 )
 def test_counts_are_poisson_and_split_exactly(name, sample):
-    survey = sample(name)
-    estimate = estimate_noise(survey.sample, minimum=survey.minimum)
+    summary = sample(name)
+    estimate = estimate_noise(summary.sample, minimum=summary.minimum)
 
     assert estimate.model.name == "poisson"
     assert estimate.fano == pytest.approx(1, abs=0.03)
-    assert abs(correlation_of_halves(survey, estimate)) < 0.01
+    assert abs(correlation_of_halves(summary, estimate)) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -75,17 +75,17 @@ def test_counts_are_poisson_and_split_exactly(name, sample):
     ],
 )
 def test_other_maps_are_not_poisson_and_their_split_holds(name, model, sample):
-    survey = sample(name)
-    estimate = estimate_noise(survey.sample, minimum=survey.minimum)
+    summary = sample(name)
+    estimate = estimate_noise(summary.sample, minimum=summary.minimum)
 
     assert estimate.model.name == model
-    assert abs(correlation_of_halves(survey, estimate)) < 0.03
+    assert abs(correlation_of_halves(summary, estimate)) < 0.03
 
 
 def test_a_map_without_noise_is_known_to_have_no_valid_split(sample):
-    survey = sample("motokishiga/mn3o4_f2.hspy")
-    estimate = estimate_noise(survey.sample, minimum=survey.minimum)
+    summary = sample("motokishiga/mn3o4_f2.hspy")
+    estimate = estimate_noise(summary.sample, minimum=summary.minimum)
 
     assert estimate.model.name == "gaussian"
-    assert estimate.model.readout < 1e-6 * survey.sample.max()
-    assert correlation_of_halves(survey, estimate) < -0.5  # less noise than even rounding would make
+    assert estimate.model.readout < 1e-6 * summary.sample.max()
+    assert correlation_of_halves(summary, estimate) < -0.5  # less noise than even rounding would make

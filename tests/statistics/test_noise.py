@@ -1,4 +1,4 @@
-"""Noise models: variance, deviance and their way through a file."""
+"""Noise models: variance, deviance and their form in JSON."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hyperspy_specml.statistics import (
-    PoissonGaussianNoise,
-    PoissonNoise,
-    channel_weights,
-    gaussian_noise,
-    noise_from_dict,
-)
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, noise_from_dict
+from hyperspy_specml.statistics._basis import channel_weights
+from hyperspy_specml.statistics._noise import gaussian_noise
 
 MODELS = [
     PoissonNoise(),
@@ -71,8 +67,6 @@ def test_weights_whiten_and_stay_finite_in_dead_channels():
 
 def test_weights_do_not_depend_on_the_unit():
     mean = np.array([4.0, 100.0, 0.01])
-    small, large = (
-        scale * channel_weights(scale * mean, PoissonGaussianNoise(scale, 0.0)) for scale in (1e-6, 1e9)
-    )
+    small, large = (scale * channel_weights(scale * mean, PoissonGaussianNoise(scale, 0.0)) for scale in (1e-6, 1e9))
 
     np.testing.assert_allclose(small, large)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from hyperspy_specml.statistics import (
+    NoiseEstimate,
     PoissonGaussianNoise,
     PoissonNoise,
     bi_cross_validation,
-    channel_weights,
     n_compressed,
     noise_edge,
 )
+from hyperspy_specml.statistics._basis import channel_weights
 
 
 @pytest.mark.parametrize("correlation", [(1.0,), (1.0, 0.5), (1.0, 0.6, 0.25, 0.1)])
@@ -43,41 +46,46 @@ def largest_eigenvalue(rows, weights):
     return np.linalg.svd((rows - rows.mean(axis=0)) * weights, compute_uv=False)[0] ** 2 / len(rows)
 
 
-@pytest.mark.parametrize(
-    ("n", "n_channels", "n_spectra"), [(600, 150, 600), (150, 600, 150), (500, 100, 5000)]
-)
+def edge_of(rows, noise, mean, *, n_spectra, means=None):
+    """Return the noise edge of a map of so many spectra with this mean, of which some are given."""
+    moments = SimpleNamespace(mean=mean, n_second=n_spectra)
+    summary = SimpleNamespace(sample=rows, sample_pixels=np.arange(len(rows)), moments=moments)
+    return noise_edge(summary, NoiseEstimate(noise, 1.0, means), seed=0)
+
+
+@pytest.mark.parametrize(("n", "n_channels", "n_spectra"), [(600, 150, 600), (150, 600, 150), (500, 100, 5000)])
 def test_the_noise_edge_of_counts_is_the_largest_eigenvalue_of_pure_noise(n, n_channels, n_spectra):
     mean = np.linspace(0.3, 6, n_channels)
     counts = np.random.default_rng(1).poisson(mean, (n_spectra, n_channels))
     weights = channel_weights(mean, PoissonNoise())
-    found = noise_edge(counts[:n], np.arange(n), PoissonNoise(), weights, n_spectra=n_spectra, seed=0)
+    found = edge_of(counts[:n], PoissonNoise(), mean, n_spectra=n_spectra)
 
     assert found == pytest.approx(largest_eigenvalue(counts, weights), rel=0.06)
 
 
-def test_the_noise_edge_knows_the_correlation_and_ignores_the_signal(planted, noisy):
+def test_the_noise_edge_depends_on_the_correlation_and_not_on_the_signal(planted, noisy):
     noise = PoissonGaussianNoise(3.0, 5.0, (1.0, 0.5))
     mean = planted(700, 150, level=100.0)
     pure = noisy(mean, gain=3, readout=5, correlation=(1, 0.5), seed=3) - mean
     weights = channel_weights(mean.mean(axis=0), noise)
     rows = noisy(mean, gain=3, readout=5, correlation=(1, 0.5))
-    found = noise_edge(rows, np.arange(700), noise, weights, n_spectra=700, seed=0, mean=mean)
+    found = edge_of(rows, noise, mean.mean(axis=0), n_spectra=700, means=mean)
 
     assert found == pytest.approx(largest_eigenvalue(pure, weights), rel=0.06)
 
 
 def test_the_noise_edge_looks_at_the_whole_sample(monkeypatch):
-    monkeypatch.setattr("hyperspy_specml.statistics._rank._EDGE_ROWS", 200)
+    monkeypatch.setattr("hyperspy_specml.statistics._folds._EDGE_ROWS", 200)
     dose = np.repeat([0.1, 5.0], 400)[:, None]  # the first half of the sample is nearly vacuum
     counts = np.random.default_rng(1).poisson(dose, (800, 50))
     weights = channel_weights(counts.mean(axis=0), PoissonNoise())
-    found = noise_edge(counts, np.arange(800), PoissonNoise(), weights, n_spectra=800, seed=0)
+    found = edge_of(counts, PoissonNoise(), counts.mean(axis=0), n_spectra=800)
 
     assert found == pytest.approx(largest_eigenvalue(counts - dose, weights), rel=0.15)
 
 
 @pytest.mark.parametrize(("above", "expected"), [(0, 16), (20, 38), (100, 128)])
-def test_a_network_gets_the_axes_above_the_edge_and_some_more(above, expected):
+def test_a_network_gets_the_vectors_above_the_noise_edge_and_some_more(above, expected):
     eigenvalues = np.where(np.arange(300) < above, 5.0, 1.0)
 
     assert n_compressed(eigenvalues, 2.0) == expected

@@ -1,4 +1,4 @@
-"""Spectra brought to other channels: counts are conserved, and what cannot be known is refused."""
+"""Resampling to other channels: counts are conserved, and what is not sound is refused."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ ALL = np.full(61, USED, np.uint8)
 def peak(centres, width):
     """Return the counts of a normal peak in each channel, exactly."""
     half = np.abs(np.gradient(centres)) / 2
-    return 0.5 * np.subtract(
-        *(erf((centres + sign * half - 115.2) / (np.sqrt(2) * width)) for sign in (1, -1))
-    )
+    return 0.5 * np.subtract(*(erf((centres + sign * half - 115.2) / (np.sqrt(2) * width)) for sign in (1, -1)))
 
 
 def test_the_same_channels_change_nothing():
@@ -30,7 +28,7 @@ def test_the_same_channels_change_nothing():
 
 @pytest.mark.parametrize("scale", [0.25, 0.37, 0.5, 0.8, 1.0])
 @pytest.mark.parametrize("shift", [0.0, 0.21])
-def test_a_peak_arrives_where_it_is_with_all_its_counts(scale, shift):
+def test_a_peak_keeps_its_energy_and_its_counts(scale, shift):
     there = np.arange(99 + shift, 132, scale)
 
     resampling = plan_resampling(OWN, ALL, there)
@@ -41,7 +39,7 @@ def test_a_peak_arrives_where_it_is_with_all_its_counts(scale, shift):
     np.testing.assert_allclose(resampled, peak(there, 1.5)[used], atol=2e-4 * scale / 0.5 + 1e-4)
 
 
-def test_counts_scale_with_the_width_of_channels_that_grow():
+def test_counts_scale_with_the_width_of_channels():
     there = 100 * 1.004 ** np.arange(70)
 
     resampling = plan_resampling(OWN, ALL, there)
@@ -61,7 +59,7 @@ def test_falling_channels_are_rising_ones_read_backwards():
     np.testing.assert_allclose(falling(spectra[:, ::-1]), rising(spectra)[:, ::-1], atol=1e-12)
 
 
-def test_channels_are_to_the_data_what_they_are_to_the_model():
+def test_channels_of_the_data_have_the_states_that_the_model_has_there():
     state = ALL.copy()
     state[10], state[30:34], state[57:] = EMPTY, SATURATED, MASKED
     there = 99 + 0.25 * np.arange(130)
@@ -91,12 +89,12 @@ def test_channels_are_to_the_data_what_they_are_to_the_model():
         (np.array([110.0]), r"its channels are not in rising or falling order"),
     ],
 )
-def test_what_would_not_be_sound_is_refused_with_the_reason(there, message):
+def test_resampling_that_is_not_sound_is_refused_with_the_reason(there, message):
     with pytest.raises(ValueError, match=message):
         plan_resampling(OWN, ALL, there)
 
 
-def test_only_the_channels_in_use_have_to_be_there():
+def test_data_have_to_cover_only_the_channels_in_use():
     state = ALL.copy()
     state[:20] = MASKED
 

@@ -1,4 +1,4 @@
-"""Splits: the parts sum to the data, each has the law it should have, and nothing links them."""
+"""Splits: the folds sum to the data, have the right distribution and are independent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 from scipy.linalg import toeplitz
 
-from hyperspy_specml.statistics import split_gaussian, thin_counts, uniform
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+from hyperspy_specml.statistics._noise import uniform
 
 FRACTIONS = (0.7, 0.15, 0.15)
 SIX = (0.175,) * 4 + (0.15, 0.15)
@@ -15,7 +16,12 @@ SIX = (0.175,) * 4 + (0.15, 0.15)
 
 def split(counts, fractions=FRACTIONS, *, pixels=None, seed=0, stream=0):
     pixels = np.arange(len(counts)) if pixels is None else pixels
-    return thin_counts(counts, pixels, fractions, seed=seed, stream=stream)
+    return PoissonNoise().split(counts, pixels, fractions, seed=seed, stream=stream)
+
+
+def split_gaussian(values, pixels, *, variance, correlation, seed):
+    noise = PoissonGaussianNoise(1.0, 0.0, tuple(correlation))
+    return noise.split(values, pixels, FRACTIONS, seed=seed, mean=variance)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "uint16", "float32", "int64", "float64"])
@@ -109,13 +115,11 @@ def test_neighbouring_addresses_give_independent_uniform_numbers():
 
 
 @pytest.mark.parametrize("correlation", [(1.0,), (1.0, 0.5), (1.0, 0.6, 0.25, 0.1), (1.0, -0.3)])
-def test_folds_of_gaussian_values_have_their_share_of_the_covariance(correlation, noisy):
+def test_folds_of_gaussian_values_have_their_fraction_of_the_covariance(correlation, noisy):
     n, n_channels = 20_000, 11
     mean, spread = np.linspace(5, 300, n_channels), np.linspace(1, 7, n_channels)
     unit = noisy(np.zeros((n, n_channels)), gain=0, readout=1, correlation=correlation)
-    folds = split_gaussian(
-        mean + spread * unit, np.arange(n), FRACTIONS, variance=spread**2, correlation=correlation, seed=0
-    )
+    folds = split_gaussian(mean + spread * unit, np.arange(n), variance=spread**2, correlation=correlation, seed=0)
     expected = toeplitz(np.pad(correlation, (0, n_channels - len(correlation))))
     error = 6 / np.sqrt(n)
     white = [(fold - f * mean) / (spread * np.sqrt(f)) for fold, f in zip(folds, FRACTIONS, strict=True)]
@@ -134,7 +138,7 @@ def test_a_gaussian_split_is_a_function_of_pixel_and_channel_alone():
 
     def fold(rows):
         return split_gaussian(
-            values[rows], np.arange(13)[rows], FRACTIONS, variance=variance[rows],
+            values[rows], np.arange(13)[rows], variance=variance[rows],
             correlation=np.array([1, 0.4]), seed=6,
         )[1]  # fmt: skip
 

@@ -1,8 +1,10 @@
-"""Passes over a map: one read of everything, a fixed order, bounded blocks, and a bar only on request."""
+"""Passes over a map: one read of everything, a fixed order, bounded blocks, progress and cancelling."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import pickle
 import threading
 import time
@@ -13,11 +15,18 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import threadpoolctl
 
-from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.exceptions import Cancelled
+from hyperspy_specml.progress import Progress
+from hyperspy_specml.streaming import SpectrumStream, side_by_side
 
 SHAPE = 9, 7, 11
 CHUNKS = [(9, 7, 11), (4, 7, 11), (2, 3, 11), (3, 3, 4), (1, 1, 1)]
+
+
+def n_pixels(block):
+    return math.prod(s.stop - s.start for s in block.region)
 
 
 class CountingFile:
@@ -74,7 +83,7 @@ def test_a_fold_sees_every_spectrum_once_and_whole(chunks, rows_per_block):
 
         np.testing.assert_array_equal(np.sort(pixels), np.arange(63))
         np.testing.assert_array_equal(rows, data.reshape(63, 11)[pixels])
-        assert max(block.n_pixels() for block in stream.blocks) <= rows_per_block
+        assert max(n_pixels(block) for block in stream.blocks) <= rows_per_block
 
 
 @pytest.mark.parametrize("shape", [(61, 11), (9, 7, 11), (3, 5, 7, 11)])
@@ -137,7 +146,7 @@ def in_another_process(dsk, keys, **_):
     return dask.threaded.get(pickle.loads(cloudpickle.dumps(dsk)), keys)
 
 
-def test_a_table_that_workers_cannot_reach_is_filled_all_the_same():
+def test_a_table_is_filled_by_workers_in_another_process_too():
     values = numbers((9, 2048, 3))
     lazy = da.from_array(values, chunks=(1, 2048, 3))
 
@@ -155,7 +164,7 @@ def test_a_chunk_larger_than_a_block_is_touched_once_for_each_part_of_it(kind):
     stream = SpectrumStream(getattr(file, kind)(), memory_budget=16 * bytes_per_chunk_column // 4)
     stream.map_rows(lambda rows, pixels: rows[:, :1], n_columns=1, label="test")
 
-    assert max(block.n_pixels() * 64 * 2 for block in stream.blocks) <= bytes_per_chunk_column // 4
+    assert max(n_pixels(block) * 64 * 2 for block in stream.blocks) <= bytes_per_chunk_column // 4
     assert max(file.touched.values()) <= 8
     if kind == "lazy":
         assert file.n_elements == np.prod(shape)  # a file gives the part alone
@@ -165,7 +174,7 @@ def test_jeol_like_chunks_keep_blocks_within_a_sixteenth_of_the_budget():
     array = da.zeros((512, 512, 4096), dtype=np.uint16, chunks=(406, 406, 406))
     stream = SpectrumStream(array, memory_budget=1_000_000_000)
 
-    assert max(block.n_pixels() for block in stream.blocks) * 4096 * 2 <= 1_000_000_000 / 16
+    assert max(n_pixels(block) for block in stream.blocks) * 4096 * 2 <= 1_000_000_000 / 16
     assert len(stream.blocks) < 100
 
 
@@ -175,15 +184,62 @@ def test_a_large_map_of_small_chunks_has_few_large_blocks():
     assert len(SpectrumStream(array).blocks) == 16
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_a_bar_shows_only_on_request(wanted, capsys):
-    stream = SpectrumStream(numbers(), show_progressbar=wanted)
+class Stages(Progress):
+    """Collect stages and fractions."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def show(self):
+        self.seen.append((self.stage, self.fraction))
+
+
+@pytest.mark.parametrize("chunks", [None, (2, 7, 11)])
+def test_a_pass_is_a_stage_of_the_progress_that_rises_to_its_end(chunks):
+    progress, data = Stages(), numbers()
+    array = da.from_array(data, chunks) if chunks else data
+    stream = SpectrumStream(array, memory_budget=16 * 10 * 11 * 8, progress=progress)
+
     stream.map_rows(lambda rows, pixels: rows[:, :1], n_columns=1, label="Look at spectra")
 
-    assert ("Look at spectra" in capsys.readouterr().err) is wanted
+    stages, fractions = zip(*progress.seen, strict=True)
+    assert set(stages) == {"Look at spectra"}
+    assert list(fractions) == sorted(fractions)
+    assert len(set(fractions)) > len(stream.blocks)
+    assert fractions[-1] == 1
 
 
-def test_a_stream_tells_its_shape():
+def test_a_pass_ends_when_its_progress_is_cancelled():
+    progress, done = Progress(), []
+    stream = SpectrumStream(numbers(), memory_budget=16 * 11 * 8, progress=progress)
+
+    def cancel(rows, pixels):
+        done.append(len(rows))
+        progress.cancel()
+        return rows
+
+    with pytest.raises(Cancelled, match="Look at spectra"):
+        stream.map_rows(cancel, n_columns=11, label="Look at spectra")
+    assert sum(done) < 63
+
+
+def test_work_side_by_side_keeps_its_order_and_takes_one_core_each():
+    barrier = threading.Barrier(2, timeout=20)  # both are at work at the same time
+
+    def work(name):
+        if name in "ab":
+            barrier.wait()
+        return name, {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+
+    with dask.config.set(num_workers=2):
+        found = side_by_side(*(functools.partial(work, name) for name in "abc"))
+
+    assert [name for name, _ in found] == ["a", "b", "c"]
+    assert {tuple(threads) for _, threads in found} == {(1,)}
+
+
+def test_the_shape_of_a_stream_is_that_of_its_array():
     stream = SpectrumStream(numbers((3, 5, 7, 11)))
 
     assert (stream.navigation_shape, stream.n_pixels, stream.n_channels) == ((3, 5, 7), 105, 11)

@@ -1,0 +1,13 @@
+"""Decompositions on arrays: architectures in a registry, selection by held-out counts."""
+
+from hyperspy_specml.decompose._architecture import PCA, Architecture, Fit, PCAOptions
+from hyperspy_specml.decompose._autoencoder import Autoencoder, DenseOptions
+from hyperspy_specml.decompose._endmembers import SimplexOptions
+from hyperspy_specml.decompose._normalised import NormalisedScores
+from hyperspy_specml.decompose._registry import architecture_names, choose_architecture, register_architecture
+from hyperspy_specml.decompose._run import Decomposition, choose_number, decompose
+from hyperspy_specml.decompose._simplex import Simplex
+from hyperspy_specml.nn import DenseNetwork
+
+for _built_in in (Autoencoder("dense", DenseNetwork), Simplex(), PCA()):
+    register_architecture(_built_in)

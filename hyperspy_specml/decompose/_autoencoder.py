@@ -1,0 +1,272 @@
+"""Fit an autoencoder of scores: on the training fold until the validation fold says stop, then on all counts."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, check_sizes, judge
+from hyperspy_specml.decompose._normalised import NormalisedScores
+from hyperspy_specml.exceptions import TrainingDivergedError
+from hyperspy_specml.models import LatentModel, autoencoder_network
+from hyperspy_specml.nn import DenseNetwork
+from hyperspy_specml.run import Run
+from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
+from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import nn
+
+    from hyperspy_specml.models import Attempt, FittedModel
+    from hyperspy_specml.prepare import TrainingData
+    from hyperspy_specml.train import History
+
+_MORE_SEEDS = 2  # beyond those asked for, where trainings diverge or collapse
+_SEED_STEP = 7919  # between the seeds of two trainings; a prime
+
+
+@dataclass(frozen=True)
+class DenseOptions:
+    """Options of the dense autoencoder.
+
+    Parameters
+    ----------
+    n_hidden, n_layers
+        Width and number of the hidden layers, in encoder and in decoder.
+    centre
+        Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
+
+    Raises
+    ------
+    OptionError
+        A size that no network has.
+    """
+
+    n_hidden: int = 64
+    n_layers: int = 2
+    centre: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        check_sizes(self)
+
+
+@dataclass(frozen=True)
+class Autoencoder(Architecture):
+    """An architecture whose network encodes and decodes the scores of single spectra.
+
+    Parameters
+    ----------
+    name
+        As users give it.
+    network
+        Called with the number of scores P, that of latents K, and those options that it takes. Has ``encode``
+        (B, P) -> (B, K), ``decode`` (B, K) -> (B, P), and ``init_from_pca(basis, offset)``, which makes it PCA:
+        vectors (P, K) and a constant (P,). Then training is only kept where it is better.
+    options
+        A frozen dataclass; ``centre`` among its fields is a choice of the compression.
+
+    Examples
+    --------
+    >>> from hyperspy_specml import nn
+    >>> from hyperspy_specml.decompose import Autoencoder, DenseOptions, register_architecture
+    >>> register_architecture(Autoencoder("wide", nn.DenseNetwork, DenseOptions(n_hidden=128)))
+    """
+
+    name: str
+    network: Callable[..., nn.Module]
+    options: Any = field(default_factory=DenseOptions)
+    smooth = True
+    more_components = 1
+
+    def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
+        """Train with K latents; see `Architecture.fit`."""
+        run = self.completed(run, data)
+        with one_thread(run.device):
+            trained, attempts = _Seeds(self, data, n_components, run, run.config.restarts or 1).best()
+            fold_model = self.canonical_model(trained.scores, trained.network, n_components)
+        finish = partial(self._on_all_counts, data, trained, n_components, run)
+        return Fit(fold_model, finish, trained.history, attempts)
+
+    def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
+        """Train briefly; see `Architecture.compare`."""
+        run = self.completed(run, data).brief()
+        with one_thread(run.device):
+            trained, _ = _Seeds(self, data, n_components, run, 1, comparing=True).best()
+        model = self.plain_model(trained.scores, trained.network, n_components)
+        return data.scores_of(model, COMPARED), trained.history.interrupted
+
+    def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
+        """Return PCA about the mean spectrum: a network must not be praised for the mean that it may subtract."""
+        if data.centre:
+            return {}
+        scores, pca = _fold_scores(data), Autoencoder("dense", DenseNetwork)  # untrained, it is PCA
+        network = pca.start(scores, n_components, Run())
+        return {f"centred pca ({n_components})": pca.plain_model(scores, network, n_components)}
+
+    def start(self, scores: NormalisedScores, n_components: int, run: Run) -> nn.Module:
+        """Return the untrained network, which is PCA; the global random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            network = autoencoder_network(self.network, scores.basis.n_vectors, n_components, asdict(self.options))
+            if hasattr(network, "init_from_pca"):
+                network.init_from_pca(*scores.pca(n_components))  # type: ignore[operator]
+        return network.to(run.device)
+
+    def plain_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
+        """Return the network as a model whose latents are as they come."""
+        ones = np.ones(k, np.float32)
+        normalised = scores.centre, scores.scale, np.diag(ones), 0 * ones, ones
+        return LatentModel(scores.basis, network, *normalised, self.name, asdict(self.options))
+
+    def canonical_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
+        """Return the model with canonical latents.
+
+        The best linear map from latents to decoded scores is brought to its principal axes. That leaves
+        what the network computes as it is and makes order, scale and sign of the latents those of PCA.
+        """
+        network.eval()
+        plain = self.plain_model(scores, network, k)
+        latents = plain.encode_scores(scores.scores).astype(np.float64)
+        decoded = plain.decode_scores(latents).astype(np.float64)
+        origin = latents.mean(axis=0)
+        centred = latents - origin
+        response = np.linalg.lstsq(centred, decoded - decoded.mean(axis=0), rcond=1e-9)[0]  # (K, P)
+        values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+        values = np.maximum(values, 1e-12 * max(values.max(), 1e-30))  # a collapsed latent stays invertible
+        whiten = (vectors / np.sqrt(values)).T  # (K, K): unit covariance
+        _, deviation, turn = np.linalg.svd(response.T @ np.linalg.inv(whiten), full_matrices=False)
+        deviation = np.maximum(deviation, 1e-9 * max(deviation.max(), 1e-30))
+        rotation = deviation[:, None] * turn @ whiten
+        model = replace(plain, rotation=rotation, origin=origin, deviation=deviation.astype(np.float64))
+        spectra = model.components()
+        signs = np.where(np.sum(canonical_signs(spectra) * spectra, axis=1) < 0, -1.0, 1.0)
+        return replace(model, rotation=signs[:, None] * rotation)
+
+    def _on_all_counts(self, data: TrainingData, trained: _Trained, k: int, run: Run) -> LatentModel:
+        scores, run = trained.scores, replace(run, seed=trained.seed)
+        if trained.history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
+            parts = data.basis.project(data.summary.sample)[:, None]
+            whole = NormalisedScores.of(data.basis, parts, np.ones(1), scores.weights, about_mean=scores.about_mean)
+            return self.canonical_model(whole, self.start(whole, k, run), k)
+        if data.draws:  # they are of the training fold: there are none of all counts
+            return self.canonical_model(scores, trained.network, k)
+        whole = replace(scores, basis=data.aligned, parts=data.parts, fractions=np.array(FRACTIONS))
+        final = copy.deepcopy(trained.network)
+        refit_all(final, whole.batches(run), reconstruction_error, trained.history, run)
+        return self.canonical_model(whole, final, k)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A network and how it came about on the training fold."""
+
+    scores: NormalisedScores
+    network: nn.Module
+    history: History
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Seeds:
+    """Trainings on the fold that differ in their seed.
+
+    All start as the same PCA and end close to each other, so one is enough if it is sound. Another one is
+    tried where it diverged, and where it collapsed on counts that carry so many components.
+
+    Attributes
+    ----------
+    architecture, data, n_components, run
+        What is trained.
+    n_seeds
+        Sound trainings that are asked for.
+    comparing
+        Whether it is compared with other numbers of latents, of which some are too many.
+    """
+
+    architecture: Autoencoder
+    data: TrainingData
+    n_components: int
+    run: Run
+    n_seeds: int
+    comparing: bool = False
+
+    def best(self) -> tuple[_Trained, tuple[Attempt, ...]]:
+        """Train from one seed, or briefly from several, of which the best goes on."""
+        rate = self.run.config.learning_rate
+        assert rate is not None
+        stopped: list[bool] = []
+
+        def enough(trained: _Trained, attempts: list[Attempt]) -> bool:
+            stopped.append(trained.history.interrupted)
+            too_many = self.n_components > self.data.rank.chosen  # a collapse is no accident: no seed mends it
+            fine = [a for a in attempts if math.isfinite(a.score) and (too_many or not a.collapsed)]
+            return stopped[-1] or len(fine) >= self.n_seeds
+
+        try:
+            trained, attempts = best_of(self._starts(), self._judge, enough=enough)
+        except TrainingDivergedError as error:
+            raise TrainingDivergedError(
+                f"architecture={self.architecture.name!r}: {error}. Train more gently, config=specml.TrainConfig("
+                f"learning_rate={rate / 10:g}); PCA does not train: architecture='pca'."
+            ) from error
+        trained.history.interrupted = any(stopped)  # whichever of them is the best
+        in_full = self.n_seeds == 1 and trained.seed == self.run.seed
+        if not (in_full or trained.history.interrupted):
+            later = self._fit(trained.scores, trained.network, replace(self.run, seed=trained.seed))
+            trained = replace(trained, history=trained.history.then(later))
+        return trained, attempts
+
+    def _starts(self) -> Iterator[tuple[str, Callable[[], _Trained]]]:
+        for i in range(self.n_seeds + _MORE_SEEDS):
+            run = self.run if i == 0 and self.n_seeds == 1 else self.run.brief()
+            run = replace(run, seed=self.run.seed + _SEED_STEP * i)
+            yield f"seed {run.seed}", partial(self._train, run)
+
+    def _train(self, run: Run) -> _Trained:
+        scores, k = _fold_scores(self.data), self.n_components
+        network = self.architecture.start(scores, k, run)
+        if not self.data.centre:
+            other = replace(scores, about_mean=False)
+            rival = self.architecture.start(other, k, run)
+            if self._score(other, rival) < self._score(scores, network):
+                scores, network = other, rival
+        return _Trained(scores, network, self._fit(scores, network, run), run.seed)
+
+    def _fit(self, scores: NormalisedScores, network: nn.Module, run: Run) -> History:
+        name = f"Try {self.n_components} components" if self.comparing else "Train"
+        with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
+            batches = scores.batches(run)
+            return fit(network, batches, reconstruction_error, run, score=lambda _: self._score(scores, network))
+
+    def _score(self, scores: NormalisedScores, network: nn.Module) -> float:
+        model = self.architecture.plain_model(scores, network, self.n_components)
+        return float(self.data.scores_of(model, SCORED).mean())
+
+    def _judge(self, trained: _Trained) -> tuple[float, str]:
+        """Return the score of the best step, and whether a latent could as well be constant."""
+        if self.comparing:
+            return min(trained.history.scores), ""
+
+        def without(latents: np.ndarray, i: int) -> np.ndarray:
+            constant = latents.copy()
+            constant[:, i] = latents[:, i].mean()
+            return constant
+
+        model = self.architecture.canonical_model(trained.scores, trained.network, self.n_components)
+        own, collapsed = judge(self.data, model, without)
+        return float(own.mean()), collapsed
+
+
+def _fold_scores(data: TrainingData) -> NormalisedScores:
+    """Return the scores of the training fold, normalised."""
+    fractions = np.array(data.folds.fractions[:N_PARTS])
+    return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws)

@@ -1,0 +1,348 @@
+"""Removed signal that noise cannot explain, found in one pass over the file, and restored where that is wanted.
+
+It is looked for in sums of the residual over windows of energy and squares of pixels.
+The probability of any false region in a map is held by dividing it by the number of sums tested (Bonferroni).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.ndimage
+import scipy.stats
+
+from hyperspy_specml.statistics import EMPTY, PoissonNoise, Windows, gain_of
+
+if TYPE_CHECKING:
+    from hyperspy_specml.models import FittedDenoiser
+    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
+    from hyperspy_specml.streaming import SpectrumStream
+
+# Probability that a map without any removed signal shows a region.
+_FALSE_ALARM = 0.01
+# Sides of the squares of pixels that are summed, as far as the map has scan axes.
+_SIDES = (1, 3, 5)
+# Width of a window of energies, relative to that of the sharpest line: holds a Gaussian line but for 8 %.
+_WIDTH_FACTOR = 1.5
+# Windows at most; finer ones would take more memory than they gain.
+_MOST_WINDOWS = 128
+# Expected counts of a sum from which on a Poisson variable describes it; a rarer one is treated as if it had
+# these.
+_LEAST_COUNTS = 0.2
+# Smallest noise variance of a sum, in squared units of the data: it is divided by.
+_TINY = 1e-12
+# Features restored at most, the strongest ones: each is a score map of its own.
+_MOST_FEATURES = 64
+# Spectra summed over windows at a time: they stay in the cache.
+_SLAB = 256
+# Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it
+# less.
+_LEAST_VARIANCE = 0.05
+
+
+@dataclass(frozen=True)
+class RemovedRegion:
+    """Neighbouring pixels whose spectra held something that the denoised ones do not.
+
+    Attributes
+    ----------
+    pixels
+        Flat indices.
+    start, stop
+        Channels, among those in use, where it is strongest.
+    intervals
+        Ranges of channels in use where the sum over the pixels shows it, that one among them.
+    z
+        Of the strongest window, in standard deviations; negative where the denoised spectra hold too much.
+    excess
+        Sum of the residual over the pixels and these channels.
+    """
+
+    pixels: np.ndarray = field(repr=False)
+    start: int
+    stop: int
+    intervals: tuple[tuple[int, int], ...]
+    z: float
+    excess: float
+
+
+@dataclass(frozen=True)
+class RestoredSpectra:
+    """Denoised scores along a basis, and scores of removed signal along spectra of its own.
+
+    Attributes
+    ----------
+    basis
+        The P vectors of the denoised scores.
+    shapes
+        (F, E) residual spectra of what was removed, of length one.
+    """
+
+    basis: PrincipalBasis
+    shapes: np.ndarray
+
+    def decode(self, scores: np.ndarray) -> np.ndarray:
+        """Map (n, P + F) scores to (n, E) spectra, float32."""
+        n = self.basis.n_vectors
+        return self.basis.spectra(np.asarray(scores[:, :n], np.float32)) + scores[:, n:] @ self.shapes
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised map, as arrays.
+
+    Attributes
+    ----------
+    model
+        ``model.decode(scores)`` are the (n_pixels, E in use) denoised spectra.
+    scores
+        (n_pixels, P) denoised scores, with F more of restored signal; NaN for spectra not used, 0 for empty
+        ones.
+    pixel_state
+        (n_pixels,) state of every spectrum.
+    line_width
+        Full width at half maximum of the sharpest line, in channels: see `statistics.line_width`.
+    relative_intensity
+        Mean counts of the map over those of the training map.
+    removed
+        Regions of signal that was removed and that noise cannot explain, the strongest first.
+    """
+
+    model: FittedDenoiser | RestoredSpectra
+    scores: np.ndarray = field(repr=False)
+    pixel_state: np.ndarray = field(repr=False)
+    line_width: float
+    relative_intensity: float = 1.0
+    removed: tuple[RemovedRegion, ...] = ()
+
+
+def overlapping_windows(n_channels: int, line_width: float) -> Windows:
+    """Cover the channels in use with windows of one width that overlap by half.
+
+    Parameters
+    ----------
+    n_channels
+        Number of them.
+    line_width
+        Full width at half maximum of the sharpest line, in channels.
+    """
+    width = max(1.0, _WIDTH_FACTOR * line_width, 2 * n_channels / _MOST_WINDOWS)
+    starts = np.unique(np.arange(0, max(1, n_channels - width / 2), max(1.0, width / 2)).astype(int))
+    stops = np.minimum(starts + max(1, round(width)), n_channels)
+    return Windows(starts, stops, (starts + stops - 1) / 2, stops - starts)
+
+
+WindowSums = Callable[[Any, slice], tuple[np.ndarray, ...]]
+"""From n of the flat pixels and m of the windows to two or three (n, m) sums over the windows.
+
+Of data minus denoised data, of their noise variance and, for counts, of the denoised data: where these are
+negative, that is an error of the denoiser, and no counts were removed. Held for all windows at once they would
+take more memory than all else.
+"""
+
+
+def find_removed(
+    sums: WindowSums, valid: np.ndarray, windows: Windows, *, gain: float, progress: Progress
+) -> tuple[RemovedRegion, ...]:
+    r"""Find regions of the residual that noise cannot explain, the strongest first.
+
+    Parameters
+    ----------
+    sums
+        See `WindowSums`.
+    valid
+        (\*navigation,) bool, pixels that were denoised.
+    windows
+        The windows.
+    gain
+        Signal units per count; 0 for noise that is not from counting.
+    progress
+        The windows make up its current stage.
+    """
+    n_tests = max(1, int(valid.sum())) * len(windows) * len(_SIDES)
+    threshold = float(scipy.stats.norm.isf(_FALSE_ALARM / 2 / n_tests))
+    strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), threshold, gain)
+    labels, n_regions = scipy.ndimage.label(np.abs(strongest) > threshold, np.ones((3,) * valid.ndim))
+    places = scipy.ndimage.value_indices(labels, ignore_value=0)
+    spans = list(zip(windows.starts.tolist(), windows.stops.tolist(), strict=True))
+    regions = []
+    for number in range(1, n_regions + 1):
+        inside = strongest[places[number]]
+        peak = np.argmax(np.abs(inside))
+        j = int(window[places[number]][peak])
+        pixels = np.ravel_multi_index(places[number], valid.shape)
+        excess, variance = _excess(values.sum(axis=0) for values in sums(pixels, slice(None)))
+        beyond = np.abs(_deviate(excess, variance, gain)) > threshold
+        beyond[j] = True
+        runs = scipy.ndimage.find_objects(scipy.ndimage.label(beyond)[0])
+        intervals = tuple((spans[run.start][0], spans[run.stop - 1][1]) for (run,) in runs)
+        regions.append(RemovedRegion(pixels, *spans[j], intervals, float(inside[peak]), float(excess[j])))
+    return tuple(sorted(regions, key=lambda region: -abs(region.z)))
+
+
+def _strongest(
+    sums: WindowSums, valid: np.ndarray, windows: Iterator[int], threshold: float, gain: float
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the (\*navigation,) largest deviate about each pixel, in size, and the window that has it."""
+    strongest, window = np.zeros(valid.shape, np.float32), np.zeros(valid.shape, np.int32)
+    for j in windows:
+        maps = [np.where(valid, values.reshape(valid.shape), 0) for values in sums(slice(None), slice(j, j + 1))]
+        for side in _SIDES:
+            excess, variance = _excess(_square_sum(values, side) for values in maps)
+            candidates = valid & _may_exceed(excess, variance, threshold, gain)
+            z = np.zeros(valid.shape, np.float32)
+            z[candidates] = _deviate(excess[candidates], variance[candidates], gain)
+            better = np.abs(z) > np.abs(strongest)
+            strongest[better], window[better] = z[better], j
+    return strongest, window
+
+
+def _excess(sums: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is missing in the denoised data, and its noise variance, of sums as in `WindowSums`."""
+    residual, variance, *clean = sums
+    return residual + np.minimum(clean[0], 0) if clean else residual, variance
+
+
+def _square_sum(values: np.ndarray, side: int) -> np.ndarray:
+    """Return sums over squares of pixels about each; outside of the map is 0."""
+    size = [min(side, n) for n in values.shape]
+    mean = scipy.ndimage.uniform_filter(values, size, mode="constant", output=np.float64)
+    return mean * np.prod(size)
+
+
+def _may_exceed(residual: np.ndarray, variance: np.ndarray, threshold: float, gain: float) -> np.ndarray:
+    """Return where `_deviate` may be beyond the threshold, in a tenth of its time.
+
+    The root of a Poisson deviance is at most the square root of two times the plain deviate.
+    """
+    least = max(_LEAST_COUNTS * gain**2, _TINY)
+    return 2 * np.square(residual) >= threshold**2 * np.maximum(variance, least)
+
+
+def _deviate(residual: np.ndarray, variance: np.ndarray, gain: float) -> np.ndarray:
+    """Return the signed root of the Poisson deviance of the counts that have this variance."""
+    variance = np.maximum(variance, _TINY)
+    if gain <= 0:
+        return residual / np.sqrt(variance)
+    expected = np.maximum(variance / gain**2, _LEAST_COUNTS)
+    counts = np.maximum(expected + residual / gain, 0)
+    deviance = counts * np.log(np.maximum(counts, 1e-30) / expected) - (counts - expected)
+    return np.sign(counts - expected) * np.sqrt(2 * np.maximum(deviance, 0))
+
+
+def check_removed(
+    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, channels: np.ndarray, *, protect: bool
+) -> Denoised:
+    """Look for removed signal that noise cannot explain, and restore it on demand.
+
+    The file is read once, and twice more where something is restored.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    denoised
+        The map, nothing restored.
+    noise
+        Noise model.
+    channels
+        (all channels,) bool, those in use.
+    protect
+        Whether what is found is restored: each pixel gets the sum of its own residual there.
+    """
+    progress, windows = stream.progress, overlapping_windows(int(channels.sum()), denoised.line_width)
+    with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
+        with progress.enter("Sum windows", 0.5):
+            block = partial(_over_windows, windows, channels)
+            counted = stream.map_rows(block, n_columns=len(windows), label="Sum windows")
+        sums = _window_sums(counted, denoised, noise, windows)
+        used = np.isfinite(denoised.scores).all(axis=1) & (denoised.pixel_state != EMPTY)
+        valid, gain = used.reshape(stream.navigation_shape), gain_of(noise)
+        denoised = replace(denoised, removed=find_removed(sums, valid, windows, gain=gain, progress=progress))
+    if protect and denoised.removed:
+        with progress.enter("Restore removed signal"):
+            return _restored(stream, denoised, windows, channels)
+    return denoised
+
+
+def _window_sums(counted: np.ndarray, denoised: Denoised, noise: NoiseModel, windows: Windows) -> WindowSums:
+    """Compare sums of the spectra over the windows with those of the denoised ones, computed on demand."""
+    basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores
+    along, offset = (windows.sums(of, slice(None)) for of in (basis.components(), basis.offset[None]))
+    lags = np.arange(1, len(noise.correlation))
+    shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
+    spread = widths * np.maximum(shared, _LEAST_VARIANCE)
+
+    def sums(pixels: Any, some: slice) -> tuple[np.ndarray, ...]:
+        clean = scores[pixels] @ along[:, some] + offset[:, some]
+        variance = noise.variance(np.maximum(clean / widths[some], 0)) * spread[some]
+        found = counted[pixels, some] - clean, variance
+        return (*found, clean) if isinstance(noise, PoissonNoise) else found
+
+    return sums
+
+
+def _restored(stream: SpectrumStream, denoised: Denoised, windows: Windows, channels: np.ndarray) -> Denoised:
+    """Return the map with what was removed; two more passes."""
+    regions, scores, basis = denoised.removed, denoised.scores, denoised.model.basis
+    width, n_channels = int(np.max(windows.widths)), len(basis.weights)
+    features = [
+        (number, (max(0, a - width), min(n_channels, b + width)))  # with the tails of the lines
+        for number, region in enumerate(regions, start=1)
+        for a, b in _merged(region.intervals, 2 * width)
+    ][:_MOST_FEATURES]
+    member = np.zeros(stream.n_pixels, np.int64)
+    for number, region in enumerate(regions, start=1):
+        member[region.pixels] = number
+    block = partial(_over_regions, member, channels)
+    with stream.progress.enter("Sum regions", 0.5):
+        total = stream.fold(block, np.add, label="Sum regions")  # (regions + 1, E)
+    shapes = np.zeros((len(features), n_channels), np.float32)
+    for f, (number, (a, b)) in enumerate(features):
+        clean = basis.spectra(scores[regions[number - 1].pixels].astype(np.float64)).sum(axis=0)
+        shapes[f, a:b] = (total[number] - clean)[a:b]
+        shapes[f] /= max(float(np.linalg.norm(shapes[f])), 1e-30)
+    # Along the shape of its sum a region gets back its sum, channel by channel.
+    block = partial(_along_shapes, shapes, channels)
+    along = stream.map_rows(block, n_columns=len(features), label="Project on regions")
+    along -= scores @ (basis.components() @ shapes.T) + basis.offset @ shapes.T
+    along[member[:, None] != [number for number, _ in features]] = 0
+    scores = np.concatenate([scores, along], axis=1)
+    return replace(denoised, model=RestoredSpectra(basis, shapes), scores=scores)
+
+
+def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int, int]]:
+    """Join intervals that are not farther apart than this: with their tails they would overlap."""
+    starts, stops = np.array(intervals).T
+    apart = np.flatnonzero(starts[1:] - stops[:-1] > gap)
+    return list(zip(starts[[0, *apart + 1]].tolist(), stops[[*apart, -1]].tolist(), strict=True))
+
+
+def _over_windows(windows: Windows, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Sum the spectra of a block over windows."""
+    sums = np.empty((len(rows), len(windows)), np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may be anything
+        for start in range(0, len(rows), _SLAB):
+            several = slice(start, start + _SLAB)
+            sums[several] = windows.sums(rows[several, channels], slice(None))
+    return sums
+
+
+def _over_regions(member: np.ndarray, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Sum the spectra of a block over the pixels of each region."""
+    number = member[pixels]
+    sums = np.zeros((int(member.max()) + 1, int(channels.sum())))
+    inside = number > 0
+    np.add.at(sums, number[inside], rows[inside][:, channels].astype(np.float64))
+    return sums
+
+
+def _along_shapes(shapes: np.ndarray, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return products of the spectra of a block with some shapes."""
+    with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may be anything
+        return rows[:, channels].astype(np.float32) @ shapes.T

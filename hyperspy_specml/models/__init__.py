@@ -1,0 +1,16 @@
+"""Fitted models: arithmetic from spectra to scores and back, their reports and their files. No fitting here."""
+
+from hyperspy_specml.models._base import FittedModel, LinearModel, Parts, encode_map, parts_of, prefixed
+from hyperspy_specml.models._denoisers import (
+    FilteredScores,
+    FittedDenoiser,
+    LibraryDenoiser,
+    SpectralDenoiser,
+    UnfilteredScores,
+    noise_along,
+)
+from hyperspy_specml.models._filters import Filter, Tiles, filters, plan_sample, tiles_of
+from hyperspy_specml.models._networks import AUTOENCODERS, LatentModel, SimplexModel, autoencoder_network, tensor_for
+from hyperspy_specml.models._report import CLEAR, Attempt, Candidate, Report, as_html, as_text, new_figure, short
+from hyperspy_specml.models._reports import AnomalyReport, DecompositionReport, DenoiseReport, RemovedFeature
+from hyperspy_specml.models._trained import Fingerprint, TrainedModel, in_words, same_channels

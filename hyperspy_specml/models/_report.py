@@ -1,0 +1,295 @@
+"""What a call found out about itself: one kind of report for all methods, in tables, metadata and model files."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hyperspy_specml.models._file import from_plain, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from matplotlib.figure import Figure
+
+Row = tuple[str, ...]
+CLEAR = 2  # standard errors that make a difference worth a word
+CURVE: Any = {"curve": True}  # of a field: too long for metadata
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model scored on counts that it has not seen.
+
+    Attributes
+    ----------
+    name
+        What it is, with its number of components.
+    score
+        Mean score of a spectrum on the test fold; smaller is better.
+    difference, standard_error
+        Mean and standard error of the paired difference to PCA, the last of the candidates.
+    validation_score
+        The same score on the validation fold, which decides between candidates.
+    """
+
+    name: str
+    score: float
+    difference: float
+    standard_error: float
+    validation_score: float
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One training of several.
+
+    Attributes
+    ----------
+    name
+        Where it started.
+    score
+        Held-out score that decides between attempts, smaller is better; NaN where the training diverged.
+    collapsed
+        Why it was dropped; empty for a sound one.
+    """
+
+    name: str
+    score: float
+    collapsed: str = ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Report:
+    """The evidence behind a result. Prints as a table.
+
+    Attributes
+    ----------
+    noise_model
+        Name and parameters; for counts also ``fano``, the residuals' variance over their mean.
+    used
+        Numbers of pixels and channels in each state, e.g. ``{"pixels": {"used": 6397, "empty": 3}, ...}``.
+    random_state
+        Seed: the same one repeats the result.
+    seconds
+        Time of the stages.
+    candidates, chosen
+        What was compared on held-out counts, and the name of the one with the best score on the validation fold.
+    hold_out, correlation
+        "exact" (independent folds), "approximate" (equal in the first two moments), "pairs" (two recordings),
+        "simulated" (library spectra) or "none" (the folds correlate); the correlation of the residuals of two
+        halves of the data, 0 where the noise model holds.
+    n_sampled
+        Spectra that the folds were made of.
+    smoothing
+        Standard deviation, in channels, of the Gaussian along energy that the basis was made smooth with, because
+        the validation fold liked it; 0 for principal vectors as they are.
+    steps, step_scores, best_step, interrupted
+        Training: score on the validation fold at steps, the step that was kept, and whether Ctrl-C or a cancel
+        ended it.
+    trained_on
+        Title of the map or library that all but ``used`` and ``seconds`` belongs to, where a model was applied to
+        another map; else None.
+    resampled_from
+        The energy axis of the training in words, where the model was brought to the channels of another one; else
+        None.
+    """
+
+    method: ClassVar[str]
+    score_name: ClassVar[str] = "held-out deviance"
+    mark: ClassVar[str] = "chosen"
+
+    noise_model: dict[str, Any]
+    used: dict[str, dict[str, int]]
+    random_state: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+    chosen: str = ""
+    hold_out: str = "none"
+    correlation: float = 0.0
+    n_sampled: int = 0
+    smoothing: float = 0.0
+    steps: tuple[int, ...] = field(default=(), repr=False, metadata=CURVE)
+    step_scores: tuple[float, ...] = field(default=(), repr=False, metadata=CURVE)
+    best_step: int = 0
+    interrupted: bool = False
+    trained_on: str | None = None
+    resampled_from: str | None = None
+
+    def facts(self) -> list[Row]:
+        """Return what stands above the table: names and values; those without a value are left out."""
+        raise NotImplementedError
+
+    def rows(self) -> tuple[Row, list[Row]]:
+        """Return head and rows of the table."""
+        rows: list[Row] = []
+        for one in self.candidates:
+            mark = self.mark if one.name == self.chosen else ""
+            rows.append((one.name, f"{one.score:.4f}", f"{one.difference:+.4f} ± {one.standard_error:.4f}", mark))
+        return ("candidate", self.score_name, "difference to PCA", ""), rows
+
+    def words(self) -> list[str]:
+        """Return the sentences below the table."""
+        raise NotImplementedError
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Plot every candidate's difference to PCA on the test fold and its paired standard error, best at the top.
+
+        Parameters
+        ----------
+        figure
+            Empty figure or subfigure to plot into; by default a new one of pyplot.
+
+        Returns
+        -------
+        the figure
+        """
+        figure = figure or new_figure(6.4, 0.24 * len(self.candidates) + 1.2)
+        axes = figure.subplots()
+        ordered = sorted(self.candidates, key=lambda candidate: -candidate.validation_score)
+        for place, one in enumerate(ordered):
+            colour = "C1" if one.name == self.chosen else "C0"
+            axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
+        axes.axvline(0, color="0.7", linewidth=0.8)
+        axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
+        axes.set(xlabel="held-out score, difference to plain PCA", title="".join(self.words()[:1]))
+        axes.title.set(fontsize="small", wrap=True)
+        return figure
+
+    def __str__(self) -> str:
+        """Return the table as text."""
+        return as_text(*self.rows(), facts=self._known(), words=self.words())
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return as_html(*self.rows(), facts=self._known(), words=self.words())
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a field by its name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report without its curves, as nested numbers, text and lists for ``metadata.Specml``."""
+        return {"method": self.method} | {name: to_plain(getattr(self, name)) for name in self._short_fields()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Return the report that `to_dict` made plain; curves are left out.
+
+        Parameters
+        ----------
+        plain
+            As in ``metadata.Specml``.
+
+        Raises
+        ------
+        ValueError
+            It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
+            model file has them.
+        """
+        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}  # files hold NumPy's
+        return from_plain(cls, found, cls.method)
+
+    @classmethod
+    def _short_fields(cls) -> list[str]:
+        return [item.name for item in fields(cls) if not item.metadata.get("curve")]
+
+    def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
+        """Return the report of a model that was applied to another map than the one it was trained on.
+
+        Parameters
+        ----------
+        used, seconds
+            Of the other map.
+        title
+            Of the map it was trained on.
+        **found
+            Further fields of the other map.
+        """
+        return replace(self, used=self.used | used, seconds=seconds, trained_on=self.trained_on or title, **found)
+
+    # What several reports say alike.
+
+    def _known(self) -> list[Row]:
+        return [fact for fact in self.facts() if fact[1]]
+
+    def _noise(self) -> str:
+        parameters = ", ".join(f"{k} {short(v)}" for k, v in self.noise_model.items() if k != "name")
+        return f"{self.noise_model['name']}" + (f" ({parameters})" if parameters else "")
+
+    def _origin(self, learnt: str, what: str) -> list[Row]:
+        of_another = "" if self.trained_on is None else f"{self.trained_on}{what}"
+        resampled = f"the model, not the counts; {learnt.split()[0]} on {self.resampled_from}"
+        return [(learnt, of_another), ("resampled", resampled if self.resampled_from else "")]
+
+    def _hold_out(self) -> str:
+        return f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"
+
+    def _counts(self) -> list[Row]:
+        falling = {kind: sorted(n.items(), key=lambda item: -item[1]) for kind, n in self.used.items()}
+        kinds = sorted(falling, reverse=True)  # files forget the order
+        return [(kind, ", ".join(f"{n} {state}" for state, n in falling[kind])) for kind in kinds]
+
+    def _learning(self) -> list[Row]:
+        return [
+            ("basis", f"smooth over {self.smoothing:g} channels, by held-out score" if self.smoothing else ""),
+            ("training", self._training()),
+            self._times(),
+        ]
+
+    def _times(self) -> Row:
+        return ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items()))
+
+    def _training(self) -> str:
+        stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
+        return f"step {self.best_step} of {self.steps[-1]} ({stop})" if self.steps else ""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a new figure of pyplot, of so many inches."""
+    import matplotlib.pyplot as plt
+
+    return plt.figure(figsize=(width, height), layout="constrained")
+
+
+def as_text(head: Row, rows: Sequence[Row], *, facts: Sequence[Row] = (), words: Sequence[str] = ()) -> str:
+    """Return facts, a table with a head, and sentences, as text.
+
+    Parameters
+    ----------
+    head, rows
+        Of the table; without rows there is none.
+    facts
+        Names and values, above it.
+    words
+        Sentences below it.
+    """
+    blocks = [_aligned(facts), _aligned([head, *rows] if rows else []), "\n".join(words)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def as_html(head: Row, rows: Sequence[Row], *, facts: Sequence[Row] = (), words: Sequence[str] = ()) -> str:
+    """Return the same as `as_text`, as HTML."""
+    named = [_html_row(fact, "th style='text-align:left'", "td") for fact in facts]
+    shown = [_html_row(head, "th", "th"), *(_html_row(row, "td", "td") for row in rows)] if rows else []
+    tables = [f"<table>{''.join(lines)}</table>" for lines in (named, shown) if lines]
+    return "".join(tables) + (f"<p>{html.escape(' '.join(words))}</p>" if words else "")
+
+
+def short(value: object) -> str:
+    """Return a number, a list of numbers or anything else as short text."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(f"{v:.2f}" for v in value) + "]"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _aligned(rows: Sequence[Row]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _html_row(row: Row, first: str, others: str) -> str:
+    cells = [(first, row[0]), *((others, text) for text in row[1:])]
+    return "<tr>" + "".join(f"<{c}>{html.escape(t)}</{c.split()[0]}>" for c, t in cells) + "</tr>"

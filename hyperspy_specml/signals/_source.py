@@ -1,0 +1,329 @@
+"""Arrays to signals: the only place where the package makes HyperSpy signals from arrays.
+
+`Source` is what a result keeps of its input; full-size outputs are made from it block by block.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperspy.signal import BaseSignal
+
+from hyperspy_specml.signals._spectra import energy_axis
+from hyperspy_specml.statistics import expand_channels
+from hyperspy_specml.streaming import plan_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import dask.array as da
+    from hyperspy.axes import BaseDataAxis
+
+    from hyperspy_specml.signals._spectra import Spectra
+
+# Size of one block of a full-size output, in bytes of float32.
+_BLOCK_BYTES = 64_000_000
+# The axis along score maps and component spectra.
+_COMPONENTS = {"name": "Component index", "scale": 1.0, "units": "", "navigate": True}
+
+
+def like(signal: BaseSignal, array: np.ndarray | da.Array, *, title: str) -> BaseSignal:
+    """Make a signal of the same class, axes and metadata from new spectra.
+
+    Variance, markers and learning results are left out: they describe the old data.
+
+    Parameters
+    ----------
+    signal
+        Gives class, axes and metadata.
+    array
+        Shape (*navigation, E) in array order. A dask array makes the lazy class, a NumPy array the eager one,
+        whatever *signal* is.
+    title
+        Of the new signal.
+    """
+    manager = signal.axes_manager
+    axes = [*_axes(manager.navigation_axes, navigate=True), *_axes(manager.signal_axes, navigate=False)]
+    original = copy.deepcopy(signal.original_metadata.as_dictionary())
+    return _signal(array, axes, _metadata(signal, title), original_metadata=original)
+
+
+def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSignal:
+    """Make one map per component: the component index navigates, the calibrated scan axes are signal axes.
+
+    Parameters
+    ----------
+    signal
+        Gives the scan axes.
+    scores
+        Shape (*navigation, K) in array order.
+    title
+        Of the new signal.
+
+    Returns
+    -------
+    Signal1D, Signal2D or BaseSignal (K | scan axes) for one, two or three scan axes.
+    """
+    maps = np.moveaxis(scores, -1, 0).copy(order="C")  # (*navigation, K) -> (K, *navigation)
+    axes = [{**_COMPONENTS, "size": len(maps)}, *_axes(signal.axes_manager.navigation_axes, navigate=False)]
+    return _signal(maps, axes, {"General": {"title": title}})
+
+
+def component_spectra(signal: BaseSignal, components: np.ndarray, *, title: str) -> BaseSignal:
+    """Make one spectrum per component, in the eager class of *signal*, with its energy axis and metadata.
+
+    Parameters
+    ----------
+    signal
+        Gives class, energy axis and metadata (microscope, elements).
+    components
+        Shape (K, E).
+    title
+        Of the new signal.
+    """
+    axes = [{**_COMPONENTS, "size": len(components)}, *_axes(signal.axes_manager.signal_axes, navigate=False)]
+    return _signal(components, axes, _metadata(signal, title))
+
+
+def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> BaseSignal:
+    """Make a map (nx, ny |) of one number per pixel, the shape of exspy's maps and of navigation masks.
+
+    Parameters
+    ----------
+    signal
+        Gives the scan axes.
+    array
+        Shape of the navigation space, in array order.
+    title
+        Of the new signal.
+    """
+    axes = _axes(signal.axes_manager.navigation_axes, navigate=True)
+    return _signal(array, axes, {"General": {"title": title}})
+
+
+def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
+    """Write where a signal comes from under ``metadata.Specml``, in types that every file keeps.
+
+    Parameters
+    ----------
+    signal
+        One of our own results: this is the only function that writes to its argument.
+    provenance
+        Nested mapping of text, numbers and lists of them, and of bytes, which become an array of uint8;
+        replaces an earlier stamp.
+
+    Returns
+    -------
+    the same signal
+    """
+    signal.metadata.set_item("Specml", _plain(provenance))
+    return signal
+
+
+def _signal(
+    array: np.ndarray | da.Array, axes: list[dict[str, Any]], metadata: dict[str, Any], **options: Any
+) -> BaseSignal:
+    """Make a signal; axes are in array order, the metadata tell its class."""
+    signal = BaseSignal(array, axes=axes, metadata=metadata, **options)
+    if array.shape != tuple(axis.size for axis in signal.axes_manager._axes):
+        raise ValueError(f"array of shape {array.shape} does not fit the axes {signal.axes_manager.shape}")
+    signal._lazy = not isinstance(array, np.ndarray)
+    signal._assign_subclass()  # class from signal type, dimension and laziness, as in HyperSpy
+    return signal
+
+
+def _axes(axes: tuple[BaseDataAxis, ...], *, navigate: bool) -> list[dict[str, Any]]:
+    """Describe axes for a new signal, in array order; copied deeply, as non-uniform axes hold arrays."""
+    return [copy.deepcopy(axis.get_axis_dictionary()) | {"navigate": navigate} for axis in reversed(axes)]
+
+
+def _metadata(signal: BaseSignal, title: str) -> dict[str, Any]:
+    """Copy the metadata but for what describes the old data; large parts are left out before copying."""
+    metadata = signal.metadata.as_dictionary()
+    metadata.pop("_HyperSpy", None)  # whether the old signal was unfolded, and its navigator
+    metadata.pop("Markers", None)
+    metadata["Signal"].pop("Noise_properties", None)
+    metadata = copy.deepcopy(metadata)
+    metadata["General"]["title"] = title
+    return metadata
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy numbers, arrays and tuples into what .hspy files give back unchanged."""
+    if hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return np.frombuffer(value, np.uint8)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The input of a result: gives class, axes and metadata to outputs, and data to residuals.
+
+    Attributes
+    ----------
+    template
+        Class, axes and metadata of the input as they were when the method was called, without data: what the
+        user renames, crops or calibrates later does not reach into the result.
+    spectra
+        The data in array order. Not copied.
+    """
+
+    template: BaseSignal
+    spectra: Spectra
+
+    @classmethod
+    def of(cls, signal: BaseSignal, spectra: Spectra) -> Source:
+        """Remember a signal and its spectra."""
+        title = signal.metadata.get_item("General.title", "") or type(signal).__name__
+        no_data = np.broadcast_to(np.float32(0), spectra.array.shape)
+        return cls(like(signal, no_data, title=title), spectra)
+
+    @property
+    def title(self) -> str:
+        """The input's title, or its class where it has none."""
+        return self.template.metadata.General.title
+
+    def score_maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
+        """Return (n_pixels, K) scores as stamped maps (K | scan axes)."""
+        array = scores.reshape(*self.spectra.array.shape[:-1], -1)
+        return stamp(score_maps(self.template, array, title=f"Scores of {self.title}"), provenance)
+
+    def component_spectra(self, components: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
+        """Return (K, E) components as stamped spectra (K | E)."""
+        title = f"Components of {self.title}"
+        return stamp(component_spectra(self.template, components, title=title), provenance)
+
+    def output_maps(
+        self, units: Mapping[str, str], columns: np.ndarray, provenance: Mapping[str, Any]
+    ) -> dict[str, BaseSignal]:
+        """Return the outputs of a model beside its scores as stamped maps (scan axes |), by name.
+
+        Parameters
+        ----------
+        units
+            Of each output; see `FittedModel.outputs`. Channels become units of the energy axis.
+        columns
+            (n_pixels, n) outputs.
+        provenance
+            See `stamp`.
+        """
+        found = {}
+        for (name, unit), column in zip(units.items(), columns.T, strict=True):
+            array = (column * self._per(unit)).astype(np.float32).reshape(self.spectra.array.shape[:-1])
+            found[name] = navigation_map(self.template, array, title=f"{name.capitalize()} of {self.title}")
+            stamp(found[name], provenance)
+        return found
+
+    def columns(self, scores: BaseSignal, outputs: Mapping[str, BaseSignal], units: Mapping[str, str]) -> np.ndarray:
+        """Return the (*navigation, K + n) numbers of score and output maps, as a model decodes them."""
+        maps = np.moveaxis(np.asarray(scores.data), 0, -1)  # (K, *navigation) -> (*navigation, K)
+        beside = [(outputs[name].data / self._per(unit))[..., None] for name, unit in units.items()]
+        return np.concatenate([maps, *beside], axis=-1, dtype=np.float32)
+
+    def full_size(
+        self, decoder: Decoder, scores: np.ndarray, title: str, provenance: Mapping[str, Any], *, residual: bool = False
+    ) -> BaseSignal:
+        """Decode scores into a stamped signal like the input, block by block; lazy if the input is lazy.
+
+        Parameters
+        ----------
+        decoder
+            From scores to spectra.
+        scores
+            (n_pixels, n) or (*navigation, n) numbers that it takes.
+        title
+            What the signal is; follows the title of the input.
+        provenance
+            See `stamp`.
+        residual
+            Return the input minus the decoded spectra.
+        """
+        source: Any = self.spectra.array
+        inputs = [scores.reshape(*source.shape[:-1], -1)]
+        if residual:
+            inputs.append(source)
+        apply = _blocks_now if isinstance(source, np.ndarray) else _blocks_later
+        n_rows = max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
+        array = apply(decoder, inputs, source, n_rows)
+        return stamp(like(self.template, array, title=f"{self.title} {title}"), provenance)
+
+    def _per(self, unit: str) -> float:
+        """Return what one unit of a model's output is in the units of its map."""
+        return float(energy_axis(self.template).scale) if unit == "channels" else 1.0
+
+
+def _blocks_now(
+    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray, n_rows: int
+) -> np.ndarray:
+    """Map (*navigation, n) arrays to (*navigation, E) in memory."""
+    out = np.empty(source.shape, np.float32)
+    for block in plan_blocks(source, n_rows=n_rows):
+        out[block.region] = function(*(array[block.region] for array in inputs))
+    return out
+
+
+def _blocks_later(
+    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray | da.Array], source: da.Array, n_rows: int
+) -> da.Array:
+    """Map (*navigation, n) arrays to (*navigation, E) as a graph, in the file's navigation chunks."""
+    import dask
+    import dask.array as da
+
+    chunks = _navigation_chunks(source.chunks[:-1], n_rows)
+    parts = [
+        array.rechunk((*chunks, -1))
+        if isinstance(array, da.Array)
+        else da.from_array(array, chunks=(*chunks, -1), name=False)  # not hashed
+        for array in inputs
+    ]
+    # As a task of its own the function is sent to a cluster once, not with every block.
+    once = dask.delayed(function, pure=False, traverse=False)
+    options = {"dtype": np.float32, "meta": np.empty((0,) * source.ndim, np.float32)}
+    return da.map_blocks(operator.call, once, *parts, chunks=(*chunks, source.shape[-1:]), **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    """Scores to whole spectra, unused channels included: an object, so that it travels to other processes.
+
+    Attributes
+    ----------
+    model
+        Fitted on the channels in use: ``model.decode(scores)`` makes new (n, E in use) float32 spectra of (n, K).
+    channel_state
+        (E,) state of every channel.
+    """
+
+    model: Any
+    channel_state: np.ndarray
+
+    def __call__(self, scores: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """Return (..., E) float32 spectra of (..., K) scores, or the residuals of *values* (..., E).
+
+        All scores 0 stand for an empty spectrum. Unused channels are 0 where they are dead, else NaN.
+        """
+        rows = scores.reshape(-1, scores.shape[-1])
+        spectra = self.model.decode(rows)
+        spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
+        whole = expand_channels(spectra, self.channel_state).reshape(*scores.shape[:-1], -1)
+        return whole if values is None else np.subtract(values, whole, out=whole, dtype=np.float32, casting="unsafe")
+
+
+def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tuple[tuple[int, ...], ...]:
+    """Return the file's chunks along the scan axes, halved until one of whole spectra fits into a block."""
+    cut = list(chunks)
+    while np.prod([max(sizes) for sizes in cut], dtype=np.int64) > n_rows:
+        longest = max(range(len(cut)), key=lambda axis: max(cut[axis]))
+        half = -(-max(cut[longest]) // 2)
+        cut[longest] = tuple(
+            piece for size in cut[longest] for piece in (min(size, half), max(0, size - half)) if piece
+        )
+    return tuple(cut)

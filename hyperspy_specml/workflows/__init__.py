@@ -1,0 +1,6 @@
+"""Signal in, result out: check, call, wrap."""
+
+from hyperspy_specml.workflows._anomaly import anomalies
+from hyperspy_specml.workflows._call import load_model
+from hyperspy_specml.workflows._decomposition import decomposition
+from hyperspy_specml.workflows._denoising import denoising, train_denoiser

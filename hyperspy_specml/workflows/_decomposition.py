@@ -1,0 +1,107 @@
+"""Behind `methods.decomposition_ae`: spectra in, native result out."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml.decompose import choose_architecture, decompose
+from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError, TooFewSpectraError
+from hyperspy_specml.models import DecompositionReport, encode_map
+from hyperspy_specml.results import DecompositionResult
+from hyperspy_specml.signals import energy_axis
+from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states
+from hyperspy_specml.workflows._call import Call, n_components
+
+if TYPE_CHECKING:
+    from hyperspy.signal import BaseSignal
+
+    from hyperspy_specml.models import TrainedModel
+
+_logger = logging.getLogger(__name__)
+
+_MANY_SATURATED = 0.1  # share of the spectra from which a map is scored by values that were not measured
+
+
+def decomposition(
+    signal: BaseSignal, output_dimension: object, *, architecture: str, options: object, noise: str, energy_shift: bool,
+    model: object, **shared: Any,
+) -> DecompositionResult:  # fmt: skip
+    """Fit a decomposition, or apply a model, and wrap the answer; `shared` are the arguments of `Call.on`."""
+    call = Call.on(signal, "decomposition_ae", **shared)
+    k = n_components(output_dimension)
+    if model is not None:
+        trained = call.trained_model(
+            model, "a trained model, result.model or the path of its file", DecompositionReport
+        )
+        own = trained.model
+        call.refuse_beside_model(
+            trained,
+            "fit anew",
+            output_dimension=k not in (None, own.n_components),
+            architecture=architecture not in ("dense", own.architecture),  # "dense" is what nobody said
+            options=options is not None,
+            noise=noise != "auto",
+            energy_shift=energy_shift and "shift" not in own.outputs,
+        )
+        return _apply(call, trained.on_axis(call.axis, method=call.method))
+    if energy_shift and not energy_axis(signal).is_uniform:
+        raise OptionError(
+            "decomposition_ae(energy_shift=True) moves spectra by equal channels, but the energy axis is not "
+            "uniform. Make it so first: s.interpolate_on_axis('uniform', -1)."
+        )
+    chosen = choose_architecture(architecture, options, also={"energy_shift": True} if energy_shift else {})
+    with call.running(trained=chosen.trained) as (run, stream):
+        found = decompose(stream, run, architecture=chosen, n_components=k, noise=noise, masks=call.masks)
+    report, summary = found.report, found.prepared.summary
+    _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
+    if report.baseline_is_better():
+        text = f"decomposition_ae(architecture={architecture!r}): {report.verdict()}"
+        warnings.warn(text, BaselineBetterWarning, stacklevel=3)  # the user's line
+    moments, state = summary.moments, summary.channel_state
+    baseline = call.fitted(found.baseline, state, moments.n, moments.sums, report.of_baseline())
+    trained = replace(baseline, model=found.model, report=report, baseline=baseline)
+    return _wrap(call, trained, [found.scores, found.baseline_scores])
+
+
+def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
+    """Apply a trained model to another map: one pass, nothing fitted."""
+    start = time.perf_counter()
+    models = [one.model for one in (trained, trained.baseline) if one]
+    with call.running(trained=False) as (_, stream):
+        scores, state = encode_map(stream, models, trained.channels)
+    mask = call.masks[0]
+    if mask is not None:
+        state[mask.reshape(-1)] = MASKED
+        for table in scores:
+            table[state == MASKED] = np.nan
+    if not np.isin(state, (USED, SATURATED)).any():
+        raise TooFewSpectraError(
+            f"decomposition_ae(model=...): no spectrum of {call.signal!r} can be used ({count_states(state)}); a "
+            "channel that is not finite is enough. Train without such channels, signal_mask=..., or mend them."
+        )
+    n_saturated, dtype = int((state == SATURATED).sum()), call.source.spectra.array.dtype
+    if n_saturated > _MANY_SATURATED * len(state):
+        text = (
+            "decomposition_ae(model=...): %d spectra hold the largest value of %s in channels that the model uses; "
+            "their scores may be wrong. Fitted anew, saturated channels are left out."
+        )
+        _logger.warning(text, n_saturated, dtype)
+    used, seconds = {"pixels": count_states(state)}, {"projection": time.perf_counter() - start}
+
+    def here(one: TrainedModel) -> TrainedModel:
+        baseline = one.baseline and here(one.baseline)
+        return replace(one, report=one.report.applied(used, seconds, one.title), baseline=baseline)
+
+    return _wrap(call, here(trained), scores)
+
+
+def _wrap(call: Call, trained: TrainedModel, scores: list[np.ndarray]) -> DecompositionResult:
+    """Make the result from the scores of the model, then those of its baseline."""
+    baseline = _wrap(call, trained.baseline, scores[1:]) if trained.baseline else None
+    return DecompositionResult.of(call.source, trained, scores[0], baseline)
