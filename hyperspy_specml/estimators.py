@@ -18,7 +18,7 @@ from hyperspy_specml.models import encode_map
 from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.statistics import expand_channels
 from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.train import choose_device
+from hyperspy_specml.train import device_for
 
 if TYPE_CHECKING:
     from typing import Self
@@ -95,8 +95,9 @@ class ArrayEstimator:
         """
         array = _spectra(X, self._call("fit"))
         architecture = self._architecture()
-        device = choose_device(self.device) if architecture.trained else "cpu"
-        run = Run(self.config or TrainConfig(), self.random_state, device)
+        config, name = self.config or TrainConfig(), type(self).__name__
+        device = device_for(name, self.device, config.of_training(), trained=architecture.trained)
+        run = Run(config, self.random_state, device)
         stream, asked = SpectrumStream(array, run.config.memory_budget), self.n_components
         self.decomposition_ = decompose(stream, run, architecture=architecture, n_components=asked, noise=self.noise)
         self.n_features_in_ = array.shape[1]

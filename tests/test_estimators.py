@@ -113,6 +113,15 @@ def test_linear_spectra_are_scores_times_components_and_the_variance_is_that_of_
     assert (pca.scree_ > pca.noise_edge_).sum() == 3
 
 
+def test_settings_that_pca_has_no_use_for_are_in_the_log(counts, caplog):
+    NoiseWeightedPCA(2).fit(counts)
+    assert "no effect" not in caplog.text
+
+    NoiseWeightedPCA(2, config=TrainConfig(max_steps=5)).fit(counts)
+
+    assert "NoiseWeightedPCA(): no network is trained" in caplog.text
+
+
 def test_a_centred_pca_has_its_offset(counts):
     pca = NoiseWeightedPCA(2, centre=True).fit(counts)
 

@@ -169,7 +169,8 @@ class AnomalyResult:
 
     def _summary(self) -> str:
         title = self.score.metadata.General.title
-        return f"{title}: {len(self.regions)} regions, {len(self.spikes)} spikes ({self.report.threshold})"
+        found = f"{_number(self.regions, 'region')}, {_number(self.spikes, 'spike')}"
+        return f"{title}: {found} ({self.report.threshold})"
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows = []
@@ -187,3 +188,7 @@ def _what(region: Region) -> str:
     if abs(region.shift) > _SHIFTED * region.shift_error:
         return f"{region.direction}, shifted by {region.shift:+.2g} {region.energy_units}".rstrip()
     return region.direction
+
+
+def _number(found: tuple[object, ...], name: str) -> str:
+    return f"{len(found)} {name}{'s' * (len(found) != 1)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from hyperspy_specml.progress import STOPPED
 if TYPE_CHECKING:
     from hyperspy_specml.run import Run
     from hyperspy_specml.train._batches import Batch, BatchSource, Loss, LossParts
+
+_logger = logging.getLogger(__name__)
 
 _WARM_UP = 50  # steps
 _SLOWER = 0.3  # factor of the learning rate on a plateau
@@ -302,6 +305,25 @@ def _groups(network: nn.Module, rates: Mapping[str, float]) -> tuple[list[Tensor
             by_factor.setdefault(factor, []).append(weights)
     groups: list[dict[str, object]] = [{"params": w, "factor": f} for f, w in by_factor.items()]
     return [weights for group in by_factor.values() for weights in group], groups
+
+
+def device_for(name: str, device: str, settings: Sequence[str], *, trained: bool) -> str:
+    """Return where networks are trained; where none is, the log says that device and settings have no effect.
+
+    Parameters
+    ----------
+    name
+        What was called, for the message.
+    device, settings
+        As the user gave them: the device, and the names of the training settings.
+    trained
+        Whether a network may be trained.
+    """
+    if trained:
+        return choose_device(device)
+    if device != "auto" or settings:
+        _logger.warning("%s(): no network is trained, so device and training settings have no effect", name)
+    return "cpu"
 
 
 def choose_device(name: str) -> str:

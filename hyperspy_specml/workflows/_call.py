@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import operator
 import os
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from hyperspy_specml.progress import Progress, ProgressBar
 from hyperspy_specml.run import ComputeConfig, Run, TrainConfig
 from hyperspy_specml.signals import Source, axis_spec, energy_axis, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
-from hyperspy_specml.train import choose_device
+from hyperspy_specml.train import choose_device, device_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.models import FittedModel, Report
-
-_logger = logging.getLogger(__name__)
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
@@ -106,9 +103,7 @@ class Call:
         trained
             Whether a network may be trained. If not, settings of that have no effect: the log says so.
         """
-        device = choose_device(self.device) if trained else "cpu"
-        if not trained and (self.device != "auto" or self.config.of_training()):
-            _logger.warning("%s(): no network is trained, so device and training settings have no effect", self.method)
+        device = device_for(self.method, self.device, self.config.of_training(), trained=trained)
         with _progress(self.shown) as progress, progress.enter(""):
             run = Run(self.config, self.seed, device, progress)
             yield run, SpectrumStream(self.source.spectra.array, self.config.memory_budget, progress)
