@@ -30,6 +30,8 @@ class Progress:
         Part of the whole call that is done, 0 to 1.
     stage
         What is being done, such as "Train"; empty between stages.
+    curves
+        What was measured on the way, by name: points (x, y), such as the held-out score at each step of a training.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.fraction, self.stage = 0.0, ""
+        self.curves: dict[str, list[tuple[float, float]]] = {}
         self._inside = (0.0, 1.0)  # the part of the whole that the current stage takes
         self._asked = threading.Event()
 
@@ -102,6 +105,18 @@ class Progress:
         if self._asked.is_set():
             self._asked.clear()
             raise Cancelled(f"cancelled in the stage {self.stage!r}, {self.fraction:.0%} of the call done.")
+
+    def record(self, curve: str, x: float, y: float) -> None:
+        """Add a point to one of the `curves`.
+
+        Parameters
+        ----------
+        curve
+            Its name, for people.
+        x, y
+            Such as a step and its held-out score.
+        """
+        self.curves.setdefault(curve, []).append((x, y))
 
     def steps(self, steps: Sequence[int]) -> Iterator[int]:
         """Yield steps, each an equal part of the current stage.

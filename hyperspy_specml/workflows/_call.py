@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
@@ -68,8 +68,6 @@ class Call:
         OptionError, DataTypeError, SpectraRequiredError, NavigationRequiredError, MaskError
             See `spectra_of`; `config` is not a TrainConfig, an impossible seed or device.
         """
-        import hyperspy.api as hs
-
         if config is not None and not isinstance(config, TrainConfig):
             kind = " Settings of computing alone go there too." if isinstance(config, ComputeConfig) else ""
             raise OptionError(
@@ -77,12 +75,10 @@ class Call:
             )
         seed = whole_number("random_state", random_state, least=0)
         spectra = spectra_of(signal, method=method, navigation_mask=navigation_mask, signal_mask=signal_mask)
-        if show_progressbar is None:
-            show_progressbar = bool(hs.preferences.General.show_progressbar)
         if device != "auto":
             choose_device(device)  # an error before the file is read
         source = Source.of(signal, spectra)
-        return cls(method, signal, source, config or TrainConfig(), seed, device, show_progressbar)
+        return cls(method, signal, source, config or TrainConfig(), seed, device, _shown(show_progressbar))
 
     @property
     def masks(self) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -93,6 +89,10 @@ class Call:
     def axis(self) -> dict[str, Any]:
         """The energy axis, in words and numbers."""
         return axis_spec(energy_axis(self.signal))
+
+    def watched(self, show_progressbar: bool | Progress | None) -> Call:
+        """Return the call with another progress, to compute more of its result."""
+        return replace(self, shown=_shown(show_progressbar))
 
     @contextmanager
     def running(self, *, trained: bool = True) -> Iterator[tuple[Run, SpectrumStream]]:
@@ -172,6 +172,13 @@ class Call:
                 f"{self.method}({name if '=' in name else f'{name}=...'}, model={model}): the model has its own, "
                 f"fixed when it was trained. Leave {name.partition('=')[0]} out, or leave model out to {instead}."
             )
+
+
+def _shown(show_progressbar: bool | Progress | None) -> bool | Progress:
+    """Return whether and how progress is shown; None is HyperSpy's preference."""
+    import hyperspy.api as hs
+
+    return bool(hs.preferences.General.show_progressbar) if show_progressbar is None else show_progressbar
 
 
 @contextmanager
