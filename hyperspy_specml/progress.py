@@ -138,15 +138,17 @@ class ProgressBar(Progress):
     ----------
     bar
         From 0 to ``bar.total``, in any of tqdm's forms.
+    line
+        A second one, below it, whose description says what is being done; by default the bar's own does.
     """
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any, line: Any = None) -> None:
         super().__init__()
-        self.bar, self._described = bar, ""
+        self.bar, self.line, self._described = bar, bar if line is None else line, ""
 
     def show(self) -> None:
         """Move the bar."""
         if self.stage != self._described:
-            self.bar.set_description(self.stage, refresh=False)
+            self.line.set_description(self.stage, refresh=self.line is not self.bar)
             self._described = self.stage
         self.bar.update(self.fraction * self.bar.total - self.bar.n)

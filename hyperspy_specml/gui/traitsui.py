@@ -36,14 +36,14 @@ def view(obj: Tool, display: bool = True) -> Any:
     groups.append(_buttons(obj))
     if hasattr(obj, "fraction"):
         groups.append(_progress())
-    groups += [Item("message", style="readonly", show_label=False), _row(obj, obj.controls)]
+    groups += [_text("message", 48), _row(obj, obj.controls)]
     groups.append(Item("figure", editor=_figure_editor(), show_label=False, springy=True))
     if obj.table:
         groups.append(_rows())
-    groups.append(_summary())
+    groups.append(_text("summary", 130))
     # One group: several at the top would become tabs, of which only one is seen.
     shown = View(
-        VGroup(*groups, scrollable=True), title=f"{obj.title} of {obj.name}", resizable=True, width=_SIZE[0],
+        VGroup(*groups), title=f"{obj.title} of {obj.name}", resizable=True, width=_SIZE[0],
         height=_SIZE[1], handler=_handler(),
     )  # fmt: skip
     if not display:
@@ -128,10 +128,12 @@ def _rows() -> Any:
     return Item("rows", editor=editor, show_label=False, height=-110)
 
 
-def _summary() -> Any:
+def _text(name: str, height: int) -> Any:
+    """Return a text of a fixed height in pixels: one that may grow takes the room of the figure."""
     from traitsui.api import Item, TextEditor
 
-    return Item("summary", style="custom", editor=TextEditor(read_only=True), show_label=False, height=-120)
+    editor = TextEditor(read_only=True)
+    return Item(name, style="custom", editor=editor, show_label=False, height=-height, resizable=False)
 
 
 @functools.cache

@@ -104,7 +104,7 @@ class Call:
             Whether a network may be trained. If not, settings of that have no effect: the log says so.
         """
         device = device_for(self.method, self.device, self.config.of_training(), trained=trained)
-        with _progress(self.shown) as progress, progress.enter(""):
+        with _progress(self.method, self.shown) as progress, progress.enter(""):
             run = Run(self.config, self.seed, device, progress)
             yield run, SpectrumStream(self.source.spectra.array, self.config.memory_budget, progress)
 
@@ -182,15 +182,16 @@ def _shown(show_progressbar: bool | Progress | None) -> bool | Progress:
 
 
 @contextmanager
-def _progress(shown: bool | Progress) -> Iterator[Progress]:
-    """Give the progress that the user watches, HyperSpy's bar, or one that shows nothing."""
+def _progress(method: str, shown: bool | Progress) -> Iterator[Progress]:
+    """Give the progress that the user watches, HyperSpy's bar with a line below it, or one that shows nothing."""
     from hyperspy.external.progressbar import progressbar
 
     if isinstance(shown, Progress):
         yield shown
     else:
-        with progressbar(total=1.0, bar_format=_BAR, leave=False, disable=not shown) as bar:
-            yield ProgressBar(bar)
+        how = {"total": 1.0, "leave": False, "disable": not shown}
+        with progressbar(desc=method, bar_format=_BAR, **how) as bar, progressbar(bar_format="  {desc}", **how) as line:
+            yield ProgressBar(bar, line)
 
 
 def whole_number(name: str, value: object, *, least: int) -> int:

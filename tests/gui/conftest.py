@@ -12,7 +12,7 @@ def counts(make_map):
     rng = np.random.default_rng(0)
     peaks = np.exp(-0.5 * ((np.arange(31) - np.array([[7], [15], [24]])) / 2) ** 2) + 0.1
     rates = 40 * rng.dirichlet(np.ones(3), (11, 9)) @ peaks
-    rates[4, 6, 18:21] += 300
+    rates[4, 6, 18:21] += 18
     return make_map(data=rng.poisson(rates).astype(np.uint16))
 
 

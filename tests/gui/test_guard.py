@@ -72,7 +72,8 @@ find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name.startswith("hyperspy_gui") else find(name, *a)
 import importlib.metadata as metadata
 every = metadata.entry_points
-metadata.entry_points = lambda **query: [e for e in every(**query) if not e.name.startswith("hyperspy_gui")]
+metadata.entry_points = lambda **query: (
+    [e for e in every(**query) if not e.name.startswith("hyperspy_gui")] if query else every())
 import matplotlib; matplotlib.use("agg")
 import numpy as np, hyperspy.api as hs
 toolkits = {"ipywidgets", "traitsui", "PySide6", "IPython", "ipympl", "hyperspy_specml.gui"}

@@ -192,7 +192,7 @@ def test_another_false_discovery_rate_labels_anew_and_scans_nothing(counts, monk
     assert done(tool).stage == "Done", tool.message
     np.testing.assert_array_equal(tool.result.score.data, score)
     np.testing.assert_array_equal(tool.result.detections.data, expected.detections.data)
-    assert [r.to_dict() for r in tool.result.regions] == [r.to_dict() for r in expected.regions]
+    assert repr(tool.result.regions) == repr(expected.regions)  # as text: the evidence of edges is NaN
     assert "0.4" in tool.summary
 
 
@@ -209,7 +209,7 @@ def test_a_region_of_the_table_moves_the_navigator_and_becomes_ordinary_and_is_e
     assert counts.axes_manager.indices == (6, 4)
     tool.path = str(tmp_path / "regions.csv")
     tool.do("export")
-    rows = list(csv.DictReader((tmp_path / "regions.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "regions.csv").read_text().splitlines()))
     assert [float(row["p"]) for row in rows] == [region.p for region in tool.result.regions]
     tool.do("include_known")
     assert done(tool).stage == "Done", tool.message
