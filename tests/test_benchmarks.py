@@ -137,16 +137,16 @@ def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
     assert len(path) == len(dec.report.steps)
 
 
-def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
-    printed = benchmark(
-        "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
-        "--planted-maps", "1", "--doses", "400", "--parts", "rivals", "contamination", "calibration",
-        "cost", "--results", str(tmp_path),
-    )  # fmt: skip
+QUICK_ANOMALY = [
+    "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
+    "--planted-maps", "1", "--doses", "400",
+]  # fmt: skip
+
+
+def test_anomaly_compares_rivals_and_numbers_of_components(tmp_path):
+    printed = benchmark(*QUICK_ANOMALY, "--parts", "rivals", "contamination", "--results", str(tmp_path))
 
     assert "isolation forest" in printed
-    assert "anomaly_map(), lazy 144 x 144" in printed
-    assert "cosmic rays listed" in printed
     rivals = json.loads((tmp_path / "anomaly-rivals-quick.json").read_text())["tables"]
     scores = {name: float(precision) for _, name, precision, *_ in rivals[0]["rows"]}
     assert scores["anomaly_map"] > scores["PCA squared_error"]
@@ -156,6 +156,13 @@ def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
     assert scores[row["the rival"]] == float(row["best rival"])
     spare = tables(tmp_path / "anomaly-contamination-quick.json")["components to spare"]
     assert {*spare["grains, dose 400, fraction 1"]} == {"map", "chosen", "rank 5", "rank 8"}
+
+
+def test_anomaly_counts_false_alarms_and_measures_its_cost(tmp_path):
+    printed = benchmark(*QUICK_ANOMALY, "--parts", "calibration", "cost", "--results", str(tmp_path))
+
+    assert "anomaly_map(), lazy 144 x 144" in printed
+    assert "cosmic rays listed" in printed
     calibration = tables(tmp_path / "anomaly-calibration-quick.json")
     assert calibration["null maps"]["grains, dose 400"]["maps with regions"].endswith(" of 1")
     found, false = (calibration["planted phases"]["grains, dose 400"][key].split(" of ")
@@ -247,16 +254,29 @@ def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
     assert found["pca"]["angle"] == "-"  # principal components are no spectra of phases
 
 
-def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
+def chosen_numbers(folder: Path, *architectures: str) -> dict[str, dict[str, str]]:
     size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
 
-    printed = benchmark("rank", *size, "--results", str(tmp_path))
+    printed = benchmark("rank", *size, "--architectures", *architectures, "--results", str(folder))
 
     assert "within one" in printed
-    ((table,),) = (json.loads((tmp_path / "rank.json").read_text())["tables"],)
+    ((table,),) = (json.loads((folder / "rank.json").read_text())["tables"],)
     found = {row[1]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
-    assert found["simplex"]["expected"] == "3"
+    assert {*found} == {*architectures}
     assert all(1 <= int(row["chosen"]) <= 4 for row in found.values())
+    return found
+
+
+def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
+    found = chosen_numbers(tmp_path, "pca", "simplex")
+
+    assert found["simplex"]["expected"] == "3"
+    assert found["simplex"]["least error"] == "-"
+
+
+def test_the_number_of_latents_chosen_stands_beside_that_of_the_least_error(tmp_path):
+    found = chosen_numbers(tmp_path, "dense")
+
     assert int(found["dense"]["least error"]) >= 1
 
 
