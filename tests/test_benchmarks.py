@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hyperspy.api as hs
 import numpy as np
 import pytest
 
@@ -171,6 +172,38 @@ def test_anomaly_counts_false_alarms_and_measures_its_cost(tmp_path):
     assert int(found[0]) <= 6
     assert int(false[0]) <= int(false[1])
     assert [*calibration["planted phases"]] == ["grains, dose 400", "all"]
+
+
+@pytest.fixture
+def field(harness, tmp_path, monkeypatch):
+    """The benchmark of measured maps, in a folder with a small map and one of complex numbers."""
+    found = importlib.import_module("benchmarks.field")
+    monkeypatch.setattr(found, "FOLDER", tmp_path)
+    monkeypatch.setattr(found, "MAPS", {"small": "small.hspy", "complex": "complex.hspy", "missing": "missing.hspy"})
+    signal = specml.datasets.fe_cr_ni_map((9, 11), n_channels=64, dose=300).signal
+    signal.data[3:5, 4:6, 50:53] += 30
+    signal.save(tmp_path / "small.hspy")
+    hs.signals.ComplexSignal1D(np.ones((9, 11, 64), complex)).save(tmp_path / "complex.hspy")
+    return found
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_measured_map_has_a_row_of_what_was_found(field, harness, lazy):
+    facts = field.analyse("small", lazy, ["anomaly_map"])()
+
+    row = field._cells(harness.Run(1.0, 1.0, 2.0, 5_000_000, facts))
+    assert facts["anomaly_map"]["regions"] == 1
+    assert facts["anomaly_map"]["share"] == 4 / 99
+    assert "4.04 % (flood)" in row
+    assert row[-1] == "5 MB"
+    assert row[1:3] == ["-", "-"]  # of the decomposition that was not asked for
+
+
+def test_a_method_that_fails_on_a_measured_map_stands_in_its_row(field, harness):
+    facts = field.analyse("complex", False, ["anomaly_map"])()
+
+    row = field._cells(harness.Run(1.0, 1.0, 2.0, None, facts))
+    assert any("anomaly_map: " in cell and "omplex" in cell for cell in row)
 
 
 def test_line_width_compares_estimates_with_the_truth(tmp_path):
