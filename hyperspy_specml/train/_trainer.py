@@ -6,7 +6,7 @@ import copy
 import inspect
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -141,49 +141,33 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     return history
 
 
-def refit(network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[tuple[float, int]], run: Run) -> None:
-    """Train along a path of (learning rate, steps) that was found before; nothing is scored.
+def refit(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
+    """Go on with all counts, along a third of the path of the training on the fold; nothing is scored.
 
     Parameters
     ----------
     network
-        Trained in place.
-    batches, loss, run
-        See `fit`.
-    path
-        See `History`.
-
-    Raises
-    ------
-    TrainingDivergedError
-        The loss is not finite or exploded.
-    """
-    rates = [rate for rate, n_steps in path for _ in range(n_steps)]
-    trainer = Trainer(network, loss, rates[0])
-    for step in run.progress.steps(range(len(rates))):
-        trainer.step(batches.draw(), rates[step])
-    trainer.mean_losses()
-    network.load_state_dict(trainer.average)
-    network.eval()
-
-
-def refit_all(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
-    """Go on with all counts, along the path of the training on the fold.
-
-    Parameters
-    ----------
-    network
-        That of the fold; changed in place.
+        That of the fold; trained in place.
     batches, loss
         Of all counts.
     history
         Of the training on the fold.
     run
         Device and progress.
+
+    Raises
+    ------
+    TrainingDivergedError
+        The loss is not finite or exploded.
     """
-    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+    rates = [rate for rate, n_steps in history.path for _ in range(math.ceil(_REFIT_SHARE * n_steps))]
+    trainer = Trainer(network, loss, rates[0])
     with one_thread(run.device), run.progress.enter("Train on all counts"):
-        refit(network, batches, loss, path, run)
+        for step in run.progress.steps(range(len(rates))):
+            trainer.step(batches.draw(), rates[step])
+    trainer.mean_losses()
+    network.load_state_dict(trainer.average)
+    network.eval()
 
 
 class _AdamW(torch.optim.AdamW):
