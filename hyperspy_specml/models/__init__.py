@@ -1,6 +1,6 @@
 """Fitted models: arithmetic from spectra to scores and back, their reports and their files. No fitting here."""
 
-from hyperspy_specml.models._base import FittedModel, LinearModel, Parts, encode_map, parts_of, prefixed
+from hyperspy_specml.models._base import FittedModel, LinearModel, Parts, encode_map, encode_new_map, parts_of, prefixed
 from hyperspy_specml.models._denoisers import (
     FilteredScores,
     FittedDenoiser,

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hyperspy_specml.statistics import EMPTY, NOT_FINITE, SATURATED, USED, PrincipalBasis, project_on
+from hyperspy_specml.exceptions import TooFewSpectraError
+from hyperspy_specml.statistics import (
+    EMPTY,
+    MASKED,
+    NOT_FINITE,
+    SATURATED,
+    USED,
+    PrincipalBasis,
+    count_states,
+    project_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -287,6 +297,43 @@ def encode_map(
     table[state == EMPTY] = 0
     parts = dict(zip(map(id, different), np.split(table, ends[:-1], axis=1), strict=True))
     return [parts[id(model)] for model in models], state
+
+
+def encode_new_map(
+    stream: SpectrumStream,
+    models: Sequence[FittedModel],
+    channels: np.ndarray,
+    masked: np.ndarray | None,
+    *,
+    method: str,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Score the spectra of another map than that of the training; see `encode_map`.
+
+    Parameters
+    ----------
+    stream, models, channels
+        As there.
+    masked
+        (*navigation,) bool, pixels to leave out.
+    method
+        Name of the method that asks, for the message.
+
+    Raises
+    ------
+    TooFewSpectraError
+        No spectrum can be used.
+    """
+    scores, state = encode_map(stream, models, channels)
+    if masked is not None:
+        state[masked.reshape(-1)] = MASKED
+        for table in scores:
+            table[state == MASKED] = np.nan
+    if not np.isin(state, (USED, SATURATED)).any():
+        raise TooFewSpectraError(
+            f"{method}(model=...): no spectrum can be used ({count_states(state)}). A channel that is not finite is "
+            "enough: train without it, signal_mask=..., or replace what is not finite, s.data = np.nan_to_num(s.data)."
+        )
+    return scores, state
 
 
 def _encode_rows(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -69,6 +69,10 @@ class History:
         if best:
             self.best_step = step
         return best
+
+    def curve(self) -> dict[str, Any]:
+        """Return the fields of a report that say how the training went."""
+        return {"steps": tuple(self.steps), "step_scores": tuple(self.scores), "best_step": self.best_step}
 
     def then(self, later: History) -> History:
         """Return the history of this training up to its best step and of one that went on from there."""

@@ -232,9 +232,7 @@ def _report(
         report,
         candidates=candidates,
         chosen=candidates[reference.model is not trial.model].name,
-        steps=tuple(trial.history.steps),
-        step_scores=tuple(trial.history.scores),
-        best_step=trial.history.best_step,
+        **trial.history.curve(),
     )
 
 
