@@ -9,13 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, NetworkOptions, best_of, judge
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import LatentModel, autoencoder_network
-from hyperspy_specml.nn import DenseNetwork
+from hyperspy_specml.lazy import torch
+from hyperspy_specml.models import AUTOENCODERS, LatentModel, autoencoder_network
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
 from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit
@@ -102,7 +101,7 @@ class Autoencoder(Architecture):
         """Return PCA about the mean spectrum: a network must not be praised for the mean that it may subtract."""
         if data.centre:
             return {}
-        scores, pca = _fold_scores(data), Autoencoder("dense", DenseNetwork)  # untrained, it is PCA
+        scores, pca = _fold_scores(data), Autoencoder("dense", AUTOENCODERS["dense"])  # untrained, it is PCA
         network = pca.start(scores, n_components, Run())
         return {f"centred pca ({n_components})": pca.plain_model(scores, network, n_components)}
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from hyperspy_specml.decompose._architecture import NetworkOptions
-from hyperspy_specml.nn import SimplexNetwork
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.statistics import USED, PrincipalBasis
 
 if TYPE_CHECKING:
+    from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
 
@@ -178,6 +178,7 @@ def start_network(
     options
         Size of the encoder.
     """
+    from hyperspy_specml.nn import SimplexNetwork
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))

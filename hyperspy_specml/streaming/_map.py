@@ -372,39 +372,3 @@ def patch_sums(
         sums[patches] += part
         counts[patches] += n
     return sums.reshape(*grid, -1), counts.reshape(grid)
-
-
-@dataclass(frozen=True)
-class _Shaped:
-    """Calls a function on the rows of a block in the shape that they have in the map."""
-
-    function: Callable[..., Any]
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray, sizes: tuple[int, ...], inner: Any) -> Any:
-        return self.function(rows.reshape(*sizes, -1), pixels.reshape(sizes), inner)
-
-
-@dataclass(frozen=True)
-class _SumPatches:
-    """The block function of `patch_sums`: an object, so that it travels to other processes."""
-
-    shape: tuple[int, ...]
-    grid: tuple[int, ...]
-    sides: tuple[int, ...]
-    used: np.ndarray
-    channels: np.ndarray
-    beside: Callable[[np.ndarray], np.ndarray] | None
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-        use = self.used[pixels]
-        rows = rows[:, self.channels] if not self.channels.all() else rows
-        rows = (rows if use.all() else rows[use]).astype(np.float32)
-        if self.beside:
-            rows = np.concatenate([rows, self.beside(rows)], axis=1)
-        place = tuple(
-            index // side for index, side in zip(np.unravel_index(pixels[use], self.shape), self.sides, strict=True)
-        )
-        patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
-        ones = np.ones(len(member), np.float32)
-        members = scipy.sparse.csr_array((ones, (member, np.arange(len(member)))), (len(patches), len(member)))
-        return [(patches, members @ rows, np.bincount(member, minlength=len(patches)))]

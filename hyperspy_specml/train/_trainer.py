@@ -9,16 +9,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
 
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.progress import STOPPED
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from hyperspy_specml.run import Run
     from hyperspy_specml.train._batches import Batch, BatchSource, Loss, LossParts
 
@@ -33,7 +35,7 @@ _WEIGHT_DECAY = 1e-2
 _REFIT_SHARE = 1 / 3
 _AVERAGED = 0.01  # share of the newest weights in their running average
 
-Score = Callable[[nn.Module], float]
+Score = Callable[["nn.Module"], float]
 """Scores the network on counts it has not seen; smaller is better."""
 
 
@@ -174,11 +176,15 @@ def refit(network: nn.Module, batches: BatchSource, loss: Loss, history: History
     network.eval()
 
 
-class _AdamW(torch.optim.AdamW):
-    """PyTorch's AdamW without the wrappers for compiled code: they import the compiler, 2 s for nothing."""
+@lru_cache(maxsize=1)
+def _adamw() -> type[torch.optim.AdamW]:
+    """Return PyTorch's AdamW without the wrappers for compiled code: they import the compiler, 2 s for nothing."""
 
-    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    class AdamW(torch.optim.AdamW):
+        add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+        step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+    return AdamW
 
 
 class Trainer:
@@ -214,7 +220,7 @@ class Trainer:
     ) -> None:
         self.network, self.loss, self.learning_rate = network, loss, learning_rate
         self.parameters, groups = _groups(network, rates or {})
-        self.optimizer = _AdamW(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
+        self.optimizer = _adamw()(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
         self.average = copy.deepcopy(network.state_dict())
         # Weights change in place. Asking the network for them at every step costs as much as a small network.
         weights = network.state_dict()
