@@ -15,7 +15,7 @@ from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.signals._spectra import energy_axis
 from hyperspy_specml.statistics import expand_channels
-from hyperspy_specml.streaming import plan_blocks
+from hyperspy_specml.streaming import plain_array, plan_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -306,7 +306,9 @@ class Decoder:
         spectra = self.model.decode(rows)
         spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
         whole = expand_channels(spectra, self.channel_state).reshape(*scores.shape[:-1], -1)
-        return whole if values is None else np.subtract(values, whole, out=whole, dtype=np.float32, casting="unsafe")
+        if values is None:
+            return whole
+        return np.subtract(plain_array(values), whole, out=whole, dtype=np.float32, casting="unsafe")
 
 
 def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tuple[tuple[int, ...], ...]:

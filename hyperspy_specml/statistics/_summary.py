@@ -188,11 +188,10 @@ def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def _native(rows: np.ndarray) -> np.ndarray:
-    """Return the rows in native byte order; half precision becomes single, whose sums do not overflow."""
+    """Return the rows, bool as bytes, half precision as single, whose sums do not overflow."""
     if rows.dtype.kind == "b":
         return rows.view(np.uint8)
-    dtype = np.dtype(np.float32) if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
-    return rows.astype(dtype, copy=False)
+    return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
 
 def _n_saturated(rows: np.ndarray) -> np.ndarray:

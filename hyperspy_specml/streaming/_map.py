@@ -228,6 +228,19 @@ class SpectrumStream:
         return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and active_client() else {}
 
 
+def plain_array(values: Any) -> np.ndarray:
+    """Return values as kernels take them: dense, in native byte order, in C order in memory.
+
+    Parameters
+    ----------
+    values
+        Any array: turned, big-endian, mapped from a file, or sparse (of the library ``sparse``). Copied only where it
+        is not plain.
+    """
+    dense = values.todense() if hasattr(values, "todense") else np.asarray(values)
+    return np.ascontiguousarray(dense, dense.dtype.newbyteorder("="))
+
+
 def shift_channels(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Return spectra shifted to higher energy by whole channels, which leaves their noise as it is.
 
@@ -276,7 +289,7 @@ def _run_block(
     drift: np.ndarray | None, line_length: int, part: Any, pixels: np.ndarray, function: Callable[..., Any], *more: Any
 ) -> Any:
     """Call a function on the rows of a block, the drift of its scan lines taken back."""
-    rows = np.asarray(part).reshape(len(pixels), -1)
+    rows = plain_array(part).reshape(len(pixels), -1)
     if drift is not None:
         rows = shift_channels(rows, -drift[pixels // line_length])
     with one_openmp_thread():
