@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.anomaly._elements import EnergyAxis
 from hyperspy_specml.anomaly._learn import LearningTask, Learnt, learn_reference, measure_errors
-from hyperspy_specml.anomaly._regions import EnergyAxis, find_regions
+from hyperspy_specml.anomaly._regions import find_regions
 from hyperspy_specml.anomaly._score import pixel_scores, scan_map, score_pixels, with_null
 from hyperspy_specml.anomaly._setup import WINDOW_WIDTHS, ScanSetup, recorded_channels, sharpest_width
 from hyperspy_specml.anomaly._significance import equivalent_z, significant_log_p
@@ -177,7 +178,7 @@ class Preparation:
     def apply(self, reference: ReferenceModel) -> tuple[ScanSetup, Learnt]:
         """Read the map, and return how it is scanned and the given reference model."""
         # A channel that is dead here was not dead there.
-        channels = np.ones(self.stream.n_channels, bool) if self.masks[1] is None else ~self.masks[1]
+        channels = np.ones(self.stream.n_channels, bool) if self.masks[1] is None else self.masks[1] == USED
         recorded = recorded_channels(channels, reference.drift_range)
         summary = self._read(~recorded)
         check_enough(summary, 1)

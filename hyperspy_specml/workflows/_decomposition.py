@@ -57,7 +57,7 @@ def decomposition(
         )
     chosen = choose_architecture(architecture, options, also={"energy_shift": True} if energy_shift else {})
     with call.running(trained=chosen.trained) as (run, stream):
-        found = decompose(stream, run, architecture=chosen, n_components=k, noise=noise, masks=call.masks)
+        found = decompose(stream, run, architecture=chosen, n_components=k, noise=noise, masks=call.masks())
     report, summary = found.report, found.prepared.summary
     _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
     if report.baseline_is_better():
@@ -75,7 +75,7 @@ def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
     models = [one.model for one in (trained, trained.baseline) if one]
     with call.running(trained=False) as (_, stream):
         scores, state = encode_map(stream, models, trained.channels)
-    mask = call.masks[0]
+    mask = call.navigation_mask
     if mask is not None:
         state[mask.reshape(-1)] = MASKED
         for table in scores:
