@@ -12,6 +12,7 @@ import scipy.ndimage
 
 from hyperspy_specml.anomaly._elements import Residual, find_elements
 from hyperspy_specml.anomaly._significance import label_regions
+from hyperspy_specml.statistics import gain_of
 from hyperspy_specml.streaming import Block
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _sum_regions(
     n_pixels = np.array([len(p) for p in pixels])
     each = n_pixels[:, None]
     expected = coefficients @ model.spectra + each * model.offset
-    variances = reference.noise.variance(np.maximum(expected, 0) / each) * each
+    variances = reference.noise.variance(expected / each) * each
     shifts = np.full((len(wanted), 2), np.nan)
     if reference.shift_scan is not None:
         farthest = _FARTHEST_SHIFT * float(setup.line_width[0])
@@ -161,7 +162,7 @@ def _describe(
     peak = int(pixels[np.argmax(scores.score[pixels])])
     inside, deficit = slice(0, len(residual)), None
     if np.isfinite(scores.z[peak]):
-        inside, deficit = strongest_window(setup, scores, sums, i, peak)
+        inside, deficit = strongest_window(setup, scores, sums, i, peak, signed=not gain_of(reference.noise))
     used = np.flatnonzero(setup.channels)
     channel = peak_channel(residual, variance, setup.line_width[used], inside)
     deficit = bool(residual[channel] < 0) if deficit is None else deficit
@@ -174,17 +175,20 @@ def _describe(
     return FoundRegion(*found, candidates, sums.spectra[i] / len(pixels), residual / len(pixels))
 
 
-def strongest_window(setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int) -> tuple[slice, bool]:
+def strongest_window(
+    setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int, *, signed: bool = False
+) -> tuple[slice, bool]:
     """Return the channels of a region's strongest window, and whether counts are missing there.
 
     A phase that replaces others has less of their lines, and that may be what is strongest. Its own lines are
-    more informative. Where the model expects less than nothing, part of the excess is an error of the model.
+    more informative. Where the model expects less than nothing, part of the excess is an error of the model, but of
+    signed data.
     """
     windows, window = setup.windows, int(scores.window[peak])
     deficit = bool(scores.z[peak] < 0)
     read = (sums.spectra, sums.residuals, sums.variances)
     spectrum, difference, variance = (windows.sums(values[i], slice(None)) for values in read)
-    missing = np.minimum(spectrum - difference, 0)
+    missing = np.minimum(spectrum - difference, 0) * (not signed)
     if deficit or missing[window]:
         z = difference / np.sqrt(np.maximum(np.maximum(variance, difference) + missing**2, 1e-300))
         best = int(np.argmax(z))
