@@ -13,7 +13,7 @@ import numpy as np
 from hyperspy_specml.anomaly._scan import ScanModel, ShiftScan
 from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
-from hyperspy_specml.statistics import Resampling, Windows, noise_from_dict
+from hyperspy_specml.statistics import PoissonGaussianNoise, Resampling, Windows, noise_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,6 +166,20 @@ class ReferenceModel(FittedModel):
         """Return the model with a search for shifts that has the settings of another one."""
         scan = like and ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error)
         return replace(self, shift_scan=scan)
+
+    def rescaled(self, unit: float) -> ReferenceModel:
+        """Return the model of the same spectra in another unit, of which `unit` make one of this model's."""
+        basis, noise, variance = self.basis, self.noise, self.component_variance
+        basis = replace(basis, weights=basis.weights / unit, offset=basis.offset * unit)
+        if isinstance(noise, PoissonGaussianNoise):
+            noise = replace(noise, **{name: getattr(noise, name) * unit for name in ("gain", "readout", "offset")})
+        nulls = {name: (one := getattr(self, name)) and replace(one, expected=one.expected * unit) for name in _NULLS}
+        variance = None if variance is None else variance * unit**2
+        model: Any = self.model
+        changed: Any = {"model": replace(model, basis=basis), "component_variance": variance, "noise": noise}
+        other = replace(self, total=self.total * unit, **changed, **nulls)
+        like = self.shift_scan
+        return other._with_shift_scan(like and replace(like, mean=like.mean * unit))
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> ReferenceModel:
         """Return the model of the same spectra in other channels; windows keep their energies.

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.anomaly._scan import Scan
+from hyperspy_specml.anomaly._scan import Scan, plausible_mean
 from hyperspy_specml.anomaly._significance import LARGEST_LOG_P, NullFit, equivalent_z, fit_null
 from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder
-from hyperspy_specml.statistics import EMPTY, correlation_kernel
+from hyperspy_specml.statistics import EMPTY, correlation_kernel, gain_of
 from hyperspy_specml.streaming import compute, map_with_halo
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def _draw_and_scan(
 
 def draw_values(noise: NoiseModel, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw (..., E) values with this mean, float32."""
-    mean = np.maximum(mean, 0)
+    mean = plausible_mean(mean, noise)
     if noise.name == "poisson":
         return rng.poisson(mean).astype(np.float32)
     values = rng.standard_normal(mean.shape, dtype=np.float32)
@@ -341,7 +341,8 @@ def _value_and_coefficients(
         coefficients = reference.coefficients(rows)
         expected = reference.basis.spectra(coefficients)
         if statistic == "deviance":
-            expected = np.maximum(expected, np.float32(1e-3 * max(level, 1e-30)))
+            if gain_of(noise):
+                expected = np.maximum(expected, np.float32(1e-3 * max(level, 1e-30)))
             value = noise.deviance(rows, expected, np.maximum(noise.variance(expected), 1e-30))
         else:
             value = ((rows - expected) ** 2).sum(axis=1, dtype=np.float64)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.statistics._moments import Moments, moments_of, sum_exactly, wide_moments
-from hyperspy_specml.statistics._states import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
+from hyperspy_specml.statistics._states import BELOW_LINES, EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
@@ -39,7 +39,7 @@ class MapSummary:
         memory budget, second moments are those of the sample.
     pixel_state, channel_state
         (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
-        dead) or SATURATED (channels only).
+        dead), SATURATED or BELOW_LINES (channels only).
     pixel_sums
         (n_pixels,) float64 sums over the channels that are neither masked nor not finite; 0 where the pixel
         is not used.
@@ -95,7 +95,8 @@ def summarise_map(
     stream
         The spectra.
     navigation_mask, signal_mask
-        Bool arrays of the navigation shape and of shape (E,), True = masked.
+        Bool arrays of the navigation shape and of shape (E,), True = masked; the second may hold the states
+        of the channels instead, of which only those that are USED are looked at.
     seed
         Chooses the sample of pixels.
     kernel
@@ -106,7 +107,7 @@ def summarise_map(
     """
     channel_state = np.zeros(stream.n_channels, np.uint8)
     if signal_mask is not None:
-        channel_state[signal_mask] = MASKED
+        channel_state |= signal_mask  # True is MASKED
     masked = np.zeros(stream.n_pixels, bool) if navigation_mask is None else navigation_mask.reshape(-1)
     if sample is None:
         inside, n_wanted = np.flatnonzero(~masked), sample_size(stream)
@@ -233,11 +234,14 @@ def sample_size(stream: SpectrumStream) -> int:
 
 
 def expand_channels(spectra: np.ndarray, channel_state: np.ndarray) -> np.ndarray:
-    """Put (n, E in use) spectra into all E channels: 0 in dead ones, NaN in others that were not used."""
+    """Put (n, E in use) spectra into all E channels: 0 where there is no signal, NaN in others that were not used.
+
+    Dead channels and those below the first line of the detector have no signal.
+    """
     used = channel_state == USED
     if used.all():
         return spectra
     out = np.full((len(spectra), len(used)), np.nan, spectra.dtype)
-    out[:, channel_state == EMPTY] = 0
+    out[:, np.isin(channel_state, (EMPTY, BELOW_LINES))] = 0
     out[:, used] = spectra
     return out
