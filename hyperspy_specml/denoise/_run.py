@@ -96,11 +96,12 @@ def denoise(
     prepared = data.plain.without_counts()
     del data  # now no counts are in memory but the blocks: the larger the map, the larger are its scores
     with run.progress.enter("Apply", _STAGES["apply"]):
-        denoised = denoise_own_map(stream, denoiser, prepared.summary, width)
+        noise, moments = prepared.estimate.model, prepared.summary.moments
+        denoised = denoise_own_map(stream, denoiser, prepared.summary, width, noise)
     clock.stop("application")
     with run.progress.enter("Check"):
-        noise, channels = prepared.estimate.model, prepared.summary.channels
-        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect)
+        channels = prepared.summary.channels
+        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect, mean=moments.mean)
     clock.stop("check")
     return Denoising(denoiser, denoised, prepared, replace(report, seconds=clock.seconds))
 
@@ -193,7 +194,9 @@ def _quality(tiles: Tiles, chosen: Entry, *held_out: HeldOutError) -> dict[str, 
     }
 
 
-def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float) -> Denoised:
+def denoise_own_map(
+    stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float, noise: NoiseModel
+) -> Denoised:
     """Denoise the spectra that a denoiser was fitted to; the file is read once.
 
     Parameters
@@ -206,18 +209,20 @@ def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: M
         Of the map.
     width
         Of the sharpest line, in channels.
+    noise
+        Noise model.
     """
     with stream.progress.enter("Project", 0.5):
         (scores,), _ = encode_map(stream, (denoiser,), summary.channels, summary.pixel_state)
     with stream.progress.enter("Denoise"):
         _denoise_scores(stream, denoiser, scores, summary.pixel_state == USED)
-    return Denoised(denoiser, scores, summary.pixel_state, width)
+    return Denoised.of(denoiser.basis, noise, scores, summary.pixel_state, width)
 
 
 def apply_denoiser(
     stream: SpectrumStream, denoiser: FittedDenoiser, *, channels: np.ndarray, noise: NoiseModel,
     mean: np.ndarray, masked: np.ndarray | None = None, detector: np.ndarray | None = None,
-    protect: bool = False,
+    protect: bool = True,
 ) -> Denoised:  # fmt: skip
     """Denoise the spectra of another map than the one of the training.
 
@@ -264,7 +269,7 @@ def apply_denoiser(
         _denoise_scores(stream, fitting, scores, used)
         scores[used] = (scores[used] - zero) * scale + zero
     with progress.enter("Check"):
-        denoised = Denoised(denoiser, scores, state, width, ratio)
+        denoised = Denoised.of(denoiser.basis, noise, scores, state, width, ratio)
         return check_removed(stream, denoised, noise, channels, protect=protect)
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 ANY = -1  # in a shape: whatever it is
+_NO_COUNTS = 255  # state of a used spectrum with a value that is negative or no whole number
 
 
 class FittedModel:
@@ -264,8 +265,9 @@ class LinearModel(FittedModel):
 
 
 def encode_map(
-    stream: SpectrumStream, models: Sequence[FittedModel], channels: np.ndarray, state: np.ndarray | None = None
-) -> tuple[list[np.ndarray], np.ndarray]:
+    stream: SpectrumStream, models: Sequence[FittedModel], channels: np.ndarray, state: np.ndarray | None = None,
+    *, masked: np.ndarray | None = None,
+) -> tuple[list[np.ndarray], np.ndarray]:  # fmt: skip
     """Score every spectrum under each model, in one pass over the file.
 
     Parameters
@@ -278,7 +280,9 @@ def encode_map(
         (E,) bool, the channels they use; no others are looked at.
     state
         (n_pixels,) state of every spectrum; None finds it out in the same pass, for a map that nobody has looked
-        at yet. There, spectra with saturated channels are scored too.
+        at yet. There, spectra with saturated channels are scored too, and those of zeros where the map holds counts.
+    masked
+        (*navigation,) bool, pixels to leave out, where the states are not known.
 
     Returns
     -------
@@ -293,6 +297,11 @@ def encode_map(
     used = [USED]
     if state is None:
         table, state, used = table[:, :-1], table[:, -1].astype(np.uint8), [USED, SATURATED]
+        if masked is not None:
+            state[masked.reshape(-1)] = MASKED
+        if np.isin(state, used).any() and not (state == _NO_COUNTS).any():
+            state[state == EMPTY] = USED
+        state[state == _NO_COUNTS] = USED
     table[~np.isin(state, used)] = np.nan
     table[state == EMPTY] = 0
     parts = dict(zip(map(id, different), np.split(table, ends[:-1], axis=1), strict=True))
@@ -323,11 +332,7 @@ def encode_new_map(
     TooFewSpectraError
         No spectrum can be used.
     """
-    scores, state = encode_map(stream, models, channels)
-    if masked is not None:
-        state[masked.reshape(-1)] = MASKED
-        for table in scores:
-            table[state == MASKED] = np.nan
+    scores, state = encode_map(stream, models, channels, masked=masked)
     if not np.isin(state, (USED, SATURATED)).any():
         raise TooFewSpectraError(
             f"{method}(model=...): no spectrum can be used ({count_states(state)}). A channel that is not finite is "
@@ -350,7 +355,9 @@ def _encode_rows(
 def _state(values: np.ndarray) -> np.ndarray:
     """Return the (n,) state of spectra that nobody has looked at yet."""
     state = np.full(len(values), USED)
+    state[(values < 0).any(axis=1)] = _NO_COUNTS
     if values.dtype.kind == "f":
+        state[(values != np.floor(values)).any(axis=1)] = _NO_COUNTS
         state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
     else:
         state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED

@@ -100,6 +100,18 @@ def row_slabs(shape: tuple[int, ...], n_values: int) -> list[slice]:
     return [slice(start, min(start + step, shape[0])) for start in range(0, max(1, shape[0]), step)]
 
 
+def are_whole(rows: np.ndarray) -> bool:
+    """Return whether all values are whole numbers.
+
+    Parameters
+    ----------
+    rows
+        (n, E) values of any real dtype.
+    """
+    slabs = row_slabs(rows.shape, _SLAB)
+    return rows.dtype.kind != "f" or all(bool((rows[some] == np.floor(rows[some])).all()) for some in slabs)
+
+
 def wide_moments(rows: np.ndarray) -> Moments:
     """Return the moments of (N, E) spectra without their products.
 
