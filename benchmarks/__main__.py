@@ -26,6 +26,7 @@ BENCHMARKS = {
     "anomaly": "benchmarks.anomaly",
     "field": "benchmarks.field",
     "golden": "benchmarks.golden",
+    "progress": "benchmarks.progress",
     "code": "benchmarks.code",
 }
 

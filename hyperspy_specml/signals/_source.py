@@ -191,6 +191,10 @@ class Source:
         """The input's title, or its class where it has none."""
         return self.template.metadata.General.title
 
+    def signal(self) -> BaseSignal:
+        """Return the input as a signal of its own, without a copy of the data."""
+        return like(self.template, self.spectra.array, title=self.title)
+
     def score_maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
         """Return (n_pixels, K) scores as stamped maps (K | scan axes)."""
         array = scores.reshape(*self.spectra.array.shape[:-1], -1)

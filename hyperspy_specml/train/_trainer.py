@@ -116,7 +116,9 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     config, history = run.config, History()
     rate, n_steps, every, patience = config.learning_rate, config.max_steps, config.evaluate_every, config.patience
     assert rate is not None and n_steps is not None and every is not None and patience is not None  # noqa: PT018
+    stage = run.progress.stage
     history.record(0, {}, score(network))
+    run.progress.record(stage, 0, history.scores[0])
     best, slowest, since_best, waited = copy.deepcopy(network.state_dict()), _SLOWEST * rate, 0, 0
     trainer = Trainer(network, loss, rate)
     try:
@@ -129,6 +131,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
             with trainer.averaged():
                 if better := history.record(step, losses, score(network)):
                     best = copy.deepcopy(network.state_dict())
+            run.progress.record(stage, step, history.scores[-1])
             if better:
                 history.path = (*history.path, (rate, since_best))
                 since_best, waited = 0, 0
