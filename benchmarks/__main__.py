@@ -24,6 +24,7 @@ BENCHMARKS = {
     "line-width": "benchmarks.line_width",
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
+    "field": "benchmarks.field",
     "golden": "benchmarks.golden",
     "progress": "benchmarks.progress",
     "code": "benchmarks.code",

@@ -330,7 +330,7 @@ def denoise_dae(
     context: str = "auto",
     corruption: str = "split",
     pairs: tuple[BaseSignal, BaseSignal] | None = None,
-    protect: bool = False,
+    protect: bool = True,
     options: DenoiseOptions | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,

@@ -177,7 +177,7 @@ def check_fold_independence(data: TrainingData) -> TrainingData:
     correlation = fold_correlation(
         data.folds, lambda rows: basis.spectra(halves[rows, 0]), lambda rows: basis.spectra(halves[rows, 1])
     )
-    if not holds_out(correlation, data.folds.validation.size):
+    if not holds_out(correlation, data.folds.n_effective):
         _logger.warning(
             "The noise model does not hold (residual halves correlate by %.2f): held-out scores are not "
             "valid, the rank is chosen by bi-cross-validation. Name the right model with noise=, or use raw "

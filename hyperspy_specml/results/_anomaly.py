@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError
@@ -56,7 +57,10 @@ class Region:
         shifts are not searched for; the shift also where it would be more than four line widths or would not
         explain the difference.
     candidates
-        Elements with a line or an edge there, the likeliest first; each prints as ``Nb La``.
+        Elements whose lines or edges may explain it, the likeliest first; each prints as ``Nb La``. Those that
+        ``metadata.Sample.elements`` lists come first where they explain it half as well as others, radioactive
+        and noble ones only where nothing else does: list an element, ``s.set_elements([...])``, to be asked for.
+        Of EELS maps prominent edges at an onset that the residual shows; none where it shows none.
     """
 
     position: tuple[float, ...]
@@ -76,6 +80,12 @@ class Region:
     def n_pixels(self) -> int:
         """Number of pixels."""
         return len(self.pixels)
+
+    @property
+    def elements(self) -> str:
+        """The first candidate and those of like evidence, as ``S Ka*, Mo La or Pb Ma``; * marks listed ones."""
+        *some, last = [f"{one}{'*' * one.listed}" for one in takewhile(lambda one: one.close, self.candidates)] or [""]
+        return f"{', '.join(some)} or {last}" if some else last
 
     def to_dict(self) -> dict[str, Any]:
         """Return the region as nested numbers, text and lists."""
@@ -236,7 +246,7 @@ class AnomalyResult:
     def _rows(self) -> list[tuple[str, ...]]:
         rows = []
         for i, region in enumerate(self.regions[:_MOST_ROWS]):
-            place, elements = ", ".join(f"{x:.4g}" for x in region.position), ", ".join(map(str, region.candidates[:3]))
+            place, elements = ", ".join(f"{x:.4g}" for x in region.position), region.elements
             area, energy = f"{region.area:.3g} {region.area_units}", f"{region.energy:.4g} {region.energy_units}"
             p, size = f"{region.p:.1e}" if region.p else "< 1e-300", str(region.n_pixels)
             texts = (str(i), place, size, area, p, energy, _what(region), f"{region.excess:+.0f}", elements)

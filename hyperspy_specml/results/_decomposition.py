@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class DecompositionResult:
     """What ``s.decomposition_ae()`` returns.
 
-    HyperSpy 2 calls the maps loadings and the spectra factors; here, as in HyperSpy 3, maps are *scores* and
-    spectra are *components* (chemometrics: loadings, hence the alias).
+    Here, as in HyperSpy 3, maps are *scores* and spectra are *components*. HyperSpy 2 calls the maps loadings and
+    the spectra factors; in chemometrics the spectra are the loadings. So nothing here has that name.
 
     Attributes
     ----------
@@ -89,11 +89,6 @@ class DecompositionResult:
             baseline=baseline,
             _source=source,
         )
-
-    @property
-    def loadings(self) -> BaseSignal:
-        """The component spectra, by their name in chemometrics."""
-        return self.components
 
     @property
     def intensity(self) -> BaseSignal | None:

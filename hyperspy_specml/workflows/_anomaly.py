@@ -46,11 +46,11 @@ def anomalies(
 ) -> AnomalyResult:  # fmt: skip
     """Search a map and wrap what was found; `shared` are the arguments of `Call.on`."""
     call = Call.on(signal, "anomaly_map", **shared)
-    k, trained, reference, masks = n_components(output_dimension), None, None, call.masks
+    k, trained, reference = n_components(output_dimension), None, None
     if model is not None:
         given = {"output_dimension": k is not None, "options": options is not None, "noise": noise != "auto"}
         trained = _trained(call, model, statistic, architecture=architecture != "pca", **given)
-        reference, masks = _reference(trained), (masks[0], ~trained.channels)
+        reference = _reference(trained)
     if threshold is not None and fdr != _DEFAULT_FDR:
         raise OptionError(
             f"anomaly_map(fdr={fdr!r}, threshold={threshold!r}): either of them limits the regions. Leave one out."
@@ -61,6 +61,7 @@ def anomalies(
         _check_training(call, search)
     spectra = None if known is None else _known_spectra(call, known)
     axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
+    masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
     with call.running(trained=autoencoder is not None) as (run, stream):
         found = find_anomalies(
             stream, search, run, line_width=width, axis=axis, reference=reference, known=spectra, masks=masks
@@ -251,9 +252,7 @@ def _report(
         report,
         candidates=candidates,
         chosen=candidates[reference.model is not trial.model].name,
-        steps=tuple(trial.history.steps),
-        step_scores=tuple(trial.history.scores),
-        best_step=trial.history.best_step,
+        **trial.history.curve(),
     )
 
 

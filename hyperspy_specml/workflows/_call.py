@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import Fingerprint, TrainedModel
 from hyperspy_specml.progress import Progress, ProgressBar
 from hyperspy_specml.run import ComputeConfig, Run, TrainConfig
-from hyperspy_specml.signals import Source, axis_spec, energy_axis, spectra_of
+from hyperspy_specml.signals import Source, axis_spec, below_first_line, energy_axis, spectra_of
+from hyperspy_specml.statistics import BELOW_LINES
 from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.train import choose_device, device_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.models import FittedModel, Report
+
+_logger = logging.getLogger(__name__)
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
@@ -81,9 +86,27 @@ class Call:
         return cls(method, signal, source, config or TrainConfig(), seed, device, _shown(show_progressbar))
 
     @property
+    def navigation_mask(self) -> np.ndarray | None:
+        """Bool array of the navigation shape, True = masked, or None."""
+        return self.source.spectra.navigation_mask
+
     def masks(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Navigation and signal mask."""
-        return self.source.spectra.navigation_mask, self.source.spectra.signal_mask
+        """Return navigation mask and (E,) states of the channels, of which a fit looks at those in use; None for all.
+
+        Channels of the user's signal mask are left out and, as the log says, those below the first line that
+        an X-ray detector passes. A signal mask that masks nothing asks for all channels.
+        """
+        mask, below = self.source.spectra.signal_mask, below_first_line(self.signal)
+        if below is None or (mask is not None and not mask.any()):
+            return self.navigation_mask, mask
+        states = np.where(below, BELOW_LINES, 0 if mask is None else mask).astype(np.uint8)
+        axis = energy_axis(self.signal)
+        text = (
+            "%s(): %d channels below %.3g %s are left out: there is the zero-energy peak, and the detector passes no "
+            "line. signal_mask=np.zeros(%d, bool) masks nothing and uses them"
+        )
+        _logger.info(text, self.method, below.sum(), axis.axis[~below].min(), axis.units, len(below))
+        return self.navigation_mask, states
 
     @property
     def axis(self) -> dict[str, Any]:
