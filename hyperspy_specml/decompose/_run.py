@@ -143,7 +143,7 @@ def _learn(
 ) -> tuple[TrainingData, tuple[FittedModel, LinearModel], DecompositionReport]:
     """Fit the model, and score it beside PCA; return the training data without their counts."""
     shares, rank, stopped = _shares(architecture, n_components), data.rank, False
-    smooth = smooth_basis(data, n_components or 1) if architecture.smooth else data
+    smooth = smooth_basis(data, n_components or 1).with_mean() if architecture.smooth else data
     if n_components is None and architecture.trained and data.hold_out != "none":
         with run.progress.enter("Choose the number", shares["choose"]):
             rank, stopped = choose_number(architecture, smooth, run)

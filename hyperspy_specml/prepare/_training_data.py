@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SCORED = 1 << 23  # deviances for each candidate: more would only shrink an error that is small already
 _ROUNDING = 1e-6  # of a mean spectrum
+_LEAST_VECTORS = 12  # of a basis that has one to spare for the mean spectrum
 
 
 class Predicts(Protocol):
@@ -151,16 +152,16 @@ class TrainingData:
     def basis_of(self, moments: Moments, smoothing: float) -> PrincipalBasis:
         """Return the basis of moments like those of the data, as large and as centred as that of the data.
 
-        The last vector of a smooth one holds what smoothing takes from the mean spectrum: its lines keep their counts.
+        It holds the mean spectrum; see `holding_mean`.
         """
         noise, n_vectors = self.estimate.model, self.fold_basis.n_vectors
         basis = principal_basis(moments, noise, n_vectors=n_vectors, centre=self.centre, smoothing=smoothing)
-        white, others = (moments.mean - basis.offset) * basis.weights, basis.vectors[:, :-1]
-        rest = white - others @ (others.T @ white)
-        size = np.linalg.norm(rest)
-        if not smoothing or size <= _ROUNDING * np.linalg.norm(white):
-            return basis
-        return replace(basis, vectors=np.column_stack([others, rest / size]))
+        return holding_mean(basis, moments.mean)
+
+    def with_mean(self) -> Self:
+        """Return the data on the same bases, but so that these hold the mean spectrum; see `holding_mean`."""
+        basis = holding_mean(self.basis, self.summary.moments.mean)
+        return self.on(holding_mean(self.fold_basis, self.folds.mean), basis=basis)
 
     def on(self, fold_basis: PrincipalBasis, *, folds: Folds | None = None, **changes: Any) -> Self:
         """Return the data on another basis of the training fold, with other changes that go with it."""
@@ -186,6 +187,26 @@ class TrainingData:
         summary = replace(self.summary, moments=moments, sample=nothing)
         folds = replace(self.folds, parts=(), validation=nothing, test=nothing, variance=None)
         return replace(self, summary=summary, folds=folds, fold_parts=self.fold_parts[:0].copy())
+
+
+def holding_mean(basis: PrincipalBasis, mean: np.ndarray) -> PrincipalBasis:
+    """Return a basis whose last vector, which is mostly noise, holds what the others miss of the mean spectrum.
+
+    So what is made of its scores can have the counts of the data in every channel, however smooth the other vectors.
+
+    Parameters
+    ----------
+    basis
+        Of a map.
+    mean
+        (E,) mean spectrum.
+    """
+    white, others = (mean - basis.offset) * basis.weights, basis.vectors[:, :-1]
+    rest = white - others @ (others.T @ white)
+    size = np.linalg.norm(rest)
+    if basis.n_vectors < _LEAST_VECTORS or size <= _ROUNDING * np.linalg.norm(white):
+        return basis
+    return replace(basis, vectors=np.column_stack([others, rest / size]))
 
 
 def train_moments(folds: Folds, summary: MapSummary) -> Moments:
