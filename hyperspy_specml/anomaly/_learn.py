@@ -197,15 +197,14 @@ def _trial(
     trial = None
     try:
         with run.progress.enter("Train network"):
-            try:
-                trial = try_network(rows, n_pixels, noise, choice, task.autoencoder, run)
-            except TrainingDivergedError as error:
-                if not task.only_if_better:
-                    raise TrainingDivergedError(
-                        f"anomaly_map(architecture={task.autoencoder.name!r}): {error}. Train more gently, config="
-                        "specml.TrainConfig(learning_rate=5e-4); PCA does not train: architecture='pca'."
-                    ) from error
-                _logger.warning("anomaly_map(): PCA is the reference model, because for the autoencoder %s", error)
+            trial = try_network(rows, n_pixels, noise, choice, task.autoencoder, run)
+    except TrainingDivergedError as error:
+        if not task.only_if_better:
+            raise TrainingDivergedError(
+                f"anomaly_map(architecture={task.autoencoder.name!r}): {error}. Train more gently, config="
+                "specml.TrainConfig(learning_rate=5e-4); PCA does not train: architecture='pca'."
+            ) from error
+        _logger.warning("anomaly_map(): PCA is the reference model, because for the autoencoder %s", error)
     except STOPPED:
         if trial is None:
             _logger.warning("anomaly_map(): PCA is the reference model, as no network was trained so far")

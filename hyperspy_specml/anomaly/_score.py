@@ -34,6 +34,8 @@ _STRIP_VALUES = 1 << 22
 # Pixels and values of drawn maps, at most.
 _NULL_PIXELS = 1 << 15
 _NULL_VALUES = 1 << 25
+# Drawn pixels for each pixel of a small map: the p-value that decides there is some 1 % over their number.
+_DRAWN_PER_PIXEL = 200
 # Pixels of one piece of the map that is drawn.
 _PIECE = 64**2
 # Pixels over which coefficients are averaged before maps are drawn from them: their noise must not be drawn
@@ -89,7 +91,7 @@ def scan_map(setup: ScanSetup, reference: ReferenceModel) -> tuple[np.ndarray, n
         line_width, noise = setup.line_width, reference.noise
         partial_spikes = PartialChannelSpikes(noise, line_width, stream.drift, recorded, mean, channels, n_values)
     block = ScanBlock(scan, reference, finder, partial_spikes, channels, used)
-    parts = map_with_halo(stream, block, halo=scan.halo, label="Scan")
+    parts = map_with_halo(stream, block, halo=block.halo, label="Scan")
     table = np.full((stream.n_pixels, _N_FOUND + len(scan.model.spectra)), np.nan, np.float32)
     for pixels, (values, _) in parts:
         table[pixels] = values
@@ -169,8 +171,13 @@ class ScanBlock:
     channels: np.ndarray
     used: np.ndarray
 
+    @property
+    def halo(self) -> int:
+        """Pixels that a block needs around it: pixels beside those that are summed tell whether these have spikes."""
+        return self.scan.halo + 1
+
     def __call__(self, values: np.ndarray, pixels: np.ndarray, own: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
-        first, halo = own[0], self.scan.halo
+        first, halo = own[0], self.halo
         step = max(4 * halo, _STRIP_VALUES * len(pixels) // max(1, values.size), 1)
         parts = []
         for start in range(first.start, first.stop, step):
@@ -190,7 +197,7 @@ class ScanBlock:
         coefficients = self.reference.coefficients(rows)
         # Spikes must not be scanned, nor change the coefficients.
         encode = self.reference.coefficients
-        row, channel, value, expected = self.spikes.replace_spikes(rows, coefficients, encode)
+        row, channel, value, expected = self.spikes.replace_spikes(rows, coefficients, encode, used)
         place = pixels[used][row], np.flatnonzero(self.channels)[channel]
         spikes = np.concatenate([np.stack([*place, value, expected], axis=1), beyond])
         table = scan_rows(self.scan, self.reference.shift_scan, rows, coefficients, used)
@@ -268,20 +275,34 @@ def draw_null(
     rng = np.random.default_rng([seed, _STREAM])
     maps = _averaged(np.where(used[..., None], coefficients, 0), used)
     side = max(1, round(_PIECE ** (1 / len(shape))))
-    most = min(_NULL_PIXELS, max(_PIECE, _NULL_VALUES // scan.model.spectra.shape[1]))
+    most = max(_PIECE, min(_NULL_VALUES // scan.model.spectra.shape[1], _DRAWN_PER_PIXEL * int(used.sum())))
+    most = min(most, _NULL_PIXELS)
     draw_and_scan = dask.delayed(partial(_draw_and_scan, scan, reference, seed), pure=False, traverse=False)
     tasks: list[Delayed] = []
     n = 0
     while n < most:
         first = (int(rng.integers(0, max(1, size - side + 1))) for size in shape)
         box = tuple(slice(start, start + side) for start in first)
+        times = max(1, min(_PIECE, most - n) // used[box].size)
         if used[box].any():
-            tasks.append(draw_and_scan(maps[box], used[box], len(tasks)))
-        n += used[box].size
+            piece, inside = (_repeated(values[box], times, scan.halo) for values in (maps, used))
+            tasks.append(draw_and_scan(piece, inside, len(tasks)))
+        n += times * used[box].size
     tables = compute(*tasks, progress=run.progress, label="Draw null maps")
     everything = np.concatenate([table[~np.isnan(table[..., 0])] for table in tables])
     maxima, expected, shifts = np.abs(everything[:, [0, 3, 4]]).T
     return fit_null(maxima, expected), fit_null(shifts, expected) if shift_scan else None
+
+
+def _repeated(values: np.ndarray, times: int, gap: int) -> np.ndarray:
+    """Return copies of a box one behind the other, with zeros between them that no square of pixels bridges.
+
+    A piece of a few pixels costs nearly as much as one of thousands.
+    """
+    if times == 1:
+        return values
+    copies = np.pad(values, [(0, gap)] + [(0, 0)] * (values.ndim - 1))
+    return np.concatenate([copies] * times)[: -gap or None]
 
 
 def _draw_and_scan(
