@@ -290,7 +290,8 @@ def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spik
     """Return the spike of these neighbouring channels."""
     pixel, channel, *_ = rows[rows[:, 2].argmax()].astype(int)
     position = tuple(int(k) for k in np.unravel_index(pixel, shape)[::-1])
-    return Spike(position, float(axis.axis[channel]), *rows[:, 2:].sum(axis=0).tolist(), len(rows))
+    value, expected = rows[:, 2:].sum(axis=0).tolist()
+    return Spike(position, float(axis.axis[channel]), value, expected, len(rows))
 
 
 def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
