@@ -305,7 +305,7 @@ def mark_empty(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:
 
 def marked_empty(scores: np.ndarray) -> np.ndarray:
     """Return (n,) bool: which of (n, K) scores `mark_empty` marked."""
-    return np.isposinf(scores).all(axis=1)
+    return (scores == np.inf).all(axis=1)
 
 
 @dataclass(frozen=True, eq=False)
