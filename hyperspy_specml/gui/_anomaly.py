@@ -126,7 +126,7 @@ class AnomalyMap(RunTool):
             for region in self.result.regions:
                 cells = [getattr(region, name) for name in _FIELDS]
                 writer.writerow((*cells, " ".join(map(str, region.candidates))))
-        self.message = f"{len(self.result.regions)} regions in {Path(self.path).resolve()}."
+        self.message = f"The table of regions is in {Path(self.path).resolve()}."
 
     def fill(self, figure: Figure) -> None:
         """Draw the training of a network while it lasts, then the map and the current pixel."""

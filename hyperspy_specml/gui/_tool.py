@@ -81,9 +81,12 @@ class OptionsForm(t.HasTraits):
         Of a frozen dataclass: numbers, text, True and False can be set, what else there is stays.
     """
 
+    original = t.Any(visible=False, editable=False)
+    names = t.List(t.Str(), visible=False, editable=False)
+
     def __init__(self, options: Any) -> None:
         super().__init__()
-        self._options = options
+        self.original = options
         kinds = {bool: t.Bool, int: t.Int, float: t.Float, str: t.Str}
         self.names = [item.name for item in fields(options) if type(getattr(options, item.name)) in kinds]
         for name in self.names:
@@ -92,8 +95,8 @@ class OptionsForm(t.HasTraits):
 
     def options(self) -> Any:
         """Return the options as they are set; their class checks them."""
-        every = {item.name: getattr(self._options, item.name) for item in fields(self._options)}
-        return type(self._options)(**every | {name: getattr(self, name) for name in self.names})
+        every = {item.name: getattr(self.original, item.name) for item in fields(self.original)}
+        return type(self.original)(**every | {name: getattr(self, name) for name in self.names})
 
     @property
     def controls(self) -> tuple[Control, ...]:

@@ -97,7 +97,7 @@ def checked_components(shown: Iterable[int] | None, n_components: int) -> list[i
 
 def draw_map(
     axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis], *, label: str = "",
-    like: np.ndarray | None = None,
+    like: np.ndarray | None = None, bar: bool = True,
 ) -> None:  # fmt: skip
     """Draw a map: of one scan axis as a line, of two as an image, of three the image of the middle slice.
 
@@ -116,6 +116,8 @@ def draw_map(
         What the values are, with their unit.
     like
         Another map whose contrast the image has; by default its own.
+    bar
+        Whether an image has a colour bar.
     """
     axes.set_xlabel(axis_label(scan_axes[0]))
     if len(scan_axes) == 1:
@@ -136,9 +138,10 @@ def draw_map(
     )  # fmt: skip
     if to_scale and axis_units(scan_axes[0]):
         _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
-    beside = axes.inset_axes((1.03, 0, 0.04, 1))
-    axes.figure.colorbar(image, cax=beside).set_label(label)
-    beside.tick_params(labelsize="small")
+    if bar:
+        beside = axes.inset_axes((1.03, 0, 0.04, 1))
+        axes.figure.colorbar(image, cax=beside).set_label(label)
+        beside.tick_params(labelsize="small")
 
 
 def _contrast(values: np.ndarray) -> tuple[float, float, str]:
