@@ -197,7 +197,10 @@ def _canvas_class() -> type:
         def send_picture(self) -> None:
             """Send the picture unasked: the page forgets a request that comes while it waits for another picture."""
             with self.lock:
-                self.draw()
+                if self.syncing_data_url:  # there is no page yet: it asks when it is there
+                    self.draw_idle()
+                else:
+                    self.draw()
 
         def _handle_message(self, *message: Any) -> None:
             with self.lock:

@@ -35,6 +35,8 @@ _BAR = 0.4
 # Weight in its family of the weakest X-ray line or edge that is labelled, and the distance of two labels as a
 # share of the axis.
 _LABELLED, _APART = 0.5, 0.035
+# Lines that are marked at most.
+_MARKED = 8
 
 
 def result_figure(
@@ -195,7 +197,7 @@ def draw_spectra(
         axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **style})
     axes.set(xlabel=axis_label(energy), ylabel=label)
     axes.margins(x=0)
-    label_lines(axes, like)
+    label_lines(axes, like, np.abs([*spectra.values()]).sum(axis=0))
     if any(spectra):
         legend_outside(axes)
 
@@ -211,8 +213,8 @@ def legend_outside(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False, borderaxespad=0.2)
 
 
-def label_lines(axes: Axes, signal: BaseSignal) -> None:
-    """Mark the strong X-ray lines or edges of the elements that a signal's metadata name.
+def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
+    """Mark the strong X-ray lines or edges of the elements that a signal's metadata name, the highest ones first.
 
     Parameters
     ----------
@@ -220,15 +222,19 @@ def label_lines(axes: Axes, signal: BaseSignal) -> None:
         With energy along x.
     signal
         With ``metadata.Sample.elements``; without, nothing is marked.
+    strength
+        (E,) height of what is drawn: of lines too close for two texts the higher one is marked.
     """
+    (energy,) = signal.axes_manager.signal_axes
     elements = set(signal.metadata.get_item("Sample.elements", ()))
     lines = [line for line in spectral_lines(signal) if line.element in elements and line.weight >= _LABELLED]
-    left, right = sorted(axes.get_xlim())
-    last = -np.inf
-    for line in sorted(lines, key=lambda line: line.energy):
-        if left <= line.energy <= right and line.energy - last > _APART * (right - left):
+    heights = np.nan_to_num(strength)
+    lines.sort(key=lambda line: -heights[np.abs(energy.axis - line.energy).argmin()])
+    marked: list[float] = []
+    for line in lines:
+        if len(marked) < _MARKED and all(abs(line.energy - other) > _APART * np.ptp(energy.axis) for other in marked):
             mark_line(axes, line.energy, f"{line.element} {line.name}")
-            last = line.energy
+            marked.append(line.energy)
 
 
 def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top: float = 1.0) -> None:
