@@ -10,7 +10,7 @@ import traits.api as t
 from matplotlib.widgets import LassoSelector
 
 from hyperspy_specml.gui._guard import with_gui
-from hyperspy_specml.gui._tool import Action, Control, RunTool
+from hyperspy_specml.gui._tool import SAME, Action, Control, RunTool
 from hyperspy_specml.results import draw_map, draw_outlines, draw_spectra
 from hyperspy_specml.signals import component_spectra, navigation_map, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
@@ -96,10 +96,10 @@ class LatentExplorer(RunTool):
     y = t.Int(0)
     last_score = t.Int(0)
     some = t.Bool(False)
-    phases = t.Any()
-    labels = t.Any()
-    known = t.Any()
-    mask = t.Any()
+    phases = t.Any(comparison_mode=SAME)
+    labels = t.Any(comparison_mode=SAME)
+    known = t.Any(comparison_mode=SAME)
+    mask = t.Any(comparison_mode=SAME)
 
     def __init__(self, signal: BaseSignal, scores: BaseSignal) -> None:
         super().__init__(signal)

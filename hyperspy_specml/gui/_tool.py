@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+# Signals are compared by identity: `==` would compare their values.
+SAME = t.ComparisonMode.identity
 # Seconds between two pictures of a computation, and between two changes of its numbers.
 _PICTURE, _NUMBERS = 0.7, 0.1
 # Part of a computation from which its time tells how long the rest takes.
@@ -306,7 +308,7 @@ class RunTool(Tool):
     fraction = t.Float(0.0)
     percent = t.Property(t.Int, observe="fraction")
     stage = t.Str()
-    result = t.Any()
+    result = t.Any(comparison_mode=SAME)
 
     def __init__(self, signal: BaseSignal, **arguments: Any) -> None:
         super().__init__(signal)
