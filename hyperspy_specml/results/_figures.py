@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from hyperspy_specml.anomaly import Candidate
 
@@ -35,6 +36,8 @@ _BAR = 0.4
 # Weight in its family of the weakest X-ray line or edge that is labelled, and the distance of two labels as a
 # share of the axis.
 _LABELLED, _APART = 0.5, 0.035
+# Opacity of a colour over a map.
+_OVERLAY = 0.5
 # Lines that are marked at most.
 _MARKED = 8
 
@@ -324,6 +327,27 @@ def draw_outlines(axes: Axes, mask: np.ndarray, scan_axes: Sequence[BaseDataAxis
     if fine.any():
         axes.autoscale(False)
         axes.contour(*edges, fine, levels=[0.5], colors=colour, linewidths=0.8)
+
+
+def draw_overlay(axes: Axes, mask: np.ndarray, colour: str = "magenta") -> AxesImage:
+    """Lay a colour over the True pixels of an image: much faster than outlines.
+
+    Parameters
+    ----------
+    axes
+        With the image of a map in it.
+    mask
+        Bool, in array order.
+    colour
+        Of the True pixels, which shine through.
+    """
+    from matplotlib.colors import to_rgba
+
+    values, (below, *_) = _middle_slice(mask), axes.images
+    layer = np.zeros((*values.shape, 4), np.float32)
+    layer[values] = to_rgba(colour, _OVERLAY)
+    extent: Any = below.get_extent()
+    return axes.imshow(layer, extent=extent, aspect=axes.get_aspect(), interpolation="nearest")
 
 
 def _fine_grid(axis: BaseDataAxis) -> np.ndarray:
