@@ -12,7 +12,7 @@ import traits.api as t
 
 from hyperspy_specml.gui._curves import draw_training
 from hyperspy_specml.gui._guard import with_gui
-from hyperspy_specml.gui._tool import Action, Control, RunTool
+from hyperspy_specml.gui._tool import SAME, Action, Control, RunTool
 from hyperspy_specml.results import axis_label, draw_anomalies, draw_spectra, legend_outside, mark_line
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class AnomalyMap(RunTool):
     fdr = t.Range(1e-4, 0.5, 0.01)
     chosen = t.Property(t.Any, observe="row, result, running")
     path = t.Str("regions.csv")
-    known = t.Any()
+    known = t.Any(comparison_mode=SAME)
 
     def __init__(
         self, signal: BaseSignal, *, architecture: str = "pca", output_dimension: int | None = None,
@@ -126,7 +126,7 @@ class AnomalyMap(RunTool):
             for region in self.result.regions:
                 cells = [getattr(region, name) for name in _FIELDS]
                 writer.writerow((*cells, " ".join(map(str, region.candidates))))
-        self.message = f"{len(self.result.regions)} regions in {Path(self.path).resolve()}."
+        self.message = f"The table of regions is in {Path(self.path).resolve()}."
 
     def fill(self, figure: Figure) -> None:
         """Draw the training of a network while it lasts, then the map and the current pixel."""

@@ -10,8 +10,8 @@ import traits.api as t
 from matplotlib.widgets import LassoSelector
 
 from hyperspy_specml.gui._guard import with_gui
-from hyperspy_specml.gui._tool import Action, Control, RunTool
-from hyperspy_specml.results import draw_map, draw_outlines, draw_spectra
+from hyperspy_specml.gui._tool import SAME, Action, Control, RunTool
+from hyperspy_specml.results import draw_map, draw_overlay, draw_spectra
 from hyperspy_specml.signals import component_spectra, navigation_map, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
 
@@ -96,10 +96,10 @@ class LatentExplorer(RunTool):
     y = t.Int(0)
     last_score = t.Int(0)
     some = t.Bool(False)
-    phases = t.Any()
-    labels = t.Any()
-    known = t.Any()
-    mask = t.Any()
+    phases = t.Any(comparison_mode=SAME)
+    labels = t.Any(comparison_mode=SAME)
+    known = t.Any(comparison_mode=SAME)
+    mask = t.Any(comparison_mode=SAME)
 
     def __init__(self, signal: BaseSignal, scores: BaseSignal) -> None:
         super().__init__(signal)
@@ -222,10 +222,7 @@ class LatentExplorer(RunTool):
         some = rows[:: -(-len(rows) // _POINTS)]
         self._overlay += self._density.plot(*self._points()[some].T, ".", color="C3", markersize=2)
         if len(self.scan_axes) > 1:
-            shown = self.selected.reshape(self.maps[0].shape)
-            before = len(chart.collections)
-            draw_outlines(chart, shown, self.scan_axes)
-            self._overlay += list(chart.collections)[before:]
+            self._overlay.append(draw_overlay(chart, self.selected.reshape(self.maps[0].shape)))
         else:
             self._overlay += chart.plot(*self._places()[some].T, ".", color="C3", markersize=3)
 

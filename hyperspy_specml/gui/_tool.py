@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+# Signals are compared by identity: `==` would compare their values.
+SAME = t.ComparisonMode.identity
 # Seconds between two pictures of a computation, and between two changes of its numbers.
 _PICTURE, _NUMBERS = 0.7, 0.1
 # Part of a computation from which its time tells how long the rest takes.
@@ -81,9 +83,12 @@ class OptionsForm(t.HasTraits):
         Of a frozen dataclass: numbers, text, True and False can be set, what else there is stays.
     """
 
+    original = t.Any(visible=False, editable=False)
+    names = t.List(t.Str(), visible=False, editable=False)
+
     def __init__(self, options: Any) -> None:
         super().__init__()
-        self._options = options
+        self.original = options
         kinds = {bool: t.Bool, int: t.Int, float: t.Float, str: t.Str}
         self.names = [item.name for item in fields(options) if type(getattr(options, item.name)) in kinds]
         for name in self.names:
@@ -92,8 +97,8 @@ class OptionsForm(t.HasTraits):
 
     def options(self) -> Any:
         """Return the options as they are set; their class checks them."""
-        every = {item.name: getattr(self._options, item.name) for item in fields(self._options)}
-        return type(self._options)(**every | {name: getattr(self, name) for name in self.names})
+        every = {item.name: getattr(self.original, item.name) for item in fields(self.original)}
+        return type(self.original)(**every | {name: getattr(self, name) for name in self.names})
 
     @property
     def controls(self) -> tuple[Control, ...]:
@@ -303,7 +308,7 @@ class RunTool(Tool):
     fraction = t.Float(0.0)
     percent = t.Property(t.Int, observe="fraction")
     stage = t.Str()
-    result = t.Any()
+    result = t.Any(comparison_mode=SAME)
 
     def __init__(self, signal: BaseSignal, **arguments: Any) -> None:
         super().__init__(signal)

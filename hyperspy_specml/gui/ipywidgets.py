@@ -134,7 +134,7 @@ class _View:
         with tool.lock:
             canvas = _canvas_class()(tool.figure)
             canvas.attach(tool.lock)
-        self._follow("drawn", lambda _: canvas.draw_idle())
+        self._follow("drawn", lambda _: canvas.send_picture())
         return self._named("canvas", canvas)
 
     def _rows(self) -> Any:
@@ -193,6 +193,14 @@ def _canvas_class() -> type:
             self.lock = lock
             FigureManager(self, 0)
             self.toolbar_visible = self.header_visible = self.footer_visible = self.resizable = False
+
+        def send_picture(self) -> None:
+            """Send the picture unasked: the page forgets a request that comes while it waits for another picture."""
+            with self.lock:
+                if self.syncing_data_url:  # there is no page yet: it asks when it is there
+                    self.draw_idle()
+                else:
+                    self.draw()
 
         def _handle_message(self, *message: Any) -> None:
             with self.lock:

@@ -133,7 +133,8 @@ def _text(name: str, height: int) -> Any:
     from traitsui.api import Item, TextEditor
 
     editor = TextEditor(read_only=True)
-    return Item(name, style="custom", editor=editor, show_label=False, height=-height, resizable=False)
+    size: Any = {"height": -height, "width": -_SIZE[0] + 20, "resizable": False}
+    return Item(name, style="custom", editor=editor, show_label=False, **size)
 
 
 @functools.cache

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Row = tuple[str, ...]
 CLEAR = 2  # standard errors that make a difference worth a word
+# Candidates that all stand in a table, and the best ones of more that do.
+_LONG, _BEST = 8, 5
 CURVE: Any = {"curve": True}  # of a field: too long for metadata
 
 
@@ -159,12 +161,28 @@ class Report:
         return figure
 
     def __str__(self) -> str:
-        """Return the table as text."""
-        return as_text(*self.rows(), facts=self._known(), words=self.words())
+        """Return the table as text; of many candidates the best ones, the chosen one and PCA."""
+        head, rows = self.rows()
+        few = self._few(rows)
+        more = [f"{len(rows) - len(few)} more candidates: report.candidates."] if few != rows else []
+        return as_text(head, few, facts=self._known(), words=[*more, *self.words()])
 
     def _repr_html_(self) -> str:
-        """Return the table for notebooks."""
-        return as_html(*self.rows(), facts=self._known(), words=self.words())
+        """Return the same for notebooks; the other candidates unfold."""
+        head, rows = self.rows()
+        few = self._few(rows)
+        page = as_html(head, few, facts=self._known(), words=self.words())
+        if few == rows:
+            return page
+        return f"{page}<details><summary>all {len(rows)} candidates</summary>{as_html(head, rows)}</details>"
+
+    def _few(self, rows: list[Row]) -> list[Row]:
+        """Return the rows of the best candidates, of the chosen one and of PCA; all rows where they are few."""
+        if len(rows) <= _LONG:
+            return rows
+        best = sorted(self.candidates, key=lambda one: one.validation_score)[:_BEST]
+        shown = {self.chosen, self.candidates[-1].name, *(one.name for one in best)}
+        return [row for row in rows if row[0] in shown]
 
     def __getitem__(self, name: str) -> Any:
         """Return a field by its name."""

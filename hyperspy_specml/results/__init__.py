@@ -8,6 +8,7 @@ from hyperspy_specml.results._figures import (
     draw_anomalies,
     draw_map,
     draw_outlines,
+    draw_overlay,
     draw_spectra,
     legend_outside,
     mark_line,

@@ -11,6 +11,7 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import as_html, as_text, new_figure
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import draw_anomalies, draw_regions
+from hyperspy_specml.results._page import small_maps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,7 +241,9 @@ class AnomalyResult:
         return "\n".join(filter(None, [self._summary(), as_text(_HEAD, self._rows())]))
 
     def _repr_html_(self) -> str:
-        return f"<p>{html.escape(self._summary())}</p>{as_html(_HEAD, self._rows())}"
+        maps, scan_axes = {"score": self.score.data}, self.score.axes_manager.navigation_axes
+        picture = small_maps(maps, scan_axes, self.detections.data)
+        return f"<p>{html.escape(self._summary())}</p>{picture}{as_html(_HEAD, self._rows())}"
 
     def _summary(self) -> str:
         title = self.score.metadata.General.title

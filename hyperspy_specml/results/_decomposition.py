@@ -12,6 +12,7 @@ import numpy as np
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._learning import write_learning_results
+from hyperspy_specml.results._page import small_maps
 from hyperspy_specml.signals import Decoder, mark_empty
 from hyperspy_specml.statistics import expand_channels
 
@@ -224,7 +225,9 @@ class DecompositionResult:
 
     def _repr_html_(self) -> str:
         lines = "<br>".join(html.escape(str(s)) for s in (self.scores, self.components))
-        return f"<b>{html.escape(self._title)}</b><br>{lines}{self.report._repr_html_()}"
+        maps = {f"component {k}": values for k, values in enumerate(self.scores.data)}
+        pictures = small_maps(maps, self.scores.axes_manager.signal_axes)
+        return f"<b>{html.escape(self._title)}</b><br>{lines}<br>{pictures}{self.report._repr_html_()}"
 
     @property
     def _title(self) -> str:

@@ -152,6 +152,23 @@ class Page:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
         button.click()
 
+    def seconds_until_answered(self, button: str, before: str) -> float:
+        """Click a button; return the time until the stage no longer begins with a text, as the page's clock has it."""
+        return self.driver.execute_async_script(
+            """
+            const [button, before, answer] = arguments, start = performance.now();
+            const stage = document.querySelector('.specml-stage');
+            new MutationObserver((_, observer) => {
+                if (stage.textContent.startsWith(before)) return;
+                observer.disconnect();
+                answer((performance.now() - start) / 1000);
+            }).observe(stage, {childList: true, subtree: true, characterData: true});
+            document.querySelector(button).click();
+            """,
+            f".specml-{button}",
+            before,
+        )
+
     def text(self, name: str) -> str:
         """Return the text of a widget."""
         element = self.find(name)
@@ -188,7 +205,7 @@ import hyperspy.api as hs, hyperspy_specml as specml
 hs.preferences.GUIs.enable_traitsui_gui = False
 rare = specml.datasets.RarePhase(n_pixels=9, elements=("Nb",))
 s = specml.datasets.fe_cr_ni_map((64, 64), n_channels=128, rare_phase=rare).signal
-quick = specml.TrainConfig(max_steps=150, evaluate_every=25)
+quick = specml.TrainConfig(max_steps=60, evaluate_every=20)
 """
 
 
@@ -211,7 +228,7 @@ def finish(page, name):
 
 
 def done(page):
-    page.until("the computation", lambda: page.text("stage").startswith("Done"))
+    page.until("the computation", lambda: page.text("stage").startswith("Done"), 200)
 
 
 def test_a_decomposition_is_cancelled_within_a_second_and_written(open_lab):
@@ -223,10 +240,7 @@ def test_a_decomposition_is_cancelled_within_a_second_and_written(open_lab):
         page.click("run_button")
         page.until("training", lambda: page.text("stage").startswith("Train"))
         time.sleep(1)
-        page.click("cancel_button")
-        start = time.monotonic()
-        page.until("the answer", lambda: not page.text("stage").startswith("Train"))
-        assert time.monotonic() - start < 1
+        assert page.seconds_until_answered("cancel_button", "Train") < 1
         done(page)
         page.click("create_button")
         page.until("the message", lambda: "Written to the learning results" in page.text("message"))
@@ -253,7 +267,7 @@ def test_a_region_of_an_anomaly_map_is_looked_at_and_exported(open_lab):
         row = page.until("a region", lambda: page.wait_for("rows").find_elements("css selector", "option"))[0]
         row.click()
         page.click("export_button")
-        page.until("the message", lambda: "regions in" in page.text("message"))
+        page.until("the message", lambda: "table of regions is in" in page.text("message"))
         finish(page, "AnomalyMap")
 
 

@@ -53,7 +53,7 @@ def test_the_canvas_is_drawn_again_when_the_navigator_moves(counts, monkeypatch)
     widgets = opened(counts.decomposition_ae, 2, architecture="pca", noise="poisson")
     run(widgets)
     drawn = []
-    monkeypatch.setattr(type(widgets["canvas"]), "draw_idle", lambda canvas: drawn.append(canvas))
+    monkeypatch.setattr(type(widgets["canvas"]), "send_picture", lambda canvas: drawn.append(canvas))
 
     counts.axes_manager.indices = (2, 3)
 

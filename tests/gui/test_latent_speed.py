@@ -18,9 +18,9 @@ def test_a_lasso_of_1000_points_on_65536_pixels_answers_in_100_ms():
     lasso = (1 + 0.3 * np.sin(9 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     seconds = []
     for size in (1.0, 1.1, 1.2):
-        start = time.process_time()
+        start = time.thread_time()  # of the thread that answers, whatever else the machine does
         tool.select_scores(size * lasso)
-        seconds.append(time.process_time() - start)
+        seconds.append(time.thread_time() - start)
         tool.wait()
 
     assert 10_000 < tool.selected.sum() < 50_000

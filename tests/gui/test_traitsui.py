@@ -25,7 +25,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QPushButton
 rare = specml.datasets.RarePhase(n_pixels=9, elements=("Nb",))
 s = specml.datasets.fe_cr_ni_map((64, 64), n_channels=128, rare_phase=rare).signal
-quick = specml.TrainConfig(max_steps=100, evaluate_every=20)
+quick = specml.TrainConfig(max_steps=60, evaluate_every=20)
 
 
 def shown(tool, seconds=90, until=lambda tool: not tool.running):

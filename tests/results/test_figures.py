@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hyperspy_specml.results._figures import axis_limits, draw_map, result_figure
+from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.results._figures import axis_limits, draw_map, draw_overlay, draw_spectra, result_figure
 from hyperspy_specml.signals import component_spectra, score_maps
 
 
@@ -95,3 +96,68 @@ def test_the_border_of_a_pixel_lies_half_a_pixel_from_its_centre(make_map):
     (axis,) = make_map(1).axes_manager.navigation_axes
 
     assert axis_limits(axis) == pytest.approx((axis.axis[0] - axis.scale / 2, axis.axis[-1] + axis.scale / 2))
+
+
+def test_maps_to_scale_have_a_bar_of_a_round_length_and_colours_with_their_unit(make_map):
+    x, y = make_map().axes_manager.navigation_axes
+    x.units, x.scale = "nm", 2.0
+    y.scale = 2.0
+    axes = plt.figure().subplots()
+
+    draw_map(axes, np.arange(35.0).reshape(7, 5), (x, y), label="score (counts)")
+
+    (bar,) = [artist for artist in axes.artists if hasattr(artist, "size_bar")]
+    assert bar.txt_label.get_text() == "2 nm"  # of 10 nm, at most two fifths
+    assert bar.size_bar.get_children()[0].get_width() == 2
+    assert axes.child_axes[0].get_ylabel() == "score (counts)"
+    assert (axes.get_xlabel(), len(axes.get_xticks())) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "colours"), [((-3.0, 5.0), "RdBu_r"), ((-0.1, 5.0), "viridis"), ((1.0, 5.0), "viridis")]
+)
+def test_colours_diverge_from_zero_where_values_have_both_signs(make_map, values, colours):
+    axes = plt.figure().subplots()
+
+    draw_map(axes, np.linspace(*values, 35).reshape(7, 5), make_map().axes_manager.navigation_axes)
+
+    (image,) = axes.images
+    assert image.get_cmap().name == colours
+    assert (sum(image.get_clim()) == 0) == (colours == "RdBu_r")
+
+
+def test_components_are_chosen_by_index_and_others_refused(make_map):
+    dec = make_map().decomposition_ae(3, architecture="pca", noise="poisson", show_progressbar=False)
+
+    figure = dec.plot(components=[2, 0])
+
+    titles = [panel.get_title() for panel in figure.axes if panel.get_title()]
+    assert titles == ["component 2", "component 0"]
+    for wrong in ([3], [-1], [], ["0"]):
+        with pytest.raises(OptionError, match="indices from 0 to 2"):
+            dec.plot(components=wrong)
+
+
+def test_lines_of_the_elements_are_labelled_the_highest_first_and_never_on_top_of_each_other(make_map):
+    energy = {"name": "Energy", "units": "keV", "scale": 0.02, "offset": 0.0}
+    signal = make_map(data=np.ones((7, 5, 500), np.uint8), energy=energy, signal_type="EDS_TEM")
+    signal.metadata.Sample.elements = ["Cr", "Fe", "Mn"]  # Mn Ka lies 5.9 keV, Cr Ka 5.41, Fe Ka 6.40
+    heights = np.exp(-0.5 * ((np.arange(500) * 0.02 - 5.9) / 0.05) ** 2)
+    axes = plt.figure().subplots()
+
+    draw_spectra(axes, signal, {"": heights})
+
+    places = sorted(text.xy[0] for text in axes.texts)
+    assert np.diff(places).min() > 0.03 * 10
+    assert "Mn Ka" in [text.get_text() for text in axes.texts]
+
+
+def test_a_selection_is_laid_over_its_pixels(make_map):
+    axes, mask = plt.figure().subplots(), np.zeros((3, 7, 5), bool)
+    draw_map(axes, np.zeros((3, 7, 5)), make_map(3).axes_manager.navigation_axes)
+    mask[1, 2, 3] = mask[0, 0, 0] = True  # the second is on another slice
+
+    layer = draw_overlay(axes, mask)
+
+    np.testing.assert_array_equal(layer.get_array()[..., 3] > 0, mask[1])
+    assert layer.get_extent() == axes.images[0].get_extent()
