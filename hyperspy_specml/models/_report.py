@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hyperspy_specml.models._file import from_plain, to_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 Row = tuple[str, ...]
 CLEAR = 2  # standard errors that make a difference worth a word
@@ -61,7 +62,7 @@ class Attempt:
     collapsed: str = ""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Report:
     """The evidence behind a result. Prints as a table.
 
@@ -158,6 +159,21 @@ class Report:
         axes.title.set(fontsize="small", wrap=True)
         return figure
 
+    def to_dataframe(self) -> DataFrame:
+        """Return the candidates, one a row: name, scores, difference to PCA, and which was chosen.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        rows = [to_plain(one) | {"chosen": one.name == self.chosen} for one in self.candidates]
+        return data_frame(rows, "report.to_dataframe()")
+
+    def __repr__(self) -> str:
+        """Return the table, as ``str``."""
+        return str(self)
+
     def __str__(self) -> str:
         """Return the table as text."""
         return as_text(*self.rows(), facts=self._known(), words=self.words())
@@ -189,7 +205,7 @@ class Report:
             It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
             model file has them.
         """
-        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}  # files hold NumPy's
+        found = {name: plain[name] for name in cls._short_fields() if name in plain}
         return from_plain(cls, found, cls.method)
 
     @classmethod
@@ -245,6 +261,28 @@ class Report:
     def _training(self) -> str:
         stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
         return f"step {self.best_step} of {self.steps[-1]} ({stop})" if self.steps else ""
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]], call: str) -> DataFrame:
+    """Return a table of pandas, which is optional.
+
+    Parameters
+    ----------
+    rows
+        By the names of the columns.
+    call
+        Who asks, for the message.
+
+    Raises
+    ------
+    ImportError
+        pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(f"{call} needs pandas, which is not installed: pip install pandas.") from error
+    return pandas.DataFrame(rows)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -3,3 +3,4 @@
 from hyperspy_specml.results._anomaly import AnomalyResult, Region, Spike
 from hyperspy_specml.results._decomposition import DecompositionResult
 from hyperspy_specml.results._denoised import denoise_model, denoise_report
+from hyperspy_specml.results._load import load_result

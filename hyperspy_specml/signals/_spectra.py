@@ -105,8 +105,8 @@ def _check(signal: BaseSignal, method: str) -> None:
         raise DataTypeError(f"{method}() needs real numbers, but the data of {signal!r} are {dtype}. {repair}")
     if manager.signal_size == 1:  # HyperSpy then counts no signal axis
         raise SpectraRequiredError(
-            f"{method}() compares the shapes of spectra, but those of {signal!r} have one channel. Keep the energy axis, "
-            "s.isig[a:b] instead of a sum or a single channel; if energy is among the scan axes, "
+            f"{method}() compares the shapes of spectra, but those of {signal!r} have one channel. Keep the energy "
+            "axis, s.isig[a:b] instead of a sum or a single channel; if energy is among the scan axes, "
             "s.transpose(signal_axes=['Energy'])."
         )
     if manager.signal_dimension != 1:

@@ -251,7 +251,5 @@ def test_the_warning_about_a_mask_names_the_line_of_the_user(make_map):
 
 def test_spectra_of_one_channel_are_refused_with_the_cause():
     signal = hs.signals.Signal1D(np.ones((7, 5, 11))).isig[3:4]
-    with pytest.raises(
-        SpectraRequiredError, match=r"\(5, 7\|1\)> have one channel. Keep the energy axis, s\.isig\[a:b\]"
-    ):
+    with pytest.raises(SpectraRequiredError, match=r"\(5, 7\|1\)> have one channel.*s\.isig\[a:b\]"):
         spectra_of(signal, method="test")

@@ -47,7 +47,7 @@ def test_an_interrupt_keeps_the_best_model_so_far_and_says_so(signal, decompose,
     assert dec.report.best_step in best
     assert np.isfinite(dec.residual.data).all()
     assert not dec.baseline.report.interrupted
-    assert dec.scores.metadata.Specml.interrupted
+    assert specml.provenance(dec.scores)["interrupted"]
 
 
 def test_an_interrupt_of_the_search_for_a_size_ends_it_and_says_so(signal, decompose):
