@@ -144,7 +144,7 @@ def _learn(
         # Who stops a search does not want to wait for a long training either.
         run = architecture.completed(run, data).brief() if stopped else run
     k = n_components or rank.chosen
-    with run.progress.enter("Train", shares["train"]):
+    with run.progress.enter(architecture.stage, shares["train"]):
         fit = architecture.fit(smooth, k, run)
         model = fit.model
     clock.stop("training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -205,7 +206,7 @@ class Report:
             It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
             model file has them.
         """
-        found = {name: plain[name] for name in cls._short_fields() if name in plain}
+        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}
         return from_plain(cls, found, cls.method)
 
     @classmethod
@@ -286,10 +287,21 @@ def data_frame(rows: Sequence[Mapping[str, Any]], call: str) -> DataFrame:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a new figure of pyplot, of so many inches."""
+    """Return a new figure of pyplot, of so many inches; notebooks show it once, though it is a cell's value too."""
     import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    return plt.figure(figsize=(width, height), layout="constrained")
+    class ShownOnce(Figure):
+        def _ipython_display_(self) -> None:
+            """Leave it to pyplot, which shows the figures that a cell made; one of an earlier cell is shown here."""
+            if not plt.fignum_exists(self.number):
+                from IPython.display import Image, display
+
+                content = io.BytesIO()
+                self.savefig(content, format="png")
+                display(Image(content.getvalue()))
+
+    return plt.figure(figsize=(width, height), layout="constrained", FigureClass=ShownOnce)
 
 
 def as_text(head: Row, rows: Sequence[Row], *, facts: Sequence[Row] = (), words: Sequence[str] = ()) -> str:

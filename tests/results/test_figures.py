@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -95,3 +98,18 @@ def test_the_border_of_a_pixel_lies_half_a_pixel_from_its_centre(make_map):
     (axis,) = make_map(1).axes_manager.navigation_axes
 
     assert axis_limits(axis) == pytest.approx((axis.axis[0] - axis.scale / 2, axis.axis[-1] + axis.scale / 2))
+
+
+def test_a_new_figure_is_shown_once_in_notebooks(make_map, monkeypatch):
+    """pyplot shows what a cell drew; the value of the cell is shown by us only after that, in later cells."""
+    shown = []
+    fake = SimpleNamespace(Image=lambda content: content[:4], display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=fake))
+    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    figure = result_figure(*maps_and_spectra(make_map(), 2), title="steel")
+
+    figure._ipython_display_()
+    assert shown == []
+    plt.close(figure)  # as notebooks do at the end of a cell
+    figure._ipython_display_()
+    assert shown == [b"\x89PNG"]
