@@ -30,17 +30,19 @@ if TYPE_CHECKING:
 __all__ = ["DenseAutoencoder", "NoiseWeightedPCA"]
 
 
+@dataclass(repr=False, eq=False)
 class ArrayEstimator:
     """Base: parameters as attributes of the same names, what is learnt as attributes that end in _.
 
     n spectra, E channels, K components.
     """
 
-    n_components: int | None
-    noise: str
-    random_state: int
-    device: str = "auto"
-    config: TrainConfig | None
+    n_components: int | None = None
+    _: KW_ONLY
+    noise: str = "auto"
+    random_state: int = 0
+    config: TrainConfig | None = None
+    device = "auto"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.
@@ -130,7 +132,7 @@ class ArrayEstimator:
             )
         budget = (self.config or TrainConfig()).memory_budget
         (scores,), _ = encode_map(SpectrumStream(array, budget), (found.model,), found.prepared.summary.channels)
-        return scores
+        return scores[:, : self.n_components_]
 
     def fit_transform(self, X: np.ndarray | da.Array, y: None = None) -> np.ndarray:
         """Fit, and return the (n, K) scores of the same spectra; see `fit` and `transform`.
@@ -142,12 +144,13 @@ class ArrayEstimator:
         y
             Ignored.
         """
-        return self.fit(X).decomposition_.scores
+        return self.fit(X).decomposition_.scores[:, : self.n_components_]
 
     def inverse_transform(self, scores: np.ndarray | da.Array) -> np.ndarray | da.Array:
         """Return the (n, E) float32 spectra of scores; of a dask array as a graph.
 
-        NaN in channels that the fit left out, 0 in dead ones and where all scores are 0.
+        NaN in channels that the fit left out, 0 in dead ones. Of counts, an autoencoder gives each spectrum the
+        intensity that usually goes with its scores.
 
         Parameters
         ----------
@@ -189,9 +192,7 @@ class ArrayEstimator:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in said.items())})"
 
     def _decode(self, scores: np.ndarray) -> np.ndarray:
-        spectra = self.decomposition_.model.decode(scores)
-        spectra[~scores.any(axis=1)] = 0
-        return self._expand(spectra)
+        return self._expand(self.decomposition_.model.decode(scores))
 
     def _architecture(self) -> Architecture:
         """Return the architecture with its options."""
@@ -253,12 +254,8 @@ class NoiseWeightedPCA(ArrayEstimator):
     (2, 50)
     """
 
-    n_components: int | None = None
     _: KW_ONLY
-    noise: str = "auto"
-    random_state: int = 0
     centre: bool = False
-    config: TrainConfig | None = None
 
     def _architecture(self) -> Architecture:
         return choose_architecture("pca", PCAOptions(centre=self.centre))
@@ -326,13 +323,9 @@ class DenseAutoencoder(ArrayEstimator):
         What else the fit found out: noise model, PCA baseline, held-out scores of the candidates, training.
     """
 
-    n_components: int | None = None
     _: KW_ONLY
-    noise: str = "auto"
-    random_state: int = 0
     device: str = "auto"
     options: DenseOptions | None = None
-    config: TrainConfig | None = None
 
     def _architecture(self) -> Architecture:
         return choose_architecture("dense", self.options, method="DenseAutoencoder")

@@ -26,6 +26,7 @@ LAYERS = (
     {"hyperspy_specml"},
     {"__main__", "registration"},
     {"methods", "datasets"},
+    {"gui"},
     {"workflows"},
     {"results"},
     {"signals"},

@@ -28,7 +28,7 @@ from hyperspy_specml.decompose._endmembers import SimplexOptions, first_endmembe
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import CLEAR, Attempt, SimplexModel, tensor_for
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
-from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit_all
+from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit
 
 if TYPE_CHECKING:
     from hyperspy_specml.nn import SimplexNetwork
@@ -178,7 +178,7 @@ class _Training:
         final.to_scores.copy_(final.total * tensor_for(final, to_scores(data.aligned)))
         if history.path:
             source, loss = self._task(final, penalty, whole=True)
-            refit_all(final, source, loss, history, self.run)
+            refit(final, source, loss, history, self.run)
             with one_thread(self.run.device):
                 fit_endmembers(final, source, loss.floor)
         if final.shifts:

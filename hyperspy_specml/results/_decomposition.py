@@ -5,20 +5,23 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._files import Result, write_result
 from hyperspy_specml.results._learning import write_learning_results
-from hyperspy_specml.signals import Decoder
+from hyperspy_specml.signals import Decoder, mark_empty
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from pathlib import Path
-    from typing import Any, Self
+    from typing import Self
 
-    import numpy as np
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
 
@@ -61,10 +64,16 @@ class DecompositionResult(Result):
     model: TrainedModel
     baseline: DecompositionResult | None
     _source: Source
+    _empty: np.ndarray
 
     @classmethod
     def of(
-        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: DecompositionResult | None
+        cls,
+        source: Source,
+        model: TrainedModel,
+        scores: np.ndarray,
+        baseline: DecompositionResult | None,
+        empty: np.ndarray,
     ) -> DecompositionResult:
         """Make the signals of a result.
 
@@ -78,6 +87,8 @@ class DecompositionResult(Result):
             (n_pixels, K + outputs) as the model gives them.
         baseline
             The same for PCA.
+        empty
+            (n_pixels,) bool, the spectra without any signal: their reconstruction is 0 whatever their scores say.
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
@@ -89,6 +100,7 @@ class DecompositionResult(Result):
             model=model,
             baseline=baseline,
             _source=source,
+            _empty=empty,
         )
 
     @classmethod
@@ -109,7 +121,8 @@ class DecompositionResult(Result):
             baseline = cls.restored(source, model.baseline, found["scores"], found)
         outputs: dict[str, BaseSignal] = parts.get("outputs") or {}
         report: Any = model.report
-        return cls(scores, parts["components"], outputs, report, model, baseline, source)
+        empty = np.asarray(parts["empty"], bool)
+        return cls(scores, parts["components"], outputs, report, model, baseline, source, empty)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
         """Save it in one file, with its report, model and baseline; ``specml.load_result`` reads it.
@@ -141,7 +154,7 @@ class DecompositionResult(Result):
 
     def _parts(self) -> dict[str, Any]:
         """Return everything but scores and model, by name."""
-        parts: dict[str, Any] = {"components": self.components}
+        parts: dict[str, Any] = {"components": self.components, "empty": self._empty.astype(np.uint8)}
         if self.outputs:
             parts["outputs"] = dict(self.outputs)
         if self.baseline is not None:
@@ -150,7 +163,7 @@ class DecompositionResult(Result):
 
     @property
     def intensity(self) -> BaseSignal | None:
-        """Map of the expected sum of each spectrum in signal units; None but for the simplex architecture."""
+        """Map of the expected sum of each spectrum in signal units; None where the scores alone make the spectra."""
         return self.outputs.get("intensity")
 
     @property
@@ -179,19 +192,57 @@ class DecompositionResult(Result):
         """
         return self._full_size("residual", residual=True)
 
-    def plot(self, figure: Figure | None = None) -> Figure:
+    def plot(self, figure: Figure | None = None, *, components: Sequence[int] | None = None) -> Figure:
         """Plot score maps above component spectra; works for one to three scan axes and K = 1.
 
         Parameters
         ----------
         figure
             Empty matplotlib figure or subfigure to plot into; by default a new one of pyplot.
+        components
+            Indices of those that are shown; all by default.
 
         Returns
         -------
         the figure
+
+        Raises
+        ------
+        OptionError
+            There is no component of such an index.
         """
-        return result_figure(self.scores, self.components, title=self._title, figure=figure)
+        return result_figure(
+            self.scores, self.components, title=self._title, components_shown=components, figure=figure
+        )
+
+    def expected_spectrum(self, *indices: int) -> np.ndarray:
+        """Return the (E,) spectrum that the model expects at one pixel: one of `reconstruction`, alone.
+
+        Parameters
+        ----------
+        *indices
+            Of the pixel, (x, y ...) as ``s.inav`` takes them.
+        """
+        columns = self._columns()[indices[::-1]]
+        return Decoder(self.model.model, self.model.channel_state)(np.asarray(columns, np.float32))
+
+    def explore(self, signal: BaseSignal | None = None, *, display: bool = True, toolkit: str | None = None) -> Any:
+        """Open the latent explorer: a density plot of two scores beside their map, with a lasso on both.
+
+        Parameters
+        ----------
+        signal
+            The map that was decomposed, if its navigator is to follow the tool; by default a view of its data.
+        display, toolkit
+            As in ``s.decomposition_ae()``.
+
+        Returns
+        -------
+        the tool, or what HyperSpy's ``gui(display=False)`` returns
+        """
+        if signal is None:
+            signal = self._source.signal()
+        return open_tool("LatentExplorer", signal, display, toolkit, scores=self.scores)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write to ``signal.learning_results`` what HyperSpy's own plots, models, BSS and clustering read.
@@ -213,8 +264,8 @@ class DecompositionResult(Result):
         Raises
         ------
         LearningResultsError
-            HyperSpy cannot hold the result: one component, a signal of another shape, or one whose energy
-            axis is not the last one in memory.
+            HyperSpy cannot hold the result: a signal of another shape, or one whose energy axis is not the last
+            one in memory.
 
         Warns
         -----
@@ -243,7 +294,8 @@ class DecompositionResult(Result):
         return f"{report.architecture} decomposition of {self._source.title}, K = {report.n_components}"
 
     def _columns(self) -> np.ndarray:
-        return self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        columns = self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        return mark_empty(columns.reshape(len(self._empty), -1), self._empty).reshape(columns.shape)
 
     def _full_size(self, what: str, *, residual: bool) -> BaseSignal:
         decoder = Decoder(self.model.model, self.model.channel_state)

@@ -27,7 +27,8 @@ class Result:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a result of its own; the input that residuals are made from is not copied."""
-        own = {field.name: copy.deepcopy(getattr(self, field.name), memo) for field in fields(self)}  # type: ignore[arg-type]
+        names = [field.name for field in fields(self) if not field.name.startswith("_")]  # type: ignore[arg-type]
+        own = {name: copy.deepcopy(getattr(self, name), memo) for name in names}
         return replace(self, **own)  # type: ignore[type-var]
 
     def __copy__(self) -> Self:

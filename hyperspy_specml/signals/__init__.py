@@ -1,10 +1,12 @@
 """Between HyperSpy signals and arrays: checks and masks on the way in, native signals on the way out."""
 
-from hyperspy_specml.signals._lines import line_width, spectral_lines
+from hyperspy_specml.signals._lines import below_first_line, line_width, spectral_lines
 from hyperspy_specml.signals._source import (
     Decoder,
     Source,
     component_spectra,
+    mark_empty,
+    marked_empty,
     navigation_map,
     provenance,
     score_maps,

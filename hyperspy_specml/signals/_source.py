@@ -247,10 +247,6 @@ class Source:
             array = da.from_array(nothing, chunks=(*["auto"] * len(scan), -1), name=False)
         return cls(_signal(nothing, axes, metadata), Spectra(array, None, None), known=False)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Source:
-        """Return itself: nothing of it is ever written to, and the data may be larger than memory."""
-        return self
-
     @property
     def lazy(self) -> bool:
         """Whether full-size outputs are lazy."""
@@ -260,6 +256,17 @@ class Source:
     def title(self) -> str:
         """The input's title, or its class where it has none."""
         return self.template.metadata.General.title
+
+    def signal(self) -> BaseSignal:
+        """Return the input as a signal of its own, without a copy of the data.
+
+        Raises
+        ------
+        DataRequiredError
+            The data are not there.
+        """
+        self._need_data("This")
+        return like(self.template, self.spectra.array, title=self.title)
 
     def score_maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
         """Return (n_pixels, K) scores as stamped maps (K | scan axes)."""
@@ -321,11 +328,8 @@ class Source:
         DataRequiredError
             The residual is asked for, but the data are not there.
         """
-        if residual and not self.known:
-            raise DataRequiredError(
-                "dec.residual needs the data, which the file of a result does not hold: "
-                "specml.load_result(path, signal=s)."
-            )
+        if residual:
+            self._need_data("dec.residual")
         source: Any = self.spectra.array
         inputs: list[Any] = [scores.reshape(*source.shape[:-1], -1), *[source] * residual]
         n_rows = max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
@@ -336,6 +340,12 @@ class Source:
         else:
             array = _blocks_later(decoder, inputs, source, n_rows)
         return stamp(like(self.template, array, title=f"{self.title} {title}"), provenance)
+
+    def _need_data(self, what: str) -> None:
+        if not self.known:
+            raise DataRequiredError(
+                f"{what} needs the data, which the file of a result does not hold: specml.load_result(path, signal=s)."
+            )
 
     def _per(self, unit: str) -> float:
         """Return what one unit of a model's output is in the units of its map."""
@@ -362,6 +372,24 @@ def _blocks_later(
     return da.map_blocks(operator.call, once, *parts, chunks=(*chunks, source.shape[-1:]), **options)
 
 
+def mark_empty(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """Return (n, K) scores that are infinite where a spectrum is empty: no spectrum that is used has such scores.
+
+    Parameters
+    ----------
+    scores
+        Of all spectra.
+    empty
+        (n,) bool.
+    """
+    return np.where(empty[:, None], np.float32(np.inf), scores)
+
+
+def marked_empty(scores: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: which of (n, K) scores `mark_empty` marked."""
+    return (scores == np.inf).all(axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Decoder:
     """Scores to whole spectra, unused channels included: an object, so that it travels to other processes.
@@ -380,11 +408,12 @@ class Decoder:
     def __call__(self, scores: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """Return (..., E) float32 spectra of (..., K) scores, or the residuals of *values* (..., E).
 
-        All scores 0 stand for an empty spectrum. Unused channels are 0 where they are dead, else NaN.
+        Spectra that `mark_empty` marked are 0. Unused channels are 0 where they are dead, else NaN.
         """
         rows = scores.reshape(-1, scores.shape[-1])
-        spectra = self.model.decode(rows)
-        spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
+        empty = marked_empty(rows)
+        spectra = self.model.decode(np.where(empty[:, None], np.float32(0), rows))
+        spectra[empty] = 0
         whole = expand_channels(spectra, self.channel_state).reshape(*scores.shape[:-1], -1)
         if values is None:
             return whole

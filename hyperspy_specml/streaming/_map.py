@@ -103,12 +103,15 @@ class SpectrumStream:
     drift
         (n_lines,) channels by which the spectra of each scan line lie too high in energy. All passes see them
         shifted back, and 0 where nothing was recorded.
+    unit
+        All passes see the spectra in this unit of theirs, divided by it.
     """
 
     array: np.ndarray | da.Array
     memory_budget: int = 1_000_000_000
     progress: Progress = field(default_factory=Progress, repr=False, compare=False)
     drift: np.ndarray | None = field(default=None, repr=False)
+    unit: float = 1.0
     blocks: tuple[Block, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -210,7 +213,7 @@ class SpectrumStream:
         self, blocks: Sequence[Block], function: Callable[..., Any], more: Sequence[tuple[Any, ...]] = ()
     ) -> list[Delayed]:
         """Return the tasks that call a function on blocks, of which all share one copy."""
-        run = dask.delayed(functools.partial(_run_block, self.drift, self.navigation_shape[-1]), pure=False)
+        run = dask.delayed(functools.partial(_run_block, self.drift, self.unit, self.navigation_shape[-1]), pure=False)
         as_one, tasks = functools.partial(dask.delayed, pure=False, traverse=False), []
         function = as_one(function)
         for block, arguments in zip(blocks, more or [()] * len(blocks), strict=True):
@@ -286,10 +289,13 @@ class _FillRows:
 
 
 def _run_block(
-    drift: np.ndarray | None, line_length: int, part: Any, pixels: np.ndarray, function: Callable[..., Any], *more: Any
-) -> Any:
-    """Call a function on the rows of a block, the drift of its scan lines taken back."""
+    drift: np.ndarray | None, unit: float, line_length: int, part: Any, pixels: np.ndarray,
+    function: Callable[..., Any], *more: Any,
+) -> Any:  # fmt: skip
+    """Call a function on the rows of a block, in their unit and with the drift of their scan lines taken back."""
     rows = plain_array(part).reshape(len(pixels), -1)
+    if unit != 1:
+        rows = rows / np.float64(unit)
     if drift is not None:
         rows = shift_channels(rows, -drift[pixels // line_length])
     with one_openmp_thread():

@@ -6,11 +6,11 @@ import copy
 import inspect
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
@@ -72,6 +72,10 @@ class History:
             self.best_step = step
         return best
 
+    def curve(self) -> dict[str, Any]:
+        """Return the fields of a report that say how the training went."""
+        return {"steps": tuple(self.steps), "step_scores": tuple(self.scores), "best_step": self.best_step}
+
     def then(self, later: History) -> History:
         """Return the history of this training up to its best step and of one that went on from there."""
         kept = self.steps.index(self.best_step) + 1
@@ -112,7 +116,9 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     config, history = run.config, History()
     rate, n_steps, every, patience = config.learning_rate, config.max_steps, config.evaluate_every, config.patience
     assert rate is not None and n_steps is not None and every is not None and patience is not None  # noqa: PT018
+    stage = run.progress.stage
     history.record(0, {}, score(network))
+    run.progress.record(stage, 0, history.scores[0])
     best, slowest, since_best, waited = copy.deepcopy(network.state_dict()), _SLOWEST * rate, 0, 0
     trainer = Trainer(network, loss, rate)
     try:
@@ -125,6 +131,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
             with trainer.averaged():
                 if better := history.record(step, losses, score(network)):
                     best = copy.deepcopy(network.state_dict())
+            run.progress.record(stage, step, history.scores[-1])
             if better:
                 history.path = (*history.path, (rate, since_best))
                 since_best, waited = 0, 0
@@ -143,49 +150,33 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     return history
 
 
-def refit(network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[tuple[float, int]], run: Run) -> None:
-    """Train along a path of (learning rate, steps) that was found before; nothing is scored.
+def refit(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
+    """Go on with all counts, along a third of the path of the training on the fold; nothing is scored.
 
     Parameters
     ----------
     network
-        Trained in place.
-    batches, loss, run
-        See `fit`.
-    path
-        See `History`.
-
-    Raises
-    ------
-    TrainingDivergedError
-        The loss is not finite or exploded.
-    """
-    rates = [rate for rate, n_steps in path for _ in range(n_steps)]
-    trainer = Trainer(network, loss, rates[0])
-    for step in run.progress.steps(range(len(rates))):
-        trainer.step(batches.draw(), rates[step])
-    trainer.mean_losses()
-    network.load_state_dict(trainer.average)
-    network.eval()
-
-
-def refit_all(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
-    """Go on with all counts, along the path of the training on the fold.
-
-    Parameters
-    ----------
-    network
-        That of the fold; changed in place.
+        That of the fold; trained in place.
     batches, loss
         Of all counts.
     history
         Of the training on the fold.
     run
         Device and progress.
+
+    Raises
+    ------
+    TrainingDivergedError
+        The loss is not finite or exploded.
     """
-    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+    rates = [rate for rate, n_steps in history.path for _ in range(math.ceil(_REFIT_SHARE * n_steps))]
+    trainer = Trainer(network, loss, rates[0])
     with one_thread(run.device), run.progress.enter("Train on all counts"):
-        refit(network, batches, loss, path, run)
+        for step in run.progress.steps(range(len(rates))):
+            trainer.step(batches.draw(), rates[step])
+    trainer.mean_losses()
+    network.load_state_dict(trainer.average)
+    network.eval()
 
 
 @lru_cache(maxsize=1)
