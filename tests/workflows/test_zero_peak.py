@@ -8,6 +8,8 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
+
 SHAPE = (13, 17)
 ENERGY = -0.2 + 0.02 * np.arange(160)
 LINES = {"C": 0.2774, "Si": 1.7397, "Be": 0.1085}
@@ -128,8 +130,7 @@ def test_a_model_is_applied_to_the_next_map_without_it(tmp_path):
     [("rosettasciio/bcf_v2_50x50px.bcf", 0.05), ("hyperspy-1.7.6/fei_SI_SuperX-HAADF_10frames_10x50.emd", 0.8)],
 )
 def test_measured_maps_have_it_where_it_is_left_out(data_folder, file, share):
-    import hyperspy_specml as specml
-from hyperspy_specml.signals import below_first_line
+    from hyperspy_specml.signals import below_first_line
 
     s = next(one for one in hs.load(str(data_folder / file)) if one.axes_manager.signal_dimension == 1)
     below, axis, counts = below_first_line(s), s.axes_manager[-1].axis, s.data.sum(axis=(0, 1), dtype=float)
