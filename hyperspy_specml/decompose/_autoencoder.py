@@ -250,7 +250,7 @@ class _Seeds:
         return _Trained(scores, network, self._fit(scores, network, run), run.seed)
 
     def _fit(self, scores: NormalisedScores, network: nn.Module, run: Run) -> History:
-        name = f"Try {self.n_components} components" if self.comparing else "Train"
+        name = f"Try {self.n_components} components" if self.comparing else self.architecture.stage
         with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
             batches = scores.batches(run)
             return fit(network, batches, reconstruction_error, run, score=lambda _: self._score(scores, network))

@@ -155,7 +155,7 @@ def _learn(
         run.progress.record(
             f"pca ({k})", 0, float(data.scores_of(LinearModel(data.fold_basis.first(k)), SCORED).mean())
         )
-    with run.progress.enter("Train", shares["train"]):
+    with run.progress.enter(architecture.stage, shares["train"]):
         fit = architecture.fit(smooth, k, run)
         if n_components is None and data.hold_out != "none":
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report, new_figure
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from matplotlib.figure import Figure
 
     from hyperspy_specml.models._report import Row
@@ -25,11 +22,9 @@ _MAX_TICKS = 6
 _MIN_SCREE = 20
 # Removed features that a sentence names; more would fill the screen.
 _NAMED = 3
-# Stages of a call in their order.
-_STAGES = ("preparation", "training", "scoring", "final fit", "application", "check")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class DecompositionReport(Report):
     """The evidence behind a decomposition; see `Report` for what all reports hold.
 
@@ -209,7 +204,7 @@ class RemovedFeature:
         return len(self.pixels)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class DenoiseReport(Report):
     """The evidence behind a denoised signal; see `Report` for what all reports hold.
 
@@ -272,25 +267,6 @@ class DenoiseReport(Report):
     shape: tuple[int, ...]
     removed: tuple[RemovedFeature, ...] = ()
     restored: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as in `Report`, but `candidates` as JSON and `removed` as bytes of JSON.
-
-        As lists they would fill the screen with metadata. Long texts do not fit into attributes of HDF5.
-        """
-        plain = super().to_dict()
-        candidates, removed = (json.dumps(plain[name]) for name in ("candidates", "removed"))
-        return plain | {"candidates": candidates, "removed": removed.encode()}
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Self:
-        """Return the report that `to_dict` made plain; see `Report`."""
-        removed = plain["removed"]
-        removed = removed if isinstance(removed, bytes) else np.asarray(removed, np.uint8).tobytes()
-        seconds = plain["seconds"]  # files forget their order
-        ordered = {name: seconds[name] for name in (*_STAGES, *seconds) if name in seconds}
-        tables = {"candidates": json.loads(plain["candidates"]), "removed": json.loads(removed)}
-        return super().from_dict(plain | tables | {"seconds": ordered})
 
     def words(self) -> list[str]:
         """Return the verdict, and what was removed."""
@@ -369,7 +345,7 @@ class DenoiseReport(Report):
         return head, [rows[i] for i in order]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class AnomalyReport(Report):
     """What an anomaly map was made with; see `Report` for what all reports hold.
 

@@ -13,3 +13,4 @@ from hyperspy_specml.results._figures import (
     legend_outside,
     mark_line,
 )
+from hyperspy_specml.results._load import load_result

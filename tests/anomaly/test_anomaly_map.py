@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
 from hyperspy_specml.datasets import RarePhase, ShiftedEdge, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, NavigationRequiredError, OptionError
 
@@ -55,7 +56,7 @@ def test_maps_are_navigation_signals_with_the_axes_of_the_input(rare, found):
         assert (manager.navigation_shape, manager.signal_dimension) == (SHAPE[::-1], 0)
         assert [a.scale for a in manager.navigation_axes] == [2.0, 2.0]
         assert not signal._lazy
-        assert signal.metadata.Specml.n_components >= 3
+        assert specml.provenance(signal)["n_components"] >= 3
     assert found.detections.data.dtype == bool
     assert found.detections.data.sum() == found.regions[0].n_pixels
 
@@ -396,7 +397,7 @@ def test_the_result_can_be_saved(found, tmp_path):
     again = hs.load(tmp_path / "score.hspy")
 
     np.testing.assert_array_equal(again.data, found.score.data)
-    assert again.metadata.Specml.statistic == "scan"
+    assert specml.provenance(again)["statistic"] == "scan"
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
 from hyperspy_specml.exceptions import OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore::hyperspy_specml.exceptions.BaselineBetterWarning")
@@ -55,7 +56,7 @@ def test_the_intensity_is_a_native_map_of_the_sums(simplex):
     assert result.intensity.axes_manager.signal_dimension == 0
     assert result.intensity.axes_manager[0].units == signal.axes_manager[0].units
     np.testing.assert_allclose(result.intensity.data, sums, rtol=0.05)
-    assert result.intensity.metadata.Specml.architecture == "simplex"
+    assert specml.provenance(result.intensity)["architecture"] == "simplex"
     assert result.shift is None
 
 
