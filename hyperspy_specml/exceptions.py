@@ -156,4 +156,4 @@ class LinearApproximationWarning(SpecMLWarning):
 
 
 class RemovedSignalWarning(SpecMLWarning):
-    """Denoising removed signal that noise cannot explain, such as a rare phase: see the report."""
+    """Denoising without protection removed signal that noise cannot explain, such as a rare phase: see the report."""
