@@ -30,17 +30,19 @@ if TYPE_CHECKING:
 __all__ = ["DenseAutoencoder", "NoiseWeightedPCA"]
 
 
+@dataclass(repr=False, eq=False)
 class ArrayEstimator:
     """Base: parameters as attributes of the same names, what is learnt as attributes that end in _.
 
     n spectra, E channels, K components.
     """
 
-    n_components: int | None
-    noise: str
-    random_state: int
-    device: str = "auto"
-    config: TrainConfig | None
+    n_components: int | None = None
+    _: KW_ONLY
+    noise: str = "auto"
+    random_state: int = 0
+    config: TrainConfig | None = None
+    device = "auto"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name.
@@ -253,12 +255,8 @@ class NoiseWeightedPCA(ArrayEstimator):
     (2, 50)
     """
 
-    n_components: int | None = None
     _: KW_ONLY
-    noise: str = "auto"
-    random_state: int = 0
     centre: bool = False
-    config: TrainConfig | None = None
 
     def _architecture(self) -> Architecture:
         return choose_architecture("pca", PCAOptions(centre=self.centre))
@@ -326,13 +324,9 @@ class DenseAutoencoder(ArrayEstimator):
         What else the fit found out: noise model, PCA baseline, held-out scores of the candidates, training.
     """
 
-    n_components: int | None = None
     _: KW_ONLY
-    noise: str = "auto"
-    random_state: int = 0
     device: str = "auto"
     options: DenseOptions | None = None
-    config: TrainConfig | None = None
 
     def _architecture(self) -> Architecture:
         return choose_architecture("dense", self.options, method="DenseAutoencoder")

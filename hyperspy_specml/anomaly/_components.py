@@ -120,18 +120,22 @@ def choose_components(
 
 
 def _curves(rows: np.ndarray, noise: NoiseModel, smoothings: Sequence[float], most: int, seed: int) -> list[RankCurve]:
-    mean = None
-    if noise.name == "poisson-gaussian":
-        basis = principal_basis(moments_of(rows), noise, n_vectors=most)
-        mean = np.maximum(basis.spectra(basis.project(rows)), 0)
-    if noise.name == "poisson":
-        rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))  # six folds are held
-    folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean)
+    needed = noise.name == "poisson-gaussian"
+    basis = principal_basis(moments_of(rows), noise, n_vectors=most) if needed else None
+    folds = _make_folds(rows, basis, noise, seed=seed)
     train = folds.train(slice(None))
     moments = moments_of(train).scaled(1 / TRAIN)
     train = train.astype(np.float32) / np.float32(TRAIN)
     bases = [principal_basis(moments, noise, n_vectors=most, smoothing=smoothing) for smoothing in smoothings]
     return [rank_curve(folds, basis, basis.project(train)) for basis in bases]
+
+
+def _make_folds(rows: np.ndarray, basis: PrincipalBasis | None, noise: NoiseModel, **more: int) -> Folds:
+    """Split rows into folds, with the means that a basis gives."""
+    mean = None if basis is None else np.maximum(basis.spectra(basis.project(rows)), 0)
+    if noise.name == "poisson":
+        rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))  # all folds are held
+    return make_folds(rows, np.arange(len(rows)), noise, mean=mean, **more)
 
 
 def robust_distance(values: np.ndarray) -> np.ndarray:
@@ -270,12 +274,7 @@ def _split(
     rows: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, n_parts: int, seed: int
 ) -> tuple[Sequence[np.ndarray], Folds]:
     """Return the parts of the training fold, and the folds that score."""
-    mean = None
-    if noise.name != "poisson":
-        mean = np.maximum(basis.spectra(basis.project(rows)), 0)
-    else:
-        rows = rows.astype(np.min_scalar_type(int(rows.max(initial=0))))
-    folds = make_folds(rows, np.arange(len(rows)), noise, seed=seed, mean=mean, n_parts=n_parts)
+    folds = _make_folds(rows, None if noise.name == "poisson" else basis, noise, seed=seed, n_parts=n_parts)
     return folds.parts, replace(folds, parts=(), mean=rows.mean(axis=0, dtype=np.float64))
 
 

@@ -20,7 +20,7 @@ from hyperspy_specml.anomaly._scan import Scan, ShiftScan
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.models import LinearModel
 from hyperspy_specml.progress import STOPPED
-from hyperspy_specml.statistics import PoissonGaussianNoise, moments_of, principal_basis
+from hyperspy_specml.statistics import PoissonGaussianNoise, gain_of, moments_of, principal_basis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,7 +152,7 @@ def learn_reference(patches: PatchSums, task: LearningTask, run: Run) -> Learnt:
             return replace(learnt, reference=replace(reference, model=trial.model, leverage=leverage))
     coefficients = reference.coefficients(rows)
     leverage, design = leverage_of(coefficients, n), design_of(coefficients, np.ones(len(rows)))  # of patches
-    sums = PatchRows(rows, design, trimming.noise_of_sum)
+    sums = PatchRows(rows, design, np.full(len(rows), n_pixels), trimming.noise_of_sum)
     reference = _with_errors(replace(reference, leverage=leverage), sums, task, _ORDINARY)
     return replace(learnt, reference=replace(reference, leverage=leverage * np.sqrt(n_pixels)))  # of pixels
 
@@ -176,7 +176,7 @@ def measure_errors(reference: ReferenceModel, patches: PatchSums, task: Learning
         return replace(reference, windows=task.windows, line_width=task.line_width, model_error=nothing)
     rows, coefficients = np.split(patches.sums[used], [len(reference.basis.weights)], axis=1)
     noise = noise_of_sums(reference.noise, float(np.median(patches.counts[used])))
-    sums = PatchRows(rows, design_of(coefficients, patches.counts[used]), noise)
+    sums = PatchRows(rows, design_of(coefficients, patches.counts[used]), patches.counts[used], noise)
     return _with_errors(reference, sums, task, _ORDINARY_ELSEWHERE)
 
 
@@ -197,15 +197,14 @@ def _trial(
     trial = None
     try:
         with run.progress.enter("Train network"):
-            try:
-                trial = try_network(rows, n_pixels, noise, choice, task.autoencoder, run)
-            except TrainingDivergedError as error:
-                if not task.only_if_better:
-                    raise TrainingDivergedError(
-                        f"anomaly_map(architecture={task.autoencoder.name!r}): {error}. Train more gently, config="
-                        "specml.TrainConfig(learning_rate=5e-4); PCA does not train: architecture='pca'."
-                    ) from error
-                _logger.warning("anomaly_map(): PCA is the reference model, because for the autoencoder %s", error)
+            trial = try_network(rows, n_pixels, noise, choice, task.autoencoder, run)
+    except TrainingDivergedError as error:
+        if not task.only_if_better:
+            raise TrainingDivergedError(
+                f"anomaly_map(architecture={task.autoencoder.name!r}): {error}. Train more gently, config="
+                "specml.TrainConfig(learning_rate=5e-4); PCA does not train: architecture='pca'."
+            ) from error
+        _logger.warning("anomaly_map(): PCA is the reference model, because for the autoencoder %s", error)
     except STOPPED:
         if trial is None:
             _logger.warning("anomaly_map(): PCA is the reference model, as no network was trained so far")
@@ -298,9 +297,11 @@ class Trimming:
         model = replace(reference.scan_model(), noise=self.noise_of_sum)
         scan = Scan(model, self.task.windows, radii=(0,))
         strength = np.square(scan.strongest(rows, coefficients, used).z)
-        total = rows[used].sum(axis=1)
+        total = rows.sum(axis=-1)
         distance = np.zeros(shape)
-        distance[used] = robust_distance(coefficients[used] / np.maximum(total, 1e-3 * total.mean())[:, None])
+        if gain_of(self.task.noise):  # the composition is what counts; signed data have no sum to divide by
+            coefficients = coefficients / np.where(used, np.maximum(total, 1e-3 * total[used].mean()), 1)[..., None]
+        distance[used] = robust_distance(coefficients[used])
         strong = strength > strongest * float(np.quantile(strength[keep], 0.95))
         return strong | (distance > farthest * float(np.quantile(distance[keep], 0.95)))
 
@@ -344,17 +345,20 @@ class PatchRows:
     ----------
     rows, design
         (n, E) sums, and the (n, D + 1) factors of the spectra of a model and of its offset, see `design_of`.
+    n_pixels
+        (n,) pixels in each.
     noise
         Noise model of the sums.
     """
 
     rows: np.ndarray = field(repr=False)
     design: np.ndarray = field(repr=False)
+    n_pixels: np.ndarray = field(repr=False)
     noise: NoiseModel
 
 
 def model_error_of(model: ScanModel, patches: PatchRows, windows: Windows, *, fraction: float) -> np.ndarray:
-    """Return (J,) the relative error of a model, where residuals scatter more than noise does.
+    """Return (J,) the error of a model, where residuals scatter more than noise does; see `Scan.error_level`.
 
     A curved family of spectra, such as a peak that shifts, is never described entirely by a few components.
     Without this error the scan would find the rest of it in many places.
@@ -372,11 +376,13 @@ def model_error_of(model: ScanModel, patches: PatchRows, windows: Windows, *, fr
     """
     scan = Scan(replace(model, noise=patches.noise), windows, radii=(0,))
     error, rows, design = np.zeros(len(windows), np.float32), patches.rows, patches.design
+    pixels, n_pixels = Scan(model, windows), patches.n_pixels[:, None].astype(np.float32)
     allowed = _allowed_square(fraction, len(rows))
     for group in windows.groups(_GROUP):
         expected, variance = scan.moments(design, group)
         squares = np.abs(scan.score(windows.sums(rows, group).astype(np.float32), design, group))
-        needed = variance * (squares / allowed - 1) / np.maximum(expected, 1e-6) ** 2
+        level = pixels.error_level(np.maximum(expected, 1e-6), n_pixels, group)
+        needed = variance * (squares / allowed - 1) / level**2
         error[group] = np.sqrt(np.maximum(np.quantile(needed, fraction, axis=0), 0))
     return error
 

@@ -13,7 +13,7 @@ import numpy as np
 from hyperspy_specml.anomaly._scan import ScanModel, ShiftScan
 from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
-from hyperspy_specml.statistics import Resampling, Windows, noise_from_dict
+from hyperspy_specml.statistics import PoissonGaussianNoise, Resampling, Windows, noise_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,12 +160,26 @@ class ReferenceModel(FittedModel):
         if leverage is not None:
             leverage = np.pad(leverage, ((0, basis.n_vectors - n_before), (0, 0)))
         extended = replace(self, model=LinearModel(basis), component_variance=variance, leverage=leverage)
-        if (like := self.shift_scan) is None:
-            return extended
-        return extended._with_shift_scan(like.mean, like.smoothing, like.model_error)
+        return extended._with_shift_scan(self.shift_scan)
 
-    def _with_shift_scan(self, mean: np.ndarray, smoothing: float, model_error: float) -> ReferenceModel:
-        return replace(self, shift_scan=ShiftScan.of(self.scan_model(), mean, smoothing, model_error))
+    def _with_shift_scan(self, like: ShiftScan | None) -> ReferenceModel:
+        """Return the model with a search for shifts that has the settings of another one."""
+        scan = like and ShiftScan.of(self.scan_model(), like.mean, like.smoothing, like.model_error)
+        return replace(self, shift_scan=scan)
+
+    def rescaled(self, unit: float) -> ReferenceModel:
+        """Return the model of the same spectra in another unit, of which `unit` make one of this model's."""
+        basis, noise, variance = self.basis, self.noise, self.component_variance
+        basis = replace(basis, weights=basis.weights / unit, offset=basis.offset * unit)
+        if isinstance(noise, PoissonGaussianNoise):
+            noise = replace(noise, **{name: getattr(noise, name) * unit for name in ("gain", "readout", "offset")})
+        nulls = {name: (one := getattr(self, name)) and replace(one, expected=one.expected * unit) for name in _NULLS}
+        variance = None if variance is None else variance * unit**2
+        model: Any = self.model
+        changed: Any = {"model": replace(model, basis=basis), "component_variance": variance, "noise": noise}
+        other = replace(self, total=self.total * unit, **changed, **nulls)
+        like = self.shift_scan
+        return other._with_shift_scan(like and replace(like, mean=like.mean * unit))
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> ReferenceModel:
         """Return the model of the same spectra in other channels; windows keep their energies.
@@ -194,10 +208,10 @@ class ReferenceModel(FittedModel):
         width = resample(self.line_width[None])[0] / per_channel**2
         span = (int(np.floor(self.drift_range[0] / ratio)), int(np.ceil(self.drift_range[1] / ratio)))
         reference = replace(reference, windows=windows, line_width=width, model_error=error, drift_range=span)
-        if (like := self.shift_scan) is None:
-            return reference
-        mean = resample(like.mean[None])[0]
-        return reference._with_shift_scan(mean, like.smoothing / ratio, like.model_error / ratio)
+        if like := self.shift_scan:
+            mean, smoothing, error = resample(like.mean[None])[0], like.smoothing / ratio, like.model_error / ratio
+            like = replace(like, mean=mean, smoothing=smoothing, model_error=error)
+        return reference._with_shift_scan(like)
 
     def settings(self) -> dict[str, Any]:
         """Return what JSON can hold of the model and its calibration."""

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.ndimage
-import scipy.optimize
 
+from hyperspy_specml.anomaly._elements import Residual, find_elements
 from hyperspy_specml.anomaly._significance import label_regions
-from hyperspy_specml.statistics import gain_of, unit_of
+from hyperspy_specml.statistics import gain_of
 from hyperspy_specml.streaming import Block
 
 if TYPE_CHECKING:
+    from hyperspy_specml.anomaly._elements import Candidate, EnergyAxis
     from hyperspy_specml.anomaly._reference import ReferenceModel
     from hyperspy_specml.anomaly._score import PixelScores
     from hyperspy_specml.anomaly._setup import ScanSetup
-    from hyperspy_specml.statistics import NoiseModel
-
-Families = Mapping[str, Sequence[Sequence[tuple[float, float]]]]
-"""For each element its families of lines: (channel, weight) of each line, fixed within a family."""
 
 _logger = logging.getLogger(__name__)
 
@@ -36,90 +32,6 @@ _FARTHEST_SHIFT = 4.0
 _EXCESS_FIRST = 0.5
 # Full width at half maximum of a Gaussian over its standard deviation.
 _FWHM = np.sqrt(8 * np.log(2))
-# Rounds of a fit whose weights depend on what is fitted; further ones change nothing visible.
-_ROUNDS = 4
-# Candidates that are listed, at most.
-_MOST_CANDIDATES = 8
-# Line widths between the energy of a residual and a line, at most; and how far the onset of an edge may lie
-# below it, because the strongest part of an edge lies beyond its onset.
-_NEAR = 1.0
-_NEAR_EDGE = 8.0
-# Weight in its family of the weakest line that may be seen without the others.
-_WEAKEST = 0.1
-
-
-class SpectralLine(Protocol):
-    """An X-ray line or an ionisation edge, as `signals.spectral_lines` makes them."""
-
-    @property
-    def element(self) -> str:
-        """Such as "Nb"."""
-
-    @property
-    def name(self) -> str:
-        """Such as "La"."""
-
-    @property
-    def family(self) -> str:
-        """Lines of one family have a fixed ratio."""
-
-    @property
-    def energy(self) -> float:
-        """In units of the energy axis."""
-
-    @property
-    def weight(self) -> float:
-        """Intensity within the family; of edges 1 for major and 0.5 for minor ones."""
-
-    @property
-    def edge(self) -> bool:
-        """Whether it is an ionisation edge."""
-
-
-@dataclass(frozen=True)
-class EnergyAxis:
-    """The energies of channels, and the lines and edges that may be seen there.
-
-    Attributes
-    ----------
-    energies
-        (whole axis,) energy of each channel.
-    lines
-        Lines or edges of all elements, in the same units.
-    """
-
-    energies: np.ndarray = field(repr=False)
-    lines: Sequence[SpectralLine] = field(repr=False, default=())
-
-    def step(self, channel: int) -> float:
-        """Return by how much the energy changes per channel, negative on a falling axis."""
-        return float(np.gradient(self.energies)[channel])
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An element whose line or edge may be the anomaly.
-
-    Attributes
-    ----------
-    element, line
-        Such as "Nb" and "La".
-    energy, distance
-        Energy of the line, and its distance to that of the region, in units of the energy axis.
-    evidence
-        By how much the element's lines together lower the deviance of the residual, less two for each family
-        of lines; NaN for edges.
-    """
-
-    element: str
-    line: str
-    energy: float
-    distance: float
-    evidence: float
-
-    def __str__(self) -> str:
-        """Return element and line, such as ``Nb La``."""
-        return f"{self.element} {self.line}"
 
 
 @dataclass(frozen=True)
@@ -229,7 +141,7 @@ def _sum_regions(
     n_pixels = np.array([len(p) for p in pixels])
     each = n_pixels[:, None]
     expected = coefficients @ model.spectra + each * model.offset
-    variances = reference.noise.variance(np.maximum(expected, 0) / each) * each
+    variances = reference.noise.variance(expected / each) * each
     shifts = np.full((len(wanted), 2), np.nan)
     if reference.shift_scan is not None:
         farthest = _FARTHEST_SHIFT * float(setup.line_width[0])
@@ -250,79 +162,39 @@ def _describe(
     peak = int(pixels[np.argmax(scores.score[pixels])])
     inside, deficit = slice(0, len(residual)), None
     if np.isfinite(scores.z[peak]):
-        inside, deficit = strongest_window(setup, scores, sums, i, peak)
+        inside, deficit = strongest_window(setup, scores, sums, i, peak, signed=not gain_of(reference.noise))
     used = np.flatnonzero(setup.channels)
     channel = peak_channel(residual, variance, setup.line_width[used], inside)
     deficit = bool(residual[channel] < 0) if deficit is None else deficit
     energy, step = float(axis.energies[used[channel]]), axis.step(used[channel])
     shift, shift_error = sums.shifts[i] * (step, abs(step))
     counts = -residual if deficit else residual
-    candidates = _candidates(setup, reference.noise, counts, variance, axis, energy)
+    candidates = find_elements(Residual(counts, variance, setup.line_width[used], used, reference.noise), axis, energy)
     log_p, excess = float(scores.log_p[peak]), float(residual[inside].sum())
     found = (int(sums.labels[i]), pixels, peak, log_p, energy, deficit, excess, float(shift), float(shift_error))
     return FoundRegion(*found, candidates, sums.spectra[i] / len(pixels), residual / len(pixels))
 
 
-def strongest_window(setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int) -> tuple[slice, bool]:
+def strongest_window(
+    setup: ScanSetup, scores: PixelScores, sums: RegionSums, i: int, peak: int, *, signed: bool = False
+) -> tuple[slice, bool]:
     """Return the channels of a region's strongest window, and whether counts are missing there.
 
     A phase that replaces others has less of their lines, and that may be what is strongest. Its own lines are
-    more informative. Where the model expects less than nothing, part of the excess is an error of the model.
+    more informative. Where the model expects less than nothing, part of the excess is an error of the model, but of
+    signed data.
     """
     windows, window = setup.windows, int(scores.window[peak])
     deficit = bool(scores.z[peak] < 0)
     read = (sums.spectra, sums.residuals, sums.variances)
     spectrum, difference, variance = (windows.sums(values[i], slice(None)) for values in read)
-    missing = np.minimum(spectrum - difference, 0)
+    missing = np.minimum(spectrum - difference, 0) * (not signed)
     if deficit or missing[window]:
         z = difference / np.sqrt(np.maximum(np.maximum(variance, difference) + missing**2, 1e-300))
         best = int(np.argmax(z))
         if missing[window] or z[best] >= _EXCESS_FIRST * -z[window]:
             window, deficit = best, False
     return slice(int(windows.starts[window]), int(windows.stops[window])), deficit
-
-
-def _candidates(
-    setup: ScanSetup, noise: NoiseModel, residual: np.ndarray, variance: np.ndarray, axis: EnergyAxis, energy: float
-) -> tuple[Candidate, ...]:
-    """Return the elements with a line near the energy of a residual: X-ray lines by evidence, edges by distance."""
-    if not axis.lines:
-        return ()
-    edges = axis.lines[0].edge
-    place = int(np.abs(axis.energies - energy).argmin())
-    width = float(setup.line_width[place] * abs(axis.step(place)))
-    before = _NEAR_EDGE if edges else _NEAR
-
-    def distance(line: SpectralLine) -> float:
-        return abs(line.energy - energy)
-
-    near: dict[str, SpectralLine] = {}
-    for line in axis.lines:
-        if line.weight >= _WEAKEST and -_NEAR * width <= energy - line.energy <= before * width:
-            near[line.element] = min(near.get(line.element, line), line, key=distance)
-    evidence = dict.fromkeys(near, float("nan"))
-    if edges:
-        order = sorted(near.values(), key=lambda line: (-line.weight, distance(line)))
-    else:
-        families = _families(axis, near, np.flatnonzero(setup.channels))
-        evidence = line_evidence(residual, variance, setup.line_width[setup.channels], families, noise)
-        order = sorted(near.values(), key=lambda line: -evidence[line.element])
-    return tuple(
-        Candidate(line.element, line.name, line.energy, line.energy - energy, evidence[line.element])
-        for line in order[:_MOST_CANDIDATES]
-    )
-
-
-def _families(axis: EnergyAxis, elements: Container[str], channels: np.ndarray) -> Families:
-    """Return the families of lines of these elements, in channels in use."""
-    order = np.argsort(axis.energies)
-    families: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for line in axis.lines:
-        if line.element in elements:
-            channel = float(np.interp(line.energy, axis.energies[order], order))
-            place = float(np.interp(channel, channels, np.arange(len(channels))))
-            families.setdefault(line.element, {}).setdefault(line.family, []).append((place, line.weight))
-    return {element: list(of.values()) for element, of in families.items()}
 
 
 def peak_channel(residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray, window: slice) -> int:
@@ -342,51 +214,3 @@ def peak_channel(residual: np.ndarray, variance: np.ndarray, line_width: np.ndar
     noise = scipy.ndimage.gaussian_filter1d(variance.astype(np.float64), sigma)
     strength = np.abs(signal[window]) / np.sqrt(np.maximum(noise[window], 1e-300))
     return window.start + int(np.argmax(strength))
-
-
-def line_evidence(
-    residual: np.ndarray, variance: np.ndarray, line_width: np.ndarray, families: Families, noise: NoiseModel
-) -> dict[str, float]:
-    """Return by how much each element's lines, with positive amplitudes, lower the deviance of a residual.
-
-    Two are subtracted for each family, whose amplitude is free: Akaike's criterion compares few lines with
-    many. Counts of a line are noisy themselves: where nothing was expected, a few of them would outweigh all
-    others.
-
-    Parameters
-    ----------
-    residual, variance
-        (E,) sums over the pixels of a region; the variance is that of what was expected.
-    line_width
-        (E,) full width at half maximum of a line, in channels.
-    families
-        For each element its families of lines: (channel, weight) of each line, fixed within a family.
-    noise
-        Noise model.
-    """
-    blur = float(np.mean(line_width)) / _FWHM
-    excess = scipy.ndimage.gaussian_filter1d(np.maximum(residual, 0).astype(np.float64), blur)
-    variance = np.maximum(variance, 1e-12)
-    unit, gain = unit_of(variance, noise), gain_of(noise)
-    mean = variance / unit**2
-    counts = np.maximum(mean + residual / unit, 0)
-    evidence = {}
-    for element, groups in families.items():
-        shapes = np.stack([_line_shapes(group, line_width) for group in groups], axis=1)
-        fitted = excess
-        for _ in range(_ROUNDS):  # the noise is that of what is fitted
-            weights = 1 / np.sqrt(variance + gain * fitted)
-            amplitudes, _ = scipy.optimize.nnls(shapes * weights[:, None], residual * weights)
-            fitted = shapes @ amplitudes
-        added = fitted / unit
-        evidence[element] = 2 * float(counts @ np.log1p(added / mean) - added.sum()) - 2 * len(groups)
-    return evidence
-
-
-def _line_shapes(lines: Sequence[tuple[float, float]], line_width: np.ndarray) -> np.ndarray:
-    """Return (E,) the sum of Gaussian lines at these channels with these weights."""
-    channels, shape = np.arange(len(line_width)), np.zeros(len(line_width))
-    for channel, weight in lines:
-        sigma = line_width[int(np.clip(round(channel), 0, len(line_width) - 1))] / _FWHM
-        shape += weight / sigma * np.exp(-0.5 * ((channels - channel) / sigma) ** 2)
-    return shape

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.anomaly._elements import EnergyAxis
 from hyperspy_specml.anomaly._learn import LearningTask, Learnt, learn_reference, measure_errors
-from hyperspy_specml.anomaly._regions import EnergyAxis, find_regions
+from hyperspy_specml.anomaly._regions import find_regions
 from hyperspy_specml.anomaly._score import pixel_scores, scan_map, score_pixels, with_null
 from hyperspy_specml.anomaly._setup import WINDOW_WIDTHS, ScanSetup, recorded_channels, sharpest_width
 from hyperspy_specml.anomaly._significance import equivalent_z, significant_log_p
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomaly._regions import FoundRegion
     from hyperspy_specml.anomaly._score import PixelScores
     from hyperspy_specml.decompose import Autoencoder
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.statistics import MapSummary, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
@@ -32,6 +34,11 @@ STATISTICS = ("scan", "squared_error", "deviance", "rx")
 _N_SPARE = 2
 # Relative difference of the sums of all counts up to which two maps are the same: rounding of other blocks.
 _SAME = 1e-9
+# Standard deviations of all values of a map between which squares and sums of them are far from the limits of single
+# precision, and from the absolute constants of the scan.
+_SIZES = 1e-6, 1e9
+# Spectra that this is measured on, at most.
+_SEEN = 256
 # Line widths, standard deviation of the Gaussian whose derivative shifted spectra are compared with.
 _SHIFT_SMOOTHING = 1 / 16
 # Seconds of the stages, measured on a map of 128 x 128 x 1024; only their ratios count, and a stage that is
@@ -177,7 +184,7 @@ class Preparation:
     def apply(self, reference: ReferenceModel) -> tuple[ScanSetup, Learnt]:
         """Read the map, and return how it is scanned and the given reference model."""
         # A channel that is dead here was not dead there.
-        channels = np.ones(self.stream.n_channels, bool) if self.masks[1] is None else ~self.masks[1]
+        channels = np.ones(self.stream.n_channels, bool) if self.masks[1] is None else self.masks[1] == USED
         recorded = recorded_channels(channels, reference.drift_range)
         summary = self._read(~recorded)
         check_enough(summary, 1)
@@ -266,6 +273,16 @@ class Anomalies:
     setup: ScanSetup
     seconds: dict[str, float]
 
+    def rescaled(self, unit: float) -> Anomalies:
+        """Return the same in another unit of the spectra, of which `unit` make one of this."""
+        size = ("excess", "spectrum", "residual")
+        regions = tuple(replace(one, **{name: getattr(one, name) * unit for name in size}) for one in self.regions)
+        learnt = replace(self.learnt, reference=self.learnt.reference.rescaled(unit))
+        summary = self.setup.summary
+        summary = replace(summary, moments=replace(summary.moments, sums=summary.moments.sums * unit))
+        spikes, setup = self.spikes * (1, 1, unit, unit), replace(self.setup, summary=summary)
+        return replace(self, spikes=spikes, regions=regions, learnt=learnt, setup=setup)
+
 
 def find_anomalies(
     stream: SpectrumStream, search: Search | None = None, run: Run | None = None, *,
@@ -307,6 +324,11 @@ def find_anomalies(
         The progress was asked to end the call before or after a network was trained.
     """
     search, run = search or Search(), run or Run()
+    if search.statistic == STATISTICS[0] and (unit := _unit_of(stream)) != 1:
+        known = None if known is None else known / unit
+        reference = None if reference is None else reference.rescaled(1 / unit)
+        given: Any = {"line_width": line_width, "axis": axis, "reference": reference, "known": known, "masks": masks}
+        return find_anomalies(replace(stream, unit=unit), search, run, **given).rescaled(unit)
     axis = axis or EnergyAxis(np.arange(stream.n_channels, dtype=float))
     preparation = Preparation(stream, search, run, reference, line_width, known, masks)
     shares, progress, clock = preparation.shares, run.progress, Clock()
@@ -329,6 +351,44 @@ def find_anomalies(
         labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold)
     clock.stop("regions")
     return Anomalies(scores, spikes, labels, regions, words, learnt, setup, clock.seconds)
+
+
+def _unit_of(stream: SpectrumStream) -> float:
+    """Return the unit in which spectra are searched: 1, or their own size where its squares leave single precision."""
+    if stream.unit != 1 or stream.array.dtype.kind != "f":
+        return 1.0
+    middle: Any = (*(n // 2 for n in stream.navigation_shape[:-1]), slice(_SEEN))
+    line = np.asarray(stream.array[middle], np.float64)
+    line = line[np.isfinite(line)]
+    size = float(line.std()) if line.size else 0.0
+    inside = _SIZES[0] < size < _SIZES[1] or not 0 < size < np.inf
+    return 1.0 if inside else float(2.0 ** np.round(np.log2(size)))
+
+
+def relabel(found: Anomalies, fdr: float, axis: EnergyAxis, progress: Progress) -> Anomalies:
+    """Return the regions of a searched map for another false discovery rate; only their spectra are read.
+
+    Parameters
+    ----------
+    found
+        The searched map.
+    fdr
+        Accepted fraction of false regions.
+    axis
+        Energies, and the lines of all elements.
+    progress
+        Follows the reading.
+
+    Raises
+    ------
+    OptionError
+        An impossible fraction.
+    """
+    stream = replace(found.setup.stream, progress=progress)
+    setup, search = replace(found.setup, stream=stream), Search(fdr=fdr)
+    threshold, words = _threshold(found.scores, search, stream.navigation_shape)
+    labels, regions = find_regions(setup, found.learnt.reference, found.scores, axis, threshold)
+    return replace(found, labels=labels, regions=regions, threshold=words)
 
 
 def _threshold(scores: PixelScores, search: Search, shape: tuple[int, ...]) -> tuple[float, str]:

@@ -9,7 +9,7 @@ small shift adds to a spectrum is the spectrum's derivative, so the residual is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -98,6 +98,11 @@ class ScanModel:
         return everything
 
 
+def plausible_mean(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return means without the negative ones that counts cannot have; of signed data as they are."""
+    return np.maximum(mean, 0) if gain_of(noise) else mean
+
+
 class Strongest(NamedTuple):
     """The strongest window of every pixel.
 
@@ -127,7 +132,7 @@ class Scan:
     radii
         Radii of the squares of pixels: 0 is the pixel itself, 1 is 3 x 3 ...
     model_error
-        (J,) relative error of what the model expects in each window; None for none.
+        (J,) error of what the model expects in each window, relative to `error_level`; None for none.
     """
 
     model: ScanModel
@@ -144,6 +149,28 @@ class Scan:
     def _component_variance(self) -> np.ndarray | None:
         own = self.model.component_variance
         return None if own is None else self.windows.sums(own, slice(None)).astype(np.float32)
+
+    @cached_property
+    def _pixel_noise(self) -> np.ndarray:
+        """(J,) variance of the noise of one pixel in each window, without that of its counts."""
+        alone = replace(self.model, spectra=self.model.spectra[:0], projector=None)
+        return _window_moments(alone, self.windows)[1][-1].astype(np.float32)
+
+    def error_level(self, positive: np.ndarray, n_pixels: np.ndarray, group: slice) -> np.ndarray:
+        """Return what the model error is relative to: the mean, or of signed data the noise in as many pixels.
+
+        Parameters
+        ----------
+        positive
+            (..., n) means of sums over the windows of a group.
+        n_pixels
+            (..., 1) pixels in each sum.
+        group
+            Which windows.
+        """
+        if gain_of(self.model.noise):
+            return positive
+        return np.asarray(n_pixels * np.sqrt(self._pixel_noise[group]))
 
     @property
     def halo(self) -> int:
@@ -216,7 +243,7 @@ class Scan:
         positive, variance = self.moments(design, group)
         own = gain * positive
         if self.model_error is not None:
-            variance = variance + (self.model_error[group] * positive) ** 2
+            variance = variance + (self.model_error[group] * self.error_level(positive, design[..., -1:], group)) ** 2
         # Noise of the prediction is symmetric. A prediction that follows the counts leaves less skewed
         # differences, which may fall further below it than counts can. For an excess nothing is changed.
         ratio = own / variance
@@ -233,13 +260,15 @@ class Scan:
         extra = design @ variances  # beyond the variance of counts with this mean
         if self._component_variance is not None:
             extra += np.square(design[..., :-1]) @ self._component_variance[:, group]
-        # A mean is not negative, though its prediction may be. The more precise the prediction, the nearer to
-        # 0 is the mean that is taken for a negative one.
-        spread = np.maximum(extra, 0)
-        positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
-        # A rate below one count in all spectra that the model was learnt from is not known.
-        least = np.maximum(design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra)), _LEAST_EXPECTED)
-        np.maximum(positive, least * gain, out=positive)
+        positive = expected
+        if gain.any():
+            # A mean is not negative, though its prediction may be. The more precise the prediction, the nearer
+            # to 0 is the mean that is taken for a negative one. Without counts means may have any sign.
+            spread = np.maximum(extra, 0)
+            positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
+            # A rate below one count in all spectra that the model was learnt from is not known.
+            least = np.maximum(design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra)), _LEAST_EXPECTED)
+            np.maximum(positive, least * gain, out=positive)
         own = gain * positive
         variance = np.maximum(own + extra, _LEAST_LEFT * own)
         if self.model.leverage is not None:
@@ -353,7 +382,7 @@ class ShiftScan:
         design = np.concatenate([coefficients, n_pixels[..., None]], axis=-1, dtype=np.float32)
         slopes = design @ self.slopes
         rows = np.vstack([self.model.spectra, self.model.offset]).astype(np.float32)
-        expected = np.maximum(design @ rows, 0)
+        expected = design @ rows
         product = np.einsum("...e,...e->...", slopes, values * self.weights)
         size = np.einsum("...e,...e->...", slopes, slopes)
         slopes *= self.weights
@@ -391,7 +420,7 @@ class ShiftScan:
         for i, spectrum in enumerate(gaussian_filter1d(spectra, _INTERPOLATION_SMOOTHING, axis=1)):
             moved = np.interp(inner + by[:, None], np.arange(n_channels), spectrum) * weights
             rest = np.square(moved - (moved @ described) @ described.T).sum(axis=1)
-            variances = self.model.noise.variance(np.maximum(spectrum, 0))[inner] * weights**2
+            variances = self.model.noise.variance(spectrum)[inner] * weights**2
             by_noise = variances.sum() / (2 * np.sqrt(np.pi) * _INTERPOLATION_SMOOTHING * n_pixels[i])
             unmoved = rest[np.argmin(np.abs(by))]
             if rest.min() <= 0.5 * max(unmoved, by_noise) + by_noise:

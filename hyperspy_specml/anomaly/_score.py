@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.anomaly._scan import Scan
+from hyperspy_specml.anomaly._scan import Scan, plausible_mean
 from hyperspy_specml.anomaly._significance import LARGEST_LOG_P, NullFit, equivalent_z, fit_null
 from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder
-from hyperspy_specml.statistics import EMPTY, correlation_kernel
+from hyperspy_specml.statistics import EMPTY, correlation_kernel, gain_of
 from hyperspy_specml.streaming import compute, map_with_halo
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _STRIP_VALUES = 1 << 22
 # Pixels and values of drawn maps, at most.
 _NULL_PIXELS = 1 << 15
 _NULL_VALUES = 1 << 25
+# Drawn pixels for each pixel of a small map: the p-value that decides there is some 1 % over their number.
+_DRAWN_PER_PIXEL = 200
 # Pixels of one piece of the map that is drawn.
 _PIECE = 64**2
 # Pixels over which coefficients are averaged before maps are drawn from them: their noise must not be drawn
@@ -268,20 +270,34 @@ def draw_null(
     rng = np.random.default_rng([seed, _STREAM])
     maps = _averaged(np.where(used[..., None], coefficients, 0), used)
     side = max(1, round(_PIECE ** (1 / len(shape))))
-    most = min(_NULL_PIXELS, max(_PIECE, _NULL_VALUES // scan.model.spectra.shape[1]))
+    most = max(_PIECE, min(_NULL_VALUES // scan.model.spectra.shape[1], _DRAWN_PER_PIXEL * int(used.sum())))
+    most = min(most, _NULL_PIXELS)
     draw_and_scan = dask.delayed(partial(_draw_and_scan, scan, reference, seed), pure=False, traverse=False)
     tasks: list[Delayed] = []
     n = 0
     while n < most:
         first = (int(rng.integers(0, max(1, size - side + 1))) for size in shape)
         box = tuple(slice(start, start + side) for start in first)
+        times = max(1, min(_PIECE, most - n) // used[box].size)
         if used[box].any():
-            tasks.append(draw_and_scan(maps[box], used[box], len(tasks)))
-        n += used[box].size
+            piece, inside = (_repeated(values[box], times, scan.halo) for values in (maps, used))
+            tasks.append(draw_and_scan(piece, inside, len(tasks)))
+        n += times * used[box].size
     tables = compute(*tasks, progress=run.progress, label="Draw null maps")
     everything = np.concatenate([table[~np.isnan(table[..., 0])] for table in tables])
     maxima, expected, shifts = np.abs(everything[:, [0, 3, 4]]).T
     return fit_null(maxima, expected), fit_null(shifts, expected) if shift_scan else None
+
+
+def _repeated(values: np.ndarray, times: int, gap: int) -> np.ndarray:
+    """Return copies of a box one behind the other, with zeros between them that no square of pixels bridges.
+
+    A piece of a few pixels costs nearly as much as one of thousands.
+    """
+    if times == 1:
+        return values
+    copies = np.pad(values, [(0, gap)] + [(0, 0)] * (values.ndim - 1))
+    return np.concatenate([copies] * times)[: -gap or None]
 
 
 def _draw_and_scan(
@@ -296,7 +312,7 @@ def _draw_and_scan(
 
 def draw_values(noise: NoiseModel, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw (..., E) values with this mean, float32."""
-    mean = np.maximum(mean, 0)
+    mean = plausible_mean(mean, noise)
     if noise.name == "poisson":
         return rng.poisson(mean).astype(np.float32)
     values = rng.standard_normal(mean.shape, dtype=np.float32)
@@ -325,7 +341,8 @@ def _value_and_coefficients(
         coefficients = reference.coefficients(rows)
         expected = reference.basis.spectra(coefficients)
         if statistic == "deviance":
-            expected = np.maximum(expected, np.float32(1e-3 * max(level, 1e-30)))
+            if gain_of(noise):
+                expected = np.maximum(expected, np.float32(1e-3 * max(level, 1e-30)))
             value = noise.deviance(rows, expected, np.maximum(noise.variance(expected), 1e-30))
         else:
             value = ((rows - expected) ** 2).sum(axis=1, dtype=np.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import erf, ndtri_exp
 
-from hyperspy_specml.anomaly._scan import Scan, ScanModel
+from hyperspy_specml.anomaly._scan import Scan, ScanModel, plausible_mean
 from hyperspy_specml.statistics import Windows, gain_of, signed_squares, unit_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class SpikeFinder:
             coefficients[left] = encode(rows[left])
         row, channel = np.array(list(values), int).reshape(-1, 2).T
         expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[channel]
-        return row, channel, np.array(list(values.values()), np.float32), np.maximum(expected, 0)
+        return row, channel, np.array(list(values.values()), np.float32), plausible_mean(expected, self.model.noise)
 
     def find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return row, channel, prediction and squared deviate of every spike in (n, E) spectra."""
@@ -113,14 +113,15 @@ class SpikeFinder:
         expected = coefficients[some] @ self.model.spectra + self.model.offset
         alone = self._without_line(rows[some], expected, place, channel) > limit**2
         row, channel = row[alone], channel[alone]
-        return start + row, channel, np.maximum(expected[place[alone], channel], 0), squares[row, channel]
+        mean = plausible_mean(expected[place[alone], channel], self.model.noise)
+        return start + row, channel, mean, squares[row, channel]
 
     def _without_line(self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray) -> np.ndarray:
         """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
         first, last = _neighbours(channel, self.line_width[channel], 0, rows.shape[1])
         measured, predicted = (_sums(values, row, first, last) for values in (rows, expected))
-        value, mean = rows[row, channel], np.maximum(expected[row, channel], 0)
-        noise, around = self.model.noise, measured - value
+        noise, value, around = self.model.noise, rows[row, channel], measured - rows[row, channel]
+        mean = plausible_mean(expected[row, channel], noise)
         excess, reach = around - (predicted - expected[row, channel]), (channel - first, last - 1 - channel)
         line = _line_in_channel(around, excess, self.line_width[channel], reach, noise)
         return _squares(value, mean + line, noise)
@@ -175,10 +176,13 @@ class PartialChannelSpikes:
         first, last = _neighbours(channel, width, np.maximum(0, -by), np.minimum(n_channels, n_channels - by))
         value = rows[row, channel].astype(np.float64)
         around = _sums(rows, row, first, last) - value
-        expected = _line_in_channel(around, around, width, (channel - first, last - 1 - channel), self.noise)
-        typical = self.mean[channel + by]
+        typical, reach = self.mean[channel + by], (channel - first, last - 1 - channel)
         beside = _sums(self.mean[None], np.zeros_like(row), first + by, last + by) - typical
-        expected = np.maximum(expected, around * typical / np.maximum(beside, 1e-300))
+        if gain_of(self.noise):
+            expected = _line_in_channel(around, around, width, reach, self.noise)
+            expected = np.maximum(expected, around * typical / np.maximum(beside, 1e-300))
+        else:  # signed data have no ratios
+            expected = typical + _line_in_channel(around, around - beside, width, reach, self.noise)
         limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
         found = _squares(value, expected, self.noise) > limit**2
         return row[found], channel[found], expected[found]

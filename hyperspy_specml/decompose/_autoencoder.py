@@ -9,16 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, check_sizes, judge
+from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, NetworkOptions, best_of, judge
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.exceptions import TrainingDivergedError
-from hyperspy_specml.models import LatentModel, autoencoder_network
-from hyperspy_specml.nn import DenseNetwork
+from hyperspy_specml.lazy import torch
+from hyperspy_specml.models import AUTOENCODERS, LatentModel, autoencoder_network
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
-from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit_all
+from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +33,7 @@ _SEED_STEP = 7919  # between the seeds of two trainings; a prime
 
 
 @dataclass(frozen=True)
-class DenseOptions:
+class DenseOptions(NetworkOptions):
     """Options of the dense autoencoder.
 
     Parameters
@@ -50,13 +49,7 @@ class DenseOptions:
         A size that no network has.
     """
 
-    n_hidden: int = 64
-    n_layers: int = 2
     centre: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no network has."""
-        check_sizes(self)
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ class Autoencoder(Architecture):
         """Return PCA about the mean spectrum: a network must not be praised for the mean that it may subtract."""
         if data.centre:
             return {}
-        scores, pca = _fold_scores(data), Autoencoder("dense", DenseNetwork)  # untrained, it is PCA
+        scores, pca = _fold_scores(data), Autoencoder("dense", AUTOENCODERS["dense"])  # untrained, it is PCA
         network = pca.start(scores, n_components, Run())
         return {f"centred pca ({n_components})": pca.plain_model(scores, network, n_components)}
 
@@ -161,7 +154,7 @@ class Autoencoder(Architecture):
             return self.canonical_model(scores, trained.network, k)
         whole = replace(scores, basis=data.aligned, parts=data.parts, fractions=np.array(FRACTIONS))
         final = copy.deepcopy(trained.network)
-        refit_all(final, whole.batches(run), reconstruction_error, trained.history, run)
+        refit(final, whole.batches(run), reconstruction_error, trained.history, run)
         return self.canonical_model(whole, final, k)
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from hyperspy_specml.decompose._architecture import check_sizes
-from hyperspy_specml.nn import SimplexNetwork
+from hyperspy_specml.decompose._architecture import NetworkOptions
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.statistics import USED, PrincipalBasis
 
 if TYPE_CHECKING:
+    from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
 
@@ -34,7 +34,7 @@ _DAMPING = 1e-3  # of the regression, in units of what the encoder sees
 
 
 @dataclass(frozen=True)
-class SimplexOptions:
+class SimplexOptions(NetworkOptions):
     """Options of unmixing into pure phases.
 
     Parameters
@@ -50,13 +50,7 @@ class SimplexOptions:
         A size that no network has.
     """
 
-    n_hidden: int = 64
-    n_layers: int = 2
     energy_shift: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no network has."""
-        check_sizes(self)
 
 
 def first_endmembers(spectra: np.ndarray, scores: np.ndarray, k: int, *, seed: int) -> dict[str, np.ndarray]:
@@ -184,6 +178,7 @@ def start_network(
     options
         Size of the encoder.
     """
+    from hyperspy_specml.nn import SimplexNetwork
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))

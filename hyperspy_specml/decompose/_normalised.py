@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.train import DrawnInputs, RandomRows, SplitParts
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from hyperspy_specml.decompose._architecture import SCORED
 from hyperspy_specml.decompose._registry import choose_architecture
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import CLEAR, Candidate, DecompositionReport, FittedModel, LinearModel, encode_map
@@ -144,6 +145,10 @@ def _learn(
         # Who stops a search does not want to wait for a long training either.
         run = architecture.completed(run, data).brief() if stopped else run
     k = n_components or rank.chosen
+    if architecture.trained:
+        run.progress.record(
+            f"pca ({k})", 0, float(data.scores_of(LinearModel(data.fold_basis.first(k)), SCORED).mean())
+        )
     with run.progress.enter("Train", shares["train"]):
         fit = architecture.fit(smooth, k, run)
         model = fit.model
@@ -243,6 +248,7 @@ def choose_number(
         with run.progress.enter("Choose the number", (_FIRST_ROUND if race else 1.0) / most):
             scores, interrupted = architecture.compare(data, k, run)
         rounds.append([scores])
+        run.progress.record("components", k, float(scores.mean()))
         best = int(np.argmin([scores.mean() for (scores,) in rounds]))
         if interrupted or k - 1 - best >= _PATIENCE:
             break

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.denoise._options import DenoiseOptions
     from hyperspy_specml.models import FilteredScores, FittedDenoiser, Tiles
     from hyperspy_specml.prepare import TrainingData
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import PrincipalBasis
 
@@ -249,12 +250,15 @@ def fit_candidates(data: CandidateData) -> list[Entry]:
     return [*entries, plain_pca(data)]
 
 
-def compare(entries: list[Entry], validation: HeldOutError, test: HeldOutError) -> tuple[Candidate, ...]:
+def compare(
+    entries: list[Entry], validation: HeldOutError, test: HeldOutError, progress: Progress
+) -> tuple[Candidate, ...]:
     """Score candidates on both folds; the last one is what they are compared with."""
     errors = []
-    for entry in entries:
-        basis, scores = entry.fold.basis, entry.scores()
+    for i in progress.steps(range(len(entries))):
+        basis, scores = entries[i].fold.basis, entries[i].scores()
         errors.append((float(validation.of(basis, scores).mean()), test.of(basis, scores)))
+        progress.record(f"candidate: {entries[i].name}", 0, errors[-1][0])
     pairs = [paired(own, errors[-1][1]) for _, own in errors]
     return tuple(
         Candidate(entry.name, pair.mean, pair.difference, pair.standard_error, validation_score)

@@ -44,6 +44,8 @@ _MOST_FEATURES = 64
 _LEVEL = 4.0
 # Counts at a level that its sum is known by to a tenth.
 _LEAST_AT_LEVEL = 100
+# Standard errors beyond which denoised sums are farther from the counts than noise explains.
+_CLEAR = 3.0
 # Standard errors beyond which a channel of the mean spectrum is put right.
 _SURE = 4.0
 # Spectra summed over windows at a time: they stay in the cache.
@@ -162,10 +164,11 @@ class Denoised:
 
 
 def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
-    """Scale denoised spectra so that at each level of intensity they hold as many counts as were measured.
+    """Scale denoised spectra to the counts that were measured, as far as noise lets these be known.
 
-    Networks are trained where most spectra are: the vacuum beside a particle, or its bright core, comes out too
-    bright or too dim.
+    At each level of intensity the spectra hold together as many counts as were measured. Where sums of single spectra
+    are farther from their counts than noise explains, as beside a bright particle from which a filter spreads into
+    the vacuum, each is drawn towards its own counts: sums are taken as gamma variables about the denoised ones.
 
     Parameters
     ----------
@@ -183,14 +186,28 @@ def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
     for faint in range(group.max()):
         if measured[group == faint].sum() < _LEAST_AT_LEVEL:
             group[group == faint] = faint + 1
-    measured_at, total_at = np.bincount(group, measured), np.bincount(group, total)
+    kept = np.zeros_like(total)
+    for g in np.unique(group):
+        here = group == g
+        kept[here] = _drawn_to_counts(total[here], measured[here])
     scale = np.ones(len(used), np.float32)
-    scale[used] = (measured_at / np.maximum(total_at, 1e-30))[group]
-    offset = denoised.model.basis.offset
-    scaled = replace(denoised, scores=denoised.scores * scale[:, None])
-    return (
-        scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None]) if offset.any() else scaled
-    )
+    scale[used] = np.divide(kept, total, out=np.ones_like(total), where=total > 0)
+    scaled, offset = replace(denoised, scores=denoised.scores * scale[:, None]), denoised.model.basis.offset
+    if not offset.any():
+        return scaled
+    return scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None])
+
+
+def _drawn_to_counts(total: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Return (n,) sums of spectra, in all as large as the measured ones, of which the noise is Poisson noise."""
+    total = total * (measured.sum() / max(total.sum(), 1e-30))
+    excess = np.square(measured - total) - total
+    error = excess.std() / np.sqrt(len(total))
+    if excess.mean() > _CLEAR * error and error > 0:
+        variance = excess.mean() / np.square(total).mean()  # of the true sums, relative to the denoised ones
+        total = (measured + 1 / variance) / (1 + 1 / (variance * np.maximum(total, 1e-6)))
+        total *= measured.sum() / total.sum()
+    return total
 
 
 def keep_mean(denoised: Denoised, mean: np.ndarray, noise: NoiseModel) -> Denoised:

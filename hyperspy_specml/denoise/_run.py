@@ -141,7 +141,7 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
     clock.stop("training")
     with progress.enter("Score candidates", _STAGES["score"]):
         validation, test = HeldOutError(plain, "validation"), HeldOutError(plain, "test")
-        candidates = compare(entries, validation, test)
+        candidates = compare(entries, validation, test, progress)
         chosen = _choose(plain, candidates, entries)
         found |= _quality(data.tiles, chosen, validation, test)
     clock.stop("scoring")

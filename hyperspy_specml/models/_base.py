@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -290,8 +291,9 @@ def encode_map(
     """
     different = list({id(model): model for model in models}.values())
     ends = np.cumsum([model.n_columns for model in different])
-    block = _EncodeRows(tuple(different), channels, state is None)
-    table = stream.map_rows(block, n_columns=int(ends[-1]) + block.look, label="Project")
+    look = state is None
+    block = partial(_encode_rows, models=different, channels=channels, look=look)
+    table = stream.map_rows(block, n_columns=int(ends[-1]) + look, label="Project")
     used = [USED]
     if state is None:
         table, state, used = table[:, :-1], table[:, -1].astype(np.uint8), [USED, SATURATED]
@@ -339,29 +341,25 @@ def encode_new_map(
     return scores, state
 
 
-@dataclass(frozen=True)
-class _EncodeRows:
-    """The block function of the pass, and with `look` the state in a last column."""
+def _encode_rows(
+    rows: np.ndarray, pixels: np.ndarray, *, models: Sequence[FittedModel], channels: np.ndarray, look: bool
+) -> np.ndarray:
+    """Return the columns of a block, with `look` the state of its spectra in a last one."""
+    rows = np.asarray(rows, rows.dtype.newbyteorder("="))
+    with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
+        along = project_on(rows, [model.basis for model in models], channels)
+        columns = [model.encode_scores(own) for model, own in zip(models, along, strict=True)]
+    return np.concatenate([*columns, _state(rows[:, channels])[:, None]] if look else columns, axis=1)
 
-    models: tuple[FittedModel, ...]
-    channels: np.ndarray
-    look: bool
 
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        rows = np.asarray(rows, rows.dtype.newbyteorder("="))
-        with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
-            along = project_on(rows, [model.basis for model in self.models], self.channels)
-            columns = [model.encode_scores(own) for model, own in zip(self.models, along, strict=True)]
-        return np.concatenate([*columns, self._state(rows)[:, None]] if self.look else columns, axis=1)
-
-    def _state(self, rows: np.ndarray) -> np.ndarray:
-        values = rows if self.channels.all() else rows[:, self.channels]
-        state = np.full(len(values), USED)
-        state[(values < 0).any(axis=1)] = _NO_COUNTS
-        if values.dtype.kind == "f":
-            state[(values != np.floor(values)).any(axis=1)] = _NO_COUNTS
-            state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
-        else:
-            state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
-        state[~values.any(axis=1)] = EMPTY
-        return state
+def _state(values: np.ndarray) -> np.ndarray:
+    """Return the (n,) state of spectra that nobody has looked at yet."""
+    state = np.full(len(values), USED)
+    state[(values < 0).any(axis=1)] = _NO_COUNTS
+    if values.dtype.kind == "f":
+        state[(values != np.floor(values)).any(axis=1)] = _NO_COUNTS
+        state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
+    else:
+        state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
+    state[~values.any(axis=1)] = EMPTY
+    return state

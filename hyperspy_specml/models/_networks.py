@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.models._base import ANY, FittedModel, Parts
 from hyperspy_specml.models._file import to_plain
-from hyperspy_specml.nn import DenseNetwork, SimplexNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,15 +21,30 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.statistics import PrincipalBasis
 
 _ROWS = 1 << 22  # elements of the mixtures computed at a time
 _ENDS = "network.ends"
 _SETTINGS = {"n_hidden": int, "n_layers": int, "shot": float, "shifts": bool, "total": float}  # of mixtures
 
+
+def dense_network(n_scores: int, n_latent: int, n_hidden: int, n_layers: int) -> nn.Module:
+    """Return an untrained dense network: a function, so that torch is loaded with the first network.
+
+    Parameters
+    ----------
+    n_scores, n_latent, n_hidden, n_layers
+        See `nn.DenseNetwork`.
+    """
+    from hyperspy_specml.nn import DenseNetwork
+
+    return DenseNetwork(n_scores, n_latent, n_hidden, n_layers)
+
+
 # Networks from scores (B, P) through latents (B, K) back to scores, by the name of their architecture. Called with P
 # and K and the options of the architecture that they take; they have ``encode`` and ``decode``.
-AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {"dense": DenseNetwork}
+AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {"dense": dense_network}
 
 
 def autoencoder_network(make: Callable[..., nn.Module], n_scores: int, n_latent: int, options: dict) -> nn.Module:
@@ -250,6 +264,8 @@ class SimplexModel(FittedModel):
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays."""
+        from hyperspy_specml.nn import SimplexNetwork
+
         basis = parts.basis()
         n_channels, p = basis.vectors.shape
         k = len(parts.array("network.log_ratio", ANY, n_channels))

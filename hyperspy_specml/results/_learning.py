@@ -61,8 +61,8 @@ def write_learning_results(signal: BaseSignal, trained: TrainedModel, columns: n
     names = ("scores", "components") if {"scores", "components"} <= fields.keys() else ("loadings", "factors")
     written = vars(signal.learning_results)
     written.clear()  # unmixing and clusters of an earlier decomposition
-    written.update(zip(names, (loadings, factors), strict=True))
     written.update(
+        zip(names, (loadings, factors), strict=True),
         explained_variance=variance,
         explained_variance_ratio=variance / variance.sum(),
         number_significant_components=model.n_components,

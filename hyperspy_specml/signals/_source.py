@@ -15,7 +15,7 @@ from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.signals._spectra import energy_axis
 from hyperspy_specml.statistics import expand_channels
-from hyperspy_specml.streaming import plan_blocks
+from hyperspy_specml.streaming import plain_array, plan_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,8 +144,8 @@ def _axes(axes: tuple[BaseDataAxis, ...], *, navigate: bool) -> list[dict[str, A
 def _metadata(signal: BaseSignal, title: str) -> dict[str, Any]:
     """Copy the metadata but for what describes the old data; large parts are left out before copying."""
     metadata = signal.metadata.as_dictionary()
-    metadata.pop("_HyperSpy", None)  # whether the old signal was unfolded, and its navigator
-    metadata.pop("Markers", None)
+    for key in ("_HyperSpy", "Markers"):  # the first holds whether it was unfolded, and its navigator
+        metadata.pop(key, None)
     metadata["Signal"].pop("Noise_properties", None)
     metadata = copy.deepcopy(metadata)
     metadata["General"]["title"] = title
@@ -190,6 +190,10 @@ class Source:
     def title(self) -> str:
         """The input's title, or its class where it has none."""
         return self.template.metadata.General.title
+
+    def signal(self) -> BaseSignal:
+        """Return the input as a signal of its own, without a copy of the data."""
+        return like(self.template, self.spectra.array, title=self.title)
 
     def score_maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
         """Return (n_pixels, K) scores as stamped maps (K | scan axes)."""
@@ -247,27 +251,19 @@ class Source:
             Return the input minus the decoded spectra.
         """
         source: Any = self.spectra.array
-        inputs = [scores.reshape(*source.shape[:-1], -1)]
-        if residual:
-            inputs.append(source)
-        apply = _blocks_now if isinstance(source, np.ndarray) else _blocks_later
+        inputs: list[Any] = [scores.reshape(*source.shape[:-1], -1), *[source] * residual]
         n_rows = max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
-        array = apply(decoder, inputs, source, n_rows)
+        if isinstance(source, np.ndarray):
+            array: Any = np.empty(source.shape, np.float32)
+            for block in plan_blocks(source, n_rows=n_rows):
+                array[block.region] = decoder(*(values[block.region] for values in inputs))
+        else:
+            array = _blocks_later(decoder, inputs, source, n_rows)
         return stamp(like(self.template, array, title=f"{self.title} {title}"), provenance)
 
     def _per(self, unit: str) -> float:
         """Return what one unit of a model's output is in the units of its map."""
         return float(energy_axis(self.template).scale) if unit == "channels" else 1.0
-
-
-def _blocks_now(
-    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray, n_rows: int
-) -> np.ndarray:
-    """Map (*navigation, n) arrays to (*navigation, E) in memory."""
-    out = np.empty(source.shape, np.float32)
-    for block in plan_blocks(source, n_rows=n_rows):
-        out[block.region] = function(*(array[block.region] for array in inputs))
-    return out
 
 
 def _blocks_later(
@@ -314,7 +310,9 @@ class Decoder:
         spectra = self.model.decode(rows)
         spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
         whole = expand_channels(spectra, self.channel_state).reshape(*scores.shape[:-1], -1)
-        return whole if values is None else np.subtract(values, whole, out=whole, dtype=np.float32, casting="unsafe")
+        if values is None:
+            return whole
+        return np.subtract(plain_array(values), whole, out=whole, dtype=np.float32, casting="unsafe")
 
 
 def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tuple[tuple[int, ...], ...]:

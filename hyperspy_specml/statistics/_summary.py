@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.statistics._moments import Moments, are_whole, moments_of, sum_exactly, wide_moments
-from hyperspy_specml.statistics._states import EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
+from hyperspy_specml.statistics._states import BELOW_LINES, EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
@@ -44,8 +44,8 @@ class MapSummary:
         memory budget, second moments are those of the sample.
     pixel_state, channel_state
         (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
-        dead) or SATURATED (channels only). A spectrum of zeros is not EMPTY but USED where the map holds counts
-        (whole numbers, none negative): no count is what a detector in the vacuum counts.
+        dead), SATURATED or BELOW_LINES (channels only). A spectrum of zeros is not EMPTY but USED where the map
+        holds counts (whole numbers, none negative): no count is what a detector in the vacuum counts.
     pixel_sums
         (n_pixels,) float64 sums over the channels that are neither masked nor not finite; 0 where the pixel
         is not used.
@@ -101,7 +101,8 @@ def summarise_map(
     stream
         The spectra.
     navigation_mask, signal_mask
-        Bool arrays of the navigation shape and of shape (E,), True = masked.
+        Bool arrays of the navigation shape and of shape (E,), True = masked; the second may hold the states
+        of the channels instead, of which only those that are USED are looked at.
     seed
         Chooses the sample of pixels.
     kernel
@@ -112,7 +113,7 @@ def summarise_map(
     """
     channel_state = np.zeros(stream.n_channels, np.uint8)
     if signal_mask is not None:
-        channel_state[signal_mask] = MASKED
+        channel_state |= signal_mask  # True is MASKED
     masked = np.zeros(stream.n_pixels, bool) if navigation_mask is None else navigation_mask.reshape(-1)
     if sample is None:
         inside, n_wanted = np.flatnonzero(~masked), sample_size(stream)
@@ -125,7 +126,7 @@ def summarise_map(
         seen = channel_state == USED
         # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
         wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
-        measure = wide_moments if wide else partial(moments_of, kernel=kernel)
+        measure = wide_moments if wide else partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
         block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
         moments, parts = stream.fold(block, _merge, label="Summarise")
         *found, minima, n_recorded, n_whole, not_finite, saturated, counts = zip(*parts, strict=True)
@@ -222,11 +223,10 @@ def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def _native(rows: np.ndarray) -> np.ndarray:
-    """Return the rows in native byte order; half precision becomes single, whose sums do not overflow."""
+    """Return the rows, bool as bytes, half precision as single, whose sums do not overflow."""
     if rows.dtype.kind == "b":
         return rows.view(np.uint8)
-    dtype = np.dtype(np.float32) if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
-    return rows.astype(dtype, copy=False)
+    return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
 
 def _n_saturated(rows: np.ndarray) -> np.ndarray:
@@ -274,11 +274,14 @@ def sample_size(stream: SpectrumStream) -> int:
 
 
 def expand_channels(spectra: np.ndarray, channel_state: np.ndarray) -> np.ndarray:
-    """Put (n, E in use) spectra into all E channels: 0 in dead ones, NaN in others that were not used."""
+    """Put (n, E in use) spectra into all E channels: 0 where there is no signal, NaN in others that were not used.
+
+    Dead channels and those below the first line of the detector have no signal.
+    """
     used = channel_state == USED
     if used.all():
         return spectra
     out = np.full((len(spectra), len(used)), np.nan, spectra.dtype)
-    out[:, channel_state == EMPTY] = 0
+    out[:, np.isin(channel_state, (EMPTY, BELOW_LINES))] = 0
     out[:, used] = spectra
     return out

@@ -103,12 +103,15 @@ class SpectrumStream:
     drift
         (n_lines,) channels by which the spectra of each scan line lie too high in energy. All passes see them
         shifted back, and 0 where nothing was recorded.
+    unit
+        All passes see the spectra in this unit of theirs, divided by it.
     """
 
     array: np.ndarray | da.Array
     memory_budget: int = 1_000_000_000
     progress: Progress = field(default_factory=Progress, repr=False, compare=False)
     drift: np.ndarray | None = field(default=None, repr=False)
+    unit: float = 1.0
     blocks: tuple[Block, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -210,7 +213,7 @@ class SpectrumStream:
         self, blocks: Sequence[Block], function: Callable[..., Any], more: Sequence[tuple[Any, ...]] = ()
     ) -> list[Delayed]:
         """Return the tasks that call a function on blocks, of which all share one copy."""
-        run = dask.delayed(functools.partial(_run_block, self.drift, self.navigation_shape[-1]), pure=False)
+        run = dask.delayed(functools.partial(_run_block, self.drift, self.unit, self.navigation_shape[-1]), pure=False)
         as_one, tasks = functools.partial(dask.delayed, pure=False, traverse=False), []
         function = as_one(function)
         for block, arguments in zip(blocks, more or [()] * len(blocks), strict=True):
@@ -226,6 +229,19 @@ class SpectrumStream:
     def _where(self) -> dict[str, str]:
         """Return where to compute: an array in memory is not worth sending to a cluster."""
         return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and active_client() else {}
+
+
+def plain_array(values: Any) -> np.ndarray:
+    """Return values as kernels take them: dense, in native byte order, in C order in memory.
+
+    Parameters
+    ----------
+    values
+        Any array: turned, big-endian, mapped from a file, or sparse (of the library ``sparse``). Copied only where it
+        is not plain.
+    """
+    dense = values.todense() if hasattr(values, "todense") else np.asarray(values)
+    return np.ascontiguousarray(dense, dense.dtype.newbyteorder("="))
 
 
 def shift_channels(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
@@ -273,10 +289,13 @@ class _FillRows:
 
 
 def _run_block(
-    drift: np.ndarray | None, line_length: int, part: Any, pixels: np.ndarray, function: Callable[..., Any], *more: Any
-) -> Any:
-    """Call a function on the rows of a block, the drift of its scan lines taken back."""
-    rows = np.asarray(part).reshape(len(pixels), -1)
+    drift: np.ndarray | None, unit: float, line_length: int, part: Any, pixels: np.ndarray,
+    function: Callable[..., Any], *more: Any,
+) -> Any:  # fmt: skip
+    """Call a function on the rows of a block, in their unit and with the drift of their scan lines taken back."""
+    rows = plain_array(part).reshape(len(pixels), -1)
+    if unit != 1:
+        rows = rows / np.float64(unit)
     if drift is not None:
         rows = shift_channels(rows, -drift[pixels // line_length])
     with one_openmp_thread():
@@ -372,39 +391,3 @@ def patch_sums(
         sums[patches] += part
         counts[patches] += n
     return sums.reshape(*grid, -1), counts.reshape(grid)
-
-
-@dataclass(frozen=True)
-class _Shaped:
-    """Calls a function on the rows of a block in the shape that they have in the map."""
-
-    function: Callable[..., Any]
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray, sizes: tuple[int, ...], inner: Any) -> Any:
-        return self.function(rows.reshape(*sizes, -1), pixels.reshape(sizes), inner)
-
-
-@dataclass(frozen=True)
-class _SumPatches:
-    """The block function of `patch_sums`: an object, so that it travels to other processes."""
-
-    shape: tuple[int, ...]
-    grid: tuple[int, ...]
-    sides: tuple[int, ...]
-    used: np.ndarray
-    channels: np.ndarray
-    beside: Callable[[np.ndarray], np.ndarray] | None
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-        use = self.used[pixels]
-        rows = rows[:, self.channels] if not self.channels.all() else rows
-        rows = (rows if use.all() else rows[use]).astype(np.float32)
-        if self.beside:
-            rows = np.concatenate([rows, self.beside(rows)], axis=1)
-        place = tuple(
-            index // side for index, side in zip(np.unravel_index(pixels[use], self.shape), self.sides, strict=True)
-        )
-        patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
-        ones = np.ones(len(member), np.float32)
-        members = scipy.sparse.csr_array((ones, (member, np.arange(len(member)))), (len(patches), len(member)))
-        return [(patches, members @ rows, np.bincount(member, minlength=len(patches)))]

@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+from hyperspy_specml.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _CROPS = {1: 256, 2: 32, 3: 12}  # pixels along each side of a crop, by the number of scan axes
 _MOST_CROPS = 8
@@ -306,10 +309,10 @@ class TileCrops:
         return int(torch.randint(n, (), generator=self.generator))
 
 
-LossParts = Mapping[str, Tensor]
+LossParts = Mapping[str, "Tensor"]
 """The terms of a loss by name, each a mean over the batch."""
 
-Loss = Callable[[nn.Module, Batch, int], LossParts]
+Loss = Callable[["nn.Module", Batch, int], LossParts]
 """From a network, a batch and the number of the step (from 1; weights may be annealed by it) to the terms."""
 
 

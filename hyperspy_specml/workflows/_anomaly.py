@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.anomaly import EnergyAxis, ReferenceModel, Search, find_anomalies
+from hyperspy_specml.anomaly import EnergyAxis, ReferenceModel, Search, find_anomalies, relabel
 from hyperspy_specml.decompose import Autoencoder, architecture_names, choose_architecture
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
 from hyperspy_specml.models import AnomalyReport, Candidate, DecompositionReport, in_words, same_channels
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.anomaly import Anomalies, FoundRegion
     from hyperspy_specml.models import TrainedModel
+    from hyperspy_specml.progress import Progress
 
 _logger = logging.getLogger(__name__)
 
@@ -44,11 +46,11 @@ def anomalies(
 ) -> AnomalyResult:  # fmt: skip
     """Search a map and wrap what was found; `shared` are the arguments of `Call.on`."""
     call = Call.on(signal, "anomaly_map", **shared)
-    k, trained, reference, masks = n_components(output_dimension), None, None, call.masks
+    k, trained, reference = n_components(output_dimension), None, None
     if model is not None:
         given = {"output_dimension": k is not None, "options": options is not None, "noise": noise != "auto"}
         trained = _trained(call, model, statistic, architecture=architecture != "pca", **given)
-        reference, masks = _reference(trained), (masks[0], ~trained.channels)
+        reference = _reference(trained)
     if threshold is not None and fdr != _DEFAULT_FDR:
         raise OptionError(
             f"anomaly_map(fdr={fdr!r}, threshold={threshold!r}): either of them limits the regions. Leave one out."
@@ -59,6 +61,7 @@ def anomalies(
         _check_training(call, search)
     spectra = None if known is None else _known_spectra(call, known)
     axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
+    masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
     with call.running(trained=autoencoder is not None) as (run, stream):
         found = find_anomalies(
             stream, search, run, line_width=width, axis=axis, reference=reference, known=spectra, masks=masks
@@ -190,7 +193,24 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
     spikes = tuple(_spike(row, shape, axis) for row in found.spikes)
     _logger.info("anomaly_map(): %d regions, %d spikes (%s)", len(regions), len(spikes), found.threshold)
     model = _model(call, found, report, trained)
-    return AnomalyResult(score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model)
+    results = score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model
+    return AnomalyResult(*results, call.source, partial(_relabelled, call, found, search, trained))
+
+
+def _relabelled(
+    call: Call, found: Anomalies, search: Search, trained: TrainedModel | None, fdr: float,
+    show_progressbar: bool | Progress | None,
+) -> AnomalyResult:  # fmt: skip
+    """Return the result for another false discovery rate."""
+    if search.statistic != "scan":
+        raise OptionError(
+            f"at_fdr({fdr!r}): a map of statistic={search.statistic!r} has no error rates. Search it by the scan, "
+            "s.anomaly_map(statistic='scan')."
+        )
+    axis = EnergyAxis(energy_axis(call.source.template).axis, spectral_lines(call.source.template))
+    with call.watched(show_progressbar).running(trained=False) as (run, _):
+        found = relabel(found, fdr, axis, run.progress)
+    return _wrap(call, found, replace(search, fdr=fdr, threshold=None), trained)
 
 
 def _report(

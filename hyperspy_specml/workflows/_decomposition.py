@@ -56,7 +56,7 @@ def decomposition(
         )
     chosen = choose_architecture(architecture, options, also={"energy_shift": True} if energy_shift else {})
     with call.running(trained=chosen.trained) as (run, stream):
-        found = decompose(stream, run, architecture=chosen, n_components=k, noise=noise, masks=call.masks)
+        found = decompose(stream, run, architecture=chosen, n_components=k, noise=noise, masks=call.masks())
     report, summary = found.report, found.prepared.summary
     _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
     if report.baseline_is_better():
@@ -73,7 +73,7 @@ def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
     start = time.perf_counter()
     models = [one.model for one in (trained, trained.baseline) if one]
     with call.running(trained=False) as (_, stream):
-        scores, state = encode_new_map(stream, models, trained.channels, call.masks[0], method=call.method)
+        scores, state = encode_new_map(stream, models, trained.channels, call.navigation_mask, method=call.method)
     n_saturated, dtype = int((state == SATURATED).sum()), call.source.spectra.array.dtype
     if n_saturated > _MANY_SATURATED * len(state):
         text = (

@@ -57,7 +57,7 @@ def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSi
     with call.running() as (run, stream):
         streams = [SpectrumStream(array, stream.memory_budget, run.progress) for array in pairs]
         both, detector = (streams[0], streams[1]) if streams else None, line_width(call.signal)
-        found = denoise(stream, run, asked, masks=call.masks, pairs=both, detector=detector)
+        found = denoise(stream, run, asked, masks=call.masks(), pairs=both, detector=detector)
     moments, state = found.prepared.summary.moments, found.prepared.summary.channel_state
     trained = call.fitted(found.denoiser, state, moments.n, moments.sums, found.report)
     return _wrap(call, trained, found.report, found.denoised, protect=asked.protect)
@@ -100,7 +100,7 @@ def _apply(call: Call, trained: TrainedModel, protect: bool) -> BaseSignal:
     assert isinstance(denoiser, FittedDenoiser)
     with call.running(trained=False) as (_, stream):
         noise, mean = noise_from_dict(report.noise_model), trained.fingerprint.mean
-        known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.masks[0]}
+        known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.navigation_mask}
         found = apply_denoiser(stream, denoiser, detector=line_width(call.signal), protect=protect, **known)
     pixels, seconds = count_states(found.pixel_state), {"application": time.perf_counter() - start}
     here = {name: getattr(found, name) for name in ("relative_intensity", "line_width")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperspy_specml.anomaly._regions import line_evidence
+from hyperspy_specml.anomaly._elements import line_evidence
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 CHANNELS, WIDTH = np.arange(120), np.full(120, 7.0)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from hyperspy_specml.anomaly import _score
 from hyperspy_specml.anomaly._learn import LearningTask, learn_reference
 from hyperspy_specml.anomaly._scan import Scan, ShiftScan
-from hyperspy_specml.anomaly._score import draw_null
+from hyperspy_specml.anomaly._score import draw_null, scan_rows
 from hyperspy_specml.anomaly._setup import PatchSums
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import PoissonNoise, energy_windows
@@ -120,6 +121,39 @@ def test_drawn_maps_contain_no_ordinary_shifts():
     three_sizes = np.log(-np.log1p(-np.exp(one.log_p(np.array([3.0]), one.expected[:1]))))
     one_size = np.log(2 * scipy.stats.norm.sf(3.0))
     assert 0 < three_sizes - one_size < np.log(4)  # more likely than of one square, less than of three, and noise
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 7)])
+def test_maps_of_few_pixels_are_drawn_in_few_pieces(monkeypatch, shape):
+    """Thousands of maxima are needed whatever the size of the map; one by one, five spectra took 46 s."""
+    learnt, pieces = learn(grains(4), 4), []
+    windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0,))
+    maps = np.ones((*shape, 4), np.float32)
+    draw = _score._draw_and_scan
+    monkeypatch.setattr(_score, "_draw_and_scan", lambda *parts: pieces.append(parts[-2].sum()) or draw(*parts))
+
+    null, _ = draw_null(
+        Scan(learnt.reference.scan_model(), windows), learnt.reference, maps, np.ones(shape, bool), run=Run()
+    )
+
+    assert len(pieces) <= 3
+    assert null.n == sum(pieces) >= 4000
+
+
+def test_copies_of_a_small_map_do_not_see_each_other():
+    reference, used = learn(grains(4), 4).reference, np.random.default_rng(2).random((3, 5)) < 0.8
+    windows = energy_windows(np.full(N_CHANNELS, 6.0), np.ones(N_CHANNELS, bool), factors=(1.0,))
+    scan = Scan(reference.scan_model(), windows)
+    values = np.random.default_rng(3).poisson(30 * used[..., None], (3, 5, N_CHANNELS)).astype(np.float32)
+    values[0] += 9 * used[0, :, None]
+
+    alone, several = (
+        scan_rows(scan, None, some[inside], reference.coefficients(some[inside]), inside)
+        for some, inside in ((values, used), (_score._repeated(values, 4, 2), _score._repeated(used, 4, 2)))
+    )
+
+    for k in range(4):
+        np.testing.assert_allclose(several[5 * k : 5 * k + 3], alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("n_lines", "described"), [(1, True), (0, False)])

@@ -54,7 +54,7 @@ def test_an_excess_is_preferred_to_a_deficit_of_twice_its_strength(excess, chann
 
 
 def line(element, energy, edge=False):
-    return SimpleNamespace(element=element, name="Ka", family="K", energy=energy, weight=1.0, edge=edge)
+    return SimpleNamespace(element=element, name="Ka", family="K", energy=energy, weight=1.0, edge=edge, rank=1)
 
 
 def counts():
