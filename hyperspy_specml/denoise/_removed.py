@@ -184,7 +184,7 @@ def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
     level = np.round(np.log(np.maximum(total, 1e-6 * total.mean()) / total.mean()) / np.log(_LEVEL))
     _, group = np.unique(level, return_inverse=True)
     for faint in range(group.max()):
-        if measured[group == faint].sum() < _LEAST_AT_LEVEL:
+        if max(measured[group == faint].sum(), total[group == faint].sum()) < _LEAST_AT_LEVEL:
             group[group == faint] = faint + 1
     kept = np.zeros_like(total)
     for g in np.unique(group):

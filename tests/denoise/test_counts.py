@@ -41,17 +41,42 @@ def test_a_vacuum_beside_a_bright_particle_gets_the_mean_of_all_of_its_spectra(q
 
 @pytest.mark.parametrize("dose", [5, 10, 50])
 @pytest.mark.parametrize("context", ["spectral", "spatial"])
-def test_counts_are_kept_in_all_in_dim_and_in_bright_pixels(dose: float, context: str, quick: Any) -> None:
+def test_counts_are_kept_in_all_and_in_dim_and_bright_pixels_as_far_as_one_spectrum_tells(
+    dose: float, context: str, quick: Any
+) -> None:
     bright = specml.datasets.fe_cr_ni_map(SCAN, n_channels=64, dose=1e5).signal
+    truth = dose / 1e5 * bright.data.sum(axis=-1).ravel()
     s = bright.deepcopy()
     s.data = np.random.default_rng(5).poisson(bright.data / 1e5 * dose).astype("uint8")
     clean = s.denoise_dae(context=context, **quick)
     totals, counts = clean.data.sum(axis=-1).ravel(), s.data.sum(axis=-1).ravel()
     assert clean.data.min() >= 0
     assert totals.sum() == pytest.approx(counts.sum(), rel=0.01)
-    for quarter in np.array_split(np.argsort(bright.data.sum(axis=-1).ravel()), 4):
-        margin = 0.03 + 2 / np.sqrt(counts[quarter].sum())  # of the counts themselves
-        assert totals[quarter].sum() == pytest.approx(counts[quarter].sum(), rel=margin)
+    unknown = dose / (truth.var() + dose)  # what Wiener's filter takes from the contrast of sums of single spectra
+    for quarter in np.array_split(np.argsort(truth), 4):
+        expected = truth[quarter].sum()
+        noise = 2 * np.sqrt(expected)
+        assert abs(totals[quarter].sum() - expected) < 0.03 * expected + noise + unknown * abs(
+            expected - truth.mean() * len(quarter)
+        )
+
+
+def test_sums_that_are_farther_from_the_counts_than_noise_explains_are_drawn_to_them() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.repeat([30.0, 70.0], 600)
+    flat, right = np.full((1200, 5), 10.0), np.repeat(truth[:, None] / 5, 5, axis=1)
+    counts = rng.poisson(truth)
+    kept = keep_counts(denoised(flat, identity(5)), counts).totals()
+    wiener = 400 / (400 + 50)  # variance of the truth, and of the noise
+    for here in (slice(None, 600), slice(600, None)):
+        assert kept[here].mean() == pytest.approx(50 + wiener * (counts[here].mean() - 50), rel=0.01)
+    assert np.mean((kept - truth) ** 2) < 0.2 * np.mean((50 - truth) ** 2)
+    for known in (np.full(1200, 1.0), right / right.mean()):  # nothing is drawn to the noise where sums are right
+        exact = np.broadcast_to(known.reshape(1200, -1) * 10, (1200, 5))
+        own = rng.poisson(exact.sum(axis=1))
+        np.testing.assert_allclose(
+            keep_counts(denoised(exact, identity(5)), own).totals(), exact.sum(axis=1), rtol=0.02
+        )
 
 
 def denoised(spectra: np.ndarray, basis: PrincipalBasis, noise: Any = None) -> Denoised:
