@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import hyperspy_specml
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -25,7 +23,7 @@ def views() -> dict[str, dict[str, dict[str, str]]]:
     """Read module and function of the view of each toolkey, by toolkit."""
     import yaml
 
-    text = (Path(hyperspy_specml.__file__).parent / "hyperspy_extension.yaml").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "hyperspy_extension.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)["tool_views"]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._learning import write_learning_results
-from hyperspy_specml.signals import Decoder
+from hyperspy_specml.signals import Decoder, mark_empty
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
@@ -60,10 +60,16 @@ class DecompositionResult:
     model: TrainedModel
     baseline: DecompositionResult | None
     _source: Source
+    _empty: np.ndarray
 
     @classmethod
     def of(
-        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: DecompositionResult | None
+        cls,
+        source: Source,
+        model: TrainedModel,
+        scores: np.ndarray,
+        baseline: DecompositionResult | None,
+        empty: np.ndarray,
     ) -> DecompositionResult:
         """Make the signals of a result.
 
@@ -77,6 +83,8 @@ class DecompositionResult:
             (n_pixels, K + outputs) as the model gives them.
         baseline
             The same for PCA.
+        empty
+            (n_pixels,) bool, the spectra without any signal: their reconstruction is 0 whatever their scores say.
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
@@ -88,11 +96,12 @@ class DecompositionResult:
             model=model,
             baseline=baseline,
             _source=source,
+            _empty=empty,
         )
 
     @property
     def intensity(self) -> BaseSignal | None:
-        """Map of the expected sum of each spectrum in signal units; None but for the simplex architecture."""
+        """Map of the expected sum of each spectrum in signal units; None where the scores alone make the spectra."""
         return self.outputs.get("intensity")
 
     @property
@@ -193,8 +202,8 @@ class DecompositionResult:
         Raises
         ------
         LearningResultsError
-            HyperSpy cannot hold the result: one component, a signal of another shape, or one whose energy
-            axis is not the last one in memory.
+            HyperSpy cannot hold the result: a signal of another shape, or one whose energy axis is not the last
+            one in memory.
 
         Warns
         -----
@@ -223,7 +232,8 @@ class DecompositionResult:
         return f"{report.architecture} decomposition of {self._source.title}, K = {report.n_components}"
 
     def _columns(self) -> np.ndarray:
-        return self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        columns = self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        return mark_empty(columns.reshape(len(self._empty), -1), self._empty).reshape(columns.shape)
 
     def _full_size(self, what: str, *, residual: bool) -> BaseSignal:
         decoder = Decoder(self.model.model, self.model.channel_state)

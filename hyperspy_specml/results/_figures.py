@@ -198,7 +198,13 @@ def draw_spectra(
 
 
 def legend_outside(axes: Axes) -> None:
-    """Put the legend above the axes, beside no data."""
+    """Put the legend above the axes, beside no data.
+
+    Parameters
+    ----------
+    axes
+        With labelled lines.
+    """
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False, borderaxespad=0.2)
 
 
@@ -223,7 +229,17 @@ def label_lines(axes: Axes, signal: BaseSignal) -> None:
 
 
 def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top: float = 1.0) -> None:
-    """Mark an energy with a thin line and a text that stands upright beside it, below a part of the axes."""
+    """Mark an energy with a thin line and a text that stands upright beside it.
+
+    Parameters
+    ----------
+    axes
+        With energy along x.
+    energy, text, colour
+        Where, what it says, and its colour.
+    top
+        Where the text ends, as a share of the height of the axes.
+    """
     axes.axvline(energy, color=colour, linestyle=":", linewidth=0.6, zorder=0)
     place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction")}
     axes.annotate(
@@ -245,7 +261,13 @@ def axis_units(axis: BaseDataAxis) -> str:
 
 
 def axis_label(axis: BaseDataAxis) -> str:
-    """Return name and units of an axis."""
+    """Return name and units of an axis.
+
+    Parameters
+    ----------
+    axis
+        Of a signal.
+    """
     name, units = axis.get_axis_dictionary()["name"] or "", axis_units(axis)
     return f"{name} ({units})" if units else name
 

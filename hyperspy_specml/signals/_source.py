@@ -286,6 +286,24 @@ def _blocks_later(
     return da.map_blocks(operator.call, once, *parts, chunks=(*chunks, source.shape[-1:]), **options)
 
 
+def mark_empty(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """Return (n, K) scores that are infinite where a spectrum is empty: no spectrum that is used has such scores.
+
+    Parameters
+    ----------
+    scores
+        Of all spectra.
+    empty
+        (n,) bool.
+    """
+    return np.where(empty[:, None], np.float32(np.inf), scores)
+
+
+def marked_empty(scores: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: which of (n, K) scores `mark_empty` marked."""
+    return (scores == np.inf).all(axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Decoder:
     """Scores to whole spectra, unused channels included: an object, so that it travels to other processes.
@@ -304,11 +322,12 @@ class Decoder:
     def __call__(self, scores: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """Return (..., E) float32 spectra of (..., K) scores, or the residuals of *values* (..., E).
 
-        All scores 0 stand for an empty spectrum. Unused channels are 0 where they are dead, else NaN.
+        Spectra that `mark_empty` marked are 0. Unused channels are 0 where they are dead, else NaN.
         """
         rows = scores.reshape(-1, scores.shape[-1])
-        spectra = self.model.decode(rows)
-        spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
+        empty = marked_empty(rows)
+        spectra = self.model.decode(np.where(empty[:, None], np.float32(0), rows))
+        spectra[empty] = 0
         whole = expand_channels(spectra, self.channel_state).reshape(*scores.shape[:-1], -1)
         if values is None:
             return whole

@@ -295,12 +295,12 @@ def fold_correlation(
     return 0.5 * excess / (1 + 0.5 * excess) if excess > -1 else -1.0
 
 
-def holds_out(correlation: float, n_values: float) -> bool:
+def holds_out(correlation: float, n_values: float, *, limit: float = _MAX_CORRELATION) -> bool:
     """Return whether folds with this correlation of residuals are independent enough to validate on.
 
     The limit is wider by two standard errors of a correlation measured on so many values.
     """
-    return abs(correlation) <= _MAX_CORRELATION + 2 * 0.5 / (VALIDATION * np.sqrt(max(n_values, 1)))
+    return abs(correlation) <= limit + 2 * 0.5 / (VALIDATION * np.sqrt(max(n_values, 1)))
 
 
 @dataclass(frozen=True)

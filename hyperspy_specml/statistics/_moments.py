@@ -16,6 +16,8 @@ _PANELS = 8
 # Number of multiplications of a whole map from which its integer products are worth loading torch: they save 10 s
 # where that takes 1.5 s and half a gigabyte of memory.
 _WORTH_TORCH = 1e12
+# Time of a small integer product over that of floats from which integers are emulated; a large one takes seconds then.
+_EMULATED = 5.0
 # Number of values that are converted to float at a time.
 _SLAB = 1 << 22
 
@@ -218,14 +220,25 @@ def _integer_kernel_pays(rows: np.ndarray, n_spectra: int) -> bool:
 
 @lru_cache(maxsize=1)
 def _integer_kernel_is_fast() -> bool:
-    """Time both kernels on a small product: CPUs without 8-bit dot products emulate them slowly."""
+    """Time both kernels on products: CPUs without 8-bit dot products emulate them, for seconds where others need ms."""
     try:
-        import torch
-
-        values = np.ones((2048, 512), dtype=np.float32)
-        tensor = torch.ones((2048, 512), dtype=torch.int8)
-        # The shortest of a few runs: the first one warms up, others may share the CPU.
-        integer = min(timeit.repeat(lambda: torch._int_mm(tensor.T, tensor), number=1))
+        integer, single = _kernel_seconds(256, 128)
+        if integer > _EMULATED * single:
+            return False
+        integer, single = _kernel_seconds(2048, 512)
     except (ImportError, AttributeError, RuntimeError):  # a private function of torch, which may disappear
         return False
-    return integer < min(timeit.repeat(lambda: values.T @ values, number=1))
+    return integer < single
+
+
+def _kernel_seconds(n: int, n_channels: int) -> tuple[float, float]:
+    """Return the times of an integer and of a float32 product of (n, n_channels) values with themselves."""
+    import torch
+
+    values, tensor = np.ones((n, n_channels), np.float32), torch.ones((n, n_channels), dtype=torch.int8)
+    # The shortest of a few runs: the first one warms up, others may share the CPU.
+    integer, single = (
+        min(timeit.repeat(product, number=1))
+        for product in (lambda: torch._int_mm(tensor.T, tensor), lambda: values.T @ values)
+    )
+    return integer, single

@@ -223,10 +223,11 @@ def test_a_decomposition_is_cancelled_within_a_second_and_written(open_lab):
         page.click("run_button")
         page.until("training", lambda: page.text("stage").startswith("Train"))
         time.sleep(1)
-        start = time.monotonic()
         page.click("cancel_button")
+        start = time.monotonic()
+        page.until("the answer", lambda: not page.text("stage").startswith("Train"))
+        assert time.monotonic() - start < 1
         done(page)
-        assert time.monotonic() - start < 1.5  # 1 s, and the browser's own time for a click and a look
         page.click("create_button")
         page.until("the message", lambda: "Written to the learning results" in page.text("message"))
         finish(page, "DecompositionAE")

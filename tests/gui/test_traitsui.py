@@ -59,8 +59,9 @@ click(tool, "Run")
 shown(tool, until=lambda tool: tool.progress.stage == "Train" and len(tool.progress.curves.get("Train", ())) > 3)
 start = time.monotonic()
 click(tool, "Cancel")
-shown(tool)
+shown(tool, until=lambda tool: tool.progress.stage != "Train")
 assert time.monotonic() - start < 1, time.monotonic() - start
+shown(tool)
 assert tool.result.report.interrupted
 picture(tool)
 click(tool, "To learning results")
