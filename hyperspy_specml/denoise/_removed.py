@@ -32,6 +32,8 @@ _SIDES = (1, 3, 5)
 _WIDTH_FACTOR = 1.5
 # Windows at most; finer ones would take more memory than they gain.
 _MOST_WINDOWS = 128
+# Share of the threshold down to which pixels beside a region belong to it.
+_GROWN = 0.7
 # Expected counts of a sum from which on a Poisson variable describes it; a rarer one is treated as if it had
 # these.
 _LEAST_COUNTS = 0.2
@@ -279,10 +281,12 @@ def find_removed(
     progress
         The windows make up its current stage.
     """
+    from skimage.filters import apply_hysteresis_threshold
+
     n_tests = max(1, int(valid.sum())) * len(windows) * len(_SIDES)
     threshold = float(scipy.stats.norm.isf(_FALSE_ALARM / 2 / n_tests))
-    strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), threshold, gain)
-    beyond = np.abs(strongest) > threshold
+    strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), _GROWN * threshold, gain)
+    beyond = apply_hysteresis_threshold(np.abs(strongest), _GROWN * threshold, threshold)
     labels, n_regions = scipy.ndimage.label(beyond, np.ones((3,) * valid.ndim))
     places = scipy.ndimage.value_indices(labels, ignore_value=0)
     spans = list(zip(windows.starts.tolist(), windows.stops.tolist(), strict=True))

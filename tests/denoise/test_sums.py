@@ -38,7 +38,7 @@ def prepared(counts: np.ndarray) -> tuple[TrainingData, Tiles]:
     return data, tiles_of(data.summary.sample_pixels, counts.shape[:-1], (whole,))
 
 
-def held_by(data: TrainingData, spectrum: np.ndarray, n: int = 3) -> float:
+def held_by(data: TrainingData, spectrum: np.ndarray, n: int = 2) -> float:
     """Return which share of a spectrum lies in the first vectors."""
     white = spectrum[data.summary.channels] * data.basis.weights
     return float(np.linalg.norm(data.basis.vectors[:, :n].T @ white) / np.linalg.norm(white))
@@ -46,10 +46,10 @@ def held_by(data: TrainingData, spectrum: np.ndarray, n: int = 3) -> float:
 
 def test_a_faint_line_of_a_large_area_is_in_the_basis_of_averages() -> None:
     mean, weak = mean_spectra()
-    data, tiles = prepared(np.random.default_rng(0).poisson(mean).astype(np.uint8))
+    data, tiles = prepared(np.random.default_rng(0).poisson(3 * mean).astype(np.uint8))
     found = basis_of_sums(data, tiles)
     assert found is not data
-    assert held_by(found, weak) > max(0.9, 1.1 * held_by(data, weak))
+    assert held_by(found, weak) > max(0.85, 1.2 * held_by(data, weak))
     for one in (found.basis, found.fold_basis):  # or held-out errors could not be compared
         assert one.n_vectors == data.basis.n_vectors
         np.testing.assert_allclose(one.vectors.T @ one.vectors, np.eye(one.n_vectors), atol=1e-5)
