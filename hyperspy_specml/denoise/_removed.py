@@ -439,6 +439,7 @@ def _restored(stream: SpectrumStream, denoised: Denoised, windows: Windows, chan
     along = stream.map_rows(block, n_columns=len(features), label="Project on regions")
     along -= scores @ (components @ shapes.T) + offset @ shapes.T
     along[member[:, None] != [number for number, _ in features]] = 0
+    along[np.isnan(scores[:, 0])] = np.nan
     return denoised.plus(along, shapes)
 
 
