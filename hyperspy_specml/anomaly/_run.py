@@ -251,7 +251,7 @@ class Anomalies:
     scores
         Of all pixels.
     spikes
-        (m, 4) pixel, channel (of the whole axis), value and prediction.
+        (m, 4) pixel, channel (of the whole axis), value and prediction of every channel that has one.
     labels, regions
         Map of labels, and the regions, the strongest first.
     threshold

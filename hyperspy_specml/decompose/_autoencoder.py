@@ -119,8 +119,8 @@ class Autoencoder(Architecture):
         """Return the network as a model whose latents are as they come."""
         ones, p = np.ones(k, np.float32), scores.basis.n_vectors
         normalised = scores.centre, scores.scale, np.diag(ones), 0 * ones, ones
-        known: dict[str, Any] = {"name": self.name, "options": asdict(self.options)}
-        return LatentModel(scores.basis, network, *normalised, np.zeros(p, np.float32), **known)
+        shift, options = np.zeros(p, np.float32), asdict(self.options)
+        return LatentModel(scores.basis, network, *normalised, shift, name=self.name, options=options)
 
     def canonical_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
         """Return the model with canonical latents.

@@ -94,23 +94,26 @@ class Region:
 
 @dataclass(frozen=True)
 class Spike:
-    """One value that is far too high, as a cosmic ray or a glitch makes it.
+    """Values of one or a few channels of a pixel that are far too high, as a cosmic ray or a glitch makes them.
 
     Attributes
     ----------
     position
         Indices (x, y ...) of the pixel.
     energy
-        Energy of the channel, in units of the energy axis.
+        Energy of the channel with the largest value, in units of the energy axis.
     value, expected
-        The value measured there, and the model's prediction; in channels that only some scan lines have, the
-        most that the neighbouring channels allow for.
+        The value measured there, and the model's prediction, of all its channels together; in channels that
+        only some scan lines have, the most that the neighbouring channels allow for.
+    n_channels
+        Neighbouring channels that it has.
     """
 
     position: tuple[int, ...]
     energy: float
     value: float
     expected: float
+    n_channels: int = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,7 +135,8 @@ class AnomalyResult:
     regions
         Found regions, the most significant first.
     spikes
-        Single values far too high; they count neither as regions nor in the maps.
+        Values of a few channels of single pixels that are far too high; they count neither as regions nor in
+        the maps, nor in the spectra and counts of regions.
     spectra, residuals
         Mean spectrum and mean difference to the reference model of each region (regions | E), in the order of
         `regions`; None if there is no region.

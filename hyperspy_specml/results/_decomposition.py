@@ -192,7 +192,7 @@ class DecompositionResult:
         component, with the same loading everywhere. Of the simplex architecture, whose scores are fractions,
         the loadings are ``intensity * scores``. Where the decoder is curved, in dense autoencoders and with
         ``energy_shift=True``, the linear components that come nearest to its reconstruction are written, with
-        such a constant.
+        such a constant, whose loading is the intensity where there is one.
 
         Parameters
         ----------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.exceptions import LearningResultsError, LinearApproximationWarning
+from hyperspy_specml.models import SimplexModel
 from hyperspy_specml.signals import marked_empty
 from hyperspy_specml.statistics import expand_channels
 
@@ -43,9 +44,11 @@ def write_learning_results(signal: BaseSignal, trained: TrainedModel, columns: n
     empty = marked_empty(columns)
     columns = np.where(empty[:, None], np.float32(0), columns)
     scores, level = columns[:, : model.n_components], np.ones(len(columns), np.float32)
-    if "intensity" in model.outputs:  # a mixture is the intensity times abundances times components
+    if "intensity" in model.outputs:  # the mean spectrum is there as often as there are counts
         level = columns[:, model.n_components + list(model.outputs).index("intensity")]
-    loadings, factors = _linear_form(trained, columns, scores * level[:, None], np.where(empty, 0, level))
+    if isinstance(model, SimplexModel):  # a mixture is the intensity times abundances times components
+        scores = scores * level[:, None]
+    loadings, factors = _linear_form(trained, columns, scores, np.where(empty, 0, level))
     variance = np.nanmean(np.square(loadings, dtype=np.float64), axis=0) * np.nansum(factors**2, axis=0)
     unknown, unused = np.isnan(scores).any(axis=1), np.isnan(factors).any(axis=1)
     if unknown.any():

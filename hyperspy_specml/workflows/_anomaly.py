@@ -190,7 +190,8 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
         stamp(signal, report.to_dict())
     spectra, residuals = means or (None, None)
     regions = tuple(_region(call, region) for region in found.regions)
-    spikes = tuple(_spike(row, shape, axis) for row in found.spikes)
+    apart = np.flatnonzero((np.diff(found.spikes[:, :2], axis=0) != (0, 1)).any(axis=1)) + 1
+    spikes = tuple(_spike(rows, shape, axis) for rows in np.split(found.spikes, apart) if len(rows))
     _logger.info("anomaly_map(): %d regions, %d spikes (%s)", len(regions), len(spikes), found.threshold)
     model = _model(call, found, report, trained)
     results = score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model
@@ -285,10 +286,12 @@ def _region(call: Call, found: FoundRegion) -> Region:
     )
 
 
-def _spike(row: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spike:
-    pixel, channel, value, expected = row
-    position = tuple(int(k) for k in np.unravel_index(int(pixel), shape)[::-1])
-    return Spike(position, float(axis.axis[int(channel)]), float(value), float(expected))
+def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spike:
+    """Return the spike of these neighbouring channels."""
+    pixel, channel, *_ = rows[rows[:, 2].argmax()].astype(int)
+    position = tuple(int(k) for k in np.unravel_index(pixel, shape)[::-1])
+    value, expected = rows[:, 2:].sum(axis=0).tolist()
+    return Spike(position, float(axis.axis[channel]), value, expected, len(rows))
 
 
 def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:

@@ -262,6 +262,39 @@ def test_planted_cosmic_rays_are_spikes_and_no_regions():
     assert found.regions == ()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1.7, 200), (3, 200), (5.1, 1000)])
+def test_a_sharp_line_in_several_pixels_is_a_region_and_no_spike(width, height):
+    channels = np.arange(400)
+
+    def peak(at, width, height):
+        return height * np.exp(-0.5 * ((channels - at) / width) ** 2)
+
+    part = 0.5 + 0.45 * np.sin(np.arange(24)[:, None, None] / 4) * np.cos(np.arange(28) / 5)[:, None]
+    counts = 200 * (part * peak(150, 40, 1) + (1 - part) * peak(250, 50, 1)) + 20
+    line = peak(320, width, height)
+    counts[8:11, 12:15] += line
+    signal = hs.signals.Signal1D(np.random.default_rng(1).poisson(counts).astype("uint32"))
+
+    found = search(signal)
+
+    (region,) = found.regions
+    assert found.spikes == ()
+    assert set(region.pixels) == {(x, y) for x in (12, 13, 14) for y in (8, 9, 10)}
+    assert region.energy == pytest.approx(320, abs=1)
+
+
+def test_a_wide_cosmic_ray_is_one_spike():
+    signal = simulated(n_channels=1024, rare_phase=None).signal
+    signal.data = signal.data.astype(np.uint16)
+    signal.data[11, 7, 600:605] += [30, 90, 300, 80, 25]
+
+    (spike,) = search(signal).spikes
+
+    assert (spike.position, spike.n_channels) == ((7, 11), 5)
+    assert spike.energy == signal.axes_manager.signal_axes[0].axis[602]
+    assert spike.value == signal.data[11, 7, 600:605].sum()
+
+
 @pytest.mark.parametrize("rank", [5, 8])
 def test_too_many_components_do_not_hide_the_phase(rare, rank):
     found = search(rare.signal, output_dimension=rank)
