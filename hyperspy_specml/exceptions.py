@@ -171,4 +171,4 @@ class MaskOrderWarning(SpecMLWarning):
 
 
 class RemovedSignalWarning(SpecMLWarning):
-    """Denoising removed signal that noise cannot explain, such as a rare phase: see the report."""
+    """Denoising without protection removed signal that noise cannot explain, such as a rare phase: see the report."""

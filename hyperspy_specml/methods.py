@@ -351,8 +351,8 @@ def denoise_dae(
     pixels of the score maps and weights the filters pixel by pixel. The data are split into training (70 %),
     validation (15 %) and test (15 %) counts: the first train, the second choose the candidate, the third measure
     its error. Networks learn to predict one part of the training counts from the others, so no clean data are
-    needed. Afterwards the residual is searched for signal that noise cannot explain. The file is read three
-    times, whatever its size.
+    needed. Afterwards the residual is searched for signal that noise cannot explain, and that is restored. The
+    file is read three times, whatever its size, and twice more where something is restored.
 
     Parameters
     ----------
@@ -370,7 +370,8 @@ def denoise_dae(
         second, so the choice does not rely on a noise model. Their axes are those of this signal.
     protect
         Restore removed signal that noise cannot explain, e.g. the lines of a rare phase: each pixel gets its
-        own counts there, noise included. The file is read twice more then.
+        own counts there, noise included, and the report says where. False leaves the map as smooth as the
+        candidate made it.
     options
         Of the candidates: ``hyperspy_specml.DenoiseOptions``.
     navigation_mask, signal_mask
@@ -437,13 +438,19 @@ def denoise_dae(
     Warns
     -----
     RemovedSignalWarning
-        Signal was removed that noise cannot explain; the report says what and where.
+        With ``protect=False``, signal was removed that noise cannot explain; the report says what and where.
 
     Notes
     -----
-    Empty spectra and dead channels are 0 in the result; spectra and channels that cannot be used, or are
-    masked, are NaN. Maps larger than what fits into memory with its folds are learnt from some boxes
-    all over the map and denoised box by box, with what the filters see around each.
+    Denoised counts are not negative, and at every level of intensity they hold as many counts as the data do.
+    A spectrum without any counts is data, as in the vacuum beside a particle: mask what was not scanned,
+    ``navigation_mask=...``. Where data are no counts, spectra of zeros stay zero.
+
+    Dead channels are 0 in the result; spectra and channels that cannot be used, or are masked, are NaN. Of
+    spectra that are not finite at their ends, because they were aligned, the channels are left out.
+
+    Maps larger than what fits into memory with its folds are learnt from some boxes all over the map and
+    denoised box by box, with what the filters see around each.
 
     References
     ----------

@@ -123,7 +123,7 @@ class Folds:
         counts = self.validation.sum(axis=1, dtype=np.float64) + self.test.sum(axis=1, dtype=np.float64)
         return self.validation.shape[1] * counts.sum() ** 2 / max(np.square(counts).sum(), 1.0)
 
-    def train(self, rows: slice) -> np.ndarray:
+    def train(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return the training fold of some spectra, in the dtype of the parts (their sum fits)."""
         total = self.parts[0][rows].copy()
         for part in self.parts[1:]:

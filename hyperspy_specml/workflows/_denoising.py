@@ -117,7 +117,7 @@ def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoi
     if removed and not protect:
         most, places = removed[0], "one place" if len(removed) == 1 else f"{len(removed)} places"
         warnings.warn(
-            "Pass protect=True to keep it: denoise_dae() removed signal that noise cannot explain in "
+            "Leave protect=False out to keep it: denoise_dae() removed signal that noise cannot explain in "
             f"{places}, the strongest at {most.energy}, {most.position} ({most.z:+.1f} standard deviations).",
             RemovedSignalWarning,
             stacklevel=5,  # the user's line

@@ -112,7 +112,7 @@ def test_a_map_without_anything_rare_has_no_regions():
     assert "0 regions" in repr(found)
 
 
-def test_masked_and_empty_pixels_are_left_out(rare):
+def test_masked_pixels_are_left_out_and_one_without_counts_is_nothing_special(rare):
     signal = rare.signal.deepcopy()
     signal.data[3, 5] = 0
     mask = rare.rare_mask.data.copy()
@@ -122,7 +122,7 @@ def test_masked_and_empty_pixels_are_left_out(rare):
 
     assert found.regions == ()
     assert np.isnan(found.score.data[mask]).all()
-    assert found.p_value.data[3, 5] == 1
+    assert 0.01 < found.p_value.data[3, 5] <= 1
 
 
 def test_a_phase_that_a_decomposition_has_learnt_is_ordinary(rare):
