@@ -178,8 +178,7 @@ class ReferenceModel(FittedModel):
         model: Any = self.model
         changed: Any = {"model": replace(model, basis=basis), "component_variance": variance, "noise": noise}
         other = replace(self, total=self.total * unit, **changed, **nulls)
-        like = self.shift_scan
-        return other._with_shift_scan(like.mean * unit, like.smoothing, like.model_error) if like else other
+        return other._with_shift_scan(self.shift_scan and replace(self.shift_scan, mean=self.shift_scan.mean * unit))
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> ReferenceModel:
         """Return the model of the same spectra in other channels; windows keep their energies.

@@ -278,7 +278,10 @@ def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spik
 
 def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
     """Return length, area or volume of so many pixels, and its units."""
-    steps = [abs(float(np.gradient(a.axis).mean())) if a.size > 1 else 1.0 for a in scan_axes]
+    steps = [
+        abs(float(np.gradient(a.axis).mean())) if a.size > 1 else abs(float(getattr(a, "scale", 1.0)))
+        for a in scan_axes
+    ]
     units = [axis_spec(a)["units"] or "" for a in scan_axes]
     power = {2: "²", 3: "³"}.get(len(units), "")
     same = units[0] and len(set(units)) == 1
