@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 NAME ?= lazy
 
-.PHONY: demo test lint format docs bench release-check clean
+.PHONY: demo test lint format docs screenshots bench release-check clean
 
 demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all optional
 	$(BIN)/python -m hyperspy_specml $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
@@ -26,6 +26,10 @@ format: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+screenshots: $(INSTALLED)  ## the pictures of the docs' page on widgets; needs chromium and chromium-driver
+	mkdir -p docs/_static/tools
+	SPECML_GUI_TESTS=1 SPECML_SCREENSHOTS=$(CURDIR)/docs/_static/tools $(BIN)/pytest tests/gui/test_browser.py tests/gui/test_traitsui.py
 
 bench: $(INSTALLED)  ## NAME=lazy SIZE=512
 	$(BIN)/python -m benchmarks $(NAME) $(if $(SIZE),--size $(SIZE))

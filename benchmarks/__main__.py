@@ -24,7 +24,9 @@ BENCHMARKS = {
     "line-width": "benchmarks.line_width",
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
+    "field": "benchmarks.field",
     "golden": "benchmarks.golden",
+    "progress": "benchmarks.progress",
     "code": "benchmarks.code",
 }
 

@@ -46,7 +46,7 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
     errors = {}
     for entry in entries:
         denoiser = entry.on_all_counts()
-        scores = _run.denoise_own_map(stream, denoiser, data.summary, 1.0).scores
+        scores = _run.denoise_own_map(stream, denoiser, data.summary, 1.0, data.estimate.model).scores
         spectra = np.zeros((len(scores), len(used)), np.float32)  # channels without counts are 0
         spectra[:, used] = denoiser.basis.spectra(np.nan_to_num(scores))
         errors[entry.name] = error_of(spectra.reshape(clean.shape), clean)

@@ -24,6 +24,7 @@ Each error is also the builtin or HyperSpy class that users already catch::
     SpecMLWarning (UserWarning)
     ├── BaselineBetterWarning
     ├── LinearApproximationWarning
+    ├── MaskOrderWarning
     └── RemovedSignalWarning
 """
 
@@ -112,7 +113,7 @@ class OptionError(SpecMLError, ValueError):
 
 
 class PairsError(SpecMLError, ValueError):
-    """Two signals of the same area do not have the same shape or energy axis."""
+    """Two signals of the same area do not have the same shape or energy axis, or one contains the other."""
 
 
 class EnergyAxisMismatchError(SpecMLError, ValueError):
@@ -153,6 +154,10 @@ class BaselineBetterWarning(SpecMLWarning):
 
 class LinearApproximationWarning(SpecMLWarning):
     """The decoder is curved; linear components were written, which do not give all of its reconstruction."""
+
+
+class MaskOrderWarning(SpecMLWarning):
+    """A NumPy mask of a square map is read in array order, and would fit turned as well."""
 
 
 class RemovedSignalWarning(SpecMLWarning):

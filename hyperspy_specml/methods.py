@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     import numpy as np
     from hyperspy.signal import BaseSignal
@@ -36,6 +37,9 @@ def decomposition_ae(
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
+    interactive: bool = False,
+    display: bool = True,
+    toolkit: str | Iterable[str] | None = None,
 ) -> DecompositionResult:
     """Decompose spectra with an autoencoder, scored beside PCA on counts that no model has seen.
 
@@ -78,6 +82,13 @@ def decomposition_ae(
         own. Where the energy channels differ the model is resampled to those of the signal.
     config
         Training and memory: ``specml.TrainConfig``.
+    interactive
+        Open a tool with these arguments instead: its Run computes, and ``tool.result`` is what this method returns.
+    display
+        Show the tool and return it. If False, return what HyperSpy's ``gui(display=False)`` returns.
+    toolkit
+        Of the tool, "ipywidgets" or "traitsui"; by default all that are installed and not switched off in HyperSpy's
+        preferences.
 
     Returns
     -------
@@ -110,6 +121,8 @@ def decomposition_ae(
         The loss diverged with every seed or start tried; ``architecture="pca"`` needs no training.
     Cancelled
         The `Progress` was cancelled before or after the network was trained; a training keeps its best so far.
+    ImportError
+        ``interactive=True`` without the package of a toolkit; the message says how to install it.
 
     Warns
     -----
@@ -147,9 +160,14 @@ def decomposition_ae(
     <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
     """
     given = locals()
+    signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
+    if interactive:
+        from hyperspy_specml.gui import DecompositionAE
+
+        return DecompositionAE(signal, **given).open(*how)
     from hyperspy_specml.workflows import decomposition
 
-    return decomposition(given.pop("self"), **given)
+    return decomposition(signal, **given)
 
 
 def anomaly_map(
@@ -171,6 +189,9 @@ def anomaly_map(
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
+    interactive: bool = False,
+    display: bool = True,
+    toolkit: str | Iterable[str] | None = None,
 ) -> AnomalyResult:
     """Find pixels and regions whose spectra the rest of the map does not explain, with known error rates.
 
@@ -222,6 +243,13 @@ def anomaly_map(
         null distribution is drawn.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
+    interactive
+        Open a tool with these arguments instead: its Run computes, and ``tool.result`` is what this method returns.
+    display
+        Show the tool and return it. If False, return what HyperSpy's ``gui(display=False)`` returns.
+    toolkit
+        Of the tool, "ipywidgets" or "traitsui"; by default all that are installed and not switched off in HyperSpy's
+        preferences.
 
     Returns
     -------
@@ -253,6 +281,8 @@ def anomaly_map(
         `model` is the path of a file that is no model or a damaged one.
     Cancelled
         The `Progress` was cancelled; while the autoencoder is trained, that ends the training only.
+    ImportError
+        ``interactive=True`` without the package of a toolkit; the message says how to install it.
 
     Notes
     -----
@@ -284,9 +314,14 @@ def anomaly_map(
     <BaseSignal, title: Anomaly map of Simulated Fe-Cr-Ni map, dimensions: (32, 32|)>
     """
     given = locals()
+    signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
+    if interactive:
+        from hyperspy_specml.gui import AnomalyMap
+
+        return AnomalyMap(signal, **given).open(*how)
     from hyperspy_specml.workflows import anomalies
 
-    return anomalies(given.pop("self"), **given)
+    return anomalies(signal, **given)
 
 
 def denoise_dae(
@@ -295,7 +330,7 @@ def denoise_dae(
     context: str = "auto",
     corruption: str = "split",
     pairs: tuple[BaseSignal, BaseSignal] | None = None,
-    protect: bool = False,
+    protect: bool = True,
     options: DenoiseOptions | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
@@ -305,6 +340,9 @@ def denoise_dae(
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
+    interactive: bool = False,
+    display: bool = True,
+    toolkit: str | Iterable[str] | None = None,
 ) -> BaseSignal:
     """Denoise spectra with the candidate that predicts held-out counts best.
 
@@ -354,6 +392,13 @@ def denoise_dae(
         resampled to those of the signal.
     config
         Settings of training and computation: ``hyperspy_specml.TrainConfig``.
+    interactive
+        Open a tool with these arguments instead: its Run computes, and ``tool.result`` is what this method returns.
+    display
+        Show the tool and return it. If False, return what HyperSpy's ``gui(display=False)`` returns.
+    toolkit
+        Of the tool, "ipywidgets" or "traitsui"; by default all that are installed and not switched off in HyperSpy's
+        preferences.
 
     Returns
     -------
@@ -386,6 +431,8 @@ def denoise_dae(
         `model` is the path of a file that is no model or a damaged one.
     Cancelled
         The progress was cancelled before any candidate was ready or after one was chosen.
+    ImportError
+        ``interactive=True`` without the package of a toolkit; the message says how to install it.
 
     Warns
     -----
@@ -411,6 +458,11 @@ def denoise_dae(
     <EDSTEMSpectrum, title: Simulated Fe-Cr-Ni map denoised, dimensions: (16, 16|256)>
     """
     given = locals()
+    signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
+    if interactive:
+        from hyperspy_specml.gui import DenoiseDAE
+
+        return DenoiseDAE(signal, **given).open(*how)
     from hyperspy_specml.workflows import denoising
 
-    return denoising(given.pop("self"), **given)
+    return denoising(signal, **given)

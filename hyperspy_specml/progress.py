@@ -30,6 +30,8 @@ class Progress:
         Part of the whole call that is done, 0 to 1.
     stage
         What is being done, such as "Train"; empty between stages.
+    curves
+        What was measured on the way, by name: points (x, y), such as the held-out score at each step of a training.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.fraction, self.stage = 0.0, ""
+        self.curves: dict[str, list[tuple[float, float]]] = {}
         self._inside = (0.0, 1.0)  # the part of the whole that the current stage takes
         self._asked = threading.Event()
 
@@ -103,6 +106,18 @@ class Progress:
             self._asked.clear()
             raise Cancelled(f"cancelled in the stage {self.stage!r}, {self.fraction:.0%} of the call done.")
 
+    def record(self, curve: str, x: float, y: float) -> None:
+        """Add a point to one of the `curves`.
+
+        Parameters
+        ----------
+        curve
+            Its name, for people.
+        x, y
+            Such as a step and its held-out score.
+        """
+        self.curves.setdefault(curve, []).append((x, y))
+
     def steps(self, steps: Sequence[int]) -> Iterator[int]:
         """Yield steps, each an equal part of the current stage.
 
@@ -123,15 +138,17 @@ class ProgressBar(Progress):
     ----------
     bar
         From 0 to ``bar.total``, in any of tqdm's forms.
+    line
+        A second one, below it, whose description says what is being done; by default the bar's own does.
     """
 
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any, line: Any = None) -> None:
         super().__init__()
-        self.bar, self._described = bar, ""
+        self.bar, self.line, self._described = bar, bar if line is None else line, ""
 
     def show(self) -> None:
         """Move the bar."""
         if self.stage != self._described:
-            self.bar.set_description(self.stage, refresh=False)
+            self.line.set_description(self.stage, refresh=self.line is not self.bar)
             self._described = self.stage
         self.bar.update(self.fraction * self.bar.total - self.bar.n)

@@ -39,9 +39,8 @@ class ComputeConfig:
         name = type(self).__name__
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if setting.name == "kernel" or value is None:
-                continue
-            if not (isinstance(value, Real) and float(value) > 0):
+            number = isinstance(value, Real) and float(value) > 0
+            if not (number or value is None or setting.name == "kernel"):
                 raise OptionError(
                     f"{name}({setting.name}={value!r}) must be a positive number, e.g. {name}({setting.name}=1)."
                 )

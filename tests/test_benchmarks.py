@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hyperspy.api as hs
 import numpy as np
 import pytest
 
@@ -137,16 +138,16 @@ def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
     assert len(path) == len(dec.report.steps)
 
 
-def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
-    printed = benchmark(
-        "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
-        "--planted-maps", "1", "--doses", "400", "--parts", "rivals", "contamination", "calibration",
-        "cost", "--results", str(tmp_path),
-    )  # fmt: skip
+QUICK_ANOMALY = [
+    "anomaly", "--quick", "--size", "36", "--channels", "256", "--kinds", "grains", "--null-maps", "1",
+    "--planted-maps", "1", "--doses", "400",
+]  # fmt: skip
+
+
+def test_anomaly_compares_rivals_and_numbers_of_components(tmp_path):
+    printed = benchmark(*QUICK_ANOMALY, "--parts", "rivals", "contamination", "--results", str(tmp_path))
 
     assert "isolation forest" in printed
-    assert "anomaly_map(), lazy 144 x 144" in printed
-    assert "cosmic rays listed" in printed
     rivals = json.loads((tmp_path / "anomaly-rivals-quick.json").read_text())["tables"]
     scores = {name: float(precision) for _, name, precision, *_ in rivals[0]["rows"]}
     assert scores["anomaly_map"] > scores["PCA squared_error"]
@@ -156,6 +157,13 @@ def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
     assert scores[row["the rival"]] == float(row["best rival"])
     spare = tables(tmp_path / "anomaly-contamination-quick.json")["components to spare"]
     assert {*spare["grains, dose 400, fraction 1"]} == {"map", "chosen", "rank 5", "rank 8"}
+
+
+def test_anomaly_counts_false_alarms_and_measures_its_cost(tmp_path):
+    printed = benchmark(*QUICK_ANOMALY, "--parts", "calibration", "cost", "--results", str(tmp_path))
+
+    assert "anomaly_map(), lazy 144 x 144" in printed
+    assert "cosmic rays listed" in printed
     calibration = tables(tmp_path / "anomaly-calibration-quick.json")
     assert calibration["null maps"]["grains, dose 400"]["maps with regions"].endswith(" of 1")
     found, false = (calibration["planted phases"]["grains, dose 400"][key].split(" of ")
@@ -164,6 +172,38 @@ def test_anomaly_compares_rivals_and_counts_false_alarms(tmp_path):
     assert int(found[0]) <= 6
     assert int(false[0]) <= int(false[1])
     assert [*calibration["planted phases"]] == ["grains, dose 400", "all"]
+
+
+@pytest.fixture
+def field(harness, tmp_path, monkeypatch):
+    """The benchmark of measured maps, in a folder with a small map and one of complex numbers."""
+    found = importlib.import_module("benchmarks.field")
+    monkeypatch.setattr(found, "FOLDER", tmp_path)
+    monkeypatch.setattr(found, "MAPS", {"small": "small.hspy", "complex": "complex.hspy", "missing": "missing.hspy"})
+    signal = specml.datasets.fe_cr_ni_map((9, 11), n_channels=64, dose=300).signal
+    signal.data[3:5, 4:6, 50:53] += 30
+    signal.save(tmp_path / "small.hspy")
+    hs.signals.ComplexSignal1D(np.ones((9, 11, 64), complex)).save(tmp_path / "complex.hspy")
+    return found
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_measured_map_has_a_row_of_what_was_found(field, harness, lazy):
+    facts = field.analyse("small", lazy, ["anomaly_map"])()
+
+    row = field._cells(harness.Run(1.0, 1.0, 2.0, 5_000_000, facts))
+    assert facts["anomaly_map"]["regions"] == 1
+    assert facts["anomaly_map"]["share"] == 4 / 99
+    assert "4.04 % (flood)" in row
+    assert row[-1] == "5 MB"
+    assert row[1:3] == ["-", "-"]  # of the decomposition that was not asked for
+
+
+def test_a_method_that_fails_on_a_measured_map_stands_in_its_row(field, harness):
+    facts = field.analyse("complex", False, ["anomaly_map"])()
+
+    row = field._cells(harness.Run(1.0, 1.0, 2.0, None, facts))
+    assert any("anomaly_map: " in cell and "omplex" in cell for cell in row)
 
 
 def test_line_width_compares_estimates_with_the_truth(tmp_path):
@@ -247,16 +287,29 @@ def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
     assert found["pca"]["angle"] == "-"  # principal components are no spectra of phases
 
 
-def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
+def chosen_numbers(folder: Path, *architectures: str) -> dict[str, dict[str, str]]:
     size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
 
-    printed = benchmark("rank", *size, "--results", str(tmp_path))
+    printed = benchmark("rank", *size, "--architectures", *architectures, "--results", str(folder))
 
     assert "within one" in printed
-    ((table,),) = (json.loads((tmp_path / "rank.json").read_text())["tables"],)
+    ((table,),) = (json.loads((folder / "rank.json").read_text())["tables"],)
     found = {row[1]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
-    assert found["simplex"]["expected"] == "3"
+    assert {*found} == {*architectures}
     assert all(1 <= int(row["chosen"]) <= 4 for row in found.values())
+    return found
+
+
+def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
+    found = chosen_numbers(tmp_path, "pca", "simplex")
+
+    assert found["simplex"]["expected"] == "3"
+    assert found["simplex"]["least error"] == "-"
+
+
+def test_the_number_of_latents_chosen_stands_beside_that_of_the_least_error(tmp_path):
+    found = chosen_numbers(tmp_path, "dense")
+
     assert int(found["dense"]["least error"]) >= 1
 
 

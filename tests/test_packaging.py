@@ -17,8 +17,10 @@ import hyperspy_specml
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 INSTALLED = Path(hyperspy_specml.__file__).parent
-DISTRIBUTIONS = {"skimage": "scikit-image", "yaml": "pyyaml"}  # where the name to import is not the name to install
-ON_DEMAND = {"distributed", "sklearn"}  # used where the user has them
+# where the name to import is not the name to install
+DISTRIBUTIONS = {"mpl_toolkits": "matplotlib", "skimage": "scikit-image", "yaml": "pyyaml"}
+# used where the user has them
+ON_DEMAND = {"distributed", "sklearn", "ipywidgets", "ipympl", "IPython", "traitsui", "hyperspy_gui_traitsui"}
 
 
 def test_the_file_hyperspy_reads_is_the_one_at_the_top_of_the_repository() -> None:

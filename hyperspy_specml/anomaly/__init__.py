@@ -4,4 +4,4 @@ from hyperspy_specml.anomaly._components import NetworkTrial
 from hyperspy_specml.anomaly._elements import Candidate, EnergyAxis
 from hyperspy_specml.anomaly._reference import ReferenceModel
 from hyperspy_specml.anomaly._regions import FoundRegion
-from hyperspy_specml.anomaly._run import Anomalies, Search, find_anomalies
+from hyperspy_specml.anomaly._run import Anomalies, Search, find_anomalies, relabel

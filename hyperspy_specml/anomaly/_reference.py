@@ -178,7 +178,8 @@ class ReferenceModel(FittedModel):
         model: Any = self.model
         changed: Any = {"model": replace(model, basis=basis), "component_variance": variance, "noise": noise}
         other = replace(self, total=self.total * unit, **changed, **nulls)
-        return other._with_shift_scan(self.shift_scan and replace(self.shift_scan, mean=self.shift_scan.mean * unit))
+        like = self.shift_scan
+        return other._with_shift_scan(like and replace(like, mean=like.mean * unit))
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> ReferenceModel:
         """Return the model of the same spectra in other channels; windows keep their energies.

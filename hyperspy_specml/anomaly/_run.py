@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomaly._regions import FoundRegion
     from hyperspy_specml.anomaly._score import PixelScores
     from hyperspy_specml.decompose import Autoencoder
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.statistics import MapSummary, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
@@ -362,6 +363,32 @@ def _unit_of(stream: SpectrumStream) -> float:
     size = float(line.std()) if line.size else 0.0
     inside = _SIZES[0] < size < _SIZES[1] or not 0 < size < np.inf
     return 1.0 if inside else float(2.0 ** np.round(np.log2(size)))
+
+
+def relabel(found: Anomalies, fdr: float, axis: EnergyAxis, progress: Progress) -> Anomalies:
+    """Return the regions of a searched map for another false discovery rate; only their spectra are read.
+
+    Parameters
+    ----------
+    found
+        The searched map.
+    fdr
+        Accepted fraction of false regions.
+    axis
+        Energies, and the lines of all elements.
+    progress
+        Follows the reading.
+
+    Raises
+    ------
+    OptionError
+        An impossible fraction.
+    """
+    stream = replace(found.setup.stream, progress=progress)
+    setup, search = replace(found.setup, stream=stream), Search(fdr=fdr)
+    threshold, words = _threshold(found.scores, search, stream.navigation_shape)
+    labels, regions = find_regions(setup, found.learnt.reference, found.scores, axis, threshold)
+    return replace(found, labels=labels, regions=regions, threshold=words)
 
 
 def _threshold(scores: PixelScores, search: Search, shape: tuple[int, ...]) -> tuple[float, str]:

@@ -123,10 +123,10 @@ class SpikeFinder:
             if not len(left):
                 break
             expected = plausible_mean(self._expected(coefficients[left]), self.model.noise)
-            for row, first, stop, mean in zip(left.tolist(), runs.first, runs.stop, expected, strict=True):
-                for channel in range(first, stop):
-                    values.setdefault((row, channel), float(rows[row, channel]))
-                rows[row, first:stop] = mean[first:stop]
+            for i, first, stop, mean in zip(left.tolist(), runs.first, runs.stop, expected, strict=True):
+                for k in range(first, stop):
+                    values.setdefault((i, k), float(rows[i, k]))
+                rows[i, first:stop] = mean[first:stop]
             coefficients[left] = encode(rows[left])
         row, channel = np.array(list(values), int).reshape(-1, 2).T
         expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[channel]
@@ -277,7 +277,7 @@ def _neighbours(
 
 
 def _line_in_channels(
-    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, ...], noise: NoiseModel,
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray], noise: NoiseModel,
     n_channels: np.ndarray | int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Return the most counts that channels can have of a line, given the counts of their neighbours.

@@ -7,7 +7,7 @@ from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.decompose._registry import architecture_names, choose_architecture, register_architecture
 from hyperspy_specml.decompose._run import Decomposition, choose_number, decompose
 from hyperspy_specml.decompose._simplex import Simplex
-from hyperspy_specml.nn import DenseNetwork
+from hyperspy_specml.models import AUTOENCODERS
 
-for _built_in in (Autoencoder("dense", DenseNetwork), Simplex(), PCA()):
+for _built_in in (Autoencoder("dense", AUTOENCODERS["dense"]), Simplex(), PCA()):
     register_architecture(_built_in)

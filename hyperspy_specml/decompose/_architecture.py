@@ -256,20 +256,27 @@ class PCA(Architecture):
         return Fit(fold_model, lambda: LinearModel(data.basis.first(n_components)))
 
 
-def check_sizes(options: Any) -> None:
-    """Refuse sizes that no network has.
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options of an architecture with hidden layers.
 
     Parameters
     ----------
-    options
-        With `n_hidden` and `n_layers`.
+    n_hidden, n_layers
+        Width and number of the hidden layers.
 
     Raises
     ------
     OptionError
         One of them is not a whole number, not positive, or beyond all reason.
     """
-    for name, most in _SIZES.items():
-        value, kind = getattr(options, name), type(options).__name__
-        if not isinstance(value, Integral) or not 1 <= int(value) <= most:
-            raise OptionError(f"{kind}({name}={value!r}) must be a whole number from 1 to {most}.")
+
+    n_hidden: int = 64
+    n_layers: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        for name, most in _SIZES.items():
+            value, kind = getattr(self, name), type(self).__name__
+            if not isinstance(value, Integral) or not 1 <= int(value) <= most:
+                raise OptionError(f"{kind}({name}={value!r}) must be a whole number from 1 to {most}.")

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from hyperspy_specml.decompose._architecture import check_sizes
-from hyperspy_specml.nn import SimplexNetwork
+from hyperspy_specml.decompose._architecture import NetworkOptions
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.statistics import USED, PrincipalBasis
 
 if TYPE_CHECKING:
+    from hyperspy_specml.nn import SimplexNetwork
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
 
@@ -34,7 +34,7 @@ _DAMPING = 1e-3  # of the regression, in units of what the encoder sees
 
 
 @dataclass(frozen=True)
-class SimplexOptions:
+class SimplexOptions(NetworkOptions):
     """Options of unmixing into pure phases.
 
     Parameters
@@ -50,13 +50,7 @@ class SimplexOptions:
         A size that no network has.
     """
 
-    n_hidden: int = 64
-    n_layers: int = 2
     energy_shift: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that no network has."""
-        check_sizes(self)
 
 
 def first_endmembers(spectra: np.ndarray, scores: np.ndarray, k: int, *, seed: int) -> dict[str, np.ndarray]:
@@ -184,13 +178,14 @@ def start_network(
     options
         Size of the encoder.
     """
+    from hyperspy_specml.nn import SimplexNetwork
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))
 
     basis, mean = to_scores(data.fold_basis), np.maximum(data.folds.mean, least_mean(data))
     arrays = tensor(endmembers), tensor(basis), tensor(mean), tensor(data.fold_scores)
-    shot, ends, n_hidden, n_layers = _shot(data), _ends(data), options.n_hidden, options.n_layers
+    shot, ends, n_hidden, n_layers = data.shot, _ends(data), options.n_hidden, options.n_layers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = SimplexNetwork(*arrays, shot=shot, ends=ends, shifts=False, n_hidden=n_hidden, n_layers=n_layers)
@@ -214,13 +209,6 @@ def least_mean(data: TrainingData) -> np.ndarray:
 def to_scores(basis: PrincipalBasis) -> np.ndarray:
     """Return (E, P): whitened scores of spectra are ``spectra @ to_scores``."""
     return basis.vectors * basis.weights[:, None]
-
-
-def _shot(data: TrainingData) -> float:
-    """Return the share of the noise variance at the mean spectrum that is proportional to the intensity."""
-    noise, mean = data.estimate.model, np.maximum(data.folds.mean, 0)
-    variance, still = noise.variance(mean).mean(), noise.variance(np.zeros_like(mean)).mean()
-    return float(1 - still / max(variance, np.finfo(float).tiny))
 
 
 def _ends(data: TrainingData) -> torch.Tensor:

@@ -22,13 +22,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge
 from hyperspy_specml.decompose._endmembers import SimplexOptions, first_endmembers, least_mean, start_network, to_scores
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import CLEAR, Attempt, SimplexModel, tensor_for
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
-from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit_all
+from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit
 
 if TYPE_CHECKING:
     from hyperspy_specml.nn import SimplexNetwork
@@ -178,7 +178,7 @@ class _Training:
         final.to_scores.copy_(final.total * tensor_for(final, to_scores(data.aligned)))
         if history.path:
             source, loss = self._task(final, penalty, whole=True)
-            refit_all(final, source, loss, history, self.run)
+            refit(final, source, loss, history, self.run)
             with one_thread(self.run.device):
                 fit_endmembers(final, source, loss.floor)
         if final.shifts:
@@ -208,7 +208,6 @@ class _Training:
         return source, MixtureLikelihood(tensor_for(network, least_mean(self.data)), sum(fractions), penalty)
 
 
-@torch.no_grad()
 def fit_endmembers(network: SimplexNetwork, source: ScoresAndCounts, floor: torch.Tensor) -> None:
     """Bring the endmembers to the maximum of the likelihood, given the rest of the network.
 
@@ -228,15 +227,16 @@ def fit_endmembers(network: SimplexNetwork, source: ScoresAndCounts, floor: torc
     n_spectra, n_channels = source.targets[0].shape
     some = torch.arange(0, n_spectra, max(1, n_spectra * n_channels // _MOST_VALUES))
     slabs = some.split(max(1, _MIXED_VALUES // n_channels))
-    for _ in range(_ROUNDS):
-        endmembers = network.endmembers()
-        wanted, given = torch.zeros_like(endmembers), torch.zeros_like(endmembers)
-        for i, rows in itertools.product(range(len(source.targets)), slabs):
-            batch = source.batch(i, rows)
-            mixture = network.encode(batch.input, **batch.beside)
-            expected = batch.fraction * torch.maximum(network.decode(*mixture), floor)
-            noise = expected if batch.variance is None else batch.fraction * batch.variance
-            wanted += batch.fraction * network.decode_transposed(batch.target / noise, *mixture)
-            given += batch.fraction * network.decode_transposed(expected / noise, *mixture)
-        change = torch.where(given > 0, wanted / given, 1)  # 0: no spectrum is moved here
-        network.set_endmembers(endmembers * change.clamp_min(_LEAST_CHANGE))
+    with torch.no_grad():
+        for _ in range(_ROUNDS):
+            endmembers = network.endmembers()
+            wanted, given = torch.zeros_like(endmembers), torch.zeros_like(endmembers)
+            for i, rows in itertools.product(range(len(source.targets)), slabs):
+                batch = source.batch(i, rows)
+                mixture = network.encode(batch.input, **batch.beside)
+                expected = batch.fraction * torch.maximum(network.decode(*mixture), floor)
+                noise = expected if batch.variance is None else batch.fraction * batch.variance
+                wanted += batch.fraction * network.decode_transposed(batch.target / noise, *mixture)
+                given += batch.fraction * network.decode_transposed(expected / noise, *mixture)
+            change = torch.where(given > 0, wanted / given, 1)  # 0: no spectrum is moved here
+            network.set_endmembers(endmembers * change.clamp_min(_LEAST_CHANGE))

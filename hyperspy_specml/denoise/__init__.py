@@ -2,6 +2,6 @@
 
 from hyperspy_specml.denoise._candidates import KINDS, CandidateData, Entry, Kind
 from hyperspy_specml.denoise._library import LibraryFit, fit_library
-from hyperspy_specml.denoise._options import Asked, DenoiseOptions, LibraryOptions
+from hyperspy_specml.denoise._options import CONTEXTS, Asked, DenoiseOptions, LibraryOptions
 from hyperspy_specml.denoise._removed import Denoised, RemovedRegion, find_removed, overlapping_windows
 from hyperspy_specml.denoise._run import Denoising, apply_denoiser, denoise

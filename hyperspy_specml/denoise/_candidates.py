@@ -1,6 +1,6 @@
 """The candidates of a denoising, plain PCA, filtered score maps, networks, and their held-out errors.
 
-A new kind of candidates is one function, from `CandidateData` to a list of `Entry`, and one line of `KINDS`.
+A new kind of candidates is one function, which yields an `Entry` for each of `CandidateData`, and one line of `KINDS`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION, paired
 from hyperspy_specml.train import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hyperspy_specml.denoise._options import DenoiseOptions
     from hyperspy_specml.models import FilteredScores, FittedDenoiser, Tiles
     from hyperspy_specml.prepare import TrainingData
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import PrincipalBasis
 
@@ -153,18 +154,18 @@ class Kind:
     weight
         Time that it takes, relative to the others (measured at 128 x 128 pixels and 2048 channels).
     fit
-        Fits them. Those that are ready when a training is interrupted are kept; the kinds after it are left
-        out.
+        Fits and yields them, one after the other. Those that are ready when a training is interrupted are kept, and
+        the kinds after it are left out; those that are ready when one diverges are kept, too.
     """
 
     stage: str
     contexts: tuple[str, ...]
     weight: float
-    fit: Callable[[CandidateData], list[Entry]]
+    fit: Callable[[CandidateData], Iterator[Entry]]
 
 
-def filtered_maps(data: CandidateData) -> list[Entry]:
-    """Return score maps behind single filters, a mixture of them, and a network that mixes them."""
+def filtered_maps(data: CandidateData) -> Iterator[Entry]:
+    """Yield score maps behind single filters, a mixture of them, and a network that mixes them."""
     smooth, tiles, progress = data.smooth, data.tiles, data.run.progress
     with progress.enter("Filter score maps", 0.05):
         found = fit_filters(smooth, tiles, HeldOutError(smooth, "validation").scores, progress)
@@ -175,25 +176,18 @@ def filtered_maps(data: CandidateData) -> list[Entry]:
         return Entry(name, smooth, fold, lambda: tiles.flat(clean) * unit, lambda: on_all_counts(smooth, fold), **more)
 
     # Without the first two: no filter is PCA, and the mean alone is no candidate.
-    entries = [entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s]) for s, one in enumerate(bank)][2:]
+    for s, one in enumerate(bank[2:], start=2):
+        yield entry(f"pca ({n}), {one.name}", found.single(s), found.stack[s])
     mixed = np.einsum("s...p,sp->...p", found.stack, found.mixture.weights.astype(np.float32))
-    entries.append(entry(f"pca ({n}), mixed filters", found.mixture, mixed))
-    if tiles.valid.sum() < _LEAST_PIXELS:
-        return entries
-    try:
+    yield entry(f"pca ({n}), mixed filters", found.mixture, mixed)
+    if tiles.valid.sum() >= _LEAST_PIXELS:
         network, history = fit_mixture(smooth, tiles, found, data.options.n_hidden_spatial, data.run)
-    except TrainingDivergedError as error:
-        _logger.warning("The spatial network diverged (%s); the filters remain.", error)
-        return entries
-    except STOPPED:  # before the first step
-        entries[-1].history.interrupted = True
-        return entries
-    clean = network.mixed(found.stack, tiles.valid, smooth.fraction)
-    return [entry(f"spatial network ({n})", network, clean, history=history), *entries]
+        clean = network.mixed(found.stack, tiles.valid, smooth.fraction)
+        yield entry(f"spatial network ({n})", network, clean, history=history)
 
 
-def spectral_network(data: CandidateData) -> list[Entry]:
-    """Return an autoencoder of single spectra.
+def spectral_network(data: CandidateData) -> Iterator[Entry]:
+    """Yield an autoencoder of single spectra.
 
     Beside candidates that see neighbours, a brief training tells whether these matter at all.
     """
@@ -201,28 +195,24 @@ def spectral_network(data: CandidateData) -> list[Entry]:
     architecture = choose_architecture("dense", DenseOptions(options.n_hidden, options.n_layers, options.centre))
     run = architecture.completed(data.run, smooth)
     run = run.brief() if data.context == "auto" else run
-    try:
-        with run.progress.enter("Choose the number of components", 0.4):
-            rank, stopped = choose_number(architecture, smooth, run, race=False)
-        run = run.brief() if stopped else run  # who stops a search does not want to wait
-        with run.progress.enter("Train the spectral network"):
-            fitted = architecture.fit(smooth, rank.chosen, run)
-    except TrainingDivergedError as error:
-        _logger.warning("The spectral network diverged (%s); the other candidates remain.", error)
-        return []
+    with run.progress.enter("Choose the number of components", 0.4):
+        rank, stopped = choose_number(architecture, smooth, run, race=False)
+    run = run.brief() if stopped else run  # who stops a search does not want to wait
+    with run.progress.enter("Train the spectral network"):
+        fitted = architecture.fit(smooth, rank.chosen, run)
     fitted.history.interrupted |= stopped
     assert isinstance(fitted.fold_model, LatentModel)
     assert isinstance(fitted.model, LatentModel)
     fold, whole = SpectralDenoiser(fitted.fold_model), SpectralDenoiser(fitted.model)
     name, history = f"spectral network ({rank.chosen})", fitted.history
-    return [Entry(name, smooth, fold, lambda: fold.denoise_rows(smooth.fold_scores), lambda: whole, history)]
+    yield Entry(name, smooth, fold, lambda: fold.denoise_rows(smooth.fold_scores), lambda: whole, history)
 
 
-def plain_pca(data: CandidateData) -> list[Entry]:
+def plain_pca(data: CandidateData) -> Entry:
     """Return plain PCA of the rank that held-out counts choose."""
     plain, k = data.plain, data.plain.rank.chosen
     fold, whole = (UnfilteredScores(basis.first(k)) for basis in (plain.fold_basis, plain.basis))
-    return [Entry(f"pca ({k})", plain, fold, lambda: plain.fold_scores[:, :k], lambda: whole)]
+    return Entry(f"pca ({k})", plain, fold, lambda: plain.fold_scores[:, :k], lambda: whole)
 
 
 KINDS = [
@@ -245,22 +235,30 @@ def fit_candidates(data: CandidateData) -> list[Entry]:
     for kind in kinds:
         if any(entry.history.interrupted for entry in entries):
             break
+        found: list[Entry] = []
         try:
             with data.run.progress.enter(kind.stage, kind.weight / whole):
-                entries += kind.fit(data)
+                for entry in kind.fit(data):
+                    found.append(entry)  # at once: the next one may raise
+        except TrainingDivergedError as error:
+            _logger.warning("%s: the network diverged (%s); the other candidates remain.", kind.stage, error)
         except STOPPED:
-            if not entries:
+            if not (ready := [*entries, *found]):
                 raise
-            entries[-1].history.interrupted = True
-    return [*entries, *plain_pca(data)]
+            ready[-1].history.interrupted = True
+        entries += sorted(found, key=lambda entry: not entry.history.steps)  # what was trained comes first
+    return [*entries, plain_pca(data)]
 
 
-def compare(entries: list[Entry], validation: HeldOutError, test: HeldOutError) -> tuple[Candidate, ...]:
+def compare(
+    entries: list[Entry], validation: HeldOutError, test: HeldOutError, progress: Progress
+) -> tuple[Candidate, ...]:
     """Score candidates on both folds; the last one is what they are compared with."""
     errors = []
-    for entry in entries:
-        basis, scores = entry.fold.basis, entry.scores()
+    for i in progress.steps(range(len(entries))):
+        basis, scores = entries[i].fold.basis, entries[i].scores()
         errors.append((float(validation.of(basis, scores).mean()), test.of(basis, scores)))
+        progress.record(f"candidate: {entries[i].name}", 0, errors[-1][0])
     pairs = [paired(own, errors[-1][1]) for _, own in errors]
     return tuple(
         Candidate(entry.name, pair.mean, pair.difference, pair.standard_error, validation_score)

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from hyperspy_specml.decompose import Autoencoder
 from hyperspy_specml.denoise._options import LibraryOptions
 from hyperspy_specml.exceptions import TooFewSpectraError
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import LibraryDenoiser
-from hyperspy_specml.nn import Shrinkage
 from hyperspy_specml.statistics import PoissonNoise, moments_of, principal_basis
 from hyperspy_specml.train import DrawnCounts, History, RandomRows, fit, one_thread, squared_error
 
@@ -108,6 +107,8 @@ def fit_library(spectra: np.ndarray, totals: Range, run: Run, options: LibraryOp
 
 def _untrained(shapes: np.ndarray, totals: Range, options: LibraryOptions, run: Run) -> LibraryDenoiser:
     """Return the denoiser whose network is the best linear one."""
+    from hyperspy_specml.nn import Shrinkage
+
     basis = principal_basis(moments_of(shapes), PoissonNoise(), n_vectors=_MOST_VECTORS)
     relative = basis.project(shapes).var(axis=0) * totals[1]  # to the noise of the most counts
     basis = basis.first(int(max(1, (relative > _LEAST_VARIANCE).sum())))

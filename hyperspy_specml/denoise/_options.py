@@ -109,7 +109,7 @@ class Asked:
     context: str = "auto"
     corruption: str = "split"
     noise: str = "auto"
-    protect: bool = False
+    protect: bool = True
     options: DenoiseOptions = field(default_factory=DenoiseOptions)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,8 @@ import scipy.stats
 from hyperspy_specml.statistics import EMPTY, PoissonNoise, Windows, gain_of
 
 if TYPE_CHECKING:
-    from hyperspy_specml.models import FittedDenoiser
+    from typing import Self
+
     from hyperspy_specml.progress import Progress
     from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
     from hyperspy_specml.streaming import SpectrumStream
@@ -38,6 +39,13 @@ _LEAST_COUNTS = 0.2
 _TINY = 1e-12
 # Features restored at most, the strongest ones: each is a score map of its own.
 _MOST_FEATURES = 64
+# Ratio of neighbouring levels of intensity at which sums are compared: noise alone must not move spectra from one
+# to the next.
+_LEVEL = 4.0
+# Counts at a level that its sum is known by to a tenth.
+_LEAST_AT_LEVEL = 100
+# Standard errors beyond which a channel of the mean spectrum is put right.
+_SURE = 4.0
 # Spectra summed over windows at a time: they stay in the cache.
 _SLAB = 256
 # Smallest variance of a window, relative to that of independent noise: an estimated correlation may make it
@@ -72,24 +80,37 @@ class RemovedRegion:
 
 
 @dataclass(frozen=True)
-class RestoredSpectra:
-    """Denoised scores along a basis, and scores of removed signal along spectra of its own.
+class DenoisedSpectra:
+    """From scores to denoised spectra: along a basis, and along spectra of what was removed.
 
     Attributes
     ----------
     basis
         The P vectors of the denoised scores.
     shapes
-        (F, E) residual spectra of what was removed, of length one.
+        (F, E) spectra, in signal units.
+    counts
+        Whether the data are counts: then no denoised value is negative.
     """
 
     basis: PrincipalBasis
     shapes: np.ndarray
+    counts: bool
+
+    @property
+    def components(self) -> np.ndarray:
+        """(P + F, E) spectra that scores of one stand for, without the offset of the basis."""
+        return np.concatenate([self.basis.components(), self.shapes])
 
     def decode(self, scores: np.ndarray) -> np.ndarray:
         """Map (n, P + F) scores to (n, E) spectra, float32."""
-        n = self.basis.n_vectors
-        return self.basis.spectra(np.asarray(scores[:, :n], np.float32)) + scores[:, n:] @ self.shapes
+        spectra = scores @ self.components.astype(np.float32) + self.basis.offset.astype(np.float32)
+        if not self.counts:
+            return spectra
+        total = np.maximum(spectra.sum(axis=1), 0)
+        np.maximum(spectra, 0, out=spectra)
+        spectra *= (total / np.maximum(spectra.sum(axis=1), np.float32(1e-30)))[:, None]  # the sum is kept
+        return spectra
 
 
 @dataclass(frozen=True)
@@ -101,8 +122,7 @@ class Denoised:
     model
         ``model.decode(scores)`` are the (n_pixels, E in use) denoised spectra.
     scores
-        (n_pixels, P) denoised scores, with F more of restored signal; NaN for spectra not used, 0 for empty
-        ones.
+        (n_pixels, P + F) scores; NaN for spectra not used, 0 for empty ones.
     pixel_state
         (n_pixels,) state of every spectrum.
     line_width
@@ -113,12 +133,90 @@ class Denoised:
         Regions of signal that was removed and that noise cannot explain, the strongest first.
     """
 
-    model: FittedDenoiser | RestoredSpectra
+    model: DenoisedSpectra
     scores: np.ndarray = field(repr=False)
     pixel_state: np.ndarray = field(repr=False)
     line_width: float
     relative_intensity: float = 1.0
     removed: tuple[RemovedRegion, ...] = ()
+
+    @classmethod
+    def of(cls, basis: PrincipalBasis, noise: NoiseModel, scores: np.ndarray, *state: Any) -> Self:
+        """Return a map of (n_pixels, P) scores along a basis; `state` are the attributes after them."""
+        nothing = np.zeros((0, len(basis.weights)), np.float32)
+        return cls(DenoisedSpectra(basis, nothing, isinstance(noise, PoissonNoise)), scores, *state)
+
+    @property
+    def used(self) -> np.ndarray:
+        """(n_pixels,) bool, the spectra that were denoised."""
+        return np.isfinite(self.scores).all(axis=1) & (self.pixel_state != EMPTY)
+
+    def totals(self) -> np.ndarray:
+        """Return the (n_pixels,) sums of the denoised spectra."""
+        return self.scores @ self.model.components.sum(axis=1) + self.model.basis.offset.sum()
+
+    def plus(self, scores: np.ndarray, shapes: np.ndarray) -> Self:
+        """Return the map with (n_pixels, F) more scores along (F, E) more spectra."""
+        model = replace(self.model, shapes=np.concatenate([self.model.shapes, shapes.astype(np.float32)]))
+        return replace(self, model=model, scores=np.concatenate([self.scores, scores.astype(np.float32)], axis=1))
+
+
+def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
+    """Scale denoised spectra so that at each level of intensity they hold as many counts as were measured.
+
+    Networks are trained where most spectra are: the vacuum beside a particle, or its bright core, comes out too
+    bright or too dim.
+
+    Parameters
+    ----------
+    denoised
+        The map.
+    counts
+        (n_pixels,) sums of the measured spectra.
+    """
+    used = denoised.used
+    measured, total = counts[used].astype(np.float64), np.maximum(denoised.totals()[used], 0)
+    if not total.any():
+        return denoised
+    level = np.round(np.log(np.maximum(total, 1e-6 * total.mean()) / total.mean()) / np.log(_LEVEL))
+    _, group = np.unique(level, return_inverse=True)
+    for faint in range(group.max()):
+        if measured[group == faint].sum() < _LEAST_AT_LEVEL:
+            group[group == faint] = faint + 1
+    measured_at, total_at = np.bincount(group, measured), np.bincount(group, total)
+    scale = np.ones(len(used), np.float32)
+    scale[used] = (measured_at / np.maximum(total_at, 1e-30))[group]
+    offset = denoised.model.basis.offset
+    scaled = replace(denoised, scores=denoised.scores * scale[:, None])
+    return (
+        scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None]) if offset.any() else scaled
+    )
+
+
+def keep_mean(denoised: Denoised, mean: np.ndarray, noise: NoiseModel) -> Denoised:
+    """Put the channels of the mean spectrum right, in all spectra in proportion to their intensity.
+
+    A basis that is smooth along energy lowers sharp lines in the whole map.
+
+    Parameters
+    ----------
+    denoised
+        The map.
+    mean
+        (E in use,) mean of the measured spectra.
+    noise
+        Noise model.
+    """
+    used = denoised.used
+    clean = denoised.scores[used].mean(axis=0, dtype=np.float64) @ denoised.model.components
+    clean += denoised.model.basis.offset
+    missing, variance = mean - clean, noise.variance(np.maximum(mean, 0)) / used.sum()
+    missing[np.square(missing) < _SURE**2 * variance] = 0
+    if not missing.any():
+        return denoised
+    totals = denoised.totals() if denoised.model.counts else np.where(used, 1.0, denoised.scores[:, 0])
+    totals[used] = np.maximum(totals[used] / totals[used].mean(), 0)
+    return denoised.plus(totals[:, None], missing[None])
 
 
 def overlapping_windows(n_channels: int, line_width: float) -> Windows:
@@ -167,7 +265,8 @@ def find_removed(
     n_tests = max(1, int(valid.sum())) * len(windows) * len(_SIDES)
     threshold = float(scipy.stats.norm.isf(_FALSE_ALARM / 2 / n_tests))
     strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), threshold, gain)
-    labels, n_regions = scipy.ndimage.label(np.abs(strongest) > threshold, np.ones((3,) * valid.ndim))
+    beyond = np.abs(strongest) > threshold
+    labels, n_regions = scipy.ndimage.label(beyond, np.ones((3,) * valid.ndim))
     places = scipy.ndimage.value_indices(labels, ignore_value=0)
     spans = list(zip(windows.starts.tolist(), windows.stops.tolist(), strict=True))
     regions = []
@@ -176,6 +275,8 @@ def find_removed(
         peak = np.argmax(np.abs(inside))
         j = int(window[places[number]][peak])
         pixels = np.ravel_multi_index(places[number], valid.shape)
+        if len(pixels) == valid.sum():
+            continue  # what is everywhere is no feature
         excess, variance = _excess(values.sum(axis=0) for values in sums(pixels, slice(None)))
         beyond = np.abs(_deviate(excess, variance, gain)) > threshold
         beyond[j] = True
@@ -236,9 +337,10 @@ def _deviate(residual: np.ndarray, variance: np.ndarray, gain: float) -> np.ndar
 
 
 def check_removed(
-    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, channels: np.ndarray, *, protect: bool
-) -> Denoised:
-    """Look for removed signal that noise cannot explain, and restore it on demand.
+    stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, channels: np.ndarray, *, protect: bool,
+    mean: np.ndarray | None = None,
+) -> Denoised:  # fmt: skip
+    """Keep the sums of counts; look for removed signal that noise cannot explain, and restore it on demand.
 
     The file is read once, and twice more where something is restored.
 
@@ -254,15 +356,18 @@ def check_removed(
         (all channels,) bool, those in use.
     protect
         Whether what is found is restored: each pixel gets the sum of its own residual there.
+    mean
+        (E in use,) mean of the measured spectra, where it is known: it is kept.
     """
     progress, windows = stream.progress, overlapping_windows(int(channels.sum()), denoised.line_width)
     with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
         with progress.enter("Sum windows", 0.5):
             block = partial(_over_windows, windows, channels)
-            counted = stream.map_rows(block, n_columns=len(windows), label="Sum windows")
-        sums = _window_sums(counted, denoised, noise, windows)
-        used = np.isfinite(denoised.scores).all(axis=1) & (denoised.pixel_state != EMPTY)
-        valid, gain = used.reshape(stream.navigation_shape), gain_of(noise)
+            counted = stream.map_rows(block, n_columns=len(windows) + 1, label="Sum windows")
+        denoised = keep_counts(denoised, counted[:, -1]) if denoised.model.counts else denoised
+        denoised = denoised if mean is None else keep_mean(denoised, mean, noise)
+        sums = _window_sums(counted[:, :-1], denoised, noise, windows)
+        valid, gain = denoised.used.reshape(stream.navigation_shape), gain_of(noise)
         denoised = replace(denoised, removed=find_removed(sums, valid, windows, gain=gain, progress=progress))
     if protect and denoised.removed:
         with progress.enter("Restore removed signal"):
@@ -272,8 +377,8 @@ def check_removed(
 
 def _window_sums(counted: np.ndarray, denoised: Denoised, noise: NoiseModel, windows: Windows) -> WindowSums:
     """Compare sums of the spectra over the windows with those of the denoised ones, computed on demand."""
-    basis, widths, scores = denoised.model.basis, windows.widths, denoised.scores
-    along, offset = (windows.sums(of, slice(None)) for of in (basis.components(), basis.offset[None]))
+    model, widths, scores = denoised.model, windows.widths, denoised.scores
+    along, offset = (windows.sums(of, slice(None)) for of in (model.components, model.basis.offset[None]))
     lags = np.arange(1, len(noise.correlation))
     shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
     spread = widths * np.maximum(shared, _LEAST_VARIANCE)
@@ -289,8 +394,8 @@ def _window_sums(counted: np.ndarray, denoised: Denoised, noise: NoiseModel, win
 
 def _restored(stream: SpectrumStream, denoised: Denoised, windows: Windows, channels: np.ndarray) -> Denoised:
     """Return the map with what was removed; two more passes."""
-    regions, scores, basis = denoised.removed, denoised.scores, denoised.model.basis
-    width, n_channels = int(np.max(windows.widths)), len(basis.weights)
+    regions, scores, components = denoised.removed, denoised.scores, denoised.model.components
+    width, n_channels, offset = int(np.max(windows.widths)), int(channels.sum()), denoised.model.basis.offset
     features = [
         (number, (max(0, a - width), min(n_channels, b + width)))  # with the tails of the lines
         for number, region in enumerate(regions, start=1)
@@ -304,16 +409,16 @@ def _restored(stream: SpectrumStream, denoised: Denoised, windows: Windows, chan
         total = stream.fold(block, np.add, label="Sum regions")  # (regions + 1, E)
     shapes = np.zeros((len(features), n_channels), np.float32)
     for f, (number, (a, b)) in enumerate(features):
-        clean = basis.spectra(scores[regions[number - 1].pixels].astype(np.float64)).sum(axis=0)
+        pixels = regions[number - 1].pixels
+        clean = scores[pixels].sum(axis=0, dtype=np.float64) @ components + len(pixels) * offset
         shapes[f, a:b] = (total[number] - clean)[a:b]
         shapes[f] /= max(float(np.linalg.norm(shapes[f])), 1e-30)
     # Along the shape of its sum a region gets back its sum, channel by channel.
     block = partial(_along_shapes, shapes, channels)
     along = stream.map_rows(block, n_columns=len(features), label="Project on regions")
-    along -= scores @ (basis.components() @ shapes.T) + basis.offset @ shapes.T
+    along -= scores @ (components @ shapes.T) + offset @ shapes.T
     along[member[:, None] != [number for number, _ in features]] = 0
-    scores = np.concatenate([scores, along], axis=1)
-    return replace(denoised, model=RestoredSpectra(basis, shapes), scores=scores)
+    return denoised.plus(along, shapes)
 
 
 def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int, int]]:
@@ -325,11 +430,15 @@ def _merged(intervals: tuple[tuple[int, int], ...], gap: int) -> list[tuple[int,
 
 def _over_windows(windows: Windows, channels: np.ndarray, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Sum the spectra of a block over windows."""
-    sums = np.empty((len(rows), len(windows)), np.float32)
+    sums = np.empty((len(rows), len(windows) + 1), np.float32)  # and the sum of all channels
     with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not used may be anything
         for start in range(0, len(rows), _SLAB):
             several = slice(start, start + _SLAB)
-            sums[several] = windows.sums(rows[several, channels], slice(None))
+            values = rows[several, channels]
+            sums[several, :-1], sums[several, -1] = (
+                windows.sums(values, slice(None)),
+                values.sum(axis=1, dtype=np.float64),
+            )
     return sums
 
 

@@ -14,11 +14,11 @@ from hyperspy_specml.denoise._candidates import CandidateData, Entry, HeldOutErr
 from hyperspy_specml.denoise._options import Asked
 from hyperspy_specml.denoise._removed import Denoised, check_removed
 from hyperspy_specml.denoise._spatial import sum_of_parts
-from hyperspy_specml.exceptions import NegativeCountsError, TooFewSpectraError
-from hyperspy_specml.models import DenoiseReport, encode_map, noise_along, plan_sample, tiles_of
+from hyperspy_specml.exceptions import NegativeCountsError
+from hyperspy_specml.models import DenoiseReport, encode_map, encode_new_map, noise_along, plan_sample, tiles_of
 from hyperspy_specml.prepare import PairedRecordings, corrupt, prepare, smooth_basis
 from hyperspy_specml.run import Clock, Run
-from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states, line_width, sample_size, typical_mean
+from hyperspy_specml.statistics import SATURATED, USED, gain_of, line_width, sample_size, typical_mean
 
 if TYPE_CHECKING:
     from hyperspy_specml.models import Candidate, FittedDenoiser, Tiles
@@ -96,11 +96,12 @@ def denoise(
     prepared = data.plain.without_counts()
     del data  # now no counts are in memory but the blocks: the larger the map, the larger are its scores
     with run.progress.enter("Apply", _STAGES["apply"]):
-        denoised = denoise_own_map(stream, denoiser, prepared.summary, width)
+        noise, moments = prepared.estimate.model, prepared.summary.moments
+        denoised = denoise_own_map(stream, denoiser, prepared.summary, width, noise)
     clock.stop("application")
     with run.progress.enter("Check"):
-        noise, channels = prepared.estimate.model, prepared.summary.channels
-        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect)
+        channels = prepared.summary.channels
+        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect, mean=moments.mean)
     clock.stop("check")
     return Denoising(denoiser, denoised, prepared, replace(report, seconds=clock.seconds))
 
@@ -138,7 +139,7 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
     clock.stop("training")
     with progress.enter("Score candidates", _STAGES["score"]):
         validation, test = HeldOutError(plain, "validation"), HeldOutError(plain, "test")
-        candidates = compare(entries, validation, test)
+        candidates = compare(entries, validation, test, progress)
         chosen = _choose(plain, candidates, entries)
         found |= _quality(data.tiles, chosen, validation, test)
     clock.stop("scoring")
@@ -156,14 +157,12 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         correlation=plain.correlation,
         n_sampled=len(plain.summary.sample_pixels),
         smoothing=data.smooth.smoothing,
-        steps=tuple(history.steps),
-        step_scores=tuple(history.scores),
-        best_step=history.best_step,
         interrupted=any(entry.history.interrupted for entry in entries),
         context=data.context,
         n_components=chosen.fold.n_components,
         n_boxes=len(data.tiles.rows),
         n_steps=history.steps[-1] if history.steps else 0,
+        **history.curve(),
         **found,
     )
 
@@ -195,7 +194,9 @@ def _quality(tiles: Tiles, chosen: Entry, *held_out: HeldOutError) -> dict[str, 
     }
 
 
-def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float) -> Denoised:
+def denoise_own_map(
+    stream: SpectrumStream, denoiser: FittedDenoiser, summary: MapSummary, width: float, noise: NoiseModel
+) -> Denoised:
     """Denoise the spectra that a denoiser was fitted to; the file is read once.
 
     Parameters
@@ -208,18 +209,20 @@ def denoise_own_map(stream: SpectrumStream, denoiser: FittedDenoiser, summary: M
         Of the map.
     width
         Of the sharpest line, in channels.
+    noise
+        Noise model.
     """
     with stream.progress.enter("Project", 0.5):
         (scores,), _ = encode_map(stream, (denoiser,), summary.channels, summary.pixel_state)
     with stream.progress.enter("Denoise"):
         _denoise_scores(stream, denoiser, scores, summary.pixel_state == USED)
-    return Denoised(denoiser, scores, summary.pixel_state, width)
+    return Denoised.of(denoiser.basis, noise, scores, summary.pixel_state, width)
 
 
 def apply_denoiser(
     stream: SpectrumStream, denoiser: FittedDenoiser, *, channels: np.ndarray, noise: NoiseModel,
     mean: np.ndarray, masked: np.ndarray | None = None, detector: np.ndarray | None = None,
-    protect: bool = False,
+    protect: bool = True,
 ) -> Denoised:  # fmt: skip
     """Denoise the spectra of another map than the one of the training.
 
@@ -252,17 +255,8 @@ def apply_denoiser(
     """
     progress = stream.progress
     with progress.enter("Project", 0.4):
-        (scores,), state = encode_map(stream, (denoiser,), channels)
-    if masked is not None:
-        state[masked.reshape(-1)] = MASKED
-        scores[state == MASKED] = np.nan
+        (scores,), state = encode_new_map(stream, (denoiser,), channels, masked, method="denoise_dae")
     used = np.isin(state, (USED, SATURATED))
-    if not used.any():
-        raise TooFewSpectraError(
-            f"denoise_dae(model=...): no spectrum can be used ({count_states(state)}). A channel that is not "
-            "finite is enough: train without it, signal_mask=..., or replace what is not finite, "
-            "s.data = np.nan_to_num(s.data)."
-        )
     here = _mean_spectrum(denoiser, scores[used], noise)
     ratio = _relative_intensity(here, mean, noise)
     width = line_width(here, noise, n_spectra=int(used.sum()), channels=channels, detector=detector)
@@ -275,7 +269,7 @@ def apply_denoiser(
         _denoise_scores(stream, fitting, scores, used)
         scores[used] = (scores[used] - zero) * scale + zero
     with progress.enter("Check"):
-        denoised = Denoised(denoiser, scores, state, width, ratio)
+        denoised = Denoised.of(denoiser.basis, noise, scores, state, width, ratio)
         return check_removed(stream, denoised, noise, channels, protect=protect)
 
 
@@ -300,6 +294,5 @@ def _denoise_scores(stream: SpectrumStream, denoiser: FittedDenoiser, scores: np
 
 def _relative_intensity(here: np.ndarray, mean: np.ndarray, noise: NoiseModel) -> float:
     """Return how much brighter a map is than the training map; 1 for noise that does not depend on it."""
-    counted = noise.variance(2 * np.abs(mean)).sum() > noise.variance(np.abs(mean)).sum()
-    comparable = counted and here.sum() > 0 and mean.sum() > 0
+    comparable = gain_of(noise) > 0 and here.sum() > 0 and mean.sum() > 0
     return float(here.sum() / mean.sum()) if comparable else 1.0

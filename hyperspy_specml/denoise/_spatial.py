@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-import torch
 
 from hyperspy_specml.decompose import Autoencoder
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import FilteredScores, filters, noise_along, tensor_for
-from hyperspy_specml.nn import FilterMixture
 from hyperspy_specml.statistics import N_PARTS, TRAIN
 from hyperspy_specml.train import History, TileCrops, TilePair, fit, one_thread, squared_error_of_maps
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from hyperspy_specml.models import Tiles
+    from hyperspy_specml.nn import FilterMixture
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import Run
@@ -126,6 +126,8 @@ def fit_mixture(
     Cancelled
         That was asked for before the training began.
     """
+    from hyperspy_specml.nn import FilterMixture
+
     start, run = filtered.mixture, run.over(DEFAULTS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
@@ -191,7 +193,7 @@ def _mixture(filtered: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Return (S,) weights, not negative, of sum one, with which (n, S) scores predict the goal best."""
     n, n_filters = filtered.shape
     middle = goal.mean(dtype=np.float64)  # weights of sum one do not see it, rounding would
-    filtered, goal = filtered - middle, goal - middle
+    filtered, goal = (np.subtract(values, middle, dtype=np.float64) for values in (filtered, goal))
     alone = np.zeros(n_filters)
     alone[np.square(filtered - goal[:, None]).mean(axis=0).argmin()] = 1
     products, prior = filtered.T @ filtered / n, _PRIOR_SPECTRA / n

@@ -1,6 +1,6 @@
 """Fitted models: arithmetic from spectra to scores and back, their reports and their files. No fitting here."""
 
-from hyperspy_specml.models._base import FittedModel, LinearModel, Parts, encode_map, parts_of, prefixed
+from hyperspy_specml.models._base import FittedModel, LinearModel, Parts, encode_map, encode_new_map, parts_of, prefixed
 from hyperspy_specml.models._denoisers import (
     FilteredScores,
     FittedDenoiser,
@@ -9,7 +9,7 @@ from hyperspy_specml.models._denoisers import (
     UnfilteredScores,
     noise_along,
 )
-from hyperspy_specml.models._filters import Filter, Tiles, filters, plan_sample, tiles_of
+from hyperspy_specml.models._filters import Tiles, filters, plan_sample, tiles_of
 from hyperspy_specml.models._networks import AUTOENCODERS, LatentModel, SimplexModel, autoencoder_network, tensor_for
 from hyperspy_specml.models._report import CLEAR, Attempt, Candidate, Report, as_html, as_text, new_figure, short
 from hyperspy_specml.models._reports import AnomalyReport, DecompositionReport, DenoiseReport, RemovedFeature

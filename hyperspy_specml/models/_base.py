@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hyperspy_specml.statistics import EMPTY, NOT_FINITE, SATURATED, USED, PrincipalBasis, project_on
+from hyperspy_specml.exceptions import TooFewSpectraError
+from hyperspy_specml.statistics import (
+    EMPTY,
+    MASKED,
+    NOT_FINITE,
+    SATURATED,
+    USED,
+    PrincipalBasis,
+    count_states,
+    project_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +31,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 ANY = -1  # in a shape: whatever it is
+_NO_COUNTS = 255  # state of a used spectrum with a value that is negative or no whole number
 
 
 class FittedModel:
@@ -253,8 +265,9 @@ class LinearModel(FittedModel):
 
 
 def encode_map(
-    stream: SpectrumStream, models: Sequence[FittedModel], channels: np.ndarray, state: np.ndarray | None = None
-) -> tuple[list[np.ndarray], np.ndarray]:
+    stream: SpectrumStream, models: Sequence[FittedModel], channels: np.ndarray, state: np.ndarray | None = None,
+    *, masked: np.ndarray | None = None,
+) -> tuple[list[np.ndarray], np.ndarray]:  # fmt: skip
     """Score every spectrum under each model, in one pass over the file.
 
     Parameters
@@ -267,7 +280,9 @@ def encode_map(
         (E,) bool, the channels they use; no others are looked at.
     state
         (n_pixels,) state of every spectrum; None finds it out in the same pass, for a map that nobody has looked
-        at yet. There, spectra with saturated channels are scored too.
+        at yet. There, spectra with saturated channels are scored too, and those of zeros where the map holds counts.
+    masked
+        (*navigation,) bool, pixels to leave out, where the states are not known.
 
     Returns
     -------
@@ -276,38 +291,75 @@ def encode_map(
     """
     different = list({id(model): model for model in models}.values())
     ends = np.cumsum([model.n_columns for model in different])
-    block = _EncodeRows(tuple(different), channels, state is None)
-    table = stream.map_rows(block, n_columns=int(ends[-1]) + block.look, label="Project")
+    look = state is None
+    block = partial(_encode_rows, models=different, channels=channels, look=look)
+    table = stream.map_rows(block, n_columns=int(ends[-1]) + look, label="Project")
     used = [USED]
     if state is None:
         table, state, used = table[:, :-1], table[:, -1].astype(np.uint8), [USED, SATURATED]
+        if masked is not None:
+            state[masked.reshape(-1)] = MASKED
+        if np.isin(state, used).any() and not (state == _NO_COUNTS).any():
+            state[state == EMPTY] = USED
+        state[state == _NO_COUNTS] = USED
     table[~np.isin(state, used)] = np.nan
     table[state == EMPTY] = 0
     parts = dict(zip(map(id, different), np.split(table, ends[:-1], axis=1), strict=True))
     return [parts[id(model)] for model in models], state
 
 
-@dataclass(frozen=True)
-class _EncodeRows:
-    """The block function of the pass, and with `look` the state in a last column."""
+def encode_new_map(
+    stream: SpectrumStream,
+    models: Sequence[FittedModel],
+    channels: np.ndarray,
+    masked: np.ndarray | None,
+    *,
+    method: str,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Score the spectra of another map than that of the training; see `encode_map`.
 
-    models: tuple[FittedModel, ...]
-    channels: np.ndarray
-    look: bool
+    Parameters
+    ----------
+    stream, models, channels
+        As there.
+    masked
+        (*navigation,) bool, pixels to leave out.
+    method
+        Name of the method that asks, for the message.
 
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        rows = np.asarray(rows, rows.dtype.newbyteorder("="))
-        with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
-            along = project_on(rows, [model.basis for model in self.models], self.channels)
-            columns = [model.encode_scores(own) for model, own in zip(self.models, along, strict=True)]
-        return np.concatenate([*columns, self._state(rows)[:, None]] if self.look else columns, axis=1)
+    Raises
+    ------
+    TooFewSpectraError
+        No spectrum can be used.
+    """
+    scores, state = encode_map(stream, models, channels, masked=masked)
+    if not np.isin(state, (USED, SATURATED)).any():
+        raise TooFewSpectraError(
+            f"{method}(model=...): no spectrum can be used ({count_states(state)}). A channel that is not finite is "
+            "enough: train without it, signal_mask=..., or replace what is not finite, s.data = np.nan_to_num(s.data)."
+        )
+    return scores, state
 
-    def _state(self, rows: np.ndarray) -> np.ndarray:
-        values = rows if self.channels.all() else rows[:, self.channels]
-        state = np.full(len(values), USED)
-        if values.dtype.kind == "f":
-            state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
-        else:
-            state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
-        state[~values.any(axis=1)] = EMPTY
-        return state
+
+def _encode_rows(
+    rows: np.ndarray, pixels: np.ndarray, *, models: Sequence[FittedModel], channels: np.ndarray, look: bool
+) -> np.ndarray:
+    """Return the columns of a block, with `look` the state of its spectra in a last one."""
+    rows = np.asarray(rows, rows.dtype.newbyteorder("="))
+    with np.errstate(invalid="ignore", over="ignore"):  # not finite spectra become NaN scores
+        along = project_on(rows, [model.basis for model in models], channels)
+        columns = [model.encode_scores(own) for model, own in zip(models, along, strict=True)]
+    return np.concatenate([*columns, _state(rows[:, channels])[:, None]] if look else columns, axis=1)
+
+
+def _state(values: np.ndarray) -> np.ndarray:
+    """Return the (n,) state of spectra that nobody has looked at yet."""
+    state = np.full(len(values), USED)
+    state[(values < 0).any(axis=1)] = _NO_COUNTS
+    if values.dtype.kind == "f":
+        state[(values != np.floor(values)).any(axis=1)] = _NO_COUNTS
+        state[~np.isfinite(values).all(axis=1)] = NOT_FINITE
+    else:
+        state[(values == np.iinfo(values.dtype).max).any(axis=1)] = SATURATED
+    state[~values.any(axis=1)] = EMPTY
+    return state

@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.models._base import FittedModel, Parts, parts_of, prefixed
 from hyperspy_specml.models._filters import MOST_SCAN_AXES, Filter, Maps, filters, plan_halos
 from hyperspy_specml.models._networks import LatentModel, loaded, tensor_for
-from hyperspy_specml.nn import FilterMixture, Shrinkage
 from hyperspy_specml.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
+    from hyperspy_specml.nn import FilterMixture, Shrinkage
     from hyperspy_specml.statistics import NoiseModel, PrincipalBasis
 
 # Smallest total of a spectrum, relative to the mean total, by which its scores are divided: below, noise alone
@@ -232,7 +232,11 @@ class FilteredScores(FittedDenoiser):
         if names != known:
             raise ValueError(f"its filters are {names!r:.200}, but this version has {known!r:.200}: train it anew")
         n_hidden = parts.size("n_hidden", least=0, most=1 << 12)
-        network = loaded(lambda: FilterMixture(n_axes, len(known), p, n_hidden), parts) if n_hidden else None
+        network = None
+        if n_hidden:
+            from hyperspy_specml.nn import FilterMixture
+
+            network = loaded(lambda: FilterMixture(n_axes, len(known), p, n_hidden), parts)
         noise, spread = (parts.array(name, p, positive=True) for name in ("noise", "spread"))
         weights, n_strong = parts.array("weights", len(known), p), parts.size("n_strong", least=0, most=p)
         return cls(basis, noise, parts.array("centre", p), spread, weights, n_strong, n_axes, network)
@@ -259,7 +263,7 @@ class SpectralDenoiser(FittedDenoiser):
 
     def denoise_rows(self, scores: np.ndarray, fraction: float = 1.0) -> np.ndarray:
         """Return (n, P) denoised scores."""
-        return self.autoencoder.decode_scores(self.autoencoder.encode_scores(scores))
+        return self.autoencoder.denoise_scores(scores)
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
         """Return the denoiser of spectra in other channels; see `FittedModel`."""
@@ -341,6 +345,8 @@ class LibraryDenoiser(FittedDenoiser):
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the denoiser with these settings and arrays."""
+        from hyperspy_specml.nn import Shrinkage
+
         basis, levels = parts.basis(), parts.array("levels", 2, positive=True)
         if levels[0] > levels[1]:
             raise ValueError("array 'levels' does not rise")

@@ -243,8 +243,15 @@ class Report:
         return ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items()))
 
     def _training(self) -> str:
-        stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
-        return f"step {self.best_step} of {self.steps[-1]} ({stop})" if self.steps else ""
+        return f"step {self.best_step} of {self.steps[-1]} ({self._stop(self.steps[-1])})" if self.steps else ""
+
+    def _stop(self, n_steps: int) -> str:
+        """Return why a training of so many steps ended."""
+        if self.interrupted:
+            return "interrupted: the best until then"
+        if self.best_step == n_steps:
+            return f"still getting better: more may help, config=specml.TrainConfig(max_steps={2 * n_steps})"
+        return "best held-out score"
 
 
 def new_figure(width: float, height: float) -> Figure:

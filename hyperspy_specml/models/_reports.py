@@ -41,6 +41,8 @@ class DecompositionReport(Report):
     ----------
     architecture, n_components
         What was fitted.
+    n_added
+        Components beyond those of the best mean score, because what these left was coherent in many places.
     rank, baseline_rank
         Score against the number of components, with paired standard errors, for the architecture that chose
         it and for PCA; the same curve where K was not chosen by a network.
@@ -56,6 +58,7 @@ class DecompositionReport(Report):
 
     architecture: str
     n_components: int
+    n_added: int = 0
     rank: RankCurve = field(repr=False, metadata=CURVE)
     baseline_rank: RankCurve = field(repr=False, metadata=CURVE)
     scree: np.ndarray = field(repr=False, metadata=CURVE)
@@ -72,7 +75,7 @@ class DecompositionReport(Report):
         if self.hold_out == "none":
             return (
                 f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
-                f"favour models that fit noise. The rank comes from {self.rank.method}."
+                f"favour models that fit noise and chose nothing; {self.rank.method} chooses rank {self.rank.chosen}."
             )
         if len(self.candidates) == 1:
             rank = self.rank
@@ -113,12 +116,14 @@ class DecompositionReport(Report):
 
     def facts(self) -> list[Row]:
         """Return what stands above the table."""
+        added = self.n_added
         return [
             ("architecture", f"{self.architecture}, {self.n_components} components"),
             *self._origin("trained on", ": noise, scores and rank below are of that map"),
             ("noise model", self._noise()),
             ("hold-out", self._hold_out()),
             ("rank", f"{self.rank.chosen} by {self.rank.method}; {self.n_above_edge()} above the noise edge"),
+            ("added", f"{added} for what is coherent in the residual of many places" if added else ""),
             *self._counts(),
             ("scored on", f"{self.n_sampled} spectra"),
             ("restarts", self._restarts()),
@@ -354,9 +359,8 @@ class DenoiseReport(Report):
     def _training(self) -> str:
         if not self.n_steps:
             return "interrupted: the candidates that were ready until then" if self.interrupted else ""
-        stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
         how = "" if self.corruption == "split" else f", inputs by {self.corruption}"
-        return f"step {self.best_step} of {self.n_steps} ({stop}){how}"
+        return f"step {self.best_step} of {self.n_steps} ({self._stop(self.n_steps)}){how}"
 
     def rows(self) -> tuple[Row, list[Row]]:
         """Return the candidates, the best on the validation fold first."""

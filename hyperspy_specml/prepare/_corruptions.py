@@ -29,6 +29,9 @@ _MASKED = 0.25  # share of channels
 # Parts of the training fold that networks see of the first of two recordings.
 _INPUTS = ((0, 1, 2, 3), (0, 1, 2), (1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1))
 _STREAMS = (11, 12)  # of the random numbers that split them
+# Noise of the difference of two recordings, relative to independent ones, below which one contains the other: a share
+# of 18 % of it or more.
+_APART = 0.7
 
 
 def corrupt(data: TrainingData, corruption: str) -> Draws:
@@ -79,6 +82,30 @@ def _drawn(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
+def _check_apart(records: tuple[np.ndarray, np.ndarray], variances: list[np.ndarray]) -> None:
+    """Refuse records of which one contains the counts of the other: the noise that they share looks like signal.
+
+    Parameters
+    ----------
+    records
+        Twice (n, E) spectra.
+    variances
+        Their (E,) mean noise variances: of the difference of independent records they add up, of a record with a
+        share f of itself only (1 - f) / (1 + f) of that is left.
+    """
+    (small, less), (large, more) = sorted(zip(records, variances, strict=True), key=lambda one: one[0].mean())
+    factor = large.mean(dtype=np.float64) / small.mean(dtype=np.float64)
+    left = sum(float(np.square(a - factor * b).sum()) for a, b in zip(large, small, strict=True)) / len(large)
+    found = left / float((more + factor**2 * less).sum())
+    whole = records[0].dtype.kind in "ui" and records[1].dtype.kind in "ui"
+    if found < _APART and (not whole or (large >= small).all()):
+        raise PairsError(
+            "denoise_dae(pairs=...): one signal contains the counts of the other: their difference has "
+            f"{found:.2f} times the noise of independent ones, so a model of one predicts the noise of the other. "
+            "Pass what they do not share: pairs=(a, s - a) where s contains a."
+        )
+
+
 @dataclass
 class PairedRecordings:
     """Two records, split: the first is the training fold, the second target, validation and test fold.
@@ -113,7 +140,7 @@ class PairedRecordings:
         Raises
         ------
         PairsError
-            A record is empty, or not finite where the map is; both are the same.
+            A record is empty, or not finite where the map is; both are the same, or one contains the other.
         """
         pixels = summary.sample_pixels
         total = summary.sample.mean(axis=0, dtype=np.float64).sum()
@@ -130,11 +157,13 @@ class PairedRecordings:
                 "counts of the signal. Both need counts, e.g. the sums of the odd and of the even frames."
             )
         ways = ((first, (1 / N_PARTS,) * N_PARTS), (second, (TRAIN, VALIDATION, TEST)))
-        split = []
+        split, variances = [], []
         for (rows, fractions), number in zip(ways, _STREAMS, strict=True):
             own = estimate_noise(rows, noise=noise, minimum=float(rows.min()))
             folds = own.model.split(rows, pixels, fractions, seed=seed, stream=number, mean=own.mean)
+            variances.append(own.model.variance(rows.mean(axis=0, dtype=np.float64)))
             split.append([fold.astype(np.float32) for fold in folds])
+        _check_apart((first, second), variances)
         parts, (target, *held_out) = split
         self.fraction, self.target_fraction = shares[0], shares[1] * TRAIN
         self.target = target / np.float32(self.target_fraction)

@@ -7,15 +7,21 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import as_html, as_text, new_figure
+from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import draw_anomalies, draw_regions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure, SubFigure
 
     from hyperspy_specml.anomaly import Candidate
     from hyperspy_specml.models import AnomalyReport, TrainedModel
+    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.signals import Source
 
 _HEAD = ("", "position", "pixels", "area", "p", "energy", "", "counts", "candidates")
 _MOST_ROWS = 40
@@ -151,6 +157,61 @@ class AnomalyResult:
     residuals: BaseSignal | None
     report: AnomalyReport
     model: TrainedModel
+    _source: Source | None = None
+    _relabelled: Callable[..., AnomalyResult] | None = None
+
+    def at_fdr(self, fdr: float, *, show_progressbar: bool | Progress | None = None) -> AnomalyResult:
+        """Label the same scores with another false discovery rate; only the spectra of regions are read.
+
+        Parameters
+        ----------
+        fdr
+            Accepted fraction of false regions among the regions found, on average.
+        show_progressbar
+            As in ``s.anomaly_map()``.
+
+        Returns
+        -------
+        what ``s.anomaly_map(fdr=fdr)`` returns, without a new scan
+
+        Raises
+        ------
+        OptionError
+            An impossible fraction, a statistic without error rates, or a result without its map, such as one
+            of a file.
+        Cancelled
+            The `Progress` was cancelled.
+        """
+        if self._relabelled is None:
+            raise OptionError(
+                f"at_fdr({fdr!r}) needs the spectra, which this result does not have: s.anomaly_map(fdr={fdr!r})."
+            )
+        return self._relabelled(fdr, show_progressbar)
+
+    def explore(self, signal: BaseSignal | None = None, *, display: bool = True, toolkit: str | None = None) -> Any:
+        """Open the result in the tool of ``s.anomaly_map(interactive=True)``.
+
+        Parameters
+        ----------
+        signal
+            The map that was searched, if its navigator is to follow the tool; by default a view of its data.
+        display, toolkit
+            As in ``s.anomaly_map()``.
+
+        Returns
+        -------
+        the tool, or what HyperSpy's ``gui(display=False)`` returns
+
+        Raises
+        ------
+        OptionError
+            The result has no map, such as one of a file, and no signal is given.
+        """
+        if signal is None:
+            if self._source is None:
+                raise OptionError("explore() needs the map that was searched: found.explore(s).")
+            signal = self._source.signal()
+        return open_tool("AnomalyMap", signal, display, toolkit, result=self)
 
     def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
         """Plot the score map with its regions outlined, and the spectra of the strongest ones.

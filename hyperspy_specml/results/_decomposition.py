@@ -5,15 +5,19 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._learning import write_learning_results
-from hyperspy_specml.signals import Decoder
+from hyperspy_specml.signals import Decoder, mark_empty
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
 
@@ -25,8 +29,8 @@ if TYPE_CHECKING:
 class DecompositionResult:
     """What ``s.decomposition_ae()`` returns.
 
-    HyperSpy 2 calls the maps loadings and the spectra factors; here, as in HyperSpy 3, maps are *scores* and
-    spectra are *components* (chemometrics: loadings, hence the alias).
+    Here, as in HyperSpy 3, maps are *scores* and spectra are *components*. HyperSpy 2 calls the maps loadings and
+    the spectra factors; in chemometrics the spectra are the loadings. So nothing here has that name.
 
     Attributes
     ----------
@@ -56,10 +60,16 @@ class DecompositionResult:
     model: TrainedModel
     baseline: DecompositionResult | None
     _source: Source
+    _empty: np.ndarray
 
     @classmethod
     def of(
-        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: DecompositionResult | None
+        cls,
+        source: Source,
+        model: TrainedModel,
+        scores: np.ndarray,
+        baseline: DecompositionResult | None,
+        empty: np.ndarray,
     ) -> DecompositionResult:
         """Make the signals of a result.
 
@@ -73,6 +83,8 @@ class DecompositionResult:
             (n_pixels, K + outputs) as the model gives them.
         baseline
             The same for PCA.
+        empty
+            (n_pixels,) bool, the spectra without any signal: their reconstruction is 0 whatever their scores say.
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
@@ -84,16 +96,12 @@ class DecompositionResult:
             model=model,
             baseline=baseline,
             _source=source,
+            _empty=empty,
         )
 
     @property
-    def loadings(self) -> BaseSignal:
-        """The component spectra, by their name in chemometrics."""
-        return self.components
-
-    @property
     def intensity(self) -> BaseSignal | None:
-        """Map of the expected sum of each spectrum in signal units; None but for the simplex architecture."""
+        """Map of the expected sum of each spectrum in signal units; None where the scores alone make the spectra."""
         return self.outputs.get("intensity")
 
     @property
@@ -122,19 +130,57 @@ class DecompositionResult:
         """
         return self._full_size("residual", residual=True)
 
-    def plot(self, figure: Figure | None = None) -> Figure:
+    def plot(self, figure: Figure | None = None, *, components: Sequence[int] | None = None) -> Figure:
         """Plot score maps above component spectra; works for one to three scan axes and K = 1.
 
         Parameters
         ----------
         figure
             Empty matplotlib figure or subfigure to plot into; by default a new one of pyplot.
+        components
+            Indices of those that are shown; all by default.
 
         Returns
         -------
         the figure
+
+        Raises
+        ------
+        OptionError
+            There is no component of such an index.
         """
-        return result_figure(self.scores, self.components, title=self._title, figure=figure)
+        return result_figure(
+            self.scores, self.components, title=self._title, components_shown=components, figure=figure
+        )
+
+    def expected_spectrum(self, *indices: int) -> np.ndarray:
+        """Return the (E,) spectrum that the model expects at one pixel: one of `reconstruction`, alone.
+
+        Parameters
+        ----------
+        *indices
+            Of the pixel, (x, y ...) as ``s.inav`` takes them.
+        """
+        columns = self._columns()[indices[::-1]]
+        return Decoder(self.model.model, self.model.channel_state)(np.asarray(columns, np.float32))
+
+    def explore(self, signal: BaseSignal | None = None, *, display: bool = True, toolkit: str | None = None) -> Any:
+        """Open the latent explorer: a density plot of two scores beside their map, with a lasso on both.
+
+        Parameters
+        ----------
+        signal
+            The map that was decomposed, if its navigator is to follow the tool; by default a view of its data.
+        display, toolkit
+            As in ``s.decomposition_ae()``.
+
+        Returns
+        -------
+        the tool, or what HyperSpy's ``gui(display=False)`` returns
+        """
+        if signal is None:
+            signal = self._source.signal()
+        return open_tool("LatentExplorer", signal, display, toolkit, scores=self.scores)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write to ``signal.learning_results`` what HyperSpy's own plots, models, BSS and clustering read.
@@ -156,8 +202,8 @@ class DecompositionResult:
         Raises
         ------
         LearningResultsError
-            HyperSpy cannot hold the result: one component, a signal of another shape, or one whose energy
-            axis is not the last one in memory.
+            HyperSpy cannot hold the result: a signal of another shape, or one whose energy axis is not the last
+            one in memory.
 
         Warns
         -----
@@ -186,7 +232,8 @@ class DecompositionResult:
         return f"{report.architecture} decomposition of {self._source.title}, K = {report.n_components}"
 
     def _columns(self) -> np.ndarray:
-        return self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        columns = self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        return mark_empty(columns.reshape(len(self._empty), -1), self._empty).reshape(columns.shape)
 
     def _full_size(self, what: str, *, residual: bool) -> BaseSignal:
         decoder = Decoder(self.model.model, self.model.channel_state)

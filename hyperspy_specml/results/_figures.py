@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import new_figure
+from hyperspy_specml.signals import spectral_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
@@ -18,16 +20,28 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.anomaly import Candidate
 
-_MAX_COLUMNS = 6
+_MAX_COLUMNS = 4
 # Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
 # would be a line.
 _MAX_ASPECT = 4
 # Percentiles of a map that are black and white: single extreme pixels do not set the contrast.
 _CONTRAST = (0.5, 99.5)
+# Perceptually uniform for amounts, diverging for what has a sign.
+_AMOUNTS, _SIGNED = "viridis", "RdBu_r"
+# Share of the range below zero from which a map counts as signed: less is noise about an amount.
+_NEGATIVE = 0.1
+# Length of a scale bar over the width of the map, at most.
+_BAR = 0.4
+# Weight in its family of the weakest X-ray line or edge that is labelled, and the distance of two labels as a
+# share of the axis.
+_LABELLED, _APART = 0.5, 0.035
 
 
-def result_figure(scores: BaseSignal, components: BaseSignal, *, title: str, figure: Figure | None = None) -> Figure:
-    """Draw every component as its score map above its spectrum.
+def result_figure(
+    scores: BaseSignal, components: BaseSignal, *, title: str, components_shown: Iterable[int] | None = None,
+    figure: Figure | None = None,
+) -> Figure:  # fmt: skip
+    """Draw components as score maps above their spectra.
 
     Parameters
     ----------
@@ -37,32 +51,58 @@ def result_figure(scores: BaseSignal, components: BaseSignal, *, title: str, fig
         (K | E).
     title
         Above the figure.
+    components_shown
+        Indices of those that are drawn; all by default.
     figure
         Empty figure or subfigure to draw into; by default a new one of pyplot.
+
+    Raises
+    ------
+    OptionError
+        There is no component of such an index.
     """
-    n_components = len(scores.data)
-    n_columns = min(n_components, _MAX_COLUMNS)
-    n_rows = -(-n_components // n_columns)
-    figure = figure or new_figure(2.6 * n_columns + 0.6, 4.6 * n_rows + 0.4)
+    shown = checked_components(components_shown, len(scores.data))
+    n_columns = min(len(shown), _MAX_COLUMNS)
+    n_rows = -(-len(shown) // n_columns)
+    figure = figure or new_figure(3 * n_columns + 0.6, 4.8 * n_rows + 0.4)
     panels = figure.subplots(2 * n_rows, n_columns, squeeze=False)
     pairs = panels.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
-    scan_axes = scores.axes_manager.signal_axes
-    (energy,) = components.axes_manager.signal_axes
-    for i, (above, below) in enumerate(pairs[:n_components]):
-        above.set_title(f"component {i}", fontsize="medium")
-        draw_map(above, scores.data[i], scan_axes)
-        if i % n_columns == 0 and len(scan_axes) > 1:
-            above.set_ylabel(axis_label(scan_axes[1]))
-        below.plot(energy.axis, components.data[i], linewidth=0.8)
-        below.set_xlabel(axis_label(energy))
-    for unused in pairs[n_components:].flat:
+    for unused in pairs[len(shown) :].flat:
         unused.remove()
+    scan_axes, spectra = scores.axes_manager.signal_axes, pairs[:, 1]
+    for k, (above, below) in zip(shown, pairs, strict=False):
+        above.set_title(f"component {k}", fontsize="medium")
+        draw_map(above, scores.data[k], scan_axes, label="score")
+        draw_spectra(below, components, {"": components.data[k]})
+        if below is not spectra[0]:
+            below.sharex(spectra[0])
+            below.set_ylabel("")
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
 
 
-def draw_map(axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis]) -> None:
+def checked_components(shown: Iterable[int] | None, n_components: int) -> list[int]:
+    """Return the indices of components to draw, all by default.
+
+    Raises
+    ------
+    OptionError
+        There is no component of such an index, or none is asked for.
+    """
+    indices = list(range(n_components) if shown is None else shown)
+    if not indices or not all(isinstance(k, int | np.integer) and 0 <= k < n_components for k in indices):
+        raise OptionError(f"plot(components={indices}) must be indices from 0 to {n_components - 1}, e.g. [0].")
+    return indices
+
+
+def draw_map(
+    axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis], *, label: str = "",
+    like: np.ndarray | None = None,
+) -> None:  # fmt: skip
     """Draw a map: of one scan axis as a line, of two as an image, of three the image of the middle slice.
+
+    An image whose pixels are to scale has a scale bar instead of ticks. Its colours diverge from zero where values
+    have both signs.
 
     Parameters
     ----------
@@ -72,21 +112,140 @@ def draw_map(axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis]) 
         One number per pixel, in array order; NaN is left blank.
     scan_axes
         As of the signal: the fastest first.
+    label
+        What the values are, with their unit.
+    like
+        Another map whose contrast the image has; by default its own.
     """
     axes.set_xlabel(axis_label(scan_axes[0]))
     if len(scan_axes) == 1:
         axes.plot(scan_axes[0].axis, values, linewidth=0.8)
+        axes.set_ylabel(label)
         return
     values = _middle_slice(values)
     places = [f"{axis_label(axis)} {axis.axis[axis.size // 2]:g}" for axis in scan_axes[:1:-1]]  # slowest first
     axes.set_title(", ".join(filter(None, [axes.get_title(), *places])), fontsize="medium")
+    axes.set_ylabel(axis_label(scan_axes[1]))
     x, y = (axis_limits(axis) for axis in scan_axes[:2])
     ratio = abs((y[1] - y[0]) / (x[1] - x[0]))
     to_scale = scan_axes[0].units == scan_axes[1].units and 1 / _MAX_ASPECT < ratio < _MAX_ASPECT
+    low, high, colours = _contrast(values if like is None else like)
+    image = axes.imshow(
+        values, extent=(*x, *y[::-1]), aspect="equal" if to_scale else "auto", vmin=low, vmax=high, cmap=colours,
+        interpolation="nearest",
+    )  # fmt: skip
+    if to_scale and axis_units(scan_axes[0]):
+        _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    beside = axes.inset_axes((1.03, 0, 0.04, 1))
+    axes.figure.colorbar(image, cax=beside).set_label(label)
+    beside.tick_params(labelsize="small")
+
+
+def _contrast(values: np.ndarray) -> tuple[float, float, str]:
+    """Return the values at the ends of the colours, and the colours."""
     finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, _CONTRAST) if finite.size else (0, 1)
-    aspect: Any = "equal" if to_scale else "auto"
-    axes.imshow(values, extent=(*x, *y[::-1]), aspect=aspect, vmin=low, vmax=high, interpolation="nearest")
+    low, high = np.percentile(finite, _CONTRAST) if finite.size else (0.0, 1.0)
+    if high > 0 > low and -low > _NEGATIVE * high:
+        most = max(high, -low)
+        return -most, most, _SIGNED
+    return float(low), float(high), _AMOUNTS
+
+
+def _scale_bar(axes: Axes, width: float, units: str) -> None:
+    """Draw a scale bar of a round length in place of ticks and labels."""
+    from matplotlib.patheffects import withStroke
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    decade = 10 ** np.floor(np.log10(_BAR * width))
+    length = decade * max(step for step in (1, 2, 5) if step * decade <= _BAR * width)
+    outline = [withStroke(linewidth=2, foreground="black")]
+    bar = AnchoredSizeBar(
+        axes.transData, length, f"{length:g} {units}", "lower left", frameon=False, color="white", pad=0.4, sep=3,
+        size_vertical=0.015 * width, fill_bar=True,
+    )  # fmt: skip
+    bar.txt_label.get_children()[0].set(path_effects=outline, fontsize="small")
+    bar.size_bar.get_children()[0].set(path_effects=outline)
+    axes.add_artist(bar)
+    axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
+
+
+def draw_spectra(
+    axes: Axes, like: BaseSignal, spectra: dict[str, np.ndarray], *, label: str = "intensity", **style: Any
+) -> None:
+    """Draw spectra above each other's axes, with the lines or edges of the elements that the metadata name.
+
+    Parameters
+    ----------
+    axes
+        To draw into.
+    like
+        Gives the energy axis and the elements.
+    spectra
+        (E,) values, by name; without a name there is no legend.
+    label
+        What the values are, with their unit.
+    **style
+        Of the lines, as matplotlib takes it.
+    """
+    (energy,) = like.axes_manager.signal_axes
+    for name, values in spectra.items():
+        axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **style})
+    axes.set(xlabel=axis_label(energy), ylabel=label)
+    axes.margins(x=0)
+    label_lines(axes, like)
+    if any(spectra):
+        legend_outside(axes)
+
+
+def legend_outside(axes: Axes) -> None:
+    """Put the legend above the axes, beside no data.
+
+    Parameters
+    ----------
+    axes
+        With labelled lines.
+    """
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False, borderaxespad=0.2)
+
+
+def label_lines(axes: Axes, signal: BaseSignal) -> None:
+    """Mark the strong X-ray lines or edges of the elements that a signal's metadata name.
+
+    Parameters
+    ----------
+    axes
+        With energy along x.
+    signal
+        With ``metadata.Sample.elements``; without, nothing is marked.
+    """
+    elements = set(signal.metadata.get_item("Sample.elements", ()))
+    lines = [line for line in spectral_lines(signal) if line.element in elements and line.weight >= _LABELLED]
+    left, right = sorted(axes.get_xlim())
+    last = -np.inf
+    for line in sorted(lines, key=lambda line: line.energy):
+        if left <= line.energy <= right and line.energy - last > _APART * (right - left):
+            mark_line(axes, line.energy, f"{line.element} {line.name}")
+            last = line.energy
+
+
+def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top: float = 1.0) -> None:
+    """Mark an energy with a thin line and a text that stands upright beside it.
+
+    Parameters
+    ----------
+    axes
+        With energy along x.
+    energy, text, colour
+        Where, what it says, and its colour.
+    top
+        Where the text ends, as a share of the height of the axes.
+    """
+    axes.axvline(energy, color=colour, linestyle=":", linewidth=0.6, zorder=0)
+    place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction")}
+    axes.annotate(
+        text, **place, xytext=(1, -2), textcoords="offset points", rotation=90, va="top", fontsize="x-small",
+        color=colour,
+    )  # fmt: skip
 
 
 def axis_limits(axis: BaseDataAxis) -> tuple[float, float]:
@@ -96,9 +255,20 @@ def axis_limits(axis: BaseDataAxis) -> tuple[float, float]:
     return first - half, last + half
 
 
+def axis_units(axis: BaseDataAxis) -> str:
+    """Return the units of an axis, or "" where it has none."""
+    return axis.get_axis_dictionary()["units"] or ""
+
+
 def axis_label(axis: BaseDataAxis) -> str:
-    """Return name and units of an axis."""
-    name, units = (axis.get_axis_dictionary()[key] or "" for key in ("name", "units"))
+    """Return name and units of an axis.
+
+    Parameters
+    ----------
+    axis
+        Of a signal.
+    """
+    name, units = axis.get_axis_dictionary()["name"] or "", axis_units(axis)
     return f"{name} ({units})" if units else name
 
 
@@ -117,15 +287,41 @@ def draw_anomalies(
         Of the numbers, (x, y ...) in units of the scan axes.
     """
     scan_axes = score.axes_manager.navigation_axes
-    draw_map(axes, score.data, scan_axes)
+    draw_map(axes, score.data, scan_axes, label="score (standard deviations)")
     if len(scan_axes) > 1:
-        axes.set_ylabel(axis_label(scan_axes[1]))
-        fine = np.kron(_middle_slice(detections.data), np.ones((8, 8)))  # pixels keep their corners
-        edges = [np.linspace(*axis_limits(axis), 8 * axis.size + 1) for axis in scan_axes[:2]]
-        if fine.any():
-            axes.contour(*(0.5 * (e[1:] + e[:-1]) for e in edges), fine, levels=[0.5], colors="red", linewidths=0.8)
+        draw_outlines(axes, detections.data, scan_axes)
     for i, position in enumerate(positions):
-        axes.annotate(str(i), (position[0], position[1] if len(scan_axes) > 1 else 0))
+        axes.annotate(
+            str(i), (position[0], position[1] if len(scan_axes) > 1 else 0), color="magenta", fontsize="small"
+        )
+
+
+def draw_outlines(axes: Axes, mask: np.ndarray, scan_axes: Sequence[BaseDataAxis], colour: str = "magenta") -> None:
+    """Outline the True pixels of a map of two or three scan axes.
+
+    Parameters
+    ----------
+    axes
+        With the map in it.
+    mask
+        Bool, in array order.
+    scan_axes
+        As of the signal: the fastest first.
+    colour
+        Of the lines.
+    """
+    fine = np.kron(np.pad(_middle_slice(mask), 1), np.ones((8, 8)))  # pixels keep their corners, also at the border
+    edges = [_fine_grid(axis) for axis in scan_axes[:2]]
+    if fine.any():
+        axes.autoscale(False)
+        axes.contour(*edges, fine, levels=[0.5], colors=colour, linewidths=0.8)
+
+
+def _fine_grid(axis: BaseDataAxis) -> np.ndarray:
+    """Return eight places in each pixel, from a pixel before the first to one behind the last."""
+    first, last = axis_limits(axis)
+    step = (last - first) / axis.size / 8
+    return first + step * (np.arange(8 * (axis.size + 2)) - 7.5)
 
 
 def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
@@ -146,11 +342,11 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
         axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
         axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
         if line is not None:
-            axes.axvline(line.energy, color=f"C{i}", linestyle=":", linewidth=0.8)
-            axes.annotate(str(line), (line.energy, step + np.nanmax(residual)), fontsize="small")
+            mark_line(axes, line.energy, f"{i}: {line}", f"C{i}")
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
-    axes.set_xlabel(axis_label(energy))
-    axes.legend(fontsize="small")
+    axes.set(xlabel=axis_label(energy), ylabel="counts per pixel, shifted")
+    axes.margins(x=0)
+    legend_outside(axes)
 
 
 def _middle_slice(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.signals._spectra import energy_axis
 from hyperspy_specml.statistics import expand_channels
-from hyperspy_specml.streaming import plan_blocks
+from hyperspy_specml.streaming import plain_array, plan_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,8 +144,8 @@ def _axes(axes: tuple[BaseDataAxis, ...], *, navigate: bool) -> list[dict[str, A
 def _metadata(signal: BaseSignal, title: str) -> dict[str, Any]:
     """Copy the metadata but for what describes the old data; large parts are left out before copying."""
     metadata = signal.metadata.as_dictionary()
-    metadata.pop("_HyperSpy", None)  # whether the old signal was unfolded, and its navigator
-    metadata.pop("Markers", None)
+    for key in ("_HyperSpy", "Markers"):  # the first holds whether it was unfolded, and its navigator
+        metadata.pop(key, None)
     metadata["Signal"].pop("Noise_properties", None)
     metadata = copy.deepcopy(metadata)
     metadata["General"]["title"] = title
@@ -190,6 +190,10 @@ class Source:
     def title(self) -> str:
         """The input's title, or its class where it has none."""
         return self.template.metadata.General.title
+
+    def signal(self) -> BaseSignal:
+        """Return the input as a signal of its own, without a copy of the data."""
+        return like(self.template, self.spectra.array, title=self.title)
 
     def score_maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
         """Return (n_pixels, K) scores as stamped maps (K | scan axes)."""
@@ -247,27 +251,19 @@ class Source:
             Return the input minus the decoded spectra.
         """
         source: Any = self.spectra.array
-        inputs = [scores.reshape(*source.shape[:-1], -1)]
-        if residual:
-            inputs.append(source)
-        apply = _blocks_now if isinstance(source, np.ndarray) else _blocks_later
+        inputs: list[Any] = [scores.reshape(*source.shape[:-1], -1), *[source] * residual]
         n_rows = max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
-        array = apply(decoder, inputs, source, n_rows)
+        if isinstance(source, np.ndarray):
+            array: Any = np.empty(source.shape, np.float32)
+            for block in plan_blocks(source, n_rows=n_rows):
+                array[block.region] = decoder(*(values[block.region] for values in inputs))
+        else:
+            array = _blocks_later(decoder, inputs, source, n_rows)
         return stamp(like(self.template, array, title=f"{self.title} {title}"), provenance)
 
     def _per(self, unit: str) -> float:
         """Return what one unit of a model's output is in the units of its map."""
         return float(energy_axis(self.template).scale) if unit == "channels" else 1.0
-
-
-def _blocks_now(
-    function: Callable[..., np.ndarray], inputs: Sequence[np.ndarray], source: np.ndarray, n_rows: int
-) -> np.ndarray:
-    """Map (*navigation, n) arrays to (*navigation, E) in memory."""
-    out = np.empty(source.shape, np.float32)
-    for block in plan_blocks(source, n_rows=n_rows):
-        out[block.region] = function(*(array[block.region] for array in inputs))
-    return out
 
 
 def _blocks_later(
@@ -290,6 +286,24 @@ def _blocks_later(
     return da.map_blocks(operator.call, once, *parts, chunks=(*chunks, source.shape[-1:]), **options)
 
 
+def mark_empty(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """Return (n, K) scores that are infinite where a spectrum is empty: no spectrum that is used has such scores.
+
+    Parameters
+    ----------
+    scores
+        Of all spectra.
+    empty
+        (n,) bool.
+    """
+    return np.where(empty[:, None], np.float32(np.inf), scores)
+
+
+def marked_empty(scores: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: which of (n, K) scores `mark_empty` marked."""
+    return (scores == np.inf).all(axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Decoder:
     """Scores to whole spectra, unused channels included: an object, so that it travels to other processes.
@@ -308,13 +322,16 @@ class Decoder:
     def __call__(self, scores: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """Return (..., E) float32 spectra of (..., K) scores, or the residuals of *values* (..., E).
 
-        All scores 0 stand for an empty spectrum. Unused channels are 0 where they are dead, else NaN.
+        Spectra that `mark_empty` marked are 0. Unused channels are 0 where they are dead, else NaN.
         """
         rows = scores.reshape(-1, scores.shape[-1])
-        spectra = self.model.decode(rows)
-        spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
+        empty = marked_empty(rows)
+        spectra = self.model.decode(np.where(empty[:, None], np.float32(0), rows))
+        spectra[empty] = 0
         whole = expand_channels(spectra, self.channel_state).reshape(*scores.shape[:-1], -1)
-        return whole if values is None else np.subtract(values, whole, out=whole, dtype=np.float32, casting="unsafe")
+        if values is None:
+            return whole
+        return np.subtract(plain_array(values), whole, out=whole, dtype=np.float32, casting="unsafe")
 
 
 def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tuple[tuple[int, ...], ...]:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.exceptions import DataTypeError, MaskError, NavigationRequiredError, SpectraRequiredError
+from hyperspy_specml.exceptions import (
+    DataTypeError,
+    MaskError,
+    MaskOrderWarning,
+    NavigationRequiredError,
+    SpectraRequiredError,
+    TooFewSpectraError,
+)
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -66,15 +74,22 @@ def spectra_of(
         The signal does not have exactly one signal axis.
     NavigationRequiredError
         The signal is a single spectrum.
+    TooFewSpectraError
+        Its spectra have one channel.
     MaskError
         A mask is not boolean, has the wrong shape or masks everything.
+
+    Warns
+    -----
+    MaskOrderWarning
+        A navigation mask is an array that fits as it is and turned.
     """
     _check(signal, method)
     array = _array_order(signal)
     if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured
         array = np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
     elif array.dtype == bool:
-        array = array.view(np.uint8)
+        array = array.view(np.uint8) if isinstance(array, np.ndarray) else array.astype(np.uint8)
     return Spectra(
         array=array,
         navigation_mask=_read_mask(navigation_mask, array.shape[:-1], f"{method}(navigation_mask=...)"),
@@ -102,6 +117,13 @@ def _check(signal: BaseSignal, method: str) -> None:
             f"{method}() compares spectra, but {signal!r} is a single one: it has no navigation axis. "
             "Stack several first: hs.stack([s1, s2, s3])."
         )
+    if manager.signal_size == 1:
+        name = manager.signal_axes[0].name
+        raise TooFewSpectraError(
+            f"{method}() compares the shapes of spectra, but those of {signal!r} have one channel: its signal axis "
+            f"{name} has size 1. Keep the energy axis, s.isig[a:b] instead of a sum or a single channel; if energy is "
+            "among the scan axes, s.transpose(signal_axes=['Energy'])."
+        )
 
 
 def _array_order(signal: BaseSignal) -> np.ndarray | da.Array:
@@ -121,6 +143,14 @@ def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], cal
         array, swapped = np.asarray(mask), "mask.T"
         if array.ndim > 1:
             _logger.info("%s: the array is read in array order, %s = s.data.shape[:-1]", call, shape)
+            if array.shape == array.shape[::-1] == shape and not np.array_equal(array, array.T):
+                warnings.warn(
+                    f"{call}: the map is square, so mask and mask.T both fit. The array is read in array order, (y, x) "
+                    "as s.data; s.decomposition() reads (x, y). A signal says which is meant: "
+                    "hs.signals.BaseSignal(mask).T for a mask in array order.",
+                    MaskOrderWarning,
+                    stacklevel=6,  # the user's line
+                )
     if array.dtype != bool:
         raise MaskError(f"{call} needs booleans, True = masked, but got {array.dtype}. Compare first, e.g. mask > 0.")
     if array.shape != shape:

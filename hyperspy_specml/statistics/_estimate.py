@@ -19,6 +19,7 @@ import scipy.linalg
 import scipy.optimize
 
 from hyperspy_specml.exceptions import NegativeCountsError, NotCountsError, OptionError
+from hyperspy_specml.statistics._moments import are_whole
 from hyperspy_specml.statistics._noise import (
     NoiseModel,
     PoissonGaussianNoise,
@@ -101,7 +102,7 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
     """
     if noise not in NOISE_NAMES:
         raise OptionError.unknown("noise", noise, NOISE_NAMES)
-    whole = minimum >= 0 and (rows.dtype.kind in "ui" or bool(np.all(rows == np.floor(rows))))
+    whole = minimum >= 0 and are_whole(rows)
     if noise == "poisson":
         if minimum < 0:
             raise NegativeCountsError(

@@ -115,6 +115,14 @@ class Folds:
         """(E,) smallest prediction that is scored, on the scale of the whole data."""
         return PREDICTION_FLOOR * np.maximum(self.mean, 1e-2 * max(self.mean.mean(), 0))
 
+    @property
+    def n_effective(self) -> float:
+        """Number of values that residuals summed over all spectra are worth: in a vacuum few spectra rule the sum."""
+        if self.variance is not None:
+            return self.validation.size
+        counts = self.validation.sum(axis=1, dtype=np.float64) + self.test.sum(axis=1, dtype=np.float64)
+        return self.validation.shape[1] * counts.sum() ** 2 / max(np.square(counts).sum(), 1.0)
+
     def train(self, rows: slice) -> np.ndarray:
         """Return the training fold of some spectra, in the dtype of the parts (their sum fits)."""
         total = self.parts[0][rows].copy()
@@ -287,12 +295,12 @@ def fold_correlation(
     return 0.5 * excess / (1 + 0.5 * excess) if excess > -1 else -1.0
 
 
-def holds_out(correlation: float, n_values: int) -> bool:
+def holds_out(correlation: float, n_values: float, *, limit: float = _MAX_CORRELATION) -> bool:
     """Return whether folds with this correlation of residuals are independent enough to validate on.
 
     The limit is wider by two standard errors of a correlation measured on so many values.
     """
-    return abs(correlation) <= _MAX_CORRELATION + 2 * 0.5 / (VALIDATION * np.sqrt(n_values))
+    return abs(correlation) <= limit + 2 * 0.5 / (VALIDATION * np.sqrt(max(n_values, 1)))
 
 
 @dataclass(frozen=True)

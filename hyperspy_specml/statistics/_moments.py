@@ -13,8 +13,11 @@ import numpy as np
 _FLOAT32_EXACT = 1 << 24
 # Number of panels that a symmetric integer product is computed in: 9/16 of the work of the whole matrix.
 _PANELS = 8
-# Number of multiplications from which importing torch saves more time than it costs.
-_WORTH_TORCH = 1e11
+# Number of multiplications of a whole map from which its integer products are worth loading torch: they save 10 s
+# where that takes 1.5 s and half a gigabyte of memory.
+_WORTH_TORCH = 1e12
+# Time of a small integer product over that of floats from which integers are emulated; a large one takes seconds then.
+_EMULATED = 5.0
 # Number of values that are converted to float at a time.
 _SLAB = 1 << 22
 
@@ -99,6 +102,18 @@ def row_slabs(shape: tuple[int, ...], n_values: int) -> list[slice]:
     return [slice(start, min(start + step, shape[0])) for start in range(0, max(1, shape[0]), step)]
 
 
+def are_whole(rows: np.ndarray) -> bool:
+    """Return whether all values are whole numbers.
+
+    Parameters
+    ----------
+    rows
+        (n, E) values of any real dtype.
+    """
+    slabs = row_slabs(rows.shape, _SLAB)
+    return rows.dtype.kind != "f" or all(bool((rows[some] == np.floor(rows[some])).all()) for some in slabs)
+
+
 def wide_moments(rows: np.ndarray) -> Moments:
     """Return the moments of (N, E) spectra without their products.
 
@@ -114,7 +129,7 @@ def wide_moments(rows: np.ndarray) -> Moments:
     return Moments(len(rows), sum_exactly(rows, axis=0), squares)
 
 
-def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:
+def moments_of(rows: np.ndarray, *, kernel: str = "auto", n_spectra: int = 0) -> Moments:
     """Return the moments of (N, E) spectra.
 
     Parameters
@@ -124,12 +139,14 @@ def moments_of(rows: np.ndarray, *, kernel: str = "auto") -> Moments:
     kernel
         "auto": exact integer products where they are fast, else float32 where it is exact, else
         float64. "float32" forces float32 products (for comparison; sums below 2**24 stay exact).
+    n_spectra
+        Of the whole map, if there are more than these: it decides whether loading torch pays.
 
     Returns
     -------
     Moments that agree with float64 arithmetic to about 1e-7 or better (exactly for small counts)
     """
-    products = _products(rows, np.float32) if kernel == "float32" else _exact_products(rows)
+    products = _products(rows, np.float32) if kernel == "float32" else _exact_products(rows, n_spectra)
     return Moments(len(rows), sum_exactly(rows, axis=0), products)
 
 
@@ -149,11 +166,11 @@ def sum_exactly(rows: np.ndarray, *, axis: int) -> np.ndarray:
     return rows.sum(axis=axis, dtype=np.uint32 if few else np.float64).astype(np.float64, copy=False)
 
 
-def _exact_products(rows: np.ndarray) -> np.ndarray:
+def _exact_products(rows: np.ndarray, n_spectra: int) -> np.ndarray:
     if rows.size and rows.dtype.kind in "ui":
         low, high = int(rows.min()), int(rows.max())
         offset = 128 if high > 127 else 0
-        if -128 <= low - offset and high - offset <= 127 and _integer_kernel_pays(rows):
+        if -128 <= low - offset and high - offset <= 127 and _integer_kernel_pays(rows, n_spectra):
             return _int8_products(rows, offset)
         n_exact = _FLOAT32_EXACT // max(abs(low), abs(high), 1) ** 2
         if n_exact >= 512:  # with fewer spectra in a product float64 is faster
@@ -194,8 +211,8 @@ def _int8_products(rows: np.ndarray, offset: int) -> np.ndarray:
     return total
 
 
-def _integer_kernel_pays(rows: np.ndarray) -> bool:
-    work = len(rows) * rows.shape[1] ** 2
+def _integer_kernel_pays(rows: np.ndarray, n_spectra: int) -> bool:
+    work = max(n_spectra, len(rows)) * rows.shape[1] ** 2
     if work < _WORTH_TORCH and "torch" not in sys.modules:
         return False
     return rows.shape[1] >= 128 and len(rows) >= 128 and _integer_kernel_is_fast()
@@ -203,14 +220,25 @@ def _integer_kernel_pays(rows: np.ndarray) -> bool:
 
 @lru_cache(maxsize=1)
 def _integer_kernel_is_fast() -> bool:
-    """Time both kernels on a small product: CPUs without 8-bit dot products emulate them slowly."""
+    """Time both kernels on products: CPUs without 8-bit dot products emulate them, for seconds where others need ms."""
     try:
-        import torch
-
-        values = np.ones((2048, 512), dtype=np.float32)
-        tensor = torch.ones((2048, 512), dtype=torch.int8)
-        # The shortest of a few runs: the first one warms up, others may share the CPU.
-        integer = min(timeit.repeat(lambda: torch._int_mm(tensor.T, tensor), number=1))
+        integer, single = _kernel_seconds(256, 128)
+        if integer > _EMULATED * single:
+            return False
+        integer, single = _kernel_seconds(2048, 512)
     except (ImportError, AttributeError, RuntimeError):  # a private function of torch, which may disappear
         return False
-    return integer < min(timeit.repeat(lambda: values.T @ values, number=1))
+    return integer < single
+
+
+def _kernel_seconds(n: int, n_channels: int) -> tuple[float, float]:
+    """Return the times of an integer and of a float32 product of (n, n_channels) values with themselves."""
+    import torch
+
+    values, tensor = np.ones((n, n_channels), np.float32), torch.ones((n, n_channels), dtype=torch.int8)
+    # The shortest of a few runs: the first one warms up, others may share the CPU.
+    integer, single = (
+        min(timeit.repeat(product, number=1))
+        for product in (lambda: torch._int_mm(tensor.T, tensor), lambda: values.T @ values)
+    )
+    return integer, single

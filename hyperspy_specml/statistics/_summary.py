@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.statistics._moments import Moments, moments_of, sum_exactly, wide_moments
+from hyperspy_specml.statistics._moments import Moments, are_whole, moments_of, sum_exactly, wide_moments
 from hyperspy_specml.statistics._states import BELOW_LINES, EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 
 if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
+
+_logger = logging.getLogger(__name__)
 
 # Number of channels up to which (E, E) products are computed whatever the memory budget.
 _NARROW = 4096
@@ -24,6 +27,8 @@ _BUDGETS_PER_SAMPLE = 2
 _MAX_SAMPLED = 100_000
 # Number of values in the sample, at most: 16384 spectra of 2048 channels give small standard errors.
 _MAX_VALUES = 1 << 25
+# Fraction of the spectra, because of values that are not finite, from which leaving them out is worth a warning.
+_MANY_LEFT_OUT = 0.1
 # Fraction of the spectra at the largest value of the dtype from which a channel is saturated.
 _SATURATED = 0.1
 
@@ -39,7 +44,8 @@ class MapSummary:
         memory budget, second moments are those of the sample.
     pixel_state, channel_state
         (n_pixels,) and (E,) uint8: USED, MASKED (by the user), NOT_FINITE, EMPTY (all zero; a channel:
-        dead), SATURATED or BELOW_LINES (channels only).
+        dead), SATURATED or BELOW_LINES (channels only). A spectrum of zeros is not EMPTY but USED where the map
+        holds counts (whole numbers, none negative): no count is what a detector in the vacuum counts.
     pixel_sums
         (n_pixels,) float64 sums over the channels that are neither masked nor not finite; 0 where the pixel
         is not used.
@@ -120,17 +126,45 @@ def summarise_map(
         seen = channel_state == USED
         # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
         wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
-        measure = wide_moments if wide else partial(moments_of, kernel=kernel)
+        measure = wide_moments if wide else partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
         block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
         moments, parts = stream.fold(block, _merge, label="Summarise")
-        *found, minima, n_recorded, not_finite, saturated = zip(*parts, strict=True)
-        # A spectrum with one value that is not finite is left out; a channel that is not finite in most
-        # spectra is left out itself, and then the spectra are looked at again.
-        bad = sum(not_finite) > 0.5 * max(1, sum(n_recorded))
+        *found, minima, n_recorded, n_whole, not_finite, saturated, counts = zip(*parts, strict=True)
+        # A spectrum with one value that is not finite is left out, or such channels are, and then the spectra are
+        # looked at again.
+        bad = _bad_channels(sum(not_finite), sum(n_recorded), sum(n_recorded) - sum(n_whole))
         if not bad.any():
             n_saturated, pieces = sum(saturated), [np.concatenate(some) for some in found]
-            return _finish(moments, n_saturated, min(minima), pieces, channel_state)
+            return _finish(moments, n_saturated, min(minima), pieces, channel_state, counts=all(counts))
         channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
+
+
+def _bad_channels(not_finite: np.ndarray, n_recorded: int, n_damaged: int) -> np.ndarray:
+    """Return the channels that are left out, so that as many values as possible are used.
+
+    Those are the ends of spectra that were aligned without cropping, or channels that are not finite anywhere.
+
+    Parameters
+    ----------
+    not_finite
+        (E,) number of spectra in which each channel is not finite.
+    n_recorded, n_damaged
+        Spectra with any finite value, and those of them with one that is not.
+    """
+    n_channels = max(1, len(not_finite))
+    often = not_finite * n_channels > n_recorded
+    left = min(n_damaged, int(not_finite[~often].sum()))  # at most
+    pays = often.sum() * n_recorded < (n_damaged - left) * n_channels
+    if (lost := left if pays else n_damaged) > _MANY_LEFT_OUT * n_recorded:
+        _logger.warning(
+            "%d of %d spectra hold values that are not finite and are left out. Crop the channels that are not finite, "
+            "s.isig[...], or mask them, signal_mask=...",
+            lost,
+            n_recorded,
+        )
+    if pays:
+        _logger.info("%d channels that are not finite in %d spectra are left out", often.sum(), n_damaged - left)
+    return often & pays
 
 
 def _summarise(
@@ -152,8 +186,9 @@ def _summarise(
     Returns
     -------
     the moments of the used spectra over these channels, and in a list of one: flat indices of the pixels, their
-    states and sums, sampled spectra and their indices; then the smallest value, the number of spectra with any
-    finite value, and the (E,) numbers of spectra that are not finite, or at the largest value of the dtype
+    states and sums, sampled spectra and their indices; then the smallest value, the numbers of spectra with any
+    finite value and without any other, the (E,) numbers of spectra that are not finite, or at the largest value of
+    the dtype, and whether all values are whole numbers and none is negative
     """
     state = np.where(masked[pixels], MASKED, USED).astype(np.uint8)
     rows = rows if not state.any() else rows[state == USED]
@@ -167,12 +202,11 @@ def _summarise(
     sums[seen] = sum_exactly(rows, axis=1)
     zero = np.flatnonzero(sums[seen] == 0)
     state[seen[zero[~rows[zero].any(axis=1)]]] = EMPTY
-    used = state[seen] == USED
-    chosen = used & wanted[pixels[seen]]
-    moments = replace(measure(rows), n=int(used.sum()))  # empty spectra change no sum
+    chosen = wanted[pixels[seen]]
     minimum = float(rows.min()) if rows.size else np.inf
     pieces = pixels, state, sums, rows[chosen], pixels[seen[chosen]]
-    return moments, [(*pieces, minimum, n_recorded, not_finite, _n_saturated(rows))]
+    counts = minimum >= 0 and are_whole(rows)
+    return measure(rows), [(*pieces, minimum, n_recorded, len(rows), not_finite, _n_saturated(rows), counts)]
 
 
 def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
@@ -189,11 +223,10 @@ def _find_not_finite(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def _native(rows: np.ndarray) -> np.ndarray:
-    """Return the rows in native byte order; half precision becomes single, whose sums do not overflow."""
+    """Return the rows, bool as bytes, half precision as single, whose sums do not overflow."""
     if rows.dtype.kind == "b":
         return rows.view(np.uint8)
-    dtype = np.dtype(np.float32) if rows.dtype == np.float16 else rows.dtype.newbyteorder("=")
-    return rows.astype(dtype, copy=False)
+    return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
 
 def _n_saturated(rows: np.ndarray) -> np.ndarray:
@@ -208,20 +241,26 @@ def _merge(a: tuple[Moments, list], b: tuple[Moments, list]) -> tuple[Moments, l
 
 
 def _finish(
-    moments: Moments, saturated: np.ndarray, minimum: float, pieces: list[np.ndarray], channel_state: np.ndarray
-) -> MapSummary:
+    moments: Moments, saturated: np.ndarray, minimum: float, pieces: list[np.ndarray], channel_state: np.ndarray, *,
+    counts: bool,
+) -> MapSummary:  # fmt: skip
     inside = np.flatnonzero(channel_state == USED)
     channel_state[inside[moments.squares == 0]] = EMPTY
     channel_state[inside[saturated > _SATURATED * max(1, moments.n)]] = SATURATED
     keep = channel_state[inside] == USED
     pixels, states, sums, sample, sample_pixels = pieces
     place, order = np.argsort(pixels), np.argsort(sample_pixels)  # blocks come in any order, the sample must not
+    states, sums = states[place], sums[place]
+    if counts and moments.squares.any():
+        states[states == EMPTY] = USED
+    else:
+        moments = replace(moments, n=int((states == USED).sum()))  # empty spectra change no sum
+        order = order[states[sample_pixels[order]] == USED]
     sample = sample[order] if keep.all() else sample[np.ix_(order, keep)]
     moments = moments if keep.all() else moments.select(keep)
     if moments.products.ndim == 1:
         moments = replace(moments, rows=sample)
-    states, sums, sample_pixels = states[place], sums[place], sample_pixels[order]
-    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels, minimum)
+    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels[order], minimum)
 
 
 def sample_size(stream: SpectrumStream) -> int:

@@ -231,6 +231,19 @@ class SpectrumStream:
         return {"scheduler": "threads"} if isinstance(self.array, np.ndarray) and active_client() else {}
 
 
+def plain_array(values: Any) -> np.ndarray:
+    """Return values as kernels take them: dense, in native byte order, in C order in memory.
+
+    Parameters
+    ----------
+    values
+        Any array: turned, big-endian, mapped from a file, or sparse (of the library ``sparse``). Copied only where it
+        is not plain.
+    """
+    dense = values.todense() if hasattr(values, "todense") else np.asarray(values)
+    return np.ascontiguousarray(dense, dense.dtype.newbyteorder("="))
+
+
 def shift_channels(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Return spectra shifted to higher energy by whole channels, which leaves their noise as it is.
 
@@ -280,7 +293,7 @@ def _run_block(
     function: Callable[..., Any], *more: Any,
 ) -> Any:  # fmt: skip
     """Call a function on the rows of a block, in their unit and with the drift of their scan lines taken back."""
-    rows = np.asarray(part).reshape(len(pixels), -1)
+    rows = plain_array(part).reshape(len(pixels), -1)
     if unit != 1:
         rows = rows / np.float64(unit)
     if drift is not None:
@@ -378,39 +391,3 @@ def patch_sums(
         sums[patches] += part
         counts[patches] += n
     return sums.reshape(*grid, -1), counts.reshape(grid)
-
-
-@dataclass(frozen=True)
-class _Shaped:
-    """Calls a function on the rows of a block in the shape that they have in the map."""
-
-    function: Callable[..., Any]
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray, sizes: tuple[int, ...], inner: Any) -> Any:
-        return self.function(rows.reshape(*sizes, -1), pixels.reshape(sizes), inner)
-
-
-@dataclass(frozen=True)
-class _SumPatches:
-    """The block function of `patch_sums`: an object, so that it travels to other processes."""
-
-    shape: tuple[int, ...]
-    grid: tuple[int, ...]
-    sides: tuple[int, ...]
-    used: np.ndarray
-    channels: np.ndarray
-    beside: Callable[[np.ndarray], np.ndarray] | None
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-        use = self.used[pixels]
-        rows = rows[:, self.channels] if not self.channels.all() else rows
-        rows = (rows if use.all() else rows[use]).astype(np.float32)
-        if self.beside:
-            rows = np.concatenate([rows, self.beside(rows)], axis=1)
-        place = tuple(
-            index // side for index, side in zip(np.unravel_index(pixels[use], self.shape), self.sides, strict=True)
-        )
-        patches, member = np.unique(np.ravel_multi_index(place, self.grid), return_inverse=True)
-        ones = np.ones(len(member), np.float32)
-        members = scipy.sparse.csr_array((ones, (member, np.arange(len(member)))), (len(patches), len(member)))
-        return [(patches, members @ rows, np.bincount(member, minlength=len(patches)))]

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import dask
+import dask.threaded
 from dask.callbacks import Callback
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
@@ -36,8 +37,19 @@ def compute(*tasks: Delayed, progress: Progress, label: str, **where: str) -> tu
     Cancelled
         The progress was asked to end the call.
     """
+    where |= _without_lost_threads()
     with progress.enter(label), _advancing(progress), threadpool_limits(limits=1, user_api="blas"):
         return dask.compute(*tasks, optimize_graph=True, **where)
+
+
+def _without_lost_threads() -> dict[str, str]:
+    """Return where a fork computes: it has not the threads of dask and OpenMP, and would wait for them for ever."""
+    others = itertools.chain.from_iterable(pools.values() for pools in dask.threaded.pools.values())
+    threads = [getattr(pool, "_threads", ()) for pool in (dask.threaded.default_pool, *others)]
+    if not any(own and not any(thread.is_alive() for thread in own) for own in threads):
+        return {}
+    one_openmp_thread()  # from here on, as it is not left
+    return {"scheduler": "synchronous"}
 
 
 def _advancing(progress: Progress) -> Any:
@@ -73,7 +85,7 @@ def side_by_side(*tasks: Callable[[], Any]) -> tuple[Any, ...]:
         return (tasks[0](),)
     run = dask.delayed(_run_alone, pure=False)
     with threadpool_limits(limits=1, user_api="blas"):
-        return dask.compute(*map(run, tasks), scheduler="threads")
+        return dask.compute(*map(run, tasks), **({"scheduler": "threads"} | _without_lost_threads()))
 
 
 def _run_alone(task: Callable[[], Any]) -> Any:
@@ -87,11 +99,12 @@ def one_openmp_thread() -> Any:
     A worker that starts a team of its own keeps it, and from then on every small operation of a training
     in this process waits twice as long for its threads.
     """
-    return _threadpools().limit(limits=1, user_api="openmp")
+    return _threadpools("torch" in sys.modules).limit(limits=1, user_api="openmp")
 
 
-@lru_cache(maxsize=1)
-def _threadpools() -> ThreadpoolController:
+@lru_cache(maxsize=2)
+def _threadpools(_torch: bool) -> ThreadpoolController:
+    """Return the thread pools of the process, found anew once torch has brought its own."""
     return ThreadpoolController()
 
 

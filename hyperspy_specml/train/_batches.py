@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+from hyperspy_specml.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _CROPS = {1: 256, 2: 32, 3: 12}  # pixels along each side of a crop, by the number of scan axes
 _MOST_CROPS = 8
@@ -99,15 +102,19 @@ class SplitParts:
     fractions
         (F,) share of the counts in each part.
     weights
-        (n,) inverse noise variance of each spectrum, about 1.
+        (n,) inverse noise variance of each spectrum, about 1, known without its counts.
     rows
         Draws the spectra of a batch.
+    variance
+        From an input (B, P) to the (B,) noise variances of these spectra, relative to that of the mean spectrum.
+        Never from the target: weights that know its noise favour what is too small.
     """
 
     parts: Tensor
     fractions: Tensor
     weights: Tensor
     rows: RandomRows
+    variance: Callable[[Tensor], Tensor | float] = lambda _: 1.0
 
     def draw(self) -> Batch:
         """Return sums of some parts and of the others, each on the scale of the whole."""
@@ -123,7 +130,7 @@ class SplitParts:
         input_share = self.fractions.sum() - target_share
         target = (parts * is_target[..., None]).sum(dim=1) / target_share[:, None]  # (B, F, P) -> (B, P)
         input_ = (parts * (1 - is_target)[..., None]).sum(dim=1) / input_share[:, None]
-        return Batch(input_, target, self.weights[rows] * target_share)
+        return Batch(input_, target, self.weights[rows] * target_share / self.variance(input_))
 
 
 @dataclass(frozen=True)
@@ -306,10 +313,10 @@ class TileCrops:
         return int(torch.randint(n, (), generator=self.generator))
 
 
-LossParts = Mapping[str, Tensor]
+LossParts = Mapping[str, "Tensor"]
 """The terms of a loss by name, each a mean over the batch."""
 
-Loss = Callable[[nn.Module, Batch, int], LossParts]
+Loss = Callable[["nn.Module", Batch, int], LossParts]
 """From a network, a batch and the number of the step (from 1; weights may be annealed by it) to the terms."""
 
 

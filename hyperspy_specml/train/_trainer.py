@@ -6,19 +6,21 @@ import copy
 import inspect
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
 
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
+from hyperspy_specml.lazy import torch
 from hyperspy_specml.progress import STOPPED
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from hyperspy_specml.run import Run
     from hyperspy_specml.train._batches import Batch, BatchSource, Loss, LossParts
 
@@ -33,7 +35,7 @@ _WEIGHT_DECAY = 1e-2
 _REFIT_SHARE = 1 / 3
 _AVERAGED = 0.01  # share of the newest weights in their running average
 
-Score = Callable[[nn.Module], float]
+Score = Callable[["nn.Module"], float]
 """Scores the network on counts it has not seen; smaller is better."""
 
 
@@ -69,6 +71,10 @@ class History:
         if best:
             self.best_step = step
         return best
+
+    def curve(self) -> dict[str, Any]:
+        """Return the fields of a report that say how the training went."""
+        return {"steps": tuple(self.steps), "step_scores": tuple(self.scores), "best_step": self.best_step}
 
     def then(self, later: History) -> History:
         """Return the history of this training up to its best step and of one that went on from there."""
@@ -110,7 +116,9 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     config, history = run.config, History()
     rate, n_steps, every, patience = config.learning_rate, config.max_steps, config.evaluate_every, config.patience
     assert rate is not None and n_steps is not None and every is not None and patience is not None  # noqa: PT018
+    stage = run.progress.stage
     history.record(0, {}, score(network))
+    run.progress.record(stage, 0, history.scores[0])
     best, slowest, since_best, waited = copy.deepcopy(network.state_dict()), _SLOWEST * rate, 0, 0
     trainer = Trainer(network, loss, rate)
     try:
@@ -123,6 +131,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
             with trainer.averaged():
                 if better := history.record(step, losses, score(network)):
                     best = copy.deepcopy(network.state_dict())
+            run.progress.record(stage, step, history.scores[-1])
             if better:
                 history.path = (*history.path, (rate, since_best))
                 since_best, waited = 0, 0
@@ -141,56 +150,44 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     return history
 
 
-def refit(network: nn.Module, batches: BatchSource, loss: Loss, path: Iterable[tuple[float, int]], run: Run) -> None:
-    """Train along a path of (learning rate, steps) that was found before; nothing is scored.
+def refit(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
+    """Go on with all counts, along a third of the path of the training on the fold; nothing is scored.
 
     Parameters
     ----------
     network
-        Trained in place.
-    batches, loss, run
-        See `fit`.
-    path
-        See `History`.
-
-    Raises
-    ------
-    TrainingDivergedError
-        The loss is not finite or exploded.
-    """
-    rates = [rate for rate, n_steps in path for _ in range(n_steps)]
-    trainer = Trainer(network, loss, rates[0])
-    for step in run.progress.steps(range(len(rates))):
-        trainer.step(batches.draw(), rates[step])
-    trainer.mean_losses()
-    network.load_state_dict(trainer.average)
-    network.eval()
-
-
-def refit_all(network: nn.Module, batches: BatchSource, loss: Loss, history: History, run: Run) -> None:
-    """Go on with all counts, along the path of the training on the fold.
-
-    Parameters
-    ----------
-    network
-        That of the fold; changed in place.
+        That of the fold; trained in place.
     batches, loss
         Of all counts.
     history
         Of the training on the fold.
     run
         Device and progress.
+
+    Raises
+    ------
+    TrainingDivergedError
+        The loss is not finite or exploded.
     """
-    path = [(rate, math.ceil(_REFIT_SHARE * n_steps)) for rate, n_steps in history.path]
+    rates = [rate for rate, n_steps in history.path for _ in range(math.ceil(_REFIT_SHARE * n_steps))]
+    trainer = Trainer(network, loss, rates[0])
     with one_thread(run.device), run.progress.enter("Train on all counts"):
-        refit(network, batches, loss, path, run)
+        for step in run.progress.steps(range(len(rates))):
+            trainer.step(batches.draw(), rates[step])
+    trainer.mean_losses()
+    network.load_state_dict(trainer.average)
+    network.eval()
 
 
-class _AdamW(torch.optim.AdamW):
-    """PyTorch's AdamW without the wrappers for compiled code: they import the compiler, 2 s for nothing."""
+@lru_cache(maxsize=1)
+def _adamw() -> type[torch.optim.AdamW]:
+    """Return PyTorch's AdamW without the wrappers for compiled code: they import the compiler, 2 s for nothing."""
 
-    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    class AdamW(torch.optim.AdamW):
+        add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+        step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+    return AdamW
 
 
 class Trainer:
@@ -226,7 +223,7 @@ class Trainer:
     ) -> None:
         self.network, self.loss, self.learning_rate = network, loss, learning_rate
         self.parameters, groups = _groups(network, rates or {})
-        self.optimizer = _AdamW(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
+        self.optimizer = _adamw()(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
         self.average = copy.deepcopy(network.state_dict())
         # Weights change in place. Asking the network for them at every step costs as much as a small network.
         weights = network.state_dict()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.anomaly import EnergyAxis, ReferenceModel, Search, find_anomalies
+from hyperspy_specml.anomaly import EnergyAxis, ReferenceModel, Search, find_anomalies, relabel
 from hyperspy_specml.decompose import Autoencoder, architecture_names, choose_architecture
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
 from hyperspy_specml.models import AnomalyReport, Candidate, DecompositionReport, in_words, same_channels
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.anomaly import Anomalies, FoundRegion
     from hyperspy_specml.models import TrainedModel
+    from hyperspy_specml.progress import Progress
 
 _logger = logging.getLogger(__name__)
 
@@ -192,7 +194,24 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
     spikes = tuple(_spike(rows, shape, axis) for rows in np.split(found.spikes, apart) if len(rows))
     _logger.info("anomaly_map(): %d regions, %d spikes (%s)", len(regions), len(spikes), found.threshold)
     model = _model(call, found, report, trained)
-    return AnomalyResult(score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model)
+    results = score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model
+    return AnomalyResult(*results, call.source, partial(_relabelled, call, found, search, trained))
+
+
+def _relabelled(
+    call: Call, found: Anomalies, search: Search, trained: TrainedModel | None, fdr: float,
+    show_progressbar: bool | Progress | None,
+) -> AnomalyResult:  # fmt: skip
+    """Return the result for another false discovery rate."""
+    if search.statistic != "scan":
+        raise OptionError(
+            f"at_fdr({fdr!r}): a map of statistic={search.statistic!r} has no error rates. Search it by the scan, "
+            "s.anomaly_map(statistic='scan')."
+        )
+    axis = EnergyAxis(energy_axis(call.source.template).axis, spectral_lines(call.source.template))
+    with call.watched(show_progressbar).running(trained=False) as (run, _):
+        found = relabel(found, fdr, axis, run.progress)
+    return _wrap(call, found, replace(search, fdr=fdr, threshold=None), trained)
 
 
 def _report(
@@ -234,9 +253,7 @@ def _report(
         report,
         candidates=candidates,
         chosen=candidates[reference.model is not trial.model].name,
-        steps=tuple(trial.history.steps),
-        step_scores=tuple(trial.history.scores),
-        best_step=trial.history.best_step,
+        **trial.history.curve(),
     )
 
 
@@ -273,7 +290,8 @@ def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spik
     """Return the spike of these neighbouring channels."""
     pixel, channel, *_ = rows[rows[:, 2].argmax()].astype(int)
     position = tuple(int(k) for k in np.unravel_index(pixel, shape)[::-1])
-    return Spike(position, float(axis.axis[channel]), *rows[:, 2:].sum(axis=0).tolist(), len(rows))
+    value, expected = rows[:, 2:].sum(axis=0).tolist()
+    return Spike(position, float(axis.axis[channel]), value, expected, len(rows))
 
 
 def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:

@@ -6,7 +6,7 @@ import logging
 import operator
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,8 +73,6 @@ class Call:
         OptionError, DataTypeError, SpectraRequiredError, NavigationRequiredError, MaskError
             See `spectra_of`; `config` is not a TrainConfig, an impossible seed or device.
         """
-        import hyperspy.api as hs
-
         if config is not None and not isinstance(config, TrainConfig):
             kind = " Settings of computing alone go there too." if isinstance(config, ComputeConfig) else ""
             raise OptionError(
@@ -82,12 +80,10 @@ class Call:
             )
         seed = whole_number("random_state", random_state, least=0)
         spectra = spectra_of(signal, method=method, navigation_mask=navigation_mask, signal_mask=signal_mask)
-        if show_progressbar is None:
-            show_progressbar = bool(hs.preferences.General.show_progressbar)
         if device != "auto":
             choose_device(device)  # an error before the file is read
         source = Source.of(signal, spectra)
-        return cls(method, signal, source, config or TrainConfig(), seed, device, show_progressbar)
+        return cls(method, signal, source, config or TrainConfig(), seed, device, _shown(show_progressbar))
 
     @property
     def navigation_mask(self) -> np.ndarray | None:
@@ -117,6 +113,10 @@ class Call:
         """The energy axis, in words and numbers."""
         return axis_spec(energy_axis(self.signal))
 
+    def watched(self, show_progressbar: bool | Progress | None) -> Call:
+        """Return the call with another progress, to compute more of its result."""
+        return replace(self, shown=_shown(show_progressbar))
+
     @contextmanager
     def running(self, *, trained: bool = True) -> Iterator[tuple[Run, SpectrumStream]]:
         """Show progress, and give settings and spectra to the computation.
@@ -127,7 +127,7 @@ class Call:
             Whether a network may be trained. If not, settings of that have no effect: the log says so.
         """
         device = device_for(self.method, self.device, self.config.of_training(), trained=trained)
-        with _progress(self.shown) as progress, progress.enter(""):
+        with _progress(self.method, self.shown) as progress, progress.enter(""):
             run = Run(self.config, self.seed, device, progress)
             yield run, SpectrumStream(self.source.spectra.array, self.config.memory_budget, progress)
 
@@ -197,16 +197,24 @@ class Call:
             )
 
 
+def _shown(show_progressbar: bool | Progress | None) -> bool | Progress:
+    """Return whether and how progress is shown; None is HyperSpy's preference."""
+    import hyperspy.api as hs
+
+    return bool(hs.preferences.General.show_progressbar) if show_progressbar is None else show_progressbar
+
+
 @contextmanager
-def _progress(shown: bool | Progress) -> Iterator[Progress]:
-    """Give the progress that the user watches, HyperSpy's bar, or one that shows nothing."""
+def _progress(method: str, shown: bool | Progress) -> Iterator[Progress]:
+    """Give the progress that the user watches, HyperSpy's bar with a line below it, or one that shows nothing."""
     from hyperspy.external.progressbar import progressbar
 
     if isinstance(shown, Progress):
         yield shown
     else:
-        with progressbar(total=1.0, bar_format=_BAR, leave=False, disable=not shown) as bar:
-            yield ProgressBar(bar)
+        how = {"total": 1.0, "leave": False, "disable": not shown}
+        with progressbar(desc=method, bar_format=_BAR, **how) as bar, progressbar(bar_format="  {desc}", **how) as line:
+            yield ProgressBar(bar, line)
 
 
 def whole_number(name: str, value: object, *, least: int) -> int:

@@ -8,17 +8,16 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hyperspy_specml.decompose import choose_architecture, decompose
-from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError, TooFewSpectraError
-from hyperspy_specml.models import DecompositionReport, encode_map
+from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError
+from hyperspy_specml.models import DecompositionReport, encode_new_map
 from hyperspy_specml.results import DecompositionResult
 from hyperspy_specml.signals import energy_axis
-from hyperspy_specml.statistics import MASKED, SATURATED, USED, count_states
+from hyperspy_specml.statistics import EMPTY, SATURATED, count_states
 from hyperspy_specml.workflows._call import Call, n_components
 
 if TYPE_CHECKING:
+    import numpy as np
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.models import TrainedModel
@@ -66,7 +65,7 @@ def decomposition(
     moments, state = summary.moments, summary.channel_state
     baseline = call.fitted(found.baseline, state, moments.n, moments.sums, report.of_baseline())
     trained = replace(baseline, model=found.model, report=report, baseline=baseline)
-    return _wrap(call, trained, [found.scores, found.baseline_scores])
+    return _wrap(call, trained, [found.scores, found.baseline_scores], summary.pixel_state)
 
 
 def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
@@ -74,17 +73,7 @@ def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
     start = time.perf_counter()
     models = [one.model for one in (trained, trained.baseline) if one]
     with call.running(trained=False) as (_, stream):
-        scores, state = encode_map(stream, models, trained.channels)
-    mask = call.navigation_mask
-    if mask is not None:
-        state[mask.reshape(-1)] = MASKED
-        for table in scores:
-            table[state == MASKED] = np.nan
-    if not np.isin(state, (USED, SATURATED)).any():
-        raise TooFewSpectraError(
-            f"decomposition_ae(model=...): no spectrum of {call.signal!r} can be used ({count_states(state)}); a "
-            "channel that is not finite is enough. Train without such channels, signal_mask=..., or mend them."
-        )
+        scores, state = encode_new_map(stream, models, trained.channels, call.navigation_mask, method=call.method)
     n_saturated, dtype = int((state == SATURATED).sum()), call.source.spectra.array.dtype
     if n_saturated > _MANY_SATURATED * len(state):
         text = (
@@ -98,10 +87,10 @@ def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
         baseline = one.baseline and here(one.baseline)
         return replace(one, report=one.report.applied(used, seconds, one.title), baseline=baseline)
 
-    return _wrap(call, here(trained), scores)
+    return _wrap(call, here(trained), scores, state)
 
 
-def _wrap(call: Call, trained: TrainedModel, scores: list[np.ndarray]) -> DecompositionResult:
-    """Make the result from the scores of the model, then those of its baseline."""
-    baseline = _wrap(call, trained.baseline, scores[1:]) if trained.baseline else None
-    return DecompositionResult.of(call.source, trained, scores[0], baseline)
+def _wrap(call: Call, trained: TrainedModel, scores: list[np.ndarray], state: np.ndarray) -> DecompositionResult:
+    """Make the result from the scores of the model, then those of its baseline, and the state of all spectra."""
+    baseline = _wrap(call, trained.baseline, scores[1:], state) if trained.baseline else None
+    return DecompositionResult.of(call.source, trained, scores[0], baseline, state == EMPTY)

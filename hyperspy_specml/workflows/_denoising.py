@@ -14,7 +14,7 @@ from hyperspy.signal import BaseSignal
 from hyperspy_specml.denoise import Asked, DenoiseOptions, LibraryOptions, apply_denoiser, denoise, fit_library
 from hyperspy_specml.exceptions import NegativeCountsError, OptionError, PairsError, RemovedSignalWarning
 from hyperspy_specml.models import Candidate, DenoiseReport, FittedDenoiser, RemovedFeature, in_words, same_channels
-from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, spectra_of
+from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, mark_empty, spectra_of
 from hyperspy_specml.statistics import EMPTY, USED, PoissonNoise, count_states, noise_from_dict, paired
 from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.workflows._call import Call, yes_or_no
@@ -124,7 +124,8 @@ def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoi
         )
     kept = report.to_dict() | {"model": trained.to_bytes()}
     decoder = Decoder(found.model, trained.channel_state)
-    return call.source.full_size(decoder, found.scores, "denoised", kept)
+    scores = mark_empty(found.scores, found.pixel_state == EMPTY)
+    return call.source.full_size(decoder, scores, "denoised", kept)
 
 
 def _feature(call: Call, region: RemovedRegion, channels: np.ndarray) -> RemovedFeature:
@@ -239,14 +240,11 @@ def _checked(doses: object) -> tuple[float, float]:
 def _library_report(found: LibraryFit, doses: tuple[float, float], **facts: Any) -> DenoiseReport:
     """Return the report of a training, with further facts about the library."""
     plain, own, history = list(found.errors.values())[-1], found.errors["library network"], found.history
-    candidates = []
-    for name, errors in found.errors.items():
-        pair = paired(errors, plain)
-        candidates.append(Candidate(name, pair.mean, pair.difference, pair.standard_error, pair.mean))
+    pairs = {name: paired(errors, plain) for name, errors in found.errors.items()}
     n_channels, middle = len(found.mean), float(np.sqrt(doses[0] * doses[1]))
     return DenoiseReport(
         chosen="library network",
-        candidates=tuple(candidates),
+        candidates=tuple(Candidate(n, p.mean, p.difference, p.standard_error, p.mean) for n, p in pairs.items()),
         context="spectral",
         corruption=f"counts at {doses[0]:g} to {doses[1]:g} per channel",
         noise_reduction=float(np.sqrt(n_channels / own.mean())),
@@ -257,10 +255,8 @@ def _library_report(found: LibraryFit, doses: tuple[float, float], **facts: Any)
         noise_model=PoissonNoise().to_dict() | {"fano": 1.0},
         hold_out="simulated",
         n_components=found.denoiser.n_components,
-        steps=tuple(history.steps),
-        step_scores=tuple(history.scores),
-        best_step=history.best_step,
         n_steps=history.steps[-1],
         interrupted=history.interrupted,
+        **history.curve(),
         **facts,
     )

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from hyperspy.exceptions import NavigationDimensionError, SignalDimensionError
 
-from hyperspy_specml.exceptions import DataTypeError, MaskError, NavigationRequiredError, SpectraRequiredError
+from hyperspy_specml.exceptions import (
+    DataTypeError,
+    MaskError,
+    MaskOrderWarning,
+    NavigationRequiredError,
+    OptionError,
+    SpectraRequiredError,
+    TooFewSpectraError,
+)
 from hyperspy_specml.signals import spectra_of
 
 MASK = np.zeros((7, 5), bool)
@@ -219,3 +227,31 @@ def test_an_invalid_mask_is_refused_with_the_reason(make_map, masks, message):
         spectra_of(make_map(), method="decomposition_ae", **masks)
 
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_numpy_mask_that_fits_a_square_map_turned_too_is_a_warning():
+    signal = hs.signals.Signal1D(np.ones((7, 7, 11)))
+    mask = np.zeros((7, 7), bool)
+    mask[6, 1] = True
+    with pytest.warns(MaskOrderWarning, match=r"mask\.T both fit.*array order, \(y, x\).*BaseSignal\(mask\)\.T"):
+        read = spectra_of(signal, method="test", navigation_mask=mask)
+    np.testing.assert_array_equal(read.navigation_mask, mask)
+    by_signal = spectra_of(signal, method="test", navigation_mask=hs.signals.BaseSignal(mask).T)
+    np.testing.assert_array_equal(by_signal.navigation_mask, mask)
+    spectra_of(signal, method="test", navigation_mask=mask | mask.T)  # the same in both orders: nothing to say
+
+
+def test_the_warning_about_a_mask_names_the_line_of_the_user(make_map):
+    signal, mask = hs.signals.Signal1D(np.random.default_rng(0).poisson(9, (7, 7, 11))), np.zeros((7, 7), bool)
+    mask[6, 1] = True
+    for method in (signal.decomposition_ae, signal.anomaly_map, signal.denoise_dae):
+        with pytest.warns(MaskOrderWarning) as caught, pytest.raises(OptionError):
+            method(navigation_mask=mask, noise="nonsense")
+        assert caught[0].filename == __file__
+
+
+def test_spectra_of_one_channel_are_refused_with_the_cause():
+    signal = hs.signals.Signal1D(np.ones((7, 5, 11))).isig[3:4]
+    signal.axes_manager.signal_axes[0].name = "Energy"
+    with pytest.raises(TooFewSpectraError, match=r"have one channel: its signal axis Energy.*s\.isig\[a:b\]"):
+        spectra_of(signal, method="test")

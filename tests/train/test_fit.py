@@ -145,7 +145,7 @@ def test_a_cancel_during_the_evaluation_that_ends_a_training_is_one_of_this_trai
 @pytest.mark.parametrize(("how", "error"), [("Ctrl-C", KeyboardInterrupt), ("cancel", Cancelled)])
 def test_a_stop_while_training_on_all_counts_is_for_the_caller_to_answer(how, error):
     with pytest.raises(error):
-        refit(Parabola(), Ones(), loss, [(0.1, 5)], Run(CONFIG, progress=Stopped(2, how)))
+        refit(Parabola(), Ones(), loss, History(path=((0.1, 15),)), Run(CONFIG, progress=Stopped(2, how)))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_is_a_divergence(bad):
     with pytest.raises(TrainingDivergedError, match="the loss became"):
         fit(Parabola(), Ones(), spoilt, RUN, score=lambda _: 0.0)
     with pytest.raises(TrainingDivergedError, match="the loss became"):
-        refit(Parabola(), Ones(), spoilt, [(0.1, 5)], RUN)
+        refit(Parabola(), Ones(), spoilt, History(path=((0.1, 15),)), RUN)
 
 
 def test_a_loss_that_explodes_is_a_divergence():
@@ -167,14 +167,14 @@ def test_a_loss_that_explodes_is_a_divergence():
         fit(Parabola(), Ones(), exploding, RUN, score=lambda _: 0.0)
 
 
-def test_refitting_takes_the_steps_of_the_path():
+def test_refitting_takes_a_third_of_the_steps_of_the_path():
     steps, network = [], Parabola()
 
     def counted(network, batch, step):
         steps.append(step)
         return loss(network, batch, step)
 
-    refit(network, Ones(), counted, [(0.1, 3), (0.01, 4)], RUN)
+    refit(network, Ones(), counted, History(path=((0.1, 9), (0.01, 12))), RUN)
 
     assert steps == [1, 2, 3, 4, 5, 6, 7]
     assert network.x.item() > 0
@@ -187,7 +187,7 @@ def test_the_steps_of_a_training_make_up_its_stage():
     assert progress.fraction == 0.5
 
     with progress.enter("Train on all counts"):
-        refit(Parabola(), Ones(), loss, [(0.1, 5)], Run(CONFIG, progress=progress))
+        refit(Parabola(), Ones(), loss, History(path=((0.1, 15),)), Run(CONFIG, progress=progress))
     assert progress.fraction == 1
 
 
@@ -226,7 +226,7 @@ def test_what_is_kept_is_the_average_of_weights_and_buffers_over_the_steps():
         network.steps.add_(1)
         return loss(network, batch, step)
 
-    refit(network, Ones(), watched, [(0.1, 8)], RUN)
+    refit(network, Ones(), watched, History(path=((0.1, 24),)), RUN)
 
     # The first steps weigh alike: after n of them the start has 9 / (9 + n) of what it had before.
     average, steps = 0.0, 0.0

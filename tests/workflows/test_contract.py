@@ -43,7 +43,7 @@ def test_results_have_the_shapes_and_classes_of_the_contract(fitted, architectur
             f"<{kind}, title: steel residual ({name}), dimensions: ({scan}|61)>",
         ]
         assert [signal._lazy for signal in every_signal(one)] == [False, False, lazy, lazy]
-        assert one.loadings is one.components
+        assert not hasattr(one, "loadings")  # maps in HyperSpy 2, spectra in chemometrics
 
 
 @pytest.mark.parametrize("n_navigation", [1, 2, 3])

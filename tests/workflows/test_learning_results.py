@@ -234,11 +234,14 @@ def test_only_the_learning_results_of_the_signal_change(fitted, write, unchanged
     np.testing.assert_array_equal(written.data, signal.data)
 
 
-def test_one_component_is_refused_because_hyperspy_cannot_plot_it(fitted):
+def test_one_component_is_written_too(fitted, write):
     signal, dec = fitted("pca", 1)
 
-    with pytest.raises(LearningResultsError, match=r"needs 2 components or more.*dec\.plot\(\)"):
-        dec.to_learning_results(signal)
+    written = write(signal, dec)
+
+    assert written.learning_results.factors.shape == (61, 1)
+    model = data_of(written.get_decomposition_model())
+    np.testing.assert_allclose(model, data_of(dec.reconstruction), rtol=1e-4, atol=1e-3)
 
 
 def test_a_signal_of_another_shape_is_refused_with_both(fitted):

@@ -1,0 +1,195 @@
+"""The view of every tool in windows of Qt. HyperSpy may load this without the GUI packages: functions import them."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from hyperspy_specml.gui._guard import with_limits
+
+if TYPE_CHECKING:
+    from hyperspy_specml.gui._tool import Control, Tool
+
+_SIZE = (1100, 900)
+
+
+def view(obj: Tool, display: bool = True) -> Any:
+    """Show a tool in a window, or return the tool and its view.
+
+    Parameters
+    ----------
+    obj
+        The tool.
+    display
+        Whether to show it.
+
+    Returns
+    -------
+    None, or the tool and its ``traitsui.api.View``
+    """
+    import hyperspy_gui_traitsui  # noqa: F401  (it has to choose the toolkit before traitsui does)
+    from traitsui.api import Item, VGroup, View
+
+    groups = [_row(obj, obj.parameters)]
+    if hasattr(obj, "form"):
+        groups.append(_form())
+    groups.append(_buttons(obj))
+    if hasattr(obj, "fraction"):
+        groups.append(_progress())
+    groups += [_text("message", 48), _row(obj, obj.controls)]
+    groups.append(Item("figure", editor=_figure_editor(), show_label=False, springy=True))
+    if obj.table:
+        groups.append(_rows())
+    groups.append(_text("summary", 130))
+    # One group: several at the top would become tabs, of which only one is seen.
+    shown = View(
+        VGroup(*groups), title=f"{obj.title} of {obj.name}", resizable=True, width=_SIZE[0],
+        height=_SIZE[1], handler=_handler(),
+    )  # fmt: skip
+    if not display:
+        return obj, {"view": shown}
+    obj.window = obj.edit_traits(view=shown)  # kept: Qt closes what nobody refers to
+    return None
+
+
+def _row(owner: Tool, controls: tuple[Control, ...]) -> Any:
+    from traitsui.api import HGroup
+
+    return HGroup(*(_item(owner, control) for control in controls))
+
+
+def _item(owner: Tool, control: Control) -> Any:
+    """Return the item for a trait, by its kind."""
+    from traitsui.api import EnumEditor, Item, RangeEditor
+
+    value, low, high = with_limits(owner, control.name)
+    choices, words = getattr(owner, "choices", {}).get(control.name), {"label": control.label}
+    if choices is not None:
+        return Item(control.name, editor=EnumEditor(values=list(choices)), **words)
+    if control.most:
+        slider = RangeEditor(low=0, high_name=control.most, mode="slider", is_float=False)
+        return Item(control.name, editor=slider, springy=True, **words)
+    if control.logarithmic:
+        return Item(control.name, editor=RangeEditor(low=low, high=high, mode="logslider"), springy=True, **words)
+    if low is not None and not isinstance(value, bool):
+        spinner = RangeEditor(low=low, high=high, mode="spinner" if high < 1 << 16 else "text", is_float=False)
+        return Item(control.name, editor=spinner, **words)
+    return Item(control.name, **words)
+
+
+def _form() -> Any:
+    from traitsui.api import HGroup, InstanceEditor, Item
+
+    return HGroup(
+        Item("form", editor=InstanceEditor(), style="custom", show_label=False), label="Options", show_border=True
+    )
+
+
+def _buttons(tool: Tool) -> Any:
+    from traitsui.api import ButtonEditor, HGroup, Item
+
+    for action in tool.actions:
+        _add_button(tool, action.name)
+    return HGroup(
+        *(
+            Item(
+                f"{action.name}_button", editor=ButtonEditor(label=action.label), show_label=False,
+                tooltip=action.hint, enabled_when=_ready(action.needs),
+            )
+            for action in tool.actions
+        )
+    )  # fmt: skip
+
+
+def _ready(needs: str) -> str:
+    return f"{needs} is not None and {needs} is not False" if needs else "True"
+
+
+def _add_button(tool: Tool, name: str) -> None:
+    """Give the tool an event that does what a button says."""
+    from traits.api import Button
+
+    if f"{name}_button" not in tool.trait_names():
+        tool.add_trait(f"{name}_button", Button())
+        tool.observe(lambda event: tool.do(name), f"{name}_button")
+
+
+def _progress() -> Any:
+    from traitsui.api import HGroup, Item, ProgressEditor
+
+    bar = ProgressEditor(min=0, max=100)
+    return HGroup(Item("percent", editor=bar, show_label=False), Item("stage", style="readonly", show_label=False))
+
+
+def _rows() -> Any:
+    from traitsui.api import Item, ListStrEditor
+
+    editor = ListStrEditor(selected_index="row", editable=False, operations=[], auto_add=False)
+    return Item("rows", editor=editor, show_label=False, height=-110)
+
+
+def _text(name: str, height: int) -> Any:
+    """Return a text of a fixed height in pixels: one that may grow takes the room of the figure."""
+    from traitsui.api import Item, TextEditor
+
+    editor = TextEditor(read_only=True)
+    return Item(name, style="custom", editor=editor, show_label=False, height=-height, resizable=False)
+
+
+@functools.cache
+def _handler() -> Any:
+    """Return the handler that ends the tool with its window, and its window with the tool."""
+    from traitsui.api import Handler
+
+    class ToolHandler(Handler):
+        def object_closed_changed(self, info: Any) -> None:
+            if info.initialized and info.object.closed:
+                info.ui.dispose()
+
+        def closed(self, info: Any, is_ok: bool) -> None:
+            if not info.object.closed:
+                info.object.close()
+
+    return ToolHandler()
+
+
+@functools.cache
+def _figure_editor() -> Any:
+    """Return the editor that shows a tool's figure on a canvas of Qt."""
+    from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+    from traitsui.basic_editor_factory import BasicEditorFactory
+    from traitsui.qt.editor import Editor
+
+    class LockedCanvas(FigureCanvasQTAgg):
+        """A worker changes the figure while Qt paints it."""
+
+        lock: Any
+
+        def draw(self) -> None:
+            with self.lock:
+                super().draw()
+
+    class FigureEditor(Editor):
+        def init(self, parent: Any) -> None:
+            tool = self.object
+            with tool.lock:
+                self.control = LockedCanvas(self.value)
+                self.control.lock = tool.lock
+            self.control.setMinimumHeight(int(self.value.bbox.height))
+            tool.observe(self._redraw, "drawn", dispatch="ui")
+
+        def _redraw(self, event: Any) -> None:
+            if self.control is not None:
+                self.control.draw_idle()
+
+        def update_editor(self) -> None:
+            self._redraw(None)
+
+        def dispose(self) -> None:
+            self.object.observe(self._redraw, "drawn", dispatch="ui", remove=True)
+            super().dispose()
+
+    class FigureEditorFactory(BasicEditorFactory):
+        klass = FigureEditor
+
+    return FigureEditorFactory()
