@@ -46,6 +46,11 @@ def anomalies(
 ) -> AnomalyResult:  # fmt: skip
     """Search a map and wrap what was found; `shared` are the arguments of `Call.on`."""
     call = Call.on(signal, "anomaly_map", **shared)
+    if signal.metadata.get_item("Specml.method", None) == "denoise_dae":
+        _logger.warning(
+            "anomaly_map(): the signal was denoised by denoise_dae(), so that residuals of neighbouring pixels "
+            "correlate and what is rare may be gone. Search the raw counts instead."
+        )
     k, trained, reference = n_components(output_dimension), None, None
     if model is not None:
         given = {"output_dimension": k is not None, "options": options is not None, "noise": noise != "auto"}
