@@ -46,6 +46,11 @@ def anomalies(
 ) -> AnomalyResult:  # fmt: skip
     """Search a map and wrap what was found; `shared` are the arguments of `Call.on`."""
     call = Call.on(signal, "anomaly_map", **shared)
+    if signal.metadata.get_item("Specml.method", None) == "denoise_dae":
+        _logger.warning(
+            "anomaly_map(): the signal was denoised by denoise_dae(), so that residuals of neighbouring pixels "
+            "correlate and what is rare may be gone. Search the raw counts instead."
+        )
     k, trained, reference = n_components(output_dimension), None, None
     if model is not None:
         given = {"output_dimension": k is not None, "options": options is not None, "noise": noise != "auto"}
@@ -296,7 +301,10 @@ def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spik
 
 def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
     """Return length, area or volume of so many pixels, and its units."""
-    steps = [abs(float(np.gradient(a.axis).mean())) if a.size > 1 else 1.0 for a in scan_axes]
+    steps = [
+        abs(float(np.gradient(a.axis).mean())) if a.size > 1 else abs(float(getattr(a, "scale", 1.0)))
+        for a in scan_axes
+    ]
     units = [axis_spec(a)["units"] or "" for a in scan_axes]
     power = {2: "²", 3: "³"}.get(len(units), "")
     same = units[0] and len(set(units)) == 1
