@@ -30,6 +30,7 @@ LAYERS = (
     {"results"},
     {"signals"},
     {"estimators"},
+    {"latent"},
     {"anomaly", "denoise"},
     {"decompose"},
     {"prepare"},
@@ -43,7 +44,7 @@ LAYERS = (
 )
 WITH_TORCH = {"anomaly", "decompose", "denoise", "models", "nn", "train"}
 # They know arrays only: no signals.
-WITHOUT_SIGNALS = WITH_TORCH | {"estimators", "prepare", "run", "progress", "statistics", "streaming"}
+WITHOUT_SIGNALS = WITH_TORCH | {"estimators", "latent", "prepare", "run", "progress", "statistics", "streaming"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -4,3 +4,4 @@ from hyperspy_specml.anomaly._components import NetworkTrial
 from hyperspy_specml.anomaly._reference import ReferenceModel
 from hyperspy_specml.anomaly._regions import Candidate, EnergyAxis, FoundRegion
 from hyperspy_specml.anomaly._run import Anomalies, Search, find_anomalies
+from hyperspy_specml.anomaly._setup import scan_line_drift

@@ -3,3 +3,5 @@
 from hyperspy_specml.results._anomaly import AnomalyResult, Region, Spike
 from hyperspy_specml.results._decomposition import DecompositionResult
 from hyperspy_specml.results._denoised import denoise_model, denoise_report
+from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares
+from hyperspy_specml.results._view import LatentView
