@@ -24,6 +24,7 @@ BENCHMARKS = {
     "line-width": "benchmarks.line_width",
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
+    "phases": "benchmarks.phases",
     "golden": "benchmarks.golden",
     "code": "benchmarks.code",
 }

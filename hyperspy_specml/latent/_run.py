@@ -52,6 +52,8 @@ _PURE = 0.75
 _MOST_LIKELIHOODS = 1 << 26
 # By how much the errors of shares exceed those of independent pixels: neighbours are wrong together.
 _TOGETHER = 4.0
+# Part of the border pixels of a phase that may be wrong alike: mixtures are in quarters, and borders have a shape.
+_OF_BORDER = 0.03
 # Pixels that the model error is measured on, at most.
 _MOST_ERROR_ROWS = 4000
 NONE_OF_THESE = -2
@@ -216,7 +218,7 @@ def find_phases(
     classes = classify(pixels, mixture, evidence)
     clock.stop("assignment")
     with run.progress.enter("Sum spectra"):
-        labels, second, areas, errors = _labels(classes, used)
+        labels, second, areas, errors = _labels(classes, pixels.grid)
         spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
     names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
     mixed = -1.0 if mixture.mixed is None else mixture.mixed
@@ -285,7 +287,7 @@ def recognise_phases(
     clock.stop("comparison")
     classes = classify(pixels, mixture, evidence)
     with run.progress.enter("Sum spectra"):
-        labels, second, areas, errors = _labels(classes, used)
+        labels, second, areas, errors = _labels(classes, pixels.grid)
         labels[p < level] = NONE_OF_THESE
         areas = np.bincount(labels[labels >= 0], minlength=mixture.n_phases) / max(1, int(used.sum()))
         spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
@@ -396,16 +398,18 @@ def _model_error(table: Table, mixture: Mixture, recipe: Recipe, seed: int) -> f
     return model_error(table.values[some], mixture.spectra, recipe.law, seed=seed)
 
 
-def _labels(classes: Classes, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _labels(classes: Classes, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return labels, the second largest share, areas of the phases and their standard errors."""
-    chance, shares = classes.phase_probability, classes.phase_shares
+    chance, shares, used = classes.phase_probability, classes.phase_shares, grid.used
     labels = np.where(used, chance.argmax(axis=0), -1)
     ordered = np.sort(shares, axis=0)
     second = np.where(used, ordered[-2] if len(shares) > 1 else 0.0, np.nan).astype(np.float32)
     n_used = max(1, int(used.sum()))
     areas = shares[:, used].sum(axis=1, dtype=np.float64) / n_used
     variance = (chance * (1 - chance))[:, used].sum(axis=1, dtype=np.float64)
-    return labels, second, areas, np.sqrt(np.maximum(_TOGETHER * variance, 0)) / n_used
+    border = grid.meet(labels, len(shares))[:, classes.border].sum(axis=1)
+    error = np.sqrt(_TOGETHER * variance + (_OF_BORDER * border) ** 2) / n_used
+    return labels, second, areas, error
 
 
 def _probability(classes: Classes, used: np.ndarray) -> np.ndarray:
