@@ -11,6 +11,7 @@ from hyperspy_specml.models._denoisers import (
 )
 from hyperspy_specml.models._filters import Tiles, filters, plan_sample, tiles_of
 from hyperspy_specml.models._networks import AUTOENCODERS, LatentModel, SimplexModel, autoencoder_network, tensor_for
+from hyperspy_specml.models._phase_report import PhaseReport
 from hyperspy_specml.models._report import (
     CLEAR,
     Attempt,

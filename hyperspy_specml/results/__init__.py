@@ -14,3 +14,5 @@ from hyperspy_specml.results._figures import (
     mark_line,
 )
 from hyperspy_specml.results._load import load_result
+from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares
+from hyperspy_specml.results._view import LatentView

@@ -64,7 +64,7 @@ def anomalies(
     search = Search(statistic, fdr, threshold, k, autoencoder, better, noise, yes_or_no("drift", drift))
     if trained is None:
         _check_training(call, search)
-    spectra = None if known is None else _known_spectra(call, known)
+    spectra = None if known is None else known_spectra(call, known)
     axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
     masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
     with call.running(trained=autoencoder is not None) as (run, stream):
@@ -128,19 +128,19 @@ def _reference(trained: TrainedModel) -> ReferenceModel:
     return ReferenceModel(trained.model, noise_from_dict(trained.report.noise_model), n_spectra)
 
 
-def _known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
-    """Return (N, E) spectra; channels that were not in use when they were made are NaN."""
+def known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
+    """Return (N, E) spectra that a user knows; channels that were not in use when they were made are NaN."""
     if not isinstance(known, BaseSignal) or known.axes_manager.signal_dimension != 1:
         given = repr(known) if isinstance(known, BaseSignal) else type(known).__name__
         raise OptionError(
-            f"anomaly_map(known=...) needs spectra as one signal, not {given}. Pass known=found.spectra for "
+            f"{call.method}(known=...) needs spectra as one signal, not {given}. Pass known=found.spectra for "
             "all regions of a result, known=found.spectra.inav[0] for the first, or hs.stack([...]) of "
             "several signals."
         )
     theirs = axis_spec(energy_axis(known))
     if not same_channels(call.axis, theirs):
         raise EnergyAxisMismatchError(
-            f"anomaly_map(known=...): the spectra have {in_words(theirs)}, but the signal has "
+            f"{call.method}(known=...): the spectra have {in_words(theirs)}, but the signal has "
             f"{in_words(call.axis)}. Bring them to that axis, known.interpolate_on_axis(...); if only their "
             "calibration is missing, copy offset, scale and units."
         )
@@ -149,13 +149,13 @@ def _known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
     rows = np.asarray(known.data, np.float64).reshape(-1, known.data.shape[-1])
     if len(rows) > max(1, rows.shape[1] // 4):  # they describe every spectrum, and cost as many components
         raise OptionError(
-            f"anomaly_map(known=...): with {len(rows)} known spectra of {rows.shape[1]} channels every "
+            f"{call.method}(known=...): with {len(rows)} known spectra of {rows.shape[1]} channels every "
             "spectrum would be ordinary. One for each phase is enough: its mean, known.mean()."
         )
     nothing = ~np.nan_to_num(rows).any(axis=1)
     if nothing.any():
         raise OptionError(
-            f"anomaly_map(known=...): spectrum {int(nothing.argmax())} of {len(rows)} is zero everywhere. "
+            f"{call.method}(known=...): spectrum {int(nothing.argmax())} of {len(rows)} is zero everywhere. "
             "Leave it out; known=None if there is no other."
         )
     return rows
@@ -277,7 +277,7 @@ def _region(call: Call, found: FoundRegion) -> Region:
     scan_axes, shape = call.source.template.axes_manager.navigation_axes, call.source.spectra.array.shape[:-1]
     indices = np.stack(np.unravel_index(found.pixels, shape)[::-1], axis=1)  # x, y ...
     peak = np.unravel_index(found.peak, shape)[::-1]
-    area, area_units = _area(len(found.pixels), scan_axes)
+    area, area_units = scan_area(len(found.pixels), scan_axes)
     same = ("energy", "excess", "shift", "shift_error", "candidates")
     return Region(
         position=tuple(float(axis.axis[k]) for axis, k in zip(scan_axes, peak, strict=True)),
@@ -299,7 +299,7 @@ def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spik
     return Spike(position, float(axis.axis[channel]), value, expected, len(rows))
 
 
-def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
+def scan_area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
     """Return length, area or volume of so many pixels, and its units."""
     steps = [
         abs(float(np.gradient(a.axis).mean())) if a.size > 1 else abs(float(getattr(a, "scale", 1.0)))
