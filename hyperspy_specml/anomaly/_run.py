@@ -326,7 +326,7 @@ def find_anomalies(
         clock.stop("null distribution")
     threshold, words = _threshold(scores, search, stream.navigation_shape)
     with progress.enter("Describe regions"):
-        labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold)
+        scores, labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold, spikes)
     clock.stop("regions")
     return Anomalies(scores, spikes, labels, regions, words, learnt, setup, clock.seconds)
 
