@@ -287,7 +287,7 @@ def test_a_sharp_line_in_several_pixels_is_a_region_and_no_spike(width, height):
 def test_a_wide_cosmic_ray_is_one_spike():
     signal = simulated(n_channels=1024, rare_phase=None).signal
     signal.data = signal.data.astype(np.uint16)
-    signal.data[11, 7, 600:605] += [30, 90, 300, 80, 25]
+    signal.data[11, 7, 600:605] += np.array([30, 90, 300, 80, 25], np.uint16)
 
     (spike,) = search(signal).spikes
 
