@@ -255,8 +255,9 @@ class Anomalies:
 
     Attributes
     ----------
-    scores
-        Of all pixels.
+    scores, scanned
+        Of all pixels: those shown, where pixels in and around regions are scored by what these look like, and those
+        of the scan alone.
     spikes
         (m, 4) pixel, channel (of the whole axis), value and prediction of every channel that has one.
     labels, regions
@@ -272,6 +273,7 @@ class Anomalies:
     """
 
     scores: PixelScores
+    scanned: PixelScores = field(repr=False)
     spikes: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
     regions: tuple[FoundRegion, ...]
@@ -357,9 +359,9 @@ def find_anomalies(
         clock.stop("null distribution")
     threshold, words = _threshold(scores, search, stream.navigation_shape)
     with progress.enter("Describe regions"):
-        labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold)
+        shown, labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold, spikes)
     clock.stop("regions")
-    return Anomalies(scores, spikes, labels, regions, words, learnt, setup, clock.seconds)
+    return Anomalies(shown, scores, spikes, labels, regions, words, learnt, setup, clock.seconds)
 
 
 def _warn_of_neighbours(setup: ScanSetup, reference: ReferenceModel) -> None:
@@ -426,9 +428,10 @@ def relabel(found: Anomalies, fdr: float, axis: EnergyAxis, progress: Progress) 
     """
     stream = replace(found.setup.stream, progress=progress)
     setup, search = replace(found.setup, stream=stream), Search(fdr=fdr)
-    threshold, words = _threshold(found.scores, search, stream.navigation_shape)
-    labels, regions = find_regions(setup, found.learnt.reference, found.scores, axis, threshold)
-    return replace(found, labels=labels, regions=regions, threshold=words)
+    threshold, words = _threshold(found.scanned, search, stream.navigation_shape)
+    reference, spikes = found.learnt.reference, found.spikes
+    scores, labels, regions = find_regions(setup, reference, found.scanned, axis, threshold, spikes)
+    return replace(found, scores=scores, labels=labels, regions=regions, threshold=words)
 
 
 def _threshold(scores: PixelScores, search: Search, shape: tuple[int, ...]) -> tuple[float, str]:

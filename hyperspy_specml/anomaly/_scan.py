@@ -358,7 +358,7 @@ class ShiftScan:
         if not np.linalg.norm(slopes) > _LEAST_SLOPE * np.linalg.norm(whole):
             return None
         typical = np.linalg.lstsq((model.spectra * weights).T, (mean - model.offset) * weights, rcond=None)[0]
-        correlated = _correlation_factor(np.append(typical, 1) @ slopes, model.noise)
+        correlated = correlation_factor(np.append(typical, 1) @ slopes, model.noise)
         slopes, weights = slopes.astype(np.float32), weights.astype(np.float32)
         return cls(model, mean, smoothing, slopes, weights, correlated, model_error)
 
@@ -481,7 +481,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
     return basis[:, sizes > 1e-9 * sizes.max()]
 
 
-def _correlation_factor(slope: np.ndarray, noise: NoiseModel) -> float:
+def correlation_factor(slope: np.ndarray, noise: NoiseModel) -> float:
     """Return the factor by which correlated noise of neighbouring channels changes a product's variance."""
     lags = range(1, len(noise.correlation))
     products = [noise.correlation[lag] * (slope[lag:] @ slope[:-lag]) for lag in lags]

@@ -181,6 +181,13 @@ class ScanSetup:
         """Return (L, E) sums of the scan lines and their drift."""
         return _line_drift(self.stream, self.used, self.channels, noise, float(self.line_width[0]))
 
+    def moved(self, spikes: np.ndarray) -> np.ndarray:
+        """Return (m, 4) spikes with their channels after the drift of scan lines was taken back."""
+        if self.stream.drift is None or not len(spikes):
+            return spikes
+        by = self.stream.drift[spikes[:, 0].astype(int) // self.stream.navigation_shape[-1]]
+        return np.column_stack([spikes[:, 0], spikes[:, 1] - by, spikes[:, 2:]])
+
     def known_spectra(self, known: np.ndarray) -> np.ndarray:
         """Return known spectra on the channels in use, 0 where another map had no counts.
 

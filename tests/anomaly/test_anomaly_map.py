@@ -282,12 +282,13 @@ def test_a_sharp_line_in_several_pixels_is_a_region_and_no_spike(width, height):
     assert found.spikes == ()
     assert set(region.pixels) == {(x, y) for x in (12, 13, 14) for y in (8, 9, 10)}
     assert region.energy == pytest.approx(320, abs=1)
+    assert region.excess == pytest.approx(9 * line.sum(), rel=0.1)
 
 
 def test_a_wide_cosmic_ray_is_one_spike():
     signal = simulated(n_channels=1024, rare_phase=None).signal
     signal.data = signal.data.astype(np.uint16)
-    signal.data[11, 7, 600:605] += [30, 90, 300, 80, 25]
+    signal.data[11, 7, 600:605] += np.array([30, 90, 300, 80, 25], np.uint16)
 
     (spike,) = search(signal).spikes
 
