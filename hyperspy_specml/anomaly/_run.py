@@ -301,8 +301,8 @@ def find_anomalies(
     Parameters
     ----------
     stream
-        The spectra; read three times and a few lines a fourth time, once more if their drift is measured, and once more if the reference
-        model is an autoencoder. With a calibrated `reference` they are read twice.
+        The spectra; read three times and a few lines a fourth time, once more if their drift is measured, and
+        once more if the reference model is an autoencoder. With a calibrated `reference` they are read twice.
     search
         What is searched for.
     run
