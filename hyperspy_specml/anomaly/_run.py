@@ -303,8 +303,8 @@ def find_anomalies(
     Parameters
     ----------
     stream
-        The spectra; read three times, once more if their drift is measured, and once more if the reference
-        model is an autoencoder. With a calibrated `reference` they are read twice.
+        The spectra; read three times and a few lines a fourth time, once more if their drift is measured, and
+        once more if the reference model is an autoencoder. With a calibrated `reference` they are read twice.
     search
         What is searched for.
     run
@@ -342,7 +342,7 @@ def find_anomalies(
     preparation = Preparation(stream, search, run, reference, line_width, known, masks)
     shares, progress, clock = preparation.shares, run.progress, Clock()
     setup, learnt = preparation.learn() if reference is None else preparation.apply(reference)
-    if preparation.scans:
+    if preparation.scans and reference is None:
         _warn_of_neighbours(setup, learnt.reference)
     clock.stop("reference model")
     spikes = np.empty((0, 4))
