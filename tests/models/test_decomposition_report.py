@@ -191,3 +191,21 @@ def test_candidates_are_drawn_with_the_best_at_the_top(report):
     assert [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 1] == [0.0, -0.5]
     assert axes.get_title() == report.verdict()
     assert axes.get_xlabel() == "held-out score, difference to plain PCA"
+
+
+def test_a_training_that_was_best_at_its_last_step_says_that_more_may_help(report):
+    last = dataclasses.replace(report, best_step=40)
+
+    assert "step 40 of 40 (still getting better: more may help, config=specml.TrainConfig(max_steps=80))" in str(last)
+    assert "interrupted" in str(dataclasses.replace(last, interrupted=True))
+    assert "more may help" not in str(report)
+
+
+def test_components_that_were_added_are_in_the_table_and_without_a_valid_hold_out_one_method_chooses(report):
+    assert "added         1 for what is coherent" in str(dataclasses.replace(report, n_added=1))
+    assert "added" not in str(report)
+    rank = dataclasses.replace(report.rank, method="bi-cross-validation", chosen=3)
+    text = str(dataclasses.replace(report, hold_out="none", rank=rank))
+    assert "3 by bi-cross-validation" in text
+    assert "chose nothing; bi-cross-validation chooses rank 3" in text
+    assert "by held-out counts" not in text
