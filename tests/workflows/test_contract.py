@@ -121,7 +121,7 @@ def test_metadata_say_where_a_result_comes_from(fitted, architecture):
         assert stamp["random_state"] == 0
         assert stamp["noise_model"]["name"] == "poisson"
         assert len(str(signal.metadata.Specml).splitlines()) < 8  # a report is one entry of the metadata
-        assert stamp.used.as_dictionary() == {"pixels": {"used": 204}, "channels": {"used": 61}}
+        assert stamp["used"] == {"pixels": {"used": 204}, "channels": {"used": 61}}
 
 
 def test_a_result_prints_its_signals_and_its_report(fitted, architecture):
