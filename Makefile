@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 NAME ?= lazy
 
-.PHONY: demo test lint format docs screenshots bench release-check clean
+.PHONY: demo test test-lowest lint format docs screenshots bench release-check clean
 
 demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all optional
 	$(BIN)/python -m hyperspy_specml $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
@@ -13,6 +13,14 @@ demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all opti
 # One process per core with one thread each: as many threads in every process would fight over the cores.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --timeout 600
+
+# A fast core of the tests with the lowest versions of all dependencies. What old ones warn of is no error.
+LOWEST := .venv-lowest/bin
+test-lowest:  ## LOWEST_PYTHON=python3.11
+	$(or $(LOWEST_PYTHON),$(PYTHON)) -m venv .venv-lowest
+	$(LOWEST)/pip install --quiet -c constraints-lowest.txt . pytest pytest-timeout
+	OMP_NUM_THREADS=1 $(LOWEST)/pytest -W default --timeout 120 -p no:cacheprovider tests/test_lowest.py tests/test_run.py \
+	    tests/statistics/test_moments.py tests/signals/test_spectra.py tests/signals/test_source.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -42,7 +50,7 @@ release-check: $(INSTALLED)  ## as RELEASING.md says
 	$(BIN)/python .ci/release_check.py
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
+	rm -rf .venv .venv-lowest .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -25,6 +25,7 @@ BENCHMARKS = {
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
     "field": "benchmarks.field",
+    "phases": "benchmarks.phases",
     "golden": "benchmarks.golden",
     "progress": "benchmarks.progress",
     "code": "benchmarks.code",

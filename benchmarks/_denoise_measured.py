@@ -2,6 +2,8 @@
 
 ``velox``: the sums of five frames each, of a real detector. ``minerals``: counts thinned to 50, 20 and 5 %,
 against the rest. Predictions are floored at 1e-3 of the mean of each channel, the same for all.
+
+``elements``: correlation of the maps of lines with those of the other counts, or of the next tilt of the same area.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ METHODS = ("raw", "pca", "pca, gaussian", "auto")
 _LOWEST = 0.2  # keV: a peak of electronic noise lies below
 _SHARES = (0.5, 0.2, 0.05)
 _WIDTHS = (0.5, 0.7, 1.0, 1.4, 2.0)  # pixels
+_TILTS = ("openncem/tilt_0.bcf", "openncem/tilt_10.bcf")
+_PART, _HIGHEST = slice(64, 192), 10.0  # pixels, and keV: the middle of the map
+_COUNTS, _LINES, _BLURS = 20, 8, (1.0, 1.5, 2.0, 3.0)
 
 
 def measure() -> list[Table]:
@@ -36,6 +41,81 @@ def measure() -> list[Table]:
             results[label] = _deviances(seen, rest)
     rows = [[label, *(f"{found[m]:.1f}" for m in METHODS), found["chosen"]] for label, found in results.items()]
     return [Table("deviance", "per pixel, to the other counts", ["map", *METHODS, "chosen"], rows)]
+
+
+def elements() -> list[Table]:
+    """Correlate maps of the strongest lines with counts that were not seen."""
+    import hyperspy.api as hs
+    import numpy as np
+
+    tables = []
+    if (FOLDER / FILES["minerals"]).is_file():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            whole = hs.load(FOLDER / FILES["minerals"])
+        seen = whole.deepcopy()
+        share = _COUNTS / whole.data.sum(axis=-1).mean()
+        seen.data = np.random.default_rng(0).binomial(whole.data, share).astype(np.uint8)
+        tables.append(
+            _correlations(
+                "minerals", f"thinned to {_COUNTS} counts per pixel, to the rest", seen, whole.data - seen.data
+            )
+        )
+    if all((FOLDER / tilt).is_file() for tilt in _TILTS):
+        seen, other = (hs.load(FOLDER / tilt)[-1].isig[_LOWEST:_HIGHEST] for tilt in _TILTS)
+        tables.append(
+            _correlations("tilt", "openncem, tilt 0, to tilt 10", seen.inav[_PART, _PART], _aligned(seen, other))
+        )
+    return tables
+
+
+def _aligned(one: Any, other: Any) -> np.ndarray:
+    """Return the part of the spectra of another tilt that lies where that of the first does."""
+    import numpy as np
+
+    images = [np.fft.rfft2(s.data.sum(axis=-1) - s.data.sum(axis=-1).mean()) for s in (one, other)]
+    match = np.fft.irfft2(images[0] * images[1].conj())
+    shift = np.unravel_index(match.argmax(), match.shape)
+    return np.roll(other.data, shift, axis=(0, 1))[_PART, _PART]
+
+
+def _correlations(name: str, caption: str, seen: Any, rest: np.ndarray) -> Table:
+    import numpy as np
+    from scipy.ndimage import gaussian_filter
+    from scipy.signal import find_peaks
+
+    import hyperspy_specml as specml
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clean = seen.denoise_dae(show_progressbar=False)
+    rivals = [_leading(gaussian_filter(seen.data.astype(np.float32), (width, width, 0))) for width in _BLURS]
+    spectrum = gaussian_filter(rest.sum(axis=(0, 1)).astype(float), 3)
+    peaks, found = find_peaks(spectrum, prominence=np.sqrt(spectrum.max()))
+    strongest = np.sort(peaks[np.argsort(-found["prominences"])[:_LINES]])
+    rows = []
+    for peak in strongest:
+        window = slice(peak - 4, peak + 5)
+        goal = rest[..., window].sum(axis=-1).ravel()
+        values = [
+            np.corrcoef(v[..., window].sum(axis=-1).ravel(), goal)[0, 1] for v in (seen.data, clean.data, *rivals)
+        ]
+        energy = seen.axes_manager[-1].index2value(int(peak))
+        rows.append([f"{energy:.2f} keV", *(f"{value:.3f}" for value in (*values[:2], max(values[2:])))])
+    chosen = specml.denoise_report(clean).chosen
+    return Table(
+        "elements", f"{caption}; {chosen}", ["line", "raw", "denoise_dae()", "blur + PCA(3), best width"], rows
+    )
+
+
+def _leading(values: np.ndarray) -> np.ndarray:
+    """Return spectra on their first three noise-weighted principal vectors."""
+    import numpy as np
+
+    rows = values.reshape(-1, values.shape[-1])
+    weights = 1 / np.sqrt(np.maximum(rows.mean(axis=0), 1e-3 * rows.mean()))
+    vectors = np.linalg.eigh((rows * weights).T @ (rows * weights))[1][:, -3:]
+    return (((rows * weights) @ vectors) @ vectors.T / weights).reshape(values.shape)
 
 
 def _velox(path: Any) -> list[tuple[str, Any, np.ndarray]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks._harness import Contender, Run, median, megabytes, number, run_all
 from benchmarks._maps import DOSES, SHIFTED, KnownMap, known_map, missing
 from benchmarks._records import Table
-from benchmarks.fe_l import best_pca, error_of
+from benchmarks.fe_l import best_pca, error_of, kept
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 # scikit-learn's defaults stop the KL solver far from its minimum.
 _NMF: dict[str, Any] = {"max_iter": 1000, "tol": 1e-6}
-_FIGURES = ("angle", "moved", "abundances", "error")
+_FIGURES = ("angle", "moved", "abundances", "error", "kept")
 _MOVES = [0.25 * step for step in range(-40, 41)]  # channels
 QUICK = {"size": 32, "channels": 256, "seeds": 1}
 
@@ -154,7 +154,8 @@ def _judge(known: KnownMap, model: np.ndarray, scores: np.ndarray | None, spectr
     """Compare with the truth what can be compared: a model, and of unmixing amounts and spectra."""
     import numpy as np
 
-    figures: dict[str, Any] = dict.fromkeys(_FIGURES) | {"error": error_of(model, known.clean)}
+    figures: dict[str, Any] = dict.fromkeys(_FIGURES)
+    figures |= {"error": error_of(model, known.clean), "kept": kept(model, known.counts, known.clean)}
     if known.endmembers is None or known.amounts is None or scores is None or spectra is None:
         return figures
     order, figures["angle"] = matched(spectra, known.endmembers)
@@ -227,7 +228,9 @@ def _plain(result: Run) -> dict[str, Any]:
 
 def _table(key: str, options: argparse.Namespace, figures: dict[str, list[dict[str, Any]]]) -> Table:
     """Return means over the seeds, the range of the angle, and medians of time and memory."""
-    head = ["method", "angle", "range", "moved", "abundances", "error", "collapsed", "CPU s", "s", "peak"]
+    head = [
+        "method", "angle", "range", "moved", "abundances", "error", "counts kept", "collapsed", "CPU s", "s", "peak",
+    ]  # fmt: skip
     caption = f"{size_of(options)}; seeds: {options.seeds}"
     return Table(key, caption, head, [[name, *_cells(runs)] for name, runs in figures.items()])
 
@@ -239,7 +242,7 @@ def _cells(runs: list[dict[str, Any]]) -> list[str]:
         number(_mean(runs, "angle")),
         f"{min(angles):.2f}-{max(angles):.2f}" if len(angles) > 1 else "-",
         number(_mean(runs, "moved")), number(_mean(runs, "abundances"), ".4f"),
-        number(_mean(runs, "error"), ".4f"),
+        number(_mean(runs, "error"), ".4f"), number(_mean(runs, "kept"), ".4f"),
         f"{sum(run['collapsed'] for run in runs)} of {len(runs)} ({sum(run['dropped'] for run in runs)} of "
         f"{starts} starts)" if starts else "-",
         number(median(run.get("cpu_seconds") for run in runs), ".1f"),

@@ -7,7 +7,7 @@ strength once knowing the truth, which no user can, and once by squared error on
 fold, as ours. Ours knows no truth.
 
 Further parts: what held-out counts choose beside the best candidate, the valence of iron by a fit of
-references, what remains of a rare phase, repeats of measured maps, time and memory.
+references, what remains of a rare phase, repeats and element maps of measured maps, time and memory.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MAPS = ("smooth", "grains", "fe_l")
-PARTS = ("errors", "choice", "valence", "rare", "repeats", "cost")
-LONG = ("choice", "cost")  # not part of --quick
+PARTS = ("errors", "choice", "valence", "rare", "repeats", "elements", "cost")
+LONG = ("choice", "elements", "cost")  # not part of --quick
 QUICK_SIZE, QUICK_CHANNELS = 96, 1024  # with 64 pixels the networks have too little to learn from
 _DOSES = (20.0, 50.0, 200.0, 1000.0)
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quick", action="store_true",
         help=f"one seed of {QUICK_SIZE} x {QUICK_SIZE} pixels and {QUICK_CHANNELS} channels (rare: 64 x 64; "
-        "valence: 40 x 40, two draws, 10 to 300 counts), neither choice nor cost: 11 minutes on one core",
+        "valence: 40 x 40, two draws, 10 to 300 counts), none of choice, elements and cost: 11 minutes on one core",
     )  # fmt: skip
     parser.add_argument("--parts", nargs="+", default=None, choices=PARTS, help="only these")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
         "valence": lambda: _denoise_valence.measure(size, options.quick),
         "rare": lambda: _denoise_rare.measure(min(size, 64) if options.quick else size, channels, seeds),
         "repeats": _denoise_measured.measure,
+        "elements": _denoise_measured.elements,
         "cost": lambda: _cost.measure("denoise_dae", options.size, options.channels),
     }
     yield from ((part, measures[part]()) for part in PARTS if part in parts)

@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
     }
     head = [
         "counts per channel", f"dense ({LATENTS})", f"PCA ({LATENTS})", "best PCA", "at rank",
-        "dense / best PCA", "range", "ratio wanted", "collapsed", "idle latent", "stop / best", "largest",
+        "dense / best PCA", "range", "ratio wanted",
+        "counts kept", "Fe3+ read-out", "of PCA", "collapsed", "idle latent", "stop / best", "largest",
         "largest wanted", "best step", "seconds",
     ]  # fmt: skip
     caption = f"{options.size} x {options.size} pixels, {options.channels} channels; maps: {options.seeds}"
@@ -78,6 +79,27 @@ def error_of(estimate: np.ndarray, clean: np.ndarray) -> float:
     return float(np.sqrt(np.mean((estimate - clean) ** 2)) / clean.std())
 
 
+def kept(estimate: np.ndarray, counts: np.ndarray, clean: np.ndarray) -> float:
+    """Return the sum of a model over that of the counts, in the quarter of the spectra where it is farthest from 1.
+
+    Quarters are dim to bright by the truth: the noise of a spectrum must not decide where it is.
+    """
+    import numpy as np
+
+    quarters = np.array_split(np.argsort(clean.sum(axis=1)), 4)
+    ratios = [float(estimate[some].sum() / counts[some].sum()) for some in quarters]
+    return max(ratios, key=lambda ratio: abs(ratio - 1))
+
+
+def read_out(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the share of the variance of a (n,) truth that is linear in (n, K) scores."""
+    import numpy as np
+
+    design = np.column_stack([scores, np.ones(len(scores))])
+    left = truth - design @ np.linalg.lstsq(design, truth, rcond=None)[0]
+    return float(1 - left.var() / truth.var())
+
+
 def _measure(size: int, channels: int, dose: float, seed: int) -> dict[str, Any]:
     from hyperspy_specml import datasets
 
@@ -92,9 +114,14 @@ def _measure(size: int, channels: int, dose: float, seed: int) -> dict[str, Any]
     seconds = time.perf_counter() - start
     report = found.report
     path = errors_on_the_way(simulated, seed)
+    model = found.reconstruction.data.reshape(clean.shape)
+    truth = simulated.truth["fe3_fraction"].data.reshape(-1)
     stop = path[report.steps.index(report.best_step)]
     return {
-        "dense": error_of(found.reconstruction.data.reshape(clean.shape), clean),
+        "dense": error_of(model, clean),
+        "kept": kept(model, counts, clean),
+        "read_out": read_out(found.scores.data.reshape(LATENTS, -1).T, truth),
+        "pca_read_out": read_out(found.baseline.scores.data.reshape(LATENTS, -1).T, truth),
         "pca": error_of(found.baseline.reconstruction.data.reshape(clean.shape), clean),
         "best_pca": pca,
         "best_rank": rank,
@@ -121,7 +148,7 @@ def errors_on_the_way(simulated: SimulatedMap, seed: int) -> list[float]:
 
     run, dense = Run(seed=seed), choose_architecture("dense")
     data = prepare(SpectrumStream(simulated.signal.data), run, n_needed=LATENTS)
-    data = smooth_basis(data, LATENTS)
+    data = smooth_basis(data, LATENTS).with_mean()
     clean = simulated.clean.data.reshape(-1, simulated.clean.data.shape[-1])
     clean = clean[data.folds.pixels][:, data.summary.channels].astype(np.float64)
     models: list[Any] = []  # of all that are scored
@@ -166,6 +193,7 @@ def _row(dose: str, runs: list[dict[str, Any]]) -> list[str]:
         dose, number(middle("dense"), ".4f"), number(middle("pca"), ".4f"), number(middle("best_pca"), ".4f"),
         number(middle("best_rank"), ".0f"), number(median(ratios), ".3f"),
         f"{min(ratios):.3f}-{max(ratios):.3f}", f"<= {TARGET:g}",
+        number(middle("kept"), ".4f"), number(middle("read_out"), ".3f"), number(middle("pca_read_out"), ".3f"),
         f"{sum(ratio > _COLLAPSED for ratio in ratios)} of {len(runs)}",
         f"{sum(bool(run['idle']) for run in runs)} of {len(runs)}",
         number(median(stops), ".3f"), number(max(stops), ".3f"), f"<= {TARGET_STOP:g}",

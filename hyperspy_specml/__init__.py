@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
     from hyperspy_specml.progress import Progress, ProgressBar
-    from hyperspy_specml.results import denoise_model, denoise_report
+    from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
+    from hyperspy_specml.signals import provenance
     from hyperspy_specml.workflows import load_model, train_denoiser
 
 __version__ = "0.1.0.dev0"
@@ -24,8 +25,9 @@ _HOMES = {  # of the public names
     "decompose": ("Autoencoder", "DenseOptions", "PCAOptions", "SimplexOptions", "register_architecture"),
     "denoise": ("DenoiseOptions", "LibraryOptions"),
     "progress": ("Progress", "ProgressBar"),
-    "results": ("denoise_model", "denoise_report"),
+    "results": ("denoise_model", "denoise_report", "load_result"),
     "run": ("ComputeConfig", "TrainConfig"),
+    "signals": ("provenance",),
     "workflows": ("load_model", "train_denoiser"),
 }
 _MODULES = ("datasets", "estimators", "exceptions")

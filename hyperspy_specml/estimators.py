@@ -132,7 +132,7 @@ class ArrayEstimator:
             )
         budget = (self.config or TrainConfig()).memory_budget
         (scores,), _ = encode_map(SpectrumStream(array, budget), (found.model,), found.prepared.summary.channels)
-        return scores
+        return scores[:, : self.n_components_]
 
     def fit_transform(self, X: np.ndarray | da.Array, y: None = None) -> np.ndarray:
         """Fit, and return the (n, K) scores of the same spectra; see `fit` and `transform`.
@@ -144,12 +144,13 @@ class ArrayEstimator:
         y
             Ignored.
         """
-        return self.fit(X).decomposition_.scores
+        return self.fit(X).decomposition_.scores[:, : self.n_components_]
 
     def inverse_transform(self, scores: np.ndarray | da.Array) -> np.ndarray | da.Array:
         """Return the (n, E) float32 spectra of scores; of a dask array as a graph.
 
-        NaN in channels that the fit left out, 0 in dead ones and where all scores are 0.
+        NaN in channels that the fit left out, 0 in dead ones. Of counts, an autoencoder gives each spectrum the
+        intensity that usually goes with its scores.
 
         Parameters
         ----------
@@ -191,9 +192,7 @@ class ArrayEstimator:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in said.items())})"
 
     def _decode(self, scores: np.ndarray) -> np.ndarray:
-        spectra = self.decomposition_.model.decode(scores)
-        spectra[~scores.any(axis=1)] = 0
-        return self._expand(spectra)
+        return self._expand(self.decomposition_.model.decode(scores))
 
     def _architecture(self) -> Architecture:
         """Return the architecture with its options."""

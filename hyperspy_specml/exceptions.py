@@ -17,7 +17,9 @@ Each error is also the builtin or HyperSpy class that users already catch::
     ├── ModelFileError           + ValueError
     │   └── ModelFileExistsError + FileExistsError
     ├── LearningResultsError     + ValueError
+    ├── DataRequiredError        + ValueError
     ├── NotFittedError           + ValueError, AttributeError
+    ├── NotPicklableError        + TypeError
     ├── TrainingDivergedError    + RuntimeError
     └── Cancelled                + RuntimeError
 
@@ -132,6 +134,14 @@ class LearningResultsError(SpecMLError, ValueError):
     """A result cannot be written to the learning results of this signal."""
 
 
+class DataRequiredError(SpecMLError, ValueError):
+    """A result that was read from a file is asked for something that needs the data it was made from."""
+
+
+class NotPicklableError(SpecMLError, TypeError):
+    """Results hold HyperSpy signals, which cannot be pickled."""
+
+
 class NotFittedError(SpecMLError, ValueError, AttributeError):
     """An estimator is used before ``fit``."""
 
@@ -161,4 +171,4 @@ class MaskOrderWarning(SpecMLWarning):
 
 
 class RemovedSignalWarning(SpecMLWarning):
-    """Denoising removed signal that noise cannot explain, such as a rare phase: see the report."""
+    """Denoising without protection removed signal that noise cannot explain, such as a rare phase: see the report."""

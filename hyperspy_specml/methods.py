@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
     import numpy as np
     from hyperspy.signal import BaseSignal
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.denoise import DenoiseOptions
     from hyperspy_specml.models import TrainedModel
     from hyperspy_specml.progress import Progress
-    from hyperspy_specml.results import AnomalyResult, DecompositionResult
+    from hyperspy_specml.results import AnomalyResult, DecompositionResult, PhaseResult
     from hyperspy_specml.run import TrainConfig
 
 
@@ -351,8 +352,8 @@ def denoise_dae(
     pixels of the score maps and weights the filters pixel by pixel. The data are split into training (70 %),
     validation (15 %) and test (15 %) counts: the first train, the second choose the candidate, the third measure
     its error. Networks learn to predict one part of the training counts from the others, so no clean data are
-    needed. Afterwards the residual is searched for signal that noise cannot explain. The file is read three
-    times, whatever its size.
+    needed. Afterwards the residual is searched for signal that noise cannot explain, and that is restored. The
+    file is read three times, whatever its size, and twice more where something is restored.
 
     Parameters
     ----------
@@ -370,7 +371,8 @@ def denoise_dae(
         second, so the choice does not rely on a noise model. Their axes are those of this signal.
     protect
         Restore removed signal that noise cannot explain, e.g. the lines of a rare phase: each pixel gets its
-        own counts there, noise included. The file is read twice more then.
+        own counts there, noise included, and the report says where. False leaves the map as smooth as the
+        candidate made it.
     options
         Of the candidates: ``hyperspy_specml.DenoiseOptions``.
     navigation_mask, signal_mask
@@ -437,13 +439,19 @@ def denoise_dae(
     Warns
     -----
     RemovedSignalWarning
-        Signal was removed that noise cannot explain; the report says what and where.
+        With ``protect=False``, signal was removed that noise cannot explain; the report says what and where.
 
     Notes
     -----
-    Empty spectra and dead channels are 0 in the result; spectra and channels that cannot be used, or are
-    masked, are NaN. Maps larger than what fits into memory with its folds are learnt from some boxes
-    all over the map and denoised box by box, with what the filters see around each.
+    Denoised counts are not negative, and at every level of intensity they hold as many counts as the data do.
+    A spectrum without any counts is data, as in the vacuum beside a particle: mask what was not scanned,
+    ``navigation_mask=...``. Where data are no counts, spectra of zeros stay zero.
+
+    Dead channels are 0 in the result; spectra and channels that cannot be used, or are masked, are NaN. Of
+    spectra that are not finite at their ends, because they were aligned, the channels are left out.
+
+    Maps larger than what fits into memory with its folds are learnt from some boxes all over the map and
+    denoised box by box, with what the filters see around each.
 
     References
     ----------
@@ -466,3 +474,121 @@ def denoise_dae(
     from hyperspy_specml.workflows import denoising
 
     return denoising(signal, **given)
+
+
+def phase_map(
+    self: BaseSignal,
+    n_phases: int | None = None,
+    *,
+    known: BaseSignal | None = None,
+    labels: BaseSignal | np.ndarray | Mapping[str, Any] | None = None,
+    mixed: bool = True,
+    level: float = 0.01,
+    navigation_mask: BaseSignal | np.ndarray | None = None,
+    signal_mask: BaseSignal | np.ndarray | None = None,
+    noise: str = "auto",
+    random_state: int = 0,
+    show_progressbar: bool | Progress | None = None,
+    model: TrainedModel | str | os.PathLike[str] | None = None,
+    config: TrainConfig | None = None,
+) -> PhaseResult:
+    """Find the phases of a map: where each of them is, how much there is of it, and its spectrum.
+
+    A mixture of phase spectra is fitted to the counts themselves, with the intensity of every pixel free.
+    Neighbouring pixels are likely to be of one phase: how likely, and how many phases there are, is what best
+    predicts counts that were held out. The file is read three or four times, whatever its size.
+
+    Parameters
+    ----------
+    n_phases
+        Number of phases K, known and labelled ones included. By default the smallest number whose held-out score is
+        not clearly worse than the best.
+    known
+        Spectra of phases that are there however few pixels they have, such as ``found.spectra`` of
+        ``s.anomaly_map()``; navigation axes are free. They come first, as "known 0" and so on.
+    labels
+        Pixels whose phase is known: whole numbers, the phase from 0 on and -1 for all other pixels, in the shape of
+        the map (a signal, or an array in array order); or names with regions of interest or boolean masks,
+        ``{"ferrite": hs.roi.RectangularROI(...)}``. There are then no other phases, unless `n_phases` asks for more.
+    mixed
+        Whether a pixel near a border may be a mixture of the two phases that meet there. Such pixels shape no
+        phase, so that blurred borders do not become phases.
+    level
+        Beside a `model`: p-value below which a pixel is none of its phases.
+    navigation_mask, signal_mask
+        Pixels and channels to leave out, True = masked. Signals, or arrays in array order
+        (``s.data.shape[:-1]`` and ``s.data.shape[-1:]``).
+    noise
+        "auto", "poisson", "gaussian" or "poisson-gaussian", as in `decomposition_ae`.
+    random_state
+        Seed of the split into folds and of simulated spectra.
+    show_progressbar
+        By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
+    model
+        ``phases.model`` of another map, or the path of its file: its phases are recognised, and nothing is fitted.
+        Where the energy channels differ the model is resampled to those of the signal.
+    config
+        Memory: ``hyperspy_specml.TrainConfig``.
+
+    Returns
+    -------
+    PhaseResult
+        Maps of labels, probabilities and mixed pixels, summed spectra, shares with their errors, the report
+        and the model. All in memory; the signal itself is not changed.
+
+    Raises
+    ------
+    SpectraRequiredError, NavigationRequiredError
+        Not exactly one signal axis; no navigation axis.
+    DataTypeError
+        Complex, structured or object data.
+    MaskError
+        A mask, labels or an area of the wrong dtype or shape; or everything is masked.
+    TooFewSpectraError
+        Fewer usable spectra or channels than phases.
+    NegativeCountsError, NotCountsError
+        noise="poisson" for values that are negative or not whole.
+    OptionError
+        An impossible number or level, an unknown noise model, `known` that are no spectra, gaps in `labels`, or an
+        argument that a `model` would have to ignore.
+    EnergyAxisMismatchError
+        `model` was found on another energy axis, and cannot be resampled soundly; `known` has another one.
+    ModelFileError
+        `model` is the path of a file that is no model or a damaged one.
+    Cancelled
+        The progress was cancelled before or after the search for the number, which keeps the best so far.
+
+    Warns
+    -----
+    BaselineBetterWarning
+        PCA of the same size predicts held-out counts better: spectra vary within phases, or mix everywhere.
+
+    Notes
+    -----
+    Masked, empty and not finite spectra are labelled -1. Phases that are not known or labelled are in the order of
+    falling share.
+
+    Counts are multinomial given their sum. Of other data, the whitened spectrum is that of the phase times the
+    intensity that fits best. Where the energy axis may drift (not in X-ray maps), scan lines that do are moved back
+    by whole channels first. A large map is learnt from boxes spread over it; then all pixels are assigned.
+
+    A pixel is none of the known phases where some window of energy deviates from them and their mixtures more
+    than in spectra drawn from the model, given the model's own error.
+
+    References
+    ----------
+    F. Forbes, N. Peyrard, IEEE Trans. Pattern Anal. Mach. Intell. 25 (2003) 1089 (mixtures with a Potts prior);
+    J. Batson, L. Royer, J. Webber, bioRxiv 786269 (2019) (scores on held-out counts).
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> s = specml.datasets.fe_cr_ni_map((32, 32), texture="grains", n_channels=256).signal
+    >>> phases = s.phase_map(show_progressbar=False)
+    >>> phases.spectra
+    <EDSTEMSpectrum, title: Summed spectra of the phases of Simulated Fe-Cr-Ni map, dimensions: (4|256)>
+    """
+    given = locals()
+    from hyperspy_specml.workflows import phase_map as find
+
+    return find(given.pop("self"), **given)

@@ -147,8 +147,11 @@ class ProgressBar(Progress):
         self.bar, self.line, self._described = bar, bar if line is None else line, ""
 
     def show(self) -> None:
-        """Move the bar."""
+        """Move the bar; a bar that ends a rounding error before its end would be red in notebooks, as if it failed."""
         if self.stage != self._described:
-            self.line.set_description(self.stage, refresh=self.line is not self.bar)
+            self.line.set_description_str(self.stage, refresh=self.line is not self.bar)
             self._described = self.stage
         self.bar.update(self.fraction * self.bar.total - self.bar.n)
+        if self.fraction == 1:
+            self.bar.n = self.bar.total
+            self.bar.refresh()

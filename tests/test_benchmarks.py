@@ -126,6 +126,8 @@ def test_fe_l_measures_every_dose_and_seed(tmp_path):
     assert all(row["collapsed"].endswith(" of 2") for row in rows.values())
     assert all(0 < float(row["best PCA"]) <= float(row["PCA (4)"]) * 1.2 for row in rows.values())
     assert all(float(row["stop / best"]) >= 1 for row in rows.values())
+    assert all(float(row["counts kept"]) == pytest.approx(1, abs=0.01) for row in rows.values())
+    assert all(0 < float(row["Fe3+ read-out"]) <= 1 for row in rows.values())
 
 
 def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
@@ -228,6 +230,17 @@ def test_the_best_pca_finds_the_rank_of_the_truth(harness):
 
     assert rank == 3
     assert 0 < error < 0.2
+
+
+def test_counts_are_kept_where_every_quarter_has_them_and_a_read_out_is_linear(harness):
+    fe_l = importlib.import_module("benchmarks.fe_l")
+    clean = np.random.default_rng(0).gamma(2.0, size=(40, 7))
+    bright = clean.sum(axis=1) >= np.sort(clean.sum(axis=1))[30]
+
+    assert fe_l.kept(clean, clean, clean) == 1
+    assert fe_l.kept(np.where(bright[:, None], 0.8, 1.01) * clean, clean, clean) == pytest.approx(0.8)
+    assert fe_l.read_out(clean[:, :3], 5 - clean[:, 1]) == pytest.approx(1)
+    assert fe_l.read_out(clean[:, :1], clean[:, 6]) < 0.5
 
 
 def test_only_the_call_is_timed_and_the_process_beside_it(harness, contenders):

@@ -13,6 +13,7 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
 from hyperspy_specml.__main__ import main
 from hyperspy_specml.datasets import fe_cr_ni_map, fe_l_map
 
@@ -96,7 +97,7 @@ def test_saved_results_reopen_with_axes_units_and_class(
     assert calibration(components)[1:] == sig
     assert calibration(reconstruction) == nav + sig
     assert type(components) is type(reconstruction) is type(signal)
-    assert scores.metadata.Specml.architecture == "pca"
+    assert specml.provenance(scores)["architecture"] == "pca"
     expected = signal.decomposition_ae(2, architecture="pca", show_progressbar=False)
     np.testing.assert_allclose(scores.data, expected.scores.data, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(reconstruction.data, expected.reconstruction.data, rtol=1e-4, atol=1e-3)

@@ -31,9 +31,9 @@ window = lines > 0.2 * lines.max()
 def treated(signal):
     """Return maps of the niobium window and the report."""
     pca = signal.decomposition_ae(architecture="pca").reconstruction
-    clean = signal.denoise_dae(protect=True)
+    clean = signal.denoise_dae()
     plain = signal.denoise_dae(model=specml.denoise_model(clean), protect=False)
-    found = {"raw": signal, "PCA": pca, "denoised": plain, "protect=True": clean}
+    found = {"raw": signal, "PCA": pca, "protect=False": plain, "denoised": clean}
     maps = {name: one.data[..., window].sum(axis=-1) for name, one in found.items()}
     return maps, specml.denoise_report(clean)
 

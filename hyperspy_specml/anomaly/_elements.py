@@ -34,12 +34,15 @@ _WEAKEST = 0.1
 # What evidence is multiplied by before elements of each rank are compared: those that the metadata list, common, other,
 # and radioactive and noble ones.
 _BELIEF = (2.0, 1.0, 0.8, 0.5)
-_UNLIKELY = 3
 # Evidence relative to that of the first candidate, or less by so much, that is no worse: errors of the energy axis of a
 # quarter of a line width change evidence by a fifth.
 _CLOSE, _CLOSE_BY = 0.8, 6.0
-# Counts: expected number in a channel below which it is not known.
-_LEAST_EXPECTED = 0.01
+# Evidence relative to the best from which an element is looked for elsewhere in the spectrum, that of a family of
+# its lines there from which it is seen, and what evidence of seen elements is multiplied by at least.
+_HALF, _SEEN, _SEEN_BELIEF = 0.5, 20.0, 1.1
+# Counts: expected number in a channel below which it is not known; and relative to what is left of counts about it.
+# Without the second, evidence would be about the empty background and hardly about the shape of the lines.
+_LEAST_EXPECTED, _LEAST_PART = 0.01, 0.1
 # Rounds of a fit, at most, and the gain in log-likelihood from which another one follows.
 _ROUNDS, _LEAST_GAIN = 30, 1e-3
 # Line widths beyond the strongest channel of a residual, and below it, in which the onset of an edge is looked for: the
@@ -162,6 +165,14 @@ class Residual(NamedTuple):
     noise: NoiseModel
 
 
+class Evidence(NamedTuple):
+    """A line or an edge, its evidence, and what that is multiplied by before elements are compared."""
+
+    line: SpectralLine
+    value: float
+    belief: float
+
+
 def find_elements(residual: Residual, axis: EnergyAxis, energy: float) -> tuple[Candidate, ...]:
     """Return the elements whose lines or edges may explain a residual, the likeliest first; none where none does.
 
@@ -177,36 +188,68 @@ def find_elements(residual: Residual, axis: EnergyAxis, energy: float) -> tuple[
     if not axis.lines:
         return ()
     evidence = (_edges if axis.lines[0].edge else _xray_lines)(residual, axis, energy)
-    order = sorted((one for one in evidence if one[1] > 0), key=lambda one: -one[1] * _BELIEF[one[0].rank])
+    order = sorted((one for one in evidence if one.value > 0), key=lambda one: -one.value * one.belief)
     if not order:
         return ()
-    first, best = order[0]
+    best = order[0].value
     close = min(_CLOSE * best, best - _CLOSE_BY)
-    kept = [one for one in order if one[0].rank < _UNLIKELY or first.rank == _UNLIKELY]
+    unlikely = order[0].belief == _BELIEF[-1]
+    kept = [one for one in order if one.belief > _BELIEF[-1] or unlikely]
     return tuple(
-        Candidate(one.element, one.name, one.energy, one.energy - energy, value, one.rank == 0, value >= close)
-        for one, value in kept[:_MOST_CANDIDATES]
+        Candidate(line.element, line.name, line.energy, line.energy - energy, value, line.rank == 0, value >= close)
+        for line, value, _ in kept[:_MOST_CANDIDATES]
     )
 
 
-def _xray_lines(residual: Residual, axis: EnergyAxis, energy: float) -> list[tuple[SpectralLine, float]]:
-    """Return the nearest lines of the elements with a line near the energy, and the evidence of each."""
+def _xray_lines(residual: Residual, axis: EnergyAxis, energy: float) -> list[Evidence]:
+    """Return the evidence of the families with a line near the energy, an element at the line that is nearest.
+
+    An element that is seen elsewhere in the spectrum by another family is believed more than others.
+    """
+    near, value = _near_lines(residual, axis, energy)
+    best = max(value.values(), default=0.0)
+    found = []
+    for element, line in near.items():
+        maybe = line.rank > 0 and value[element] >= max(_HALF * best, 0)
+        seen = maybe and _seen_elsewhere(residual, axis, line)
+        belief = max(_BELIEF[line.rank], _SEEN_BELIEF * seen)
+        found.append(Evidence(line, value[element], belief))
+    return found
+
+
+def _near_lines(
+    residual: Residual, axis: EnergyAxis, energy: float
+) -> tuple[dict[str, SpectralLine], dict[str, float]]:
+    """Return the nearest line of each element that has one near the energy, and the evidence of these families."""
     place = int(np.abs(axis.energies - energy).argmin())
-    reach = _NEAR * abs(axis.step(place)) * residual.line_width[np.searchsorted(residual.channels, place)]
+    inside = min(int(np.searchsorted(residual.channels, place)), len(residual.channels) - 1)
+    reach = _NEAR * abs(axis.step(place)) * residual.line_width[inside]
     near: dict[str, SpectralLine] = {}
+    families = set()
     for line in axis.lines:
         if line.weight >= _WEAKEST and abs(energy - line.energy) <= reach:
             near[line.element] = min(near.get(line.element, line), line, key=lambda one: abs(one.energy - energy))
-    families = _families(axis, near, residual.channels)
-    evidence = line_evidence(residual.counts, residual.variance, residual.line_width, families, residual.noise)
-    return [(line, evidence[line.element]) for line in near.values()]
+            families.add((line.element, line.family))
+    shapes = _families(axis, families, residual.channels)
+    return near, line_evidence(residual.counts, residual.variance, residual.line_width, shapes, residual.noise)
 
 
-def _families(axis: EnergyAxis, elements: Container[str], channels: np.ndarray) -> Families:
-    """Return the families of lines of these elements, in channels in use."""
+def _seen_elsewhere(residual: Residual, axis: EnergyAxis, line: SpectralLine) -> bool:
+    """Return whether another family of the element explains best what is left at its strongest line."""
+    others = [one for one in axis.lines if one.element == line.element and one.family != line.family]
+    for strongest in (one for one in others if one.weight == 1):
+        _, value = _near_lines(residual, axis, strongest.energy)
+        own = value.pop(line.element, 0.0)
+        if own > max(_SEEN, *value.values(), 0.0):
+            return True
+    return False
+
+
+def _families(axis: EnergyAxis, wanted: Container[tuple[str, str]], channels: np.ndarray) -> Families:
+    """Return these families of lines of elements, in channels in use."""
     families: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in axis.lines:
-        if line.element in elements:
+        if (line.element, line.family) in wanted:
             place = _channel(axis, line.energy, channels)
             families.setdefault(line.element, {}).setdefault(line.family, []).append((place, line.weight))
     return {element: list(of.values()) for element, of in families.items()}
@@ -239,7 +282,9 @@ def line_evidence(
     """
     unit = unit_of(variance, noise)
     unit = np.where(unit > 0, unit, 1.0)
-    mean = np.maximum(variance / unit**2, _LEAST_EXPECTED)
+    blur = float(np.mean(line_width)) / _FWHM
+    excess = scipy.ndimage.gaussian_filter1d(np.maximum(residual / unit, 0), blur)
+    mean = np.maximum(variance / unit**2, np.maximum(_LEAST_EXPECTED, _LEAST_PART * excess))
     counts = np.maximum(mean + residual / unit, 0)
     evidence = {}
     for element, groups in families.items():
@@ -297,7 +342,7 @@ def _line_shapes(lines: Sequence[tuple[float, float]], line_width: np.ndarray) -
     return shape
 
 
-def _edges(residual: Residual, axis: EnergyAxis, energy: float) -> list[tuple[SpectralLine, float]]:
+def _edges(residual: Residual, axis: EnergyAxis, energy: float) -> list[Evidence]:
     """Return the prominent edges that lie at the onset which a residual shows, and the squared z of each.
 
     An onset is where the residual rises and stays high for longer than a glitch does. Where there is none, no edge
@@ -320,7 +365,11 @@ def _edges(residual: Residual, axis: EnergyAxis, energy: float) -> list[tuple[Sp
         if line.weight == 1 and distance <= off:
             found[line.element] = min(found.get(line.element, (np.inf, line)), (distance, line), key=lambda one: one[0])
     # An onset beside that of the edge is evidence for it as far as errors of the energy axis explain the distance.
-    return [(line, float(z[onset] ** 2 * np.exp(-0.5 * (distance / off) ** 2))) for distance, line in found.values()]
+    peak = float(z[onset]) ** 2
+    return [
+        Evidence(line, peak * float(np.exp(-0.5 * (distance / off) ** 2)), _BELIEF[line.rank])
+        for distance, line in found.values()
+    ]
 
 
 def onset_z(counts: np.ndarray, variance: np.ndarray, side: int, noise: NoiseModel) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.prepare import Masks, check_enough
 from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import NOISE_NAMES, NOT_FINITE, USED, energy_windows, estimate_noise, summarise_map
+from hyperspy_specml.streaming import Block
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._reference import ReferenceModel
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import MapSummary, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
+_logger = logging.getLogger(__name__)
+
 STATISTICS = ("scan", "squared_error", "deviance", "rx")
 # Components that are added where they cost little and scan lines may have drifted.
 _N_SPARE = 2
@@ -37,8 +41,11 @@ _SAME = 1e-9
 # Standard deviations of all values of a map between which squares and sums of them are far from the limits of single
 # precision, and from the absolute constants of the scan.
 _SIZES = 1e-6, 1e9
-# Spectra that this is measured on, at most.
+# Pixels of a line that this is measured on, at most.
 _SEEN = 256
+# Correlation of the residuals of neighbouring pixels from which their noise is not independent; errors of models make
+# smaller ones. Their standard deviations are clipped, and variances relative to the mean are no smaller.
+_CORRELATED, _CLIPPED, _LEAST_WHITENED = 0.2, 4.0, 0.05
 # Line widths, standard deviation of the Gaussian whose derivative shifted spectra are compared with.
 _SHIFT_SMOOTHING = 1 / 16
 # Seconds of the stages, measured on a map of 128 x 128 x 1024; only their ratios count, and a stage that is
@@ -248,10 +255,11 @@ class Anomalies:
 
     Attributes
     ----------
-    scores
-        Of all pixels.
+    scores, scanned
+        Of all pixels: those shown, where pixels in and around regions are scored by what these look like, and those
+        of the scan alone.
     spikes
-        (m, 4) pixel, channel (of the whole axis), value and prediction.
+        (m, 4) pixel, channel (of the whole axis), value and prediction of every channel that has one.
     labels, regions
         Map of labels, and the regions, the strongest first.
     threshold
@@ -265,6 +273,7 @@ class Anomalies:
     """
 
     scores: PixelScores
+    scanned: PixelScores = field(repr=False)
     spikes: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
     regions: tuple[FoundRegion, ...]
@@ -333,6 +342,8 @@ def find_anomalies(
     preparation = Preparation(stream, search, run, reference, line_width, known, masks)
     shares, progress, clock = preparation.shares, run.progress, Clock()
     setup, learnt = preparation.learn() if reference is None else preparation.apply(reference)
+    if preparation.scans:
+        _warn_of_neighbours(setup, learnt.reference)
     clock.stop("reference model")
     spikes = np.empty((0, 4))
     with progress.enter("Scan", shares["scan"]):
@@ -348,9 +359,40 @@ def find_anomalies(
         clock.stop("null distribution")
     threshold, words = _threshold(scores, search, stream.navigation_shape)
     with progress.enter("Describe regions"):
-        labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold)
+        shown, labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold, spikes)
     clock.stop("regions")
-    return Anomalies(scores, spikes, labels, regions, words, learnt, setup, clock.seconds)
+    return Anomalies(shown, scores, spikes, labels, regions, words, learnt, setup, clock.seconds)
+
+
+def _warn_of_neighbours(setup: ScanSetup, reference: ReferenceModel) -> None:
+    """Say in the log where residuals of neighbouring pixels correlate: their sums are then no evidence."""
+    *others, length = setup.stream.navigation_shape
+    length = min(length, _SEEN)
+    block = Block((*(slice(max(0, n // 2 - 2), min(n, n // 2 + 3)) for n in others), slice(0, length)))
+    residuals = partial(_whitened_residuals, reference, setup.channels, setup.used)
+    (rows,) = setup.stream.map_blocks([block], residuals, label="Correlate neighbours")
+    rows = rows.reshape(-1, length, rows.shape[-1])
+    power = np.square(rows).sum()
+    correlation = float((rows[:, 1:] * rows[:, :-1]).sum() / power) if power else 0.0
+    if correlation > _CORRELATED:
+        _logger.warning(
+            "anomaly_map(): residuals of neighbouring pixels correlate by %.2f, as after shifting, filtering or "
+            "summing neighbours, so that regions may be false. Search the raw counts instead.",
+            correlation,
+        )
+
+
+def _whitened_residuals(
+    reference: ReferenceModel, channels: np.ndarray, used: np.ndarray, rows: np.ndarray, pixels: np.ndarray
+) -> np.ndarray:
+    """Return (n, E in use) residuals over their noise, clipped so that rare spectra do not decide; 0 if not used."""
+    rows = np.where(used[pixels][:, None], rows[:, channels], 0).astype(np.float64)
+    model, coefficients = reference.scan_model(), reference.coefficients(rows)
+    expected = coefficients @ model.spectra + model.offset
+    variance = reference.noise.variance(expected)
+    spread = np.sqrt(np.maximum(variance, _LEAST_WHITENED * variance.mean()))
+    residual = np.clip((rows - expected) / np.maximum(spread, 1e-300), -_CLIPPED, _CLIPPED)
+    return np.asarray(residual * used[pixels][:, None])
 
 
 def _unit_of(stream: SpectrumStream) -> float:
@@ -386,9 +428,10 @@ def relabel(found: Anomalies, fdr: float, axis: EnergyAxis, progress: Progress) 
     """
     stream = replace(found.setup.stream, progress=progress)
     setup, search = replace(found.setup, stream=stream), Search(fdr=fdr)
-    threshold, words = _threshold(found.scores, search, stream.navigation_shape)
-    labels, regions = find_regions(setup, found.learnt.reference, found.scores, axis, threshold)
-    return replace(found, labels=labels, regions=regions, threshold=words)
+    threshold, words = _threshold(found.scanned, search, stream.navigation_shape)
+    reference, spikes = found.learnt.reference, found.spikes
+    scores, labels, regions = find_regions(setup, reference, found.scanned, axis, threshold, spikes)
+    return replace(found, scores=scores, labels=labels, regions=regions, threshold=words)
 
 
 def _threshold(scores: PixelScores, search: Search, shape: tuple[int, ...]) -> tuple[float, str]:

@@ -46,6 +46,8 @@ _LEAST_WEIGHT = 1e-3
 # Channels, standard deviation of the Gaussian before spectra are interpolated: without it, values between
 # channels would be smoother than those at channels.
 _INTERPOLATION_SMOOTHING = 1.0
+# Part of what a shift changes, squared and whitened, that the compared channels hold at least.
+_LEAST_COMPARED = 0.8
 # Channels between the shifts that are tried.
 _STEP = 0.25
 # Smallest variance, in squared whitened units: avoids division by zero.
@@ -356,7 +358,7 @@ class ShiftScan:
         if not np.linalg.norm(slopes) > _LEAST_SLOPE * np.linalg.norm(whole):
             return None
         typical = np.linalg.lstsq((model.spectra * weights).T, (mean - model.offset) * weights, rcond=None)[0]
-        correlated = _correlation_factor(np.append(typical, 1) @ slopes, model.noise)
+        correlated = correlation_factor(np.append(typical, 1) @ slopes, model.noise)
         slopes, weights = slopes.astype(np.float32), weights.astype(np.float32)
         return cls(model, mean, smoothing, slopes, weights, correlated, model_error)
 
@@ -395,7 +397,7 @@ class ShiftScan:
         A spectrum is moved until the model describes it best, because the derivative is right for small
         shifts only. NaN where it would have to be moved further than `limit`, where moving does not
         explain half of what the model leaves (another element is no shift), or where there are too few
-        channels to move it.
+        channels to move it, or the channels that can be compared do not hold what would be shifted.
 
         Parameters
         ----------
@@ -420,6 +422,9 @@ class ShiftScan:
         for i, spectrum in enumerate(gaussian_filter1d(spectra, _INTERPOLATION_SMOOTHING, axis=1)):
             moved = np.interp(inner + by[:, None], np.arange(n_channels), spectrum) * weights
             rest = np.square(moved - (moved @ described) @ described.T).sum(axis=1)
+            slopes = np.square(np.append(coefficients[i], 1) @ self.slopes)
+            if slopes[inner].sum() < _LEAST_COMPARED * slopes.sum():
+                continue
             variances = self.model.noise.variance(spectrum)[inner] * weights**2
             by_noise = variances.sum() / (2 * np.sqrt(np.pi) * _INTERPOLATION_SMOOTHING * n_pixels[i])
             unmoved = rest[np.argmin(np.abs(by))]
@@ -476,7 +481,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
     return basis[:, sizes > 1e-9 * sizes.max()]
 
 
-def _correlation_factor(slope: np.ndarray, noise: NoiseModel) -> float:
+def correlation_factor(slope: np.ndarray, noise: NoiseModel) -> float:
     """Return the factor by which correlated noise of neighbouring channels changes a product's variance."""
     lags = range(1, len(noise.correlation))
     products = [noise.correlation[lag] * (slope[lag:] @ slope[:-lag]) for lag in lags]

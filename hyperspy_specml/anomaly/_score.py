@@ -91,7 +91,7 @@ def scan_map(setup: ScanSetup, reference: ReferenceModel) -> tuple[np.ndarray, n
         line_width, noise = setup.line_width, reference.noise
         partial_spikes = PartialChannelSpikes(noise, line_width, stream.drift, recorded, mean, channels, n_values)
     block = ScanBlock(scan, reference, finder, partial_spikes, channels, used)
-    parts = map_with_halo(stream, block, halo=scan.halo, label="Scan")
+    parts = map_with_halo(stream, block, halo=block.halo, label="Scan")
     table = np.full((stream.n_pixels, _N_FOUND + len(scan.model.spectra)), np.nan, np.float32)
     for pixels, (values, _) in parts:
         table[pixels] = values
@@ -171,8 +171,13 @@ class ScanBlock:
     channels: np.ndarray
     used: np.ndarray
 
+    @property
+    def halo(self) -> int:
+        """Pixels that a block needs around it: pixels beside those that are summed tell whether these have spikes."""
+        return self.scan.halo + 1
+
     def __call__(self, values: np.ndarray, pixels: np.ndarray, own: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
-        first, halo = own[0], self.scan.halo
+        first, halo = own[0], self.halo
         step = max(4 * halo, _STRIP_VALUES * len(pixels) // max(1, values.size), 1)
         parts = []
         for start in range(first.start, first.stop, step):
@@ -192,7 +197,7 @@ class ScanBlock:
         coefficients = self.reference.coefficients(rows)
         # Spikes must not be scanned, nor change the coefficients.
         encode = self.reference.coefficients
-        row, channel, value, expected = self.spikes.replace_spikes(rows, coefficients, encode)
+        row, channel, value, expected = self.spikes.replace_spikes(rows, coefficients, encode, used)
         place = pixels[used][row], np.flatnonzero(self.channels)[channel]
         spikes = np.concatenate([np.stack([*place, value, expected], axis=1), beyond])
         table = scan_rows(self.scan, self.reference.shift_scan, rows, coefficients, used)

@@ -179,16 +179,14 @@ class ScanSetup:
 
     def _line_drift(self, noise: NoiseModel) -> tuple[np.ndarray, np.ndarray | None]:
         """Return (L, E) sums of the scan lines and their drift."""
-        *lines, length = self.stream.navigation_shape
-        n_lines = int(np.prod(lines))
-        if not lines:
-            return np.zeros((1, int(self.channels.sum()))), None
-        n_segments = int(np.clip(_MOST_LINE_VALUES // (n_lines * self.stream.n_channels), 4, 8))
-        sides = (*[1] * len(lines), -(-length // n_segments))
-        sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum lines")
-        sums = sums.reshape(n_lines, -1, sums.shape[-1])
-        drift = estimate_line_shift(sums, counts.reshape(n_lines, -1), noise, float(self.line_width[0]))
-        return sums.sum(axis=1, dtype=np.float64), drift
+        return _line_drift(self.stream, self.used, self.channels, noise, float(self.line_width[0]))
+
+    def moved(self, spikes: np.ndarray) -> np.ndarray:
+        """Return (m, 4) spikes with their channels after the drift of scan lines was taken back."""
+        if self.stream.drift is None or not len(spikes):
+            return spikes
+        by = self.stream.drift[spikes[:, 0].astype(int) // self.stream.navigation_shape[-1]]
+        return np.column_stack([spikes[:, 0], spikes[:, 1] - by, spikes[:, 2:]])
 
     def known_spectra(self, known: np.ndarray) -> np.ndarray:
         """Return known spectra on the channels in use, 0 where another map had no counts.
@@ -214,6 +212,41 @@ class ScanSetup:
                 "Mend these, or leave the channels out of the search with signal_mask=..."
             )
         return np.nan_to_num(known[:, self.channels])
+
+
+def _line_drift(
+    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, noise: NoiseModel, line_width: float
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return (L, E) sums of the scan lines and their drift; see `scan_line_drift`."""
+    *lines, length = stream.navigation_shape
+    n_lines = int(np.prod(lines))
+    if not lines:
+        return np.zeros((1, int(channels.sum()))), None
+    n_segments = int(np.clip(_MOST_LINE_VALUES // (n_lines * stream.n_channels), 4, 8))
+    sides = (*[1] * len(lines), -(-length // n_segments))
+    sums, counts = patch_sums(stream, used, channels, sides=sides, label="Sum lines")
+    sums = sums.reshape(n_lines, -1, sums.shape[-1])
+    drift = estimate_line_shift(sums, counts.reshape(n_lines, -1), noise, line_width)
+    return sums.sum(axis=1, dtype=np.float64), drift
+
+
+def scan_line_drift(
+    stream: SpectrumStream, used: np.ndarray, channels: np.ndarray, noise: NoiseModel, line_width: float
+) -> np.ndarray | None:
+    """Return by how many channels each scan line of a map lies too high; None where none drifts. One pass.
+
+    Parameters
+    ----------
+    stream
+        The map.
+    used, channels
+        (n_pixels,) and (whole axis,) bool, what is in use.
+    noise
+        Noise model of one pixel.
+    line_width
+        Full width at half maximum of the sharpest structure, in channels.
+    """
+    return _line_drift(stream, used, channels, noise, line_width)[1]
 
 
 def sharpest_width(summary: MapSummary, noise: NoiseModel) -> float:

@@ -1,8 +1,9 @@
-"""Spikes: values in single channels that are far too high, as cosmic rays and glitches make them."""
+"""Spikes: values of a few channels of one pixel that are far too high, as cosmic rays and glitches make them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,9 @@ _CHANCE = 0.01
 _NARROWEST = 2.5
 # Standard deviations of the neighbours' counts that are added to the line which they may belong to.
 _DEVIATIONS = 2.0
+# Excess of the pixels around a spike in its channels from which it is none, in standard deviations and
+# relative to its own: what neighbours show too is a sharp line of the specimen, or one of the optics.
+_REPEATED, _LEAST_REPEATED = 4.0, 0.2
 # Rounds of replacing the strongest spike of each spectrum; no spectrum has as many spikes, but one may need
 # two rounds.
 _ROUNDS = 50
@@ -33,8 +37,35 @@ _SLAB_VALUES = 1 << 20
 
 
 @dataclass(frozen=True)
+class Runs:
+    """m runs of neighbouring channels that are far too high, each in one spectrum.
+
+    Attributes
+    ----------
+    row, first, stop
+        (m,) the spectrum, the first channel, and the one after the last.
+    strength
+        (m,) largest squared deviate of its channels.
+    """
+
+    row: np.ndarray
+    first: np.ndarray
+    stop: np.ndarray
+    strength: np.ndarray
+
+    @property
+    def n_channels(self) -> np.ndarray:
+        """(m,) channels of each run."""
+        return self.stop - self.first
+
+    def only(self, some: np.ndarray) -> Runs:
+        """Return some of them, by number or bool."""
+        return Runs(*(values[some] for values in vars(self).values()))
+
+
+@dataclass(frozen=True)
 class SpikeFinder:
-    """Distinguishes spikes from lines by the counts in the neighbouring channels.
+    """Distinguishes spikes from lines by the counts in the channels and pixels around them.
 
     Attributes
     ----------
@@ -58,9 +89,9 @@ class SpikeFinder:
         object.__setattr__(self, "_channels", Scan(self.model, single, radii=(0,)))
 
     def replace_spikes(
-        self, rows: np.ndarray, coefficients: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]
+        self, rows: np.ndarray, coefficients: np.ndarray, encode: Callable[[np.ndarray], np.ndarray], used: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Replace spikes by what the model predicts there without them, in place.
+        r"""Replace spikes by what the model predicts there without them, in place.
 
         A strong spike changes the prediction, so that other channels look like spikes too. So the strongest
         one of a spectrum is replaced first.
@@ -71,60 +102,90 @@ class SpikeFinder:
             (n, E) spectra and their (n, D) coefficients; both are changed.
         encode
             Function from spectra to coefficients.
+        used
+            (\*box,) bool, the n pixels in the box that they come from.
 
         Returns
         -------
-        row, channel, value and prediction of every spike
+        row, channel, value and prediction of every channel of a spike
         """
-        values: dict[tuple[int, int], float] = {}
+        recorded = rows.copy(), coefficients.copy()
+        around, values = _rows_around(used), dict[tuple[int, int], float]()
         left = np.arange(len(rows))
         for _ in range(_ROUNDS):
-            place, channel, expected, strength = self.find(rows[left], coefficients[left])
-            order = np.argsort(-strength, kind="stable")
-            _, first = np.unique(place[order], return_index=True)
-            chosen = order[first]
-            if not len(chosen):
+            runs = self.find(rows[left], coefficients[left])
+            runs = replace(runs, row=left[runs.row])
+            runs = runs.only(~self._repeated(runs, *recorded, around))
+            order = np.argsort(-runs.strength, kind="stable")
+            _, strongest = np.unique(runs.row[order], return_index=True)
+            runs = runs.only(order[strongest])
+            left = runs.row
+            if not len(left):
                 break
-            left, channel = left[place[chosen]], channel[chosen]
-            for spike in zip(left.tolist(), channel.tolist(), strict=True):
-                values.setdefault(spike, float(rows[spike]))
-            rows[left, channel] = expected[chosen]
+            expected = plausible_mean(self._expected(coefficients[left]), self.model.noise)
+            for i, first, stop, mean in zip(left.tolist(), runs.first, runs.stop, expected, strict=True):
+                for k in range(first, stop):
+                    values.setdefault((i, k), float(rows[i, k]))
+                rows[i, first:stop] = mean[first:stop]
             coefficients[left] = encode(rows[left])
         row, channel = np.array(list(values), int).reshape(-1, 2).T
         expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[channel]
         return row, channel, np.array(list(values.values()), np.float32), plausible_mean(expected, self.model.noise)
 
-    def find(self, rows: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return row, channel, prediction and squared deviate of every spike in (n, E) spectra."""
+    def find(self, rows: np.ndarray, coefficients: np.ndarray) -> Runs:
+        """Return the runs of channels of (n, E) spectra that are too high, and too narrow for a line."""
         step = max(1, _SLAB_VALUES // rows.shape[1])
         slabs = (slice(start, start + step) for start in range(0, max(1, len(rows)), step))
-        found = (self._find(rows[slab], coefficients[slab], slab.start) for slab in slabs)
-        row, channel, expected, strength = map(np.concatenate, zip(*found, strict=True))
-        return row, channel, expected, strength
+        found = [self._find(rows[slab], coefficients[slab], slab.start) for slab in slabs]
+        return Runs(*map(np.concatenate, zip(*(vars(runs).values() for runs in found), strict=True)))
 
-    def _find(self, rows: np.ndarray, coefficients: np.ndarray, start: int) -> tuple[np.ndarray, ...]:
+    def _expected(self, coefficients: np.ndarray) -> np.ndarray:
+        return coefficients @ self.model.spectra + self.model.offset
+
+    def _find(self, rows: np.ndarray, coefficients: np.ndarray, start: int) -> Runs:
         limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
         design = np.concatenate([coefficients, np.ones((len(rows), 1), np.float32)], axis=1)
         squares = self._channels.score(rows, design, slice(0, rows.shape[1]))
-        row, channel = np.nonzero(squares > limit**2)
-        wide = self.line_width[channel] >= _NARROWEST
-        row, channel = row[wide], channel[wide]
-        some, place = np.unique(row, return_inverse=True)
-        expected = coefficients[some] @ self.model.spectra + self.model.offset
-        alone = self._without_line(rows[some], expected, place, channel) > limit**2
-        row, channel = row[alone], channel[alone]
-        mean = plausible_mean(expected[place[alone], channel], self.model.noise)
-        return start + row, channel, mean, squares[row, channel]
+        high = (squares > limit**2) & (self.line_width >= _NARROWEST)
+        some = np.flatnonzero(high.any(axis=1))
+        runs = _runs(high[some], squares[some])
+        runs = runs.only(runs.n_channels <= self.line_width[runs.first])
+        runs = runs.only(self._without_line(rows[some], self._expected(coefficients[some]), runs) > limit**2)
+        return replace(runs, row=start + some[runs.row])
 
-    def _without_line(self, rows: np.ndarray, expected: np.ndarray, row: np.ndarray, channel: np.ndarray) -> np.ndarray:
-        """Return the signed square of z that values keep beyond the lines their neighbours can belong to."""
-        first, last = _neighbours(channel, self.line_width[channel], 0, rows.shape[1])
-        measured, predicted = (_sums(values, row, first, last) for values in (rows, expected))
-        noise, value, around = self.model.noise, rows[row, channel], measured - rows[row, channel]
-        mean = plausible_mean(expected[row, channel], noise)
-        excess, reach = around - (predicted - expected[row, channel]), (channel - first, last - 1 - channel)
-        line = _line_in_channel(around, excess, self.line_width[channel], reach, noise)
-        return _squares(value, mean + line, noise)
+    def _without_line(self, rows: np.ndarray, expected: np.ndarray, runs: Runs) -> np.ndarray:
+        """Return the signed square of z that runs keep beyond the lines their neighbours can belong to."""
+        width = self.line_width[(runs.first + runs.stop) // 2]
+        first, last = _neighbours(runs.first, runs.stop, width, 0, rows.shape[1])
+        measured, predicted = (_sums(values, runs.row, first, last) for values in (rows, expected))
+        value, mean = (_sums(values, runs.row, runs.first, runs.stop) for values in (rows, expected))
+        around, reach = measured - value, (runs.first - first, last - runs.stop)
+        line = _line_in_channels(around, around - (predicted - mean), width, reach, self.model.noise, runs.n_channels)
+        mean = plausible_mean(mean, self.model.noise)
+        return _squares(value, mean + line, self.model.noise, runs.n_channels)
+
+    def _repeated(self, runs: Runs, rows: np.ndarray, coefficients: np.ndarray, around: np.ndarray) -> np.ndarray:
+        """Return (m,) bool: pixels around a run have an excess in the same channels.
+
+        Parameters
+        ----------
+        runs
+            In these rows.
+        rows, coefficients
+            (n, E) and (n, D), as recorded.
+        around
+            See `_rows_around`.
+        """
+        near = np.column_stack([around[runs.row], runs.row])
+        there = near < len(rows)
+        some, at = np.unique(np.where(there, near, 0), return_inverse=True)
+        expected = self._expected(coefficients[some])
+        first, stop = (np.repeat(end, near.shape[1]) for end in (runs.first, runs.stop))
+        kinds = rows[some] - expected, self.model.noise.variance(np.maximum(expected, 0))
+        excess, variance = (_sums(v, at.reshape(-1), first, stop).reshape(near.shape) * there for v in kinds)
+        beside = excess[:, :-1].sum(axis=1)
+        strong = beside > _REPEATED * np.sqrt(variance[:, :-1].sum(axis=1))
+        return strong & (beside > _LEAST_REPEATED * excess[:, -1])
 
 
 @dataclass(frozen=True)
@@ -173,33 +234,53 @@ class PartialChannelSpikes:
         row, k = np.nonzero(inside & self.recorded[before.clip(0, n_channels - 1)])
         channel, by = partial[k], by[row]
         width = self.line_width[channel]
-        first, last = _neighbours(channel, width, np.maximum(0, -by), np.minimum(n_channels, n_channels - by))
+        least, most = np.maximum(0, -by), np.minimum(n_channels, n_channels - by)
+        first, last = _neighbours(channel, channel + 1, width, least, most)
         value = rows[row, channel].astype(np.float64)
         around = _sums(rows, row, first, last) - value
         typical, reach = self.mean[channel + by], (channel - first, last - 1 - channel)
         beside = _sums(self.mean[None], np.zeros_like(row), first + by, last + by) - typical
         if gain_of(self.noise):
-            expected = _line_in_channel(around, around, width, reach, self.noise)
+            expected = _line_in_channels(around, around, width, reach, self.noise)
             expected = np.maximum(expected, around * typical / np.maximum(beside, 1e-300))
         else:  # signed data have no ratios
-            expected = typical + _line_in_channel(around, around - beside, width, reach, self.noise)
+            expected = typical + _line_in_channels(around, around - beside, width, reach, self.noise)
         limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
         found = _squares(value, expected, self.noise) > limit**2
         return row[found], channel[found], expected[found]
 
 
+def _rows_around(used: np.ndarray) -> np.ndarray:
+    """Return (n, 3**d - 1) which of the n used pixels are around each of them; n where there is none."""
+    n = int(used.sum())
+    index = np.full(used.shape, n)
+    index[used] = np.arange(n)
+    index = np.pad(index, 1, constant_values=n)
+    steps = [step for step in product(range(3), repeat=used.ndim) if step != (1,) * used.ndim]
+    return np.stack([index[tuple((np.argwhere(used) + step).T)] for step in steps], axis=1)
+
+
+def _runs(high: np.ndarray, squares: np.ndarray) -> Runs:
+    """Return the runs of True in (n, E) bool, with the largest of their squares."""
+    ends = np.diff(np.pad(high.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    (row, first), (_, stop) = np.nonzero(ends == 1), np.nonzero(ends == -1)
+    strength = [squares[i, a:b].max() for i, a, b in zip(row, first, stop, strict=True)]
+    return Runs(row, first, stop, np.array(strength, squares.dtype))
+
+
 def _neighbours(
-    channel: np.ndarray, width: np.ndarray, least: np.ndarray | int, most: np.ndarray | int
+    channel: np.ndarray, stop: np.ndarray, width: np.ndarray, least: np.ndarray | int, most: np.ndarray | int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first channel within half a line width, and the one after the last, within these limits."""
+    """Return the first channel within half a line width of some, and the one after the last, within these limits."""
     half = np.maximum(1, np.rint(width / 2)).astype(int)
-    return np.maximum(channel - half, least), np.minimum(channel + half + 1, most)
+    return np.maximum(channel - half, least), np.minimum(stop + half, most)
 
 
-def _line_in_channel(
-    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, ...], noise: NoiseModel
-) -> np.ndarray:
-    """Return the most counts that a channel can have of a line, given the counts of its neighbours.
+def _line_in_channels(
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray], noise: NoiseModel,
+    n_channels: np.ndarray | int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Return the most counts that channels can have of a line, given the counts of their neighbours.
 
     Parameters
     ----------
@@ -209,31 +290,38 @@ def _line_in_channel(
         Line width, and the number of neighbours on each side.
     noise
         Noise model of a pixel.
+    n_channels
+        Neighbouring channels whose counts are summed.
     """
     spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
-    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(width, *reach)
+    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(width, *reach, n_channels)
 
 
-def largest_line_ratio(width: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Return the largest ratio of a line's counts in a channel to those in its neighbours below and above.
+def largest_line_ratio(
+    width: np.ndarray, below: np.ndarray, above: np.ndarray, n_channels: np.ndarray | int = 1
+) -> np.ndarray:
+    """Return the largest ratio of a line's counts in some channels to those in the neighbours below and above.
 
-    At the end of the axis a line that is centred beside the channel can have more of its counts there.
+    At the end of the axis a line that is centred beside the channels can have more of its counts there.
     """
-    kinds, which = np.unique(np.stack([width, below, above]), axis=1, return_inverse=True)
+    kinds, which = np.unique(
+        np.stack(np.broadcast_arrays(width, below, above, n_channels)), axis=1, return_inverse=True
+    )
     most = np.array([_largest_ratio(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
     return most[which.reshape(-1)]
 
 
-def _largest_ratio(width: float, below: float, above: float) -> float:
-    at = np.arange(-below, above + 1)
-    edges = np.append(at - 0.5, above + 0.5) - at[:, None]  # of the channels, relative to lines centred in each of them
+def _largest_ratio(width: float, below: float, above: float, n: float) -> float:
+    at = np.arange(-below, above + n)
+    edges = np.append(at - 0.5, above + n - 0.5) - at[:, None]  # of the channels, relative to lines centred in each
     parts = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / width), axis=1)
-    own = parts[:, int(below)]
+    own = parts[:, int(below) : int(below + n)].sum(axis=1)
     return float((own / np.maximum(parts.sum(axis=1) - own, 1e-12)).max())
 
 
-def _squares(value: np.ndarray, mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
-    variance = np.maximum(noise.variance(mean), _LEAST_VARIANCE * gain_of(noise) ** 2)
+def _squares(value: np.ndarray, mean: np.ndarray, noise: NoiseModel, n_channels: np.ndarray | int = 1) -> np.ndarray:
+    """Return signed squares of z of sums over so many channels."""
+    variance = np.maximum(n_channels * noise.variance(mean / n_channels), _LEAST_VARIANCE * gain_of(noise) ** 2)
     unit = unit_of(variance, noise)
     scaled = variance / unit**2
     return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)

@@ -95,6 +95,11 @@ class Architecture(ABC):
     more_components: int = 0
     defaults: ClassVar[TrainConfig] = _DEFAULTS
 
+    @property
+    def stage(self) -> str:
+        """What the progress calls its fit."""
+        return f"{'Train' if self.trained else 'Fit'} {self.name}"
+
     def completed(self, run: Run, data: TrainingData) -> Run:
         """Return the run with the defaults of the architecture where its settings say nothing."""
         return run.over(self.defaults)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MORE_SEEDS = 2  # beyond those asked for, where trainings diverge or collapse
 _SEED_STEP = 7919  # between the seeds of two trainings; a prime
+_COUNTS = 0.5  # share of the noise variance that grows with the intensity, from which values are counts
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Autoencoder(Architecture):
         run = self.completed(run, data)
         with one_thread(run.device):
             trained, attempts = _Seeds(self, data, n_components, run, run.config.restarts or 1).best()
-            fold_model = self.canonical_model(trained.scores, trained.network, n_components)
+            fold_model = self.final_model(trained.scores, trained.network, n_components)
         finish = partial(self._on_all_counts, data, trained, n_components, run)
         return Fit(fold_model, finish, trained.history, attempts)
 
@@ -103,7 +104,7 @@ class Autoencoder(Architecture):
             return {}
         scores, pca = _fold_scores(data), Autoencoder("dense", AUTOENCODERS["dense"])  # untrained, it is PCA
         network = pca.start(scores, n_components, Run())
-        return {f"centred pca ({n_components})": pca.plain_model(scores, network, n_components)}
+        return {f"centred pca ({n_components})": pca.final_model(scores, network, n_components)}
 
     def start(self, scores: NormalisedScores, n_components: int, run: Run) -> nn.Module:
         """Return the untrained network, which is PCA; the global random state is left alone."""
@@ -116,9 +117,10 @@ class Autoencoder(Architecture):
 
     def plain_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
         """Return the network as a model whose latents are as they come."""
-        ones = np.ones(k, np.float32)
+        ones, p = np.ones(k, np.float32), scores.basis.n_vectors
         normalised = scores.centre, scores.scale, np.diag(ones), 0 * ones, ones
-        return LatentModel(scores.basis, network, *normalised, self.name, asdict(self.options))
+        shift, options = np.zeros(p, np.float32), asdict(self.options)
+        return LatentModel(scores.basis, network, *normalised, shift, name=self.name, options=options)
 
     def canonical_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
         """Return the model with canonical latents.
@@ -144,18 +146,31 @@ class Autoencoder(Architecture):
         signs = np.where(np.sum(canonical_signs(spectra) * spectra, axis=1) < 0, -1.0, 1.0)
         return replace(model, rotation=signs[:, None] * rotation)
 
+    def final_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
+        """Return the model with canonical latents that keeps the counts.
+
+        What predicts best at few counts is shrunk to the mean: bright spectra come out too dark, dim ones too
+        bright. So counts have the total that was counted, and the mean of all channels is that of the data.
+        """
+        model = self.canonical_model(scores, network, k)
+        if scores.shot < _COUNTS:
+            return model
+        model = replace(model, keeps_totals=True)
+        change = scores.scores.mean(axis=0, dtype=np.float64) - model.denoise_scores(scores.scores).mean(axis=0)
+        return replace(model, shift=change.astype(np.float32))
+
     def _on_all_counts(self, data: TrainingData, trained: _Trained, k: int, run: Run) -> LatentModel:
         scores, run = trained.scores, replace(run, seed=trained.seed)
         if trained.history.best_step == 0:  # nothing beat PCA: all counts' own PCA is what the network starts as
             parts = data.basis.project(data.summary.sample)[:, None]
             whole = NormalisedScores.of(data.basis, parts, np.ones(1), scores.weights, about_mean=scores.about_mean)
-            return self.canonical_model(whole, self.start(whole, k, run), k)
+            return self.final_model(whole, self.start(whole, k, run), k)
         if data.draws:  # they are of the training fold: there are none of all counts
-            return self.canonical_model(scores, trained.network, k)
+            return self.final_model(scores, trained.network, k)
         whole = replace(scores, basis=data.aligned, parts=data.parts, fractions=np.array(FRACTIONS))
         final = copy.deepcopy(trained.network)
         refit(final, whole.batches(run), reconstruction_error, trained.history, run)
-        return self.canonical_model(whole, final, k)
+        return self.final_model(whole, final, k)
 
 
 @dataclass(frozen=True)
@@ -235,7 +250,7 @@ class _Seeds:
         return _Trained(scores, network, self._fit(scores, network, run), run.seed)
 
     def _fit(self, scores: NormalisedScores, network: nn.Module, run: Run) -> History:
-        name = f"Try {self.n_components} components" if self.comparing else "Train"
+        name = f"Try {self.n_components} components" if self.comparing else self.architecture.stage
         with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
             batches = scores.batches(run)
             return fit(network, batches, reconstruction_error, run, score=lambda _: self._score(scores, network))
@@ -262,4 +277,5 @@ class _Seeds:
 def _fold_scores(data: TrainingData) -> NormalisedScores:
     """Return the scores of the training fold, normalised."""
     fractions = np.array(data.folds.fractions[:N_PARTS])
-    return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, data.spectrum_weights, draws=data.draws)
+    ones = np.ones(len(data.fold_parts), np.float32)
+    return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, ones, draws=data.draws, shot=data.shot)

@@ -185,7 +185,7 @@ def start_network(
 
     basis, mean = to_scores(data.fold_basis), np.maximum(data.folds.mean, least_mean(data))
     arrays = tensor(endmembers), tensor(basis), tensor(mean), tensor(data.fold_scores)
-    shot, ends, n_hidden, n_layers = _shot(data), _ends(data), options.n_hidden, options.n_layers
+    shot, ends, n_hidden, n_layers = data.shot, _ends(data), options.n_hidden, options.n_layers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         network = SimplexNetwork(*arrays, shot=shot, ends=ends, shifts=False, n_hidden=n_hidden, n_layers=n_layers)
@@ -209,13 +209,6 @@ def least_mean(data: TrainingData) -> np.ndarray:
 def to_scores(basis: PrincipalBasis) -> np.ndarray:
     """Return (E, P): whitened scores of spectra are ``spectra @ to_scores``."""
     return basis.vectors * basis.weights[:, None]
-
-
-def _shot(data: TrainingData) -> float:
-    """Return the share of the noise variance at the mean spectrum that is proportional to the intensity."""
-    noise, mean = data.estimate.model, np.maximum(data.folds.mean, 0)
-    variance, still = noise.variance(mean).mean(), noise.variance(np.zeros_like(mean)).mean()
-    return float(1 - still / max(variance, np.finfo(float).tiny))
 
 
 def _ends(data: TrainingData) -> torch.Tensor:

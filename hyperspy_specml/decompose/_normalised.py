@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.train import BatchSource
 
 
+_FAINTEST = 0.05  # of the mean intensity: the noise of weaker spectra is not taken as smaller still
+
+
 @dataclass(frozen=True)
 class NormalisedScores:
     """Scores of parts of the counts on a basis, as a network sees them: centred and of unit size.
@@ -30,13 +33,15 @@ class NormalisedScores:
     parts, fractions
         (n, F, P) scores of parts of the counts and the share of each.
     weights
-        (n,) inverse noise variance of the spectra.
+        (n,) inverse noise variance of the spectra, as far as it does not follow from the scores.
     centre, scale
         (P,) and a number: what scores are normalised with. One number for all keeps their noise equal.
     about_mean
         Whether the network starts as PCA about the mean spectrum, or as that of the basis.
     draws
         Inputs and target, where they are no splits of the parts.
+    shot
+        Share of the noise variance that is proportional to the intensity of a spectrum.
     """
 
     basis: PrincipalBasis
@@ -47,6 +52,7 @@ class NormalisedScores:
     scale: float
     about_mean: bool = True
     draws: Draws | None = None
+    shot: float = 0.0
 
     @classmethod
     def of(
@@ -90,4 +96,23 @@ class NormalisedScores:
             inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
             return DrawnInputs(tensor(inputs), tensor(target), tensor(self.draws.target_fraction * weights), rows)
         parts = (self.parts - fractions[:, None] * self.centre) / self.scale
-        return SplitParts(tensor(parts), tensor(fractions), tensor(weights), rows)
+        along, least = tensor(self.shot * self._intensity()), 1 - self.shot * (1 - _FAINTEST)
+
+        def variance(scores: torch.Tensor) -> torch.Tensor:  # normalised scores are 0 at the mean spectrum
+            return (1 + scores @ along).clamp_min(least)
+
+        return SplitParts(tensor(parts), tensor(fractions), tensor(weights), rows, variance)
+
+    def _intensity(self) -> np.ndarray:
+        """Return (P,) by how much the intensity of a spectrum, relative to the mean, grows with normalised scores.
+
+        Shrunk by the share of its variance that is noise: two independent halves of the counts tell it.
+        """
+        total = self.basis.components().sum(axis=1)
+        mean = self.centre @ total + self.basis.offset.sum()
+        if not self.shot or mean <= 0:
+            return np.zeros_like(total)
+        along = total * self.scale / mean
+        one, other = (self.parts[:, some].sum(axis=1) @ total for some in (slice(0, None, 2), slice(1, None, 2)))
+        shared = np.cov(one, other)
+        return along * np.clip(shared[0, 1] / max(np.sqrt(shared[0, 0] * shared[1, 1]), 1e-300), 0, 1)

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from hyperspy_specml.decompose._architecture import SCORED
 from hyperspy_specml.decompose._registry import choose_architecture
+from hyperspy_specml.decompose._residual import Residual, add_components
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import CLEAR, Candidate, DecompositionReport, FittedModel, LinearModel, encode_map
 from hyperspy_specml.prepare import Masks, TrainingData, prepare, smooth_basis
@@ -107,7 +108,7 @@ def decompose(
         centre = getattr(chosen.options, "centre", False)
         data = prepare(stream, run, n_needed=n_components or 1, noise=noise, masks=masks, centre=centre)
     clock.stop("preparation")
-    data, models, report = _learn(data, chosen, n_components, run, clock)
+    data, models, report = _learn(data, chosen, n_components, run, clock, stream.navigation_shape)
     # Here no counts are in memory but the blocks: the larger the map, the larger are its scores.
     with run.progress.enter("Project"):
         summary = data.summary
@@ -134,12 +135,17 @@ def _shares(architecture: Architecture, n_components: int | None) -> dict[str, f
 
 
 def _learn(
-    data: TrainingData, architecture: Architecture, n_components: int | None, run: Run, clock: Clock
+    data: TrainingData,
+    architecture: Architecture,
+    n_components: int | None,
+    run: Run,
+    clock: Clock,
+    shape: tuple[int, ...],
 ) -> tuple[TrainingData, tuple[FittedModel, LinearModel], DecompositionReport]:
     """Fit the model, and score it beside PCA; return the training data without their counts."""
     shares, rank, stopped = _shares(architecture, n_components), data.rank, False
-    smooth = smooth_basis(data, n_components or 1) if architecture.smooth else data
-    if n_components is None and architecture.trained:
+    smooth = smooth_basis(data, n_components or 1).with_mean() if architecture.smooth else data
+    if n_components is None and architecture.trained and data.hold_out != "none":
         with run.progress.enter("Choose the number", shares["choose"]):
             rank, stopped = choose_number(architecture, smooth, run)
         # Who stops a search does not want to wait for a long training either.
@@ -149,8 +155,12 @@ def _learn(
         run.progress.record(
             f"pca ({k})", 0, float(data.scores_of(LinearModel(data.fold_basis.first(k)), SCORED).mean())
         )
-    with run.progress.enter("Train", shares["train"]):
+    with run.progress.enter(architecture.stage, shares["train"]):
         fit = architecture.fit(smooth, k, run)
+        if n_components is None and data.hold_out != "none":
+            most = min(_MOST_COMPONENTS, data.basis.n_vectors)
+            fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
+            k = fit.fold_model.n_components
         model = fit.model
     clock.stop("training")
     with run.progress.enter("Score", shares["score"]):
@@ -161,6 +171,7 @@ def _learn(
     report = DecompositionReport(
         architecture=architecture.name,
         n_components=k,
+        n_added=k - (n_components or rank.chosen),
         candidates=candidates,
         chosen=min(candidates, key=lambda c: c.validation_score).name,
         noise_model=estimate.model.to_dict() | {"fano": estimate.fano},

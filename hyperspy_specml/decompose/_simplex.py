@@ -137,7 +137,7 @@ class _Training:
         """
         network = copy.deepcopy(start)
         share = 0.8 / (2 * len(_PENALTIES) - 1)  # of what is left; the rest is for all counts
-        with self.run.progress.enter("Train", share):
+        with self.run.progress.enter("Train simplex", share):
             history, chosen = self.fit(network, self.run, _PENALTIES[0]), _PENALTIES[0]
         scores = self._compared(network)
         for penalty in _PENALTIES[1:] if self.n_components > 1 else ():
@@ -145,7 +145,7 @@ class _Training:
                 if history.interrupted:
                     return network, history, chosen
                 freer = copy.deepcopy(begin)
-                with self.run.progress.enter("Train", share):
+                with self.run.progress.enter("Train simplex", share):
                     later = self.fit(freer, self.run, penalty)
                 own = self._compared(freer)
                 pair = paired(own, scores)

@@ -92,7 +92,7 @@ def fit_library(spectra: np.ndarray, totals: Range, run: Run, options: LibraryOp
     held = np.arange(len(shapes)) % _HELD_OUT == 0
     denoiser = _untrained(shapes[~held], totals, options or LibraryOptions(), run)
     network, middle = denoiser.network, float(np.sqrt(totals[0] * totals[1]))
-    with one_thread(run.device), run.progress.enter("Train"):
+    with one_thread(run.device), run.progress.enter("Train library network"):
         unseen = _counts(denoiser, shapes[held], totals, None, run.seed + 1)
         batches = [unseen.draw() for _ in range(_SCORED_BATCHES)]
 

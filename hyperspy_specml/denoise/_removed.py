@@ -32,6 +32,8 @@ _SIDES = (1, 3, 5)
 _WIDTH_FACTOR = 1.5
 # Windows at most; finer ones would take more memory than they gain.
 _MOST_WINDOWS = 128
+# Share of the threshold down to which pixels beside a region belong to it.
+_GROWN = 0.7
 # Expected counts of a sum from which on a Poisson variable describes it; a rarer one is treated as if it had
 # these.
 _LEAST_COUNTS = 0.2
@@ -44,6 +46,8 @@ _MOST_FEATURES = 64
 _LEVEL = 4.0
 # Counts at a level that its sum is known by to a tenth.
 _LEAST_AT_LEVEL = 100
+# Standard errors beyond which denoised sums are farther from the counts than noise explains.
+_CLEAR = 3.0
 # Standard errors beyond which a channel of the mean spectrum is put right.
 _SURE = 4.0
 # Spectra summed over windows at a time: they stay in the cache.
@@ -162,10 +166,11 @@ class Denoised:
 
 
 def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
-    """Scale denoised spectra so that at each level of intensity they hold as many counts as were measured.
+    """Scale denoised spectra to the counts that were measured, as far as noise lets these be known.
 
-    Networks are trained where most spectra are: the vacuum beside a particle, or its bright core, comes out too
-    bright or too dim.
+    At each level of intensity the spectra hold together as many counts as were measured. Where sums of single spectra
+    are farther from their counts than noise explains, as beside a bright particle from which a filter spreads into
+    the vacuum, each is drawn towards its own counts: sums are taken as gamma variables about the denoised ones.
 
     Parameters
     ----------
@@ -181,16 +186,30 @@ def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
     level = np.round(np.log(np.maximum(total, 1e-6 * total.mean()) / total.mean()) / np.log(_LEVEL))
     _, group = np.unique(level, return_inverse=True)
     for faint in range(group.max()):
-        if measured[group == faint].sum() < _LEAST_AT_LEVEL:
+        if max(measured[group == faint].sum(), total[group == faint].sum()) < _LEAST_AT_LEVEL:
             group[group == faint] = faint + 1
-    measured_at, total_at = np.bincount(group, measured), np.bincount(group, total)
+    kept = np.zeros_like(total)
+    for g in np.unique(group):
+        here = group == g
+        kept[here] = _drawn_to_counts(total[here], measured[here])
     scale = np.ones(len(used), np.float32)
-    scale[used] = (measured_at / np.maximum(total_at, 1e-30))[group]
-    offset = denoised.model.basis.offset
-    scaled = replace(denoised, scores=denoised.scores * scale[:, None])
-    return (
-        scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None]) if offset.any() else scaled
-    )
+    scale[used] = np.divide(kept, total, out=np.ones_like(total), where=total > 0)
+    scaled, offset = replace(denoised, scores=denoised.scores * scale[:, None]), denoised.model.basis.offset
+    if not offset.any():
+        return scaled
+    return scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None])
+
+
+def _drawn_to_counts(total: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Return (n,) sums of spectra, in all as large as the measured ones, of which the noise is Poisson noise."""
+    total = total * (measured.sum() / max(total.sum(), 1e-30))
+    excess = np.square(measured - total) - total
+    error = excess.std() / np.sqrt(len(total))
+    if excess.mean() > _CLEAR * error and error > 0:
+        variance = excess.mean() / np.square(total).mean()  # of the true sums, relative to the denoised ones
+        total = (measured + 1 / variance) / (1 + 1 / (variance * np.maximum(total, 1e-6)))
+        total *= measured.sum() / total.sum()
+    return total
 
 
 def keep_mean(denoised: Denoised, mean: np.ndarray, noise: NoiseModel) -> Denoised:
@@ -262,10 +281,12 @@ def find_removed(
     progress
         The windows make up its current stage.
     """
+    from skimage.filters import apply_hysteresis_threshold
+
     n_tests = max(1, int(valid.sum())) * len(windows) * len(_SIDES)
     threshold = float(scipy.stats.norm.isf(_FALSE_ALARM / 2 / n_tests))
-    strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), threshold, gain)
-    beyond = np.abs(strongest) > threshold
+    strongest, window = _strongest(sums, valid, progress.steps(range(len(windows))), _GROWN * threshold, gain)
+    beyond = apply_hysteresis_threshold(np.abs(strongest), _GROWN * threshold, threshold)
     labels, n_regions = scipy.ndimage.label(beyond, np.ones((3,) * valid.ndim))
     places = scipy.ndimage.value_indices(labels, ignore_value=0)
     spans = list(zip(windows.starts.tolist(), windows.stops.tolist(), strict=True))
@@ -418,6 +439,7 @@ def _restored(stream: SpectrumStream, denoised: Denoised, windows: Windows, chan
     along = stream.map_rows(block, n_columns=len(features), label="Project on regions")
     along -= scores @ (components @ shapes.T) + offset @ shapes.T
     along[member[:, None] != [number for number, _ in features]] = 0
+    along[np.isnan(scores[:, 0])] = np.nan
     return denoised.plus(along, shapes)
 
 

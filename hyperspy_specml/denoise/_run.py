@@ -14,6 +14,7 @@ from hyperspy_specml.denoise._candidates import CandidateData, Entry, HeldOutErr
 from hyperspy_specml.denoise._options import Asked
 from hyperspy_specml.denoise._removed import Denoised, check_removed
 from hyperspy_specml.denoise._spatial import sum_of_parts
+from hyperspy_specml.denoise._sums import basis_of_sums
 from hyperspy_specml.exceptions import NegativeCountsError
 from hyperspy_specml.models import DenoiseReport, encode_map, encode_new_map, noise_along, plan_sample, tiles_of
 from hyperspy_specml.prepare import PairedRecordings, corrupt, prepare, smooth_basis
@@ -123,11 +124,12 @@ def _prepare(
         mean, n, channels = typical_mean(summary.sample), len(summary.sample), summary.channels
         width = line_width(mean, noise, n_spectra=n, channels=channels, detector=detector)
         smooth = smooth_basis(plain, 1, score=pca_errors, widest=_MOST_SMOOTHING * width)
+        tiles = tiles_of(summary.sample_pixels, shape, regions)
+        smooth = smooth if asked.context == "spectral" else basis_of_sums(smooth, tiles)
         if recordings:
             smooth = replace(smooth, draws=recordings.draws(smooth))
         elif asked.corruption != "split":
             smooth = replace(smooth, draws=corrupt(smooth, asked.corruption))
-    tiles = tiles_of(summary.sample_pixels, shape, regions)
     return CandidateData(plain, smooth, tiles, asked.context, asked.options, run), width
 
 

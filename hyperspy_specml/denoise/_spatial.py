@@ -84,21 +84,45 @@ def fit_filters(
     progress
         The filters make up its current stage.
     """
-    valid, maps, fraction = tiles.valid, tiles.maps(data.fold_scores), data.fraction
-    most = min(data.fold_basis.n_vectors, _MOST_COMPONENTS)
-    whole = _template(data, data.fold_basis.first(most), tiles)
-    target = target_along(whole.basis)
+    valid, fraction = tiles.valid, data.fraction
     with progress.enter("Choose components", 0.1):
-        stack = whole.stack(maps[..., :most], valid, fraction, filters(whole.n_scan_axes, cheap=True), progress)
-    # PCA itself has as many as its rank.
-    n = max(_n_useful(stack, target / whole.unit(fraction), tiles), min(data.rank.chosen, most))
-    template = _template(data, data.fold_basis.first(n), tiles)
+        whole, stack, goal = _filtered_cheaply(data, tiles, target_along, progress)
+    n = max(_n_useful(stack, goal, valid), min(data.rank.chosen, whole.n_components))  # PCA has as many as its rank
+    template, goal = _template(data, data.fold_basis.first(n), tiles), goal[..., :n]
     with progress.enter("Filter"):
-        stack = template.stack(maps[..., :n], valid, fraction, filters(template.n_scan_axes), progress)
-    goal = tiles.maps(target[:, :n] / template.unit(fraction))
+        maps = tiles.maps(data.fold_scores[:, :n])
+        stack = template.stack(maps, valid, fraction, filters(template.n_scan_axes), progress)
     columns = enumerate(goal[valid].T)
     weights = [_mixture(np.stack([m[valid] for m in stack[..., p]], axis=1), column) for p, column in columns]
     return FilterFit(stack, replace(template, weights=np.stack(weights, axis=1)), goal)
+
+
+def _filtered_cheaply(
+    data: TrainingData, tiles: Tiles, target_along: Callable[[PrincipalBasis], np.ndarray], progress: Progress | None
+) -> tuple[FilteredScores, np.ndarray, np.ndarray]:
+    r"""Return the denoiser that does not filter, the (S, T, \*tile, P) output of cheap filters, and the goal."""
+    n = min(data.fold_basis.n_vectors, _MOST_COMPONENTS)
+    whole = _template(data, data.fold_basis.first(n), tiles)
+    maps, bank = tiles.maps(data.fold_scores[:, :n]), filters(whole.n_scan_axes, cheap=True)
+    stack = whole.stack(maps, tiles.valid, data.fraction, bank, progress)
+    return whole, stack, tiles.maps(target_along(whole.basis) / whole.unit(data.fraction))
+
+
+def best_cheap_scores(
+    data: TrainingData, tiles: Tiles, target_along: Callable[[PrincipalBasis], np.ndarray]
+) -> tuple[PrincipalBasis, np.ndarray]:
+    """Return a basis, and the (n, P) scores along it behind the cheap filter that is best for each component.
+
+    Parameters
+    ----------
+    data, tiles, target_along
+        See `fit_filters`.
+    """
+    whole, stack, goal = _filtered_cheaply(data, tiles, target_along, None)
+    n = _n_useful(stack, goal, tiles.valid)
+    best = np.square(stack - goal)[:, tiles.valid].mean(axis=1).argmin(axis=0)
+    clean = np.stack([stack[s, ..., p] for p, s in enumerate(best[:n])], axis=-1)
+    return whole.basis.first(n), tiles.flat(clean) * whole.unit(data.fraction)[:n]
 
 
 def fit_mixture(
@@ -180,9 +204,9 @@ def _moments(scores: np.ndarray) -> dict[str, Any]:
     return {"centre": scores.mean(axis=0, dtype=np.float64), "spread": np.maximum(spread, 1e-6)}
 
 
-def _n_useful(stack: np.ndarray, goal: np.ndarray, tiles: Tiles) -> int:
-    """Return up to which component some filter predicts the (n, P) goal better than the mean does."""
-    errors = np.square(stack - tiles.maps(goal))[:, tiles.valid]  # (S, n, P)
+def _n_useful(stack: np.ndarray, goal: np.ndarray, valid: np.ndarray) -> int:
+    """Return up to which component some filter predicts the goal better than the mean does."""
+    errors = np.square(stack - goal)[:, valid]  # (S, n, P)
     best = errors.mean(axis=1).argmin(axis=0)
     gains = (errors[1, :, p] - errors[s, :, p] for p, s in enumerate(best))
     useful = [p for p, gain in enumerate(gains) if gain.mean() > _CLEAR * gain.std() / np.sqrt(len(gain))]

@@ -11,6 +11,17 @@ from hyperspy_specml.models._denoisers import (
 )
 from hyperspy_specml.models._filters import Tiles, filters, plan_sample, tiles_of
 from hyperspy_specml.models._networks import AUTOENCODERS, LatentModel, SimplexModel, autoencoder_network, tensor_for
-from hyperspy_specml.models._report import CLEAR, Attempt, Candidate, Report, as_html, as_text, new_figure, short
+from hyperspy_specml.models._phase_report import PhaseReport
+from hyperspy_specml.models._report import (
+    CLEAR,
+    Attempt,
+    Candidate,
+    Report,
+    as_html,
+    as_text,
+    data_frame,
+    new_figure,
+    short,
+)
 from hyperspy_specml.models._reports import AnomalyReport, DecompositionReport, DenoiseReport, RemovedFeature
 from hyperspy_specml.models._trained import Fingerprint, TrainedModel, in_words, same_channels

@@ -335,8 +335,8 @@ def encode_new_map(
     scores, state = encode_map(stream, models, channels, masked=masked)
     if not np.isin(state, (USED, SATURATED)).any():
         raise TooFewSpectraError(
-            f"{method}(model=...): no spectrum can be used ({count_states(state)}). A channel that is not finite is "
-            "enough: train without it, signal_mask=..., or replace what is not finite, s.data = np.nan_to_num(s.data)."
+            f"{method}(model=...): no spectrum of the map can be used ({count_states(state)}). A channel that is "
+            "not finite is enough: train without it, signal_mask=..., or mend it, s.data = np.nan_to_num(s.data)."
         )
     return scores, state
 

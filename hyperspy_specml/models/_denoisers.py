@@ -263,7 +263,7 @@ class SpectralDenoiser(FittedDenoiser):
 
     def denoise_rows(self, scores: np.ndarray, fraction: float = 1.0) -> np.ndarray:
         """Return (n, P) denoised scores."""
-        return self.autoencoder.decode_scores(self.autoencoder.encode_scores(scores))
+        return self.autoencoder.denoise_scores(scores)
 
     def resampled(self, resample: Callable[[np.ndarray], np.ndarray]) -> Self:
         """Return the denoiser of spectra in other channels; see `FittedModel`."""

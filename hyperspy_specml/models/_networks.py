@@ -114,6 +114,10 @@ class LatentModel(FittedModel):
         by how much of the data's variance they explain; their scale is that of PCA scores.
     deviation
         (K,) standard deviation of each canonical latent over the training spectra.
+    shift
+        (P,) what is added to decoded scores, so that every channel keeps its mean counts.
+    keeps_totals
+        Whether a spectrum is decoded to the total that was found for it, which is then an output, the intensity.
     name, options
         Of the architecture: they make the network anew from a file.
     """
@@ -125,10 +129,12 @@ class LatentModel(FittedModel):
     rotation: np.ndarray
     origin: np.ndarray
     deviation: np.ndarray
+    shift: np.ndarray
+    keeps_totals: bool = False
     name: str = "dense"
     options: dict[str, Any] = field(default_factory=dict)
     kind = "autoencoder"
-    stored = ("centre", "rotation", "origin", "deviation")
+    stored = ("centre", "rotation", "origin", "deviation", "shift")
 
     @property
     def architecture(self) -> str:
@@ -140,12 +146,43 @@ class LatentModel(FittedModel):
         """Number of latents K."""
         return len(self.origin)
 
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The intensity (expected sum of a spectrum) in signal units, where totals are kept."""
+        return {"intensity": "signal"} if self.keeps_totals else {}
+
     def decode(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, K) canonical latents to (n, E) spectra, float32."""
-        return self.basis.spectra(self.decode_scores(scores))
+        """Map (n, K) canonical latents, and perhaps the intensity, to (n, E) spectra, float32.
+
+        Without the intensity, spectra have the one that usually goes with their latents.
+        """
+        latents, intensity = np.split(scores, [self.n_components], axis=1)
+        decoded = self.decode_scores(latents)
+        return self.basis.spectra(self._with_totals(decoded, intensity[:, 0]) if intensity.size else decoded)
 
     def encode_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Map (n, P) compressed scores to (n, K) canonical latents, float32."""
+        """Map (n, P) compressed scores to (n, K) canonical latents, and perhaps the intensity, float32."""
+        latents = self._latents(scores)
+        return np.column_stack([latents, self._totals(scores)]) if self.keeps_totals else latents
+
+    def denoise_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Map (n, P) compressed scores to those of the decoded spectra, float32."""
+        decoded = self.decode_scores(self._latents(scores))
+        return self._with_totals(decoded, self._totals(scores)) if self.keeps_totals else decoded
+
+    def _with_totals(self, decoded: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """Return (n, P) scores of spectra with these totals: what is missing has the shape of the mean spectrum."""
+        mean = self.basis.spectra(self.centre[None].astype(np.float64))[0]
+        along = (mean * self.basis.weights) @ self.basis.vectors  # its scores, without the offset
+        along /= along @ self.basis.components().sum(axis=1)
+        return decoded + np.outer(totals - self._totals(decoded), along).astype(np.float32)
+
+    def _totals(self, scores: np.ndarray) -> np.ndarray:
+        """Return the (n,) sums of spectra with (n, P) scores, float32."""
+        total, constant = self.basis.components().sum(axis=1), self.basis.offset.sum()
+        return scores @ total.astype(np.float32) + np.float32(constant)
+
+    def _latents(self, scores: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             latents = self.network.encode(tensor_for(self.network, (scores - self.centre) / self.scale))  # type: ignore[operator]
         return ((latents.cpu().numpy() - self.origin) @ self.rotation.T).astype(np.float32)
@@ -155,7 +192,7 @@ class LatentModel(FittedModel):
         plain = latents @ np.linalg.inv(self.rotation).T + self.origin
         with torch.inference_mode():
             scores = self.network.decode(tensor_for(self.network, plain))  # type: ignore[operator]
-        return (scores.cpu().numpy() * self.scale + self.centre).astype(np.float32)
+        return ((scores.cpu().numpy() * self.scale + self.centre) + self.shift).astype(np.float32)
 
     def components(self) -> np.ndarray:
         """Return (K, E): half the change of the decoded spectrum from -1 to +1 deviation of a latent."""
@@ -165,7 +202,9 @@ class LatentModel(FittedModel):
 
     def settings(self) -> dict[str, Any]:
         """Return name and options of the architecture, and the scale."""
-        return {"architecture": self.name, "options": to_plain(self.options), "scale": self.scale}
+        return {"architecture": self.name, "options": to_plain(self.options), "scale": self.scale} | {
+            "keeps_totals": self.keeps_totals
+        }
 
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
@@ -178,8 +217,13 @@ class LatentModel(FittedModel):
             network = loaded(lambda: autoencoder_network(make, p, k, options), parts)
         except (TypeError, RuntimeError) as error:  # an option of the wrong type, or a size below zero
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
-        centre, rotation = parts.array("centre", p), parts.array("rotation", k, k)
-        return cls(basis, network, centre, scale, rotation, origin, parts.array("deviation", k), name, options)
+        centre, rotation, deviation = (
+            parts.array("centre", p),
+            parts.array("rotation", k, k),
+            parts.array("deviation", k),
+        )
+        shift, keeps_totals = parts.array("shift", p), parts.setting("keeps_totals", bool)
+        return cls(basis, network, centre, scale, rotation, origin, deviation, shift, keeps_totals, name, options)
 
 
 @dataclass(frozen=True)

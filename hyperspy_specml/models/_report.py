@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import html
+import io
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hyperspy_specml.models._file import from_plain, to_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 Row = tuple[str, ...]
 CLEAR = 2  # standard errors that make a difference worth a word
@@ -63,7 +65,7 @@ class Attempt:
     collapsed: str = ""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Report:
     """The evidence behind a result. Prints as a table.
 
@@ -160,6 +162,21 @@ class Report:
         axes.title.set(fontsize="small", wrap=True)
         return figure
 
+    def to_dataframe(self) -> DataFrame:
+        """Return the candidates, one a row: name, scores, difference to PCA, and which was chosen.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        rows = [to_plain(one) | {"chosen": one.name == self.chosen} for one in self.candidates]
+        return data_frame(rows, "report.to_dataframe()")
+
+    def __repr__(self) -> str:
+        """Return the table, as ``str``."""
+        return str(self)
+
     def __str__(self) -> str:
         """Return the table as text; of many candidates the best ones, the chosen one and PCA."""
         head, rows = self.rows()
@@ -207,7 +224,7 @@ class Report:
             It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
             model file has them.
         """
-        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}  # files hold NumPy's
+        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}
         return from_plain(cls, found, cls.method)
 
     @classmethod
@@ -261,15 +278,55 @@ class Report:
         return ("time", ", ".join(f"{name} {t:.1f} s" for name, t in self.seconds.items()))
 
     def _training(self) -> str:
-        stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
-        return f"step {self.best_step} of {self.steps[-1]} ({stop})" if self.steps else ""
+        return f"step {self.best_step} of {self.steps[-1]} ({self._stop(self.steps[-1])})" if self.steps else ""
+
+    def _stop(self, n_steps: int) -> str:
+        """Return why a training of so many steps ended."""
+        if self.interrupted:
+            return "interrupted: the best until then"
+        if self.best_step == n_steps:
+            return f"still getting better: more may help, config=specml.TrainConfig(max_steps={2 * n_steps})"
+        return "best held-out score"
+
+
+def data_frame(rows: Sequence[Mapping[str, Any]], call: str) -> DataFrame:
+    """Return a table of pandas, which is optional.
+
+    Parameters
+    ----------
+    rows
+        By the names of the columns.
+    call
+        Who asks, for the message.
+
+    Raises
+    ------
+    ImportError
+        pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(f"{call} needs pandas, which is not installed: pip install pandas.") from error
+    return pandas.DataFrame(rows)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a new figure of pyplot, of so many inches."""
+    """Return a new figure of pyplot, of so many inches; notebooks show it once, though it is a cell's value too."""
     import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    return plt.figure(figsize=(width, height), layout="constrained")
+    class ShownOnce(Figure):
+        def _ipython_display_(self) -> None:
+            """Leave it to pyplot, which shows the figures that a cell made; one of an earlier cell is shown here."""
+            if not plt.fignum_exists(self.number):
+                from IPython.display import Image, display
+
+                content = io.BytesIO()
+                self.savefig(content, format="png")
+                display(Image(content.getvalue()))
+
+    return plt.figure(figsize=(width, height), layout="constrained", FigureClass=ShownOnce)
 
 
 def as_text(head: Row, rows: Sequence[Row], *, facts: Sequence[Row] = (), words: Sequence[str] = ()) -> str:

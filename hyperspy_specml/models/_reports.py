@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report, new_figure
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from matplotlib.figure import Figure
 
     from hyperspy_specml.models._report import Row
@@ -25,11 +22,9 @@ _MAX_TICKS = 6
 _MIN_SCREE = 20
 # Removed features that a sentence names; more would fill the screen.
 _NAMED = 3
-# Stages of a call in their order.
-_STAGES = ("preparation", "training", "scoring", "final fit", "application", "check")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class DecompositionReport(Report):
     """The evidence behind a decomposition; see `Report` for what all reports hold.
 
@@ -41,6 +36,8 @@ class DecompositionReport(Report):
     ----------
     architecture, n_components
         What was fitted.
+    n_added
+        Components beyond those of the best mean score, because what these left was coherent in many places.
     rank, baseline_rank
         Score against the number of components, with paired standard errors, for the architecture that chose
         it and for PCA; the same curve where K was not chosen by a network.
@@ -56,6 +53,7 @@ class DecompositionReport(Report):
 
     architecture: str
     n_components: int
+    n_added: int = 0
     rank: RankCurve = field(repr=False, metadata=CURVE)
     baseline_rank: RankCurve = field(repr=False, metadata=CURVE)
     scree: np.ndarray = field(repr=False, metadata=CURVE)
@@ -72,7 +70,7 @@ class DecompositionReport(Report):
         if self.hold_out == "none":
             return (
                 f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
-                f"favour models that fit noise. The rank comes from {self.rank.method}."
+                f"favour models that fit noise and chose nothing; {self.rank.method} chooses rank {self.rank.chosen}."
             )
         if len(self.candidates) == 1:
             rank = self.rank
@@ -113,12 +111,14 @@ class DecompositionReport(Report):
 
     def facts(self) -> list[Row]:
         """Return what stands above the table."""
+        added = self.n_added
         return [
             ("architecture", f"{self.architecture}, {self.n_components} components"),
             *self._origin("trained on", ": noise, scores and rank below are of that map"),
             ("noise model", self._noise()),
             ("hold-out", self._hold_out()),
             ("rank", f"{self.rank.chosen} by {self.rank.method}; {self.n_above_edge()} above the noise edge"),
+            ("added", f"{added} for what is coherent in the residual of many places" if added else ""),
             *self._counts(),
             ("scored on", f"{self.n_sampled} spectra"),
             ("restarts", self._restarts()),
@@ -204,7 +204,7 @@ class RemovedFeature:
         return len(self.pixels)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class DenoiseReport(Report):
     """The evidence behind a denoised signal; see `Report` for what all reports hold.
 
@@ -267,25 +267,6 @@ class DenoiseReport(Report):
     shape: tuple[int, ...]
     removed: tuple[RemovedFeature, ...] = ()
     restored: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as in `Report`, but `candidates` as JSON and `removed` as bytes of JSON.
-
-        As lists they would fill the screen with metadata. Long texts do not fit into attributes of HDF5.
-        """
-        plain = super().to_dict()
-        candidates, removed = (json.dumps(plain[name]) for name in ("candidates", "removed"))
-        return plain | {"candidates": candidates, "removed": removed.encode()}
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Self:
-        """Return the report that `to_dict` made plain; see `Report`."""
-        removed = plain["removed"]
-        removed = removed if isinstance(removed, bytes) else np.asarray(removed, np.uint8).tobytes()
-        seconds = plain["seconds"]  # files forget their order
-        ordered = {name: seconds[name] for name in (*_STAGES, *seconds) if name in seconds}
-        tables = {"candidates": json.loads(plain["candidates"]), "removed": json.loads(removed)}
-        return super().from_dict(plain | tables | {"seconds": ordered})
 
     def words(self) -> list[str]:
         """Return the verdict, and what was removed."""
@@ -354,9 +335,8 @@ class DenoiseReport(Report):
     def _training(self) -> str:
         if not self.n_steps:
             return "interrupted: the candidates that were ready until then" if self.interrupted else ""
-        stop = "interrupted: the best until then" if self.interrupted else "best held-out score"
         how = "" if self.corruption == "split" else f", inputs by {self.corruption}"
-        return f"step {self.best_step} of {self.n_steps} ({stop}){how}"
+        return f"step {self.best_step} of {self.n_steps} ({self._stop(self.n_steps)}){how}"
 
     def rows(self) -> tuple[Row, list[Row]]:
         """Return the candidates, the best on the validation fold first."""
@@ -365,7 +345,7 @@ class DenoiseReport(Report):
         return head, [rows[i] for i in order]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class AnomalyReport(Report):
     """What an anomaly map was made with; see `Report` for what all reports hold.
 

@@ -58,6 +58,7 @@ _LEAST_SPECTRA = 4
 _MOST_VECTORS = 128
 _MOST_ROWS = 2048  # spectra that choose a rank by bi-cross-validation
 _LEAST_PRIMARY = 10.0  # counts per channel: fewer are not normal enough to be split like normals
+_CERTAIN = 0.025  # correlation of residual halves from which folds are called nearly independent
 _SMOOTHINGS = (0.0, 0.7, 1.5, 3.0)  # standard deviations in channels that are tried
 _SCORED = 1 << 22  # deviances for each of them
 
@@ -191,7 +192,8 @@ def check_fold_independence(data: TrainingData) -> TrainingData:
         return replace(data, correlation=correlation, hold_out="none", rank=rank)
     gain = noise.gain if isinstance(noise, PoissonGaussianNoise) else 0.0
     few = gain > 0 and np.median(data.folds.mean) < _LEAST_PRIMARY * gain
-    return replace(data, correlation=correlation, hold_out="approximate" if few else "exact")
+    doubtful = not holds_out(correlation, data.folds.n_effective, limit=_CERTAIN)
+    return replace(data, correlation=correlation, hold_out="approximate" if few or doubtful else "exact")
 
 
 def smooth_basis(

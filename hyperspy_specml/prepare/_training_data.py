@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import Folds, MapSummary, NoiseEstimate, PrincipalBasis, RankCurve
 
 _SCORED = 1 << 23  # deviances for each candidate: more would only shrink an error that is small already
+_ROUNDING = 1e-6  # of a mean spectrum
+_LEAST_VECTORS = 12  # of a basis that has one to spare for the mean spectrum
 
 
 class Predicts(Protocol):
@@ -121,22 +123,11 @@ class TrainingData:
         return self.fold_parts.sum(axis=1) / np.float32(self.folds.train_share)
 
     @cached_property
-    def spectrum_weights(self) -> np.ndarray:
-        """(n,) inverse noise variance of each sampled spectrum, about 1.
-
-        From the counts of the training fold alone: a spectrum with twice the counts has twice the variance.
-        """
+    def shot(self) -> float:
+        """Share of the noise variance at the mean spectrum that is proportional to the intensity: 1 for counts."""
         noise, mean = self.estimate.model, np.maximum(self.folds.mean, 0)
-        total = mean.sum()
-        if total <= 0:
-            return np.ones(len(self.folds.validation), np.float32)
-        sums = np.concatenate([self.folds.train(r).sum(axis=1, dtype=np.float64) for r in self.folds.slabs()])
-        intensity = np.clip(sums / self.folds.train_share / total, 0.05, None)
-        at_mean = noise.variance(mean)
-        at_mean = np.maximum(at_mean, 1e-6 * at_mean.mean())
-        levels = np.geomspace(intensity.min(), intensity.max() * (1 + 1e-9), 64)
-        variance = np.array([np.mean(noise.variance(level * mean) / at_mean) for level in levels])
-        return (1 / np.interp(intensity, levels, variance)).astype(np.float32)
+        variance, still = noise.variance(mean).mean(), noise.variance(np.zeros_like(mean)).mean()
+        return float(1 - still / max(variance, np.finfo(float).tiny))
 
     def few(self, n_values: int = _SCORED) -> tuple[Folds, np.ndarray]:
         """Return folds and training-fold scores of about as many spectra as make up so many values."""
@@ -159,9 +150,18 @@ class TrainingData:
         return folds.score(fold, lambda rows: model.predict(scores[rows]))
 
     def basis_of(self, moments: Moments, smoothing: float) -> PrincipalBasis:
-        """Return the basis of moments like those of the data, as large and as centred as that of the data."""
+        """Return the basis of moments like those of the data, as large and as centred as that of the data.
+
+        It holds the mean spectrum; see `holding_mean`.
+        """
         noise, n_vectors = self.estimate.model, self.fold_basis.n_vectors
-        return principal_basis(moments, noise, n_vectors=n_vectors, centre=self.centre, smoothing=smoothing)
+        basis = principal_basis(moments, noise, n_vectors=n_vectors, centre=self.centre, smoothing=smoothing)
+        return holding_mean(basis, moments.mean)
+
+    def with_mean(self) -> Self:
+        """Return the data on the same bases, but so that these hold the mean spectrum; see `holding_mean`."""
+        basis = holding_mean(self.basis, self.summary.moments.mean)
+        return self.on(holding_mean(self.fold_basis, self.folds.mean), basis=basis)
 
     def on(self, fold_basis: PrincipalBasis, *, folds: Folds | None = None, **changes: Any) -> Self:
         """Return the data on another basis of the training fold, with other changes that go with it."""
@@ -187,6 +187,26 @@ class TrainingData:
         summary = replace(self.summary, moments=moments, sample=nothing)
         folds = replace(self.folds, parts=(), validation=nothing, test=nothing, variance=None)
         return replace(self, summary=summary, folds=folds, fold_parts=self.fold_parts[:0].copy())
+
+
+def holding_mean(basis: PrincipalBasis, mean: np.ndarray) -> PrincipalBasis:
+    """Return a basis whose last vector, which is mostly noise, holds what the others miss of the mean spectrum.
+
+    So what is made of its scores can have the counts of the data in every channel, however smooth the other vectors.
+
+    Parameters
+    ----------
+    basis
+        Of a map.
+    mean
+        (E,) mean spectrum.
+    """
+    white, others = (mean - basis.offset) * basis.weights, basis.vectors[:, :-1]
+    rest = white - others @ (others.T @ white)
+    size = np.linalg.norm(rest)
+    if basis.n_vectors < _LEAST_VECTORS or size <= _ROUNDING * np.linalg.norm(white):
+        return basis
+    return replace(basis, vectors=np.column_stack([others, rest / size]))
 
 
 def train_moments(folds: Folds, summary: MapSummary) -> Moments:

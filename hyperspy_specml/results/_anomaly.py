@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import html
-from dataclasses import asdict, dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, fields
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from hyperspy_specml.anomaly import Candidate
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.models import as_html, as_text, new_figure
+from hyperspy_specml.models import as_html, as_text, data_frame, new_figure
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import draw_anomalies, draw_regions
+from hyperspy_specml.results._files import Result, write_result
 from hyperspy_specml.results._page import small_maps
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
+    from pathlib import Path
+    from typing import Self
 
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure, SubFigure
+    from pandas import DataFrame
 
-    from hyperspy_specml.anomaly import Candidate
     from hyperspy_specml.models import AnomalyReport, TrainedModel
     from hyperspy_specml.progress import Progress
     from hyperspy_specml.signals import Source
@@ -92,30 +100,45 @@ class Region:
         """Return the region as nested numbers, text and lists."""
         return asdict(self) | {"n_pixels": self.n_pixels}
 
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Return the region that `to_dict` took apart.
+
+        Parameters
+        ----------
+        plain
+            What it returned, also as JSON gives it back.
+        """
+        own = {item.name: _as_tuples(plain[item.name]) for item in fields(cls)}
+        return cls(**own | {"candidates": tuple(Candidate(**one) for one in plain["candidates"])})
+
 
 @dataclass(frozen=True)
 class Spike:
-    """One value that is far too high, as a cosmic ray or a glitch makes it.
+    """Values of one or a few channels of a pixel that are far too high, as a cosmic ray or a glitch makes them.
 
     Attributes
     ----------
     position
         Indices (x, y ...) of the pixel.
     energy
-        Energy of the channel, in units of the energy axis.
+        Energy of the channel with the largest value, in units of the energy axis.
     value, expected
-        The value measured there, and the model's prediction; in channels that only some scan lines have, the
-        most that the neighbouring channels allow for.
+        The value measured there, and the model's prediction, of all its channels together; in channels that
+        only some scan lines have, the most that the neighbouring channels allow for.
+    n_channels
+        Neighbouring channels that it has.
     """
 
     position: tuple[int, ...]
     energy: float
     value: float
     expected: float
+    n_channels: int = 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AnomalyResult:
+class AnomalyResult(Result):
     """What ``s.anomaly_map()`` returns. All maps are in memory.
 
     Attributes
@@ -133,7 +156,8 @@ class AnomalyResult:
     regions
         Found regions, the most significant first.
     spikes
-        Single values far too high; they count neither as regions nor in the maps.
+        Values of a few channels of single pixels that are far too high; they count neither as regions nor in
+        the maps, nor in the spectra and counts of regions.
     spectra, residuals
         Mean spectrum and mean difference to the reference model of each region (regions | E), in the order of
         `regions`; None if there is no region.
@@ -210,6 +234,76 @@ class AnomalyResult:
             signal = self._source.signal()
         return open_tool("AnomalyMap", signal, display, toolkit, result=self)
 
+    @classmethod
+    def restored(cls, model: TrainedModel, score: BaseSignal, parts: dict[str, Any]) -> Self:
+        """Put a result together that `save` took apart.
+
+        Parameters
+        ----------
+        model
+            The reference model.
+        score, parts
+            The score map, and everything else by name.
+        """
+        regions, spikes = (
+            json.loads(np.asarray(parts.pop(name), np.uint8).tobytes()) for name in ("regions", "spikes")
+        )
+        parts |= {name: parts.get(name) for name in ("spectra", "residuals")}
+        return cls(
+            score=score,
+            regions=tuple(Region.from_dict(one) for one in regions),
+            spikes=tuple(Spike(**{name: _as_tuples(value) for name, value in one.items()}) for one in spikes),
+            report=model.report,  # type: ignore[arg-type]  # that of an anomaly map
+            model=model,
+            **parts,
+        )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
+        """Save it in one file, with its regions, report and reference model; ``specml.load_result`` reads it.
+
+        HyperSpy, too, opens the file: as the score map, with the other signals in its metadata.
+
+        Parameters
+        ----------
+        path
+            With ".hspy" or ".zspy"; without a suffix it gets the first.
+        overwrite
+            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
+            By default it is an error.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        ModelFileError
+            The suffix is another one.
+        """
+        names = ("p_value", "detections", "energy", "spectra", "residuals")
+        parts: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        for name in ("regions", "spikes"):  # attributes of HDF5 hold 64 kB of text at most
+            text = json.dumps([asdict(one) for one in getattr(self, name)])
+            parts[name] = np.frombuffer(text.encode(), np.uint8)
+        return write_result(path, self.score, self.model, parts, overwrite=overwrite)
+
+    def to_dataframe(self) -> DataFrame:
+        """Return the regions, one a row, as a table of pandas; candidates as text, without the list of pixels.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        rows = []
+        for region in self.regions:
+            row = region.to_dict() | {"candidates": ", ".join(map(str, region.candidates))}
+            del row["pixels"]
+            rows.append(row)
+        return data_frame(rows, "found.to_dataframe()")
+
     def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
         """Plot the score map with its regions outlined, and the spectra of the strongest ones.
 
@@ -262,6 +356,11 @@ def _what(region: Region) -> str:
     if abs(region.shift) > _SHIFTED * region.shift_error:
         return f"{region.direction}, shifted by {region.shift:+.2g} {region.energy_units}".rstrip()
     return region.direction
+
+
+def _as_tuples(value: Any) -> Any:
+    """Return lists as tuples, however nested: JSON has only lists."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _number(found: tuple[object, ...], name: str) -> str:

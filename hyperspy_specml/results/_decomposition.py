@@ -11,13 +11,17 @@ import numpy as np
 
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
+from hyperspy_specml.results._files import Result, write_result
 from hyperspy_specml.results._learning import write_learning_results
 from hyperspy_specml.results._page import small_maps
-from hyperspy_specml.signals import Decoder
+from hyperspy_specml.signals import Decoder, mark_empty
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Self
 
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DecompositionResult:
+class DecompositionResult(Result):
     """What ``s.decomposition_ae()`` returns.
 
     Here, as in HyperSpy 3, maps are *scores* and spectra are *components*. HyperSpy 2 calls the maps loadings and
@@ -61,10 +65,16 @@ class DecompositionResult:
     model: TrainedModel
     baseline: DecompositionResult | None
     _source: Source
+    _empty: np.ndarray
 
     @classmethod
     def of(
-        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: DecompositionResult | None
+        cls,
+        source: Source,
+        model: TrainedModel,
+        scores: np.ndarray,
+        baseline: DecompositionResult | None,
+        empty: np.ndarray,
     ) -> DecompositionResult:
         """Make the signals of a result.
 
@@ -78,6 +88,8 @@ class DecompositionResult:
             (n_pixels, K + outputs) as the model gives them.
         baseline
             The same for PCA.
+        empty
+            (n_pixels,) bool, the spectra without any signal: their reconstruction is 0 whatever their scores say.
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
@@ -89,11 +101,70 @@ class DecompositionResult:
             model=model,
             baseline=baseline,
             _source=source,
+            _empty=empty,
         )
+
+    @classmethod
+    def restored(cls, source: Source, model: TrainedModel, scores: BaseSignal, parts: dict[str, Any]) -> Self:
+        """Put a result together that `save` took apart.
+
+        Parameters
+        ----------
+        source
+            The input, or what is known of it.
+        model
+            The trained model, with its baseline.
+        scores, parts
+            Score maps, and everything else by name.
+        """
+        found, baseline = parts.get("baseline"), None
+        if found is not None and model.baseline is not None:
+            baseline = cls.restored(source, model.baseline, found["scores"], found)
+        outputs: dict[str, BaseSignal] = parts.get("outputs") or {}
+        report: Any = model.report
+        empty = np.asarray(parts["empty"], bool)
+        return cls(scores, parts["components"], outputs, report, model, baseline, source, empty)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
+        """Save it in one file, with its report, model and baseline; ``specml.load_result`` reads it.
+
+        HyperSpy, too, opens the file: as the score maps, with the other signals in their metadata. The data that were
+        decomposed are not in it.
+
+        Parameters
+        ----------
+        path
+            With ".hspy" or ".zspy"; without a suffix it gets the first.
+        overwrite
+            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
+            By default it is an error.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        ModelFileError
+            The suffix is another one.
+        """
+        parts = self._parts() | {"title": self._source.title, "lazy": self._source.lazy}
+        return write_result(path, self.scores, self.model, parts, overwrite=overwrite)
+
+    def _parts(self) -> dict[str, Any]:
+        """Return everything but scores and model, by name."""
+        parts: dict[str, Any] = {"components": self.components, "empty": self._empty.astype(np.uint8)}
+        if self.outputs:
+            parts["outputs"] = dict(self.outputs)
+        if self.baseline is not None:
+            parts["baseline"] = {"scores": self.baseline.scores, **self.baseline._parts()}
+        return parts
 
     @property
     def intensity(self) -> BaseSignal | None:
-        """Map of the expected sum of each spectrum in signal units; None but for the simplex architecture."""
+        """Map of the expected sum of each spectrum in signal units; None where the scores alone make the spectra."""
         return self.outputs.get("intensity")
 
     @property
@@ -184,7 +255,7 @@ class DecompositionResult:
         component, with the same loading everywhere. Of the simplex architecture, whose scores are fractions,
         the loadings are ``intensity * scores``. Where the decoder is curved, in dense autoencoders and with
         ``energy_shift=True``, the linear components that come nearest to its reconstruction are written, with
-        such a constant.
+        such a constant, whose loading is the intensity where there is one.
 
         Parameters
         ----------
@@ -194,8 +265,8 @@ class DecompositionResult:
         Raises
         ------
         LearningResultsError
-            HyperSpy cannot hold the result: one component, a signal of another shape, or one whose energy
-            axis is not the last one in memory.
+            HyperSpy cannot hold the result: a signal of another shape, or one whose energy axis is not the last
+            one in memory.
 
         Warns
         -----
@@ -226,7 +297,8 @@ class DecompositionResult:
         return f"{report.architecture} decomposition of {self._source.title}, K = {report.n_components}"
 
     def _columns(self) -> np.ndarray:
-        return self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        columns = self._source.columns(self.scores, self.outputs, self.model.model.outputs)
+        return mark_empty(columns.reshape(len(self._empty), -1), self._empty).reshape(columns.shape)
 
     def _full_size(self, what: str, *, residual: bool) -> BaseSignal:
         decoder = Decoder(self.model.model, self.model.channel_state)

@@ -8,6 +8,7 @@ import numpy as np
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import DenoiseReport, TrainedModel
+from hyperspy_specml.signals import provenance
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -19,7 +20,7 @@ def denoise_report(signal: BaseSignal) -> DenoiseReport:
     Parameters
     ----------
     signal
-        What ``s.denoise_dae()`` returned. The report is under ``metadata.Specml``.
+        What ``s.denoise_dae()`` returned. The report is the entry ``report`` of ``metadata.Specml``.
 
     Raises
     ------
@@ -34,9 +35,7 @@ def denoise_report(signal: BaseSignal) -> DenoiseReport:
     >>> specml.denoise_report(clean).hold_out
     'exact'
     """
-    kept = _kept(signal, "denoise_report")
-    kept.pop("model", None)
-    return DenoiseReport.from_dict(kept)
+    return DenoiseReport.from_dict(_kept(signal, "denoise_report"))
 
 
 def denoise_model(signal: BaseSignal) -> TrainedModel:
@@ -65,7 +64,8 @@ def denoise_model(signal: BaseSignal) -> TrainedModel:
     >>> specml.denoise_report(again).trained_on
     'Simulated Fe-Cr-Ni map'
     """
-    content = _kept(signal, "denoise_model").get("model")
+    _kept(signal, "denoise_model")
+    content = signal.metadata.get_item("Specml.model", None)
     if content is None:
         raise OptionError(
             f"denoise_model({signal!r}): its metadata.Specml.model was deleted. Denoise again, or load the "
@@ -76,9 +76,7 @@ def denoise_model(signal: BaseSignal) -> TrainedModel:
 
 def _kept(signal: BaseSignal, function: str) -> dict[str, Any]:
     """Return what `denoise_dae` wrote to the metadata."""
-    metadata = getattr(signal, "metadata", None)
-    found = metadata.get_item("Specml", None) if metadata is not None else None
-    kept = {} if found is None else found.as_dictionary()
+    kept = provenance(signal)
     if kept.get("method") != DenoiseReport.method:
         raise OptionError(f"{function}({signal!r}) needs a denoised signal: pass what s.denoise_dae() returned.")
     return kept

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
     from hyperspy_specml.anomaly import Candidate
+    from hyperspy_specml.signals import Line
 
 _MAX_COLUMNS = 4
 # Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
@@ -40,6 +41,11 @@ _LABELLED, _APART = 0.5, 0.035
 _OVERLAY = 0.5
 # Lines that are marked at most.
 _MARKED = 8
+# Lines that are named in a figure, at most.
+_MOST_LINES = 10
+# Smallest weight of a line in its family, and smallest rise over its surroundings relative to the highest value, of
+# lines that are named.
+_MAIN_LINE, _LEAST_RISE = 0.5, 0.02
 
 
 def result_figure(
@@ -380,6 +386,103 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     axes.set(xlabel=axis_label(energy), ylabel="counts per pixel, shifted")
     axes.margins(x=0)
     legend_outside(axes)
+
+
+def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None:
+    """Draw a map of phases with a legend, and a scale bar where the scan axes have one unit.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    labels
+        Int map (nx, ny |); -1 is left blank, -2 is black.
+    names
+        Of the phases.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patches import Patch
+
+    scan_axes = labels.axes_manager.navigation_axes
+    colours = ["black", "white", *(f"C{k % 10}" for k in range(len(names)))]
+    shown = [k for k in range(-2, len(names)) if k >= 0 or (k == -2 and (labels.data == -2).any())]
+    handles = [Patch(color=colours[k + 2], label=names[k] if k >= 0 else "none of these") for k in shown]
+    axes.set_xlabel(axis_label(scan_axes[0]))
+    if len(scan_axes) == 1:
+        for k in shown:
+            some = labels.data == k
+            axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
+    else:
+        x, y = (axis_limits(axis) for axis in scan_axes[:2])
+        axes.imshow(
+            _middle_slice(labels.data), extent=(*x, *y[::-1]), cmap=ListedColormap(colours), vmin=-2.5,
+            vmax=len(names) - 0.5, interpolation="nearest",
+        )  # fmt: skip
+        axes.set_ylabel(axis_label(scan_axes[1]))
+        if axis_units(scan_axes[0]):
+            _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def draw_phase_spectra(
+    axes: Axes, spectra: BaseSignal, n_spectra: Sequence[int], names: Sequence[str], lines: Sequence[Line]
+) -> None:
+    """Draw the mean spectra of phases above each other, and name the lines that stand out most.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    spectra
+        Sums (phases | E).
+    n_spectra
+        Of how many pixels.
+    names
+        Of the phases.
+    lines
+        Lines or edges that may be named.
+    """
+    (energy,) = spectra.axes_manager.signal_axes
+    means = spectra.data / np.maximum(1, np.array(n_spectra))[:, None]
+    step = 1.05 * float(np.nanmax(np.abs(means), initial=1e-300))
+    for k, (mean, name) in enumerate(zip(means, names, strict=True)):
+        axes.plot(energy.axis, mean + k * step, color=f"C{k % 10}", linewidth=0.8, label=name)
+    top = means.max(axis=0)
+    for line, height in _prominent(lines, energy.axis, top):
+        k = int(np.nanargmax(means[:, int(np.abs(energy.axis - line.energy).argmin())]))
+        axes.annotate(
+            f"{line.element} {line.name}", (line.energy, height + k * step), fontsize="x-small", rotation=90,
+            ha="center", va="bottom", xytext=(0, 2), textcoords="offset points",
+        )  # fmt: skip
+    axes.set_xlabel(axis_label(energy))
+    axes.set_ylabel("mean of a pixel, shifted")
+    axes.margins(x=0.01, y=0.12)
+
+
+def _prominent(lines: Sequence[Line], energy: np.ndarray, spectrum: np.ndarray) -> list[tuple[Line, float]]:
+    """Return lines at the highest places of a spectrum, and its height there; edges where it rises.
+
+    Of lines at one place, those of lower shells come first: without a list of elements they are likelier.
+    """
+    values = np.nan_to_num(spectrum)
+    reach = max(2, len(values) // 150)
+    found: list[tuple[str, float, Line, float]] = []
+    for line in lines:
+        i = int(np.abs(energy - line.energy).argmin())
+        near, around = values[max(0, i - 1) : i + 2], values[max(0, i - 4 * reach) : i + 4 * reach + 1]
+        if line.edge:
+            rise = float(values[i : i + reach].max() - values[max(0, i - reach) : i + 1].mean())
+        else:
+            rise = (float(near.max()) - float(np.percentile(around, 25))) * (line.weight > _MAIN_LINE)
+        found.append((line.family, rise, line, float(values[max(0, i - reach) : i + reach + 1].max())))
+    least = _LEAST_RISE * float(values.max(initial=0))
+    found = sorted((one for one in found if one[1] > least), key=lambda one: (one[0], -one[1]))
+    chosen: list[tuple[Line, float]] = []
+    apart = 2.5 * reach * float(np.abs(np.diff(energy)).mean())
+    for _, _, line, height in found:
+        if len(chosen) < _MOST_LINES and all(abs(line.energy - other.energy) > apart for other, _ in chosen):
+            chosen.append((line, height))
+    return chosen
 
 
 def _middle_slice(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.exceptions import LearningResultsError, LinearApproximationWarning
+from hyperspy_specml.models import SimplexModel
+from hyperspy_specml.signals import marked_empty
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
@@ -34,16 +36,19 @@ def write_learning_results(signal: BaseSignal, trained: TrainedModel, columns: n
     trained
         The model.
     columns
-        (*navigation, K + outputs) scores and outputs of every spectrum, as the model decodes them.
+        (*navigation, K + outputs) scores and outputs of every spectrum, as the model decodes them; see `mark_empty`.
     """
     model, navigation = trained.model, columns.shape[:-1]
-    _check(signal, model.n_components, (*navigation, len(trained.channel_state)))
+    _check(signal, (*navigation, len(trained.channel_state)))
     columns = columns.reshape(-1, model.n_columns)
-    scores = columns[:, : model.n_components]
-    if "intensity" in model.outputs:  # a mixture is the intensity times abundances times components
-        intensity = model.n_components + list(model.outputs).index("intensity")
-        scores = scores * columns[:, intensity, None]
-    loadings, factors = _linear_form(trained, columns, scores)
+    empty = marked_empty(columns)
+    columns = np.where(empty[:, None], np.float32(0), columns)
+    scores, level = columns[:, : model.n_components], np.ones(len(columns), np.float32)
+    if "intensity" in model.outputs:  # the mean spectrum is there as often as there are counts
+        level = columns[:, model.n_components + list(model.outputs).index("intensity")]
+    if isinstance(model, SimplexModel):  # a mixture is the intensity times abundances times components
+        scores = scores * level[:, None]
+    loadings, factors = _linear_form(trained, columns, scores, np.where(empty, 0, level))
     variance = np.nanmean(np.square(loadings, dtype=np.float64), axis=0) * np.nansum(factors**2, axis=0)
     unknown, unused = np.isnan(scores).any(axis=1), np.isnan(factors).any(axis=1)
     if unknown.any():
@@ -75,15 +80,10 @@ def write_learning_results(signal: BaseSignal, trained: TrainedModel, columns: n
     )
 
 
-def _check(signal: Any, n_components: int, shape: tuple[int, ...]) -> None:
+def _check(signal: Any, shape: tuple[int, ...]) -> None:
     if not hasattr(signal, "learning_results"):
         raise LearningResultsError(
             f"to_learning_results() writes to a HyperSpy signal, not to {type(signal).__name__}: pass s."
-        )
-    if n_components < 2:
-        raise LearningResultsError(
-            "to_learning_results() needs 2 components or more: of one HyperSpy can neither plot factors nor "
-            "separate sources. dec.plot(), dec.scores and dec.reconstruction work with one component too."
         )
     manager = signal.axes_manager
     found = manager.navigation_shape[::-1] + manager.signal_shape[::-1]
@@ -101,23 +101,28 @@ def _check(signal: Any, n_components: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _linear_form(trained: TrainedModel, columns: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _linear_form(
+    trained: TrainedModel, columns: np.ndarray, scores: np.ndarray, level: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return loadings (n, K) and factors (E, K) whose product is the reconstruction, or the nearest to it.
 
     The model decodes columns; the loadings are the scores. A constant spectrum, if there is one, becomes one
-    more component with a loading of 1, and 0 for empty spectra.
+    more component whose loading is the (n,) level: 1, or the intensity, and 0 for empty spectra.
     """
-    known = np.flatnonzero(np.isfinite(scores).all(axis=1) & scores.any(axis=1))
+    known = np.flatnonzero(np.isfinite(scores).all(axis=1) & (level > 0))
     known = known[:: -(-len(known) // _MAX_ROWS)]
     rows, spectra = scores[known].astype(np.float64), trained.model.decode(columns[known]).astype(np.float64)
     components = trained.model.components()
-    offset = (spectra - rows @ components).mean(axis=0)
+    constant = level[known, None].astype(np.float64)
+    offset = (spectra - rows @ components).mean(axis=0) / constant.mean()
     largest = np.abs(spectra).max()
-    curved = np.abs(spectra - rows @ components - offset).max() > _LINEAR * largest
+    curved = np.abs(spectra - rows @ components - constant * offset).max() > _LINEAR * largest
     if curved:
-        plane = np.linalg.lstsq(np.column_stack([rows, np.ones(len(rows))]), spectra, rcond=None)[0]
+        plane = np.linalg.lstsq(np.column_stack([rows, constant]), spectra, rcond=None)[0]
         components, offset = plane[:-1], plane[-1]
-        left = np.sum((spectra - rows @ components - offset) ** 2) / np.sum((spectra - spectra.mean(axis=0)) ** 2)
+        left = np.sum((spectra - rows @ components - constant * offset) ** 2) / np.sum(
+            (spectra - spectra.mean(axis=0)) ** 2
+        )
         warnings.warn(
             "to_learning_results(): the decoder is curved, HyperSpy's results are not. The linear components "
             f"written instead give {100 * (1 - left):.1f} % of the variance of dec.reconstruction; the last is a "
@@ -125,8 +130,8 @@ def _linear_form(trained: TrainedModel, columns: np.ndarray, scores: np.ndarray)
             LinearApproximationWarning,
             stacklevel=4,  # the user's line
         )
-    if curved or np.abs(offset).max() > _LINEAR * largest:
+    if curved or np.abs(offset).max() * constant.mean() > _LINEAR * largest:
         components = np.vstack([components, offset])
-        constant = np.where(np.isfinite(scores).all(axis=1), scores.any(axis=1), np.nan)
-        scores = np.column_stack([scores, constant.astype(scores.dtype)])
+        everywhere = np.where(np.isfinite(scores).all(axis=1), level, np.nan)
+        scores = np.column_stack([scores, everywhere.astype(scores.dtype)])
     return scores.copy(), expand_channels(components, trained.channel_state).T.copy()

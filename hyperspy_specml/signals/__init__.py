@@ -1,5 +1,15 @@
 """Between HyperSpy signals and arrays: checks and masks on the way in, native signals on the way out."""
 
-from hyperspy_specml.signals._lines import below_first_line, line_width, spectral_lines
-from hyperspy_specml.signals._source import Decoder, Source, component_spectra, navigation_map, score_maps, stamp
+from hyperspy_specml.signals._lines import Line, below_first_line, line_width, spectral_lines
+from hyperspy_specml.signals._source import (
+    Decoder,
+    Source,
+    component_spectra,
+    mark_empty,
+    marked_empty,
+    navigation_map,
+    provenance,
+    score_maps,
+    stamp,
+)
 from hyperspy_specml.signals._spectra import axis_spec, energy_axis, spectra_of

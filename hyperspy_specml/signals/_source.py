@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.signals._spectra import energy_axis
+from hyperspy_specml.exceptions import DataRequiredError
+from hyperspy_specml.signals._spectra import Spectra, energy_axis
 from hyperspy_specml.statistics import expand_channels
 from hyperspy_specml.streaming import plain_array, plan_blocks
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
     import dask.array as da
     from hyperspy.axes import BaseDataAxis
-
-    from hyperspy_specml.signals._spectra import Spectra
 
 # Size of one block of a full-size output, in bytes of float32.
 _BLOCK_BYTES = 64_000_000
@@ -69,8 +69,13 @@ def score_maps(signal: BaseSignal, scores: np.ndarray, *, title: str) -> BaseSig
     Signal1D, Signal2D or BaseSignal (K | scan axes) for one, two or three scan axes.
     """
     maps = np.moveaxis(scores, -1, 0).copy(order="C")  # (*navigation, K) -> (K, *navigation)
-    axes = [{**_COMPONENTS, "size": len(maps)}, *_axes(signal.axes_manager.navigation_axes, navigate=False)]
-    return _signal(maps, axes, {"General": {"title": title}})
+    along = {**_COMPONENTS, "size": len(maps)}
+    axes = [along, *_axes(signal.axes_manager.navigation_axes, navigate=False)]
+    found = _signal(maps, axes, {"General": {"title": title}})
+    if len(maps) > 1:  # what HyperSpy would show, the sum of a map, says nothing of scores, which have any sign
+        spread = np.nan_to_num(maps.reshape(len(maps), -1)).std(axis=1)
+        found.navigator = _signal(spread, [along | {"navigate": False}], {"General": {"title": "Spread of the scores"}})
+    return found
 
 
 def component_spectra(signal: BaseSignal, components: np.ndarray, *, title: str) -> BaseSignal:
@@ -108,20 +113,52 @@ def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> Base
 def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
     """Write where a signal comes from under ``metadata.Specml``, in types that every file keeps.
 
+    What is known becomes one entry, however much that is: ``report``, the bytes of a JSON text, as attributes of
+    HDF5 hold 64 kB of text at most. `provenance` reads it.
+
     Parameters
     ----------
     signal
         One of our own results: this is the only function that writes to its argument.
     provenance
-        Nested mapping of text, numbers and lists of them, and of bytes, which become an array of uint8;
-        replaces an earlier stamp.
+        Nested mapping of text, numbers and lists of them, with the name of the ``method``; bytes in it become entries
+        of their own. Replaces an earlier stamp.
 
     Returns
     -------
     the same signal
     """
-    signal.metadata.set_item("Specml", _plain(provenance))
+    apart = {name: np.frombuffer(value, np.uint8) for name, value in provenance.items() if isinstance(value, bytes)}
+    text = json.dumps({name: _plain(value) for name, value in provenance.items() if name not in apart})
+    entries = {"method": provenance.get("method", ""), "report": np.frombuffer(text.encode(), np.uint8)}
+    signal.metadata.set_item("Specml", entries | apart)
     return signal
+
+
+def provenance(signal: BaseSignal) -> dict[str, Any]:
+    """Return what a result says about where it comes from: its report, without curves.
+
+    Parameters
+    ----------
+    signal
+        Any signal that the package made, also a copy or a part of it, saved and loaded or not.
+
+    Returns
+    -------
+    nested text, numbers and lists, under the names of the report's fields, with the name of the ``method``; nothing
+    for other signals
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> s = specml.datasets.fe_cr_ni_map((16, 16), n_channels=256).signal
+    >>> dec = s.decomposition_ae(3, architecture="pca", show_progressbar=False)
+    >>> specml.provenance(dec.scores)["architecture"]
+    'pca'
+    """
+    metadata = getattr(signal, "metadata", None)
+    found = None if metadata is None else metadata.get_item("Specml.report", None)
+    return {} if found is None else json.loads(np.asarray(found, np.uint8).tobytes())
 
 
 def _signal(
@@ -153,11 +190,9 @@ def _metadata(signal: BaseSignal, title: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy numbers, arrays and tuples into what .hspy files give back unchanged."""
+    """Turn NumPy numbers, arrays and mappings into what JSON holds."""
     if hasattr(value, "items"):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, bytes):
-        return np.frombuffer(value, np.uint8)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
@@ -173,11 +208,14 @@ class Source:
         Class, axes and metadata of the input as they were when the method was called, without data: what the
         user renames, crops or calibrates later does not reach into the result.
     spectra
-        The data in array order. Not copied.
+        The data in array order. Not copied. Of a result from a file, zeros in their place.
+    known
+        Whether the data are there.
     """
 
     template: BaseSignal
     spectra: Spectra
+    known: bool = True
 
     @classmethod
     def of(cls, signal: BaseSignal, spectra: Spectra) -> Source:
@@ -186,13 +224,48 @@ class Source:
         no_data = np.broadcast_to(np.float32(0), spectra.array.shape)
         return cls(like(signal, no_data, title=title), spectra)
 
+    @classmethod
+    def rebuilt(cls, components: BaseSignal, scores: BaseSignal, *, title: str, lazy: bool) -> Source:
+        """Describe an input that is not there, by its components and score maps.
+
+        Parameters
+        ----------
+        components, scores
+            Of a result: class and energy axis, and scan axes.
+        title, lazy
+            Of the input.
+        """
+        scan = _axes(scores.axes_manager.signal_axes, navigate=True)
+        axes = [*scan, *_axes(components.axes_manager.signal_axes, navigate=False)]
+        metadata = _metadata(components, title)
+        metadata.pop("Specml", None)
+        nothing = np.broadcast_to(np.float32(0), [axis["size"] for axis in axes])
+        array: Any = nothing
+        if lazy:
+            import dask.array as da
+
+            array = da.from_array(nothing, chunks=(*["auto"] * len(scan), -1), name=False)
+        return cls(_signal(nothing, axes, metadata), Spectra(array, None, None), known=False)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether full-size outputs are lazy."""
+        return not isinstance(self.spectra.array, np.ndarray)
+
     @property
     def title(self) -> str:
         """The input's title, or its class where it has none."""
         return self.template.metadata.General.title
 
     def signal(self) -> BaseSignal:
-        """Return the input as a signal of its own, without a copy of the data."""
+        """Return the input as a signal of its own, without a copy of the data.
+
+        Raises
+        ------
+        DataRequiredError
+            The data are not there.
+        """
+        self._need_data("This")
         return like(self.template, self.spectra.array, title=self.title)
 
     def score_maps(self, scores: np.ndarray, provenance: Mapping[str, Any]) -> BaseSignal:
@@ -249,7 +322,14 @@ class Source:
             See `stamp`.
         residual
             Return the input minus the decoded spectra.
+
+        Raises
+        ------
+        DataRequiredError
+            The residual is asked for, but the data are not there.
         """
+        if residual:
+            self._need_data("dec.residual")
         source: Any = self.spectra.array
         inputs: list[Any] = [scores.reshape(*source.shape[:-1], -1), *[source] * residual]
         n_rows = max(1, _BLOCK_BYTES // (4 * source.shape[-1]))
@@ -260,6 +340,12 @@ class Source:
         else:
             array = _blocks_later(decoder, inputs, source, n_rows)
         return stamp(like(self.template, array, title=f"{self.title} {title}"), provenance)
+
+    def _need_data(self, what: str) -> None:
+        if not self.known:
+            raise DataRequiredError(
+                f"{what} needs the data, which the file of a result does not hold: specml.load_result(path, signal=s)."
+            )
 
     def _per(self, unit: str) -> float:
         """Return what one unit of a model's output is in the units of its map."""
@@ -286,6 +372,24 @@ def _blocks_later(
     return da.map_blocks(operator.call, once, *parts, chunks=(*chunks, source.shape[-1:]), **options)
 
 
+def mark_empty(scores: np.ndarray, empty: np.ndarray) -> np.ndarray:
+    """Return (n, K) scores that are infinite where a spectrum is empty: no spectrum that is used has such scores.
+
+    Parameters
+    ----------
+    scores
+        Of all spectra.
+    empty
+        (n,) bool.
+    """
+    return np.where(empty[:, None], np.float32(np.inf), scores)
+
+
+def marked_empty(scores: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: which of (n, K) scores `mark_empty` marked."""
+    return (scores == np.inf).all(axis=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Decoder:
     """Scores to whole spectra, unused channels included: an object, so that it travels to other processes.
@@ -304,11 +408,12 @@ class Decoder:
     def __call__(self, scores: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
         """Return (..., E) float32 spectra of (..., K) scores, or the residuals of *values* (..., E).
 
-        All scores 0 stand for an empty spectrum. Unused channels are 0 where they are dead, else NaN.
+        Spectra that `mark_empty` marked are 0. Unused channels are 0 where they are dead, else NaN.
         """
         rows = scores.reshape(-1, scores.shape[-1])
-        spectra = self.model.decode(rows)
-        spectra[~rows.any(axis=1)] = 0  # NaN scores count as true
+        empty = marked_empty(rows)
+        spectra = self.model.decode(np.where(empty[:, None], np.float32(0), rows))
+        spectra[empty] = 0
         whole = expand_channels(spectra, self.channel_state).reshape(*scores.shape[:-1], -1)
         if values is None:
             return whole

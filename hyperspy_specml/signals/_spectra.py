@@ -16,7 +16,6 @@ from hyperspy_specml.exceptions import (
     MaskOrderWarning,
     NavigationRequiredError,
     SpectraRequiredError,
-    TooFewSpectraError,
 )
 
 if TYPE_CHECKING:
@@ -71,11 +70,9 @@ def spectra_of(
     DataTypeError
         The data are complex, structured or objects.
     SpectraRequiredError
-        The signal does not have exactly one signal axis.
+        The signal does not have exactly one signal axis, or spectra of one channel.
     NavigationRequiredError
         The signal is a single spectrum.
-    TooFewSpectraError
-        Its spectra have one channel.
     MaskError
         A mask is not boolean, has the wrong shape or masks everything.
 
@@ -106,6 +103,12 @@ def _check(signal: BaseSignal, method: str) -> None:
             "O": "Give all spectra the same length first, then s.ragged = False or s.change_dtype('float32').",
         }.get(dtype.kind, "Convert them first: s.change_dtype('float32').")
         raise DataTypeError(f"{method}() needs real numbers, but the data of {signal!r} are {dtype}. {repair}")
+    if manager.signal_size == 1:  # HyperSpy then counts no signal axis
+        raise SpectraRequiredError(
+            f"{method}() compares the shapes of spectra, but those of {signal!r} have one channel. Keep the energy "
+            "axis, s.isig[a:b] instead of a sum or a single channel; if energy is among the scan axes, "
+            "s.transpose(signal_axes=['Energy'])."
+        )
     if manager.signal_dimension != 1:
         names = [str(axis.name) for axis in manager.navigation_axes + manager.signal_axes]
         raise SpectraRequiredError(
@@ -116,13 +119,6 @@ def _check(signal: BaseSignal, method: str) -> None:
         raise NavigationRequiredError(
             f"{method}() compares spectra, but {signal!r} is a single one: it has no navigation axis. "
             "Stack several first: hs.stack([s1, s2, s3])."
-        )
-    if manager.signal_size == 1:
-        name = manager.signal_axes[0].name
-        raise TooFewSpectraError(
-            f"{method}() compares the shapes of spectra, but those of {signal!r} have one channel: its signal axis "
-            f"{name} has size 1. Keep the energy axis, s.isig[a:b] instead of a sum or a single channel; if energy is "
-            "among the scan axes, s.transpose(signal_axes=['Energy'])."
         )
 
 

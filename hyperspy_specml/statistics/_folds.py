@@ -123,7 +123,7 @@ class Folds:
         counts = self.validation.sum(axis=1, dtype=np.float64) + self.test.sum(axis=1, dtype=np.float64)
         return self.validation.shape[1] * counts.sum() ** 2 / max(np.square(counts).sum(), 1.0)
 
-    def train(self, rows: slice) -> np.ndarray:
+    def train(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return the training fold of some spectra, in the dtype of the parts (their sum fits)."""
         total = self.parts[0][rows].copy()
         for part in self.parts[1:]:
@@ -295,12 +295,12 @@ def fold_correlation(
     return 0.5 * excess / (1 + 0.5 * excess) if excess > -1 else -1.0
 
 
-def holds_out(correlation: float, n_values: float) -> bool:
+def holds_out(correlation: float, n_values: float, *, limit: float = _MAX_CORRELATION) -> bool:
     """Return whether folds with this correlation of residuals are independent enough to validate on.
 
     The limit is wider by two standard errors of a correlation measured on so many values.
     """
-    return abs(correlation) <= _MAX_CORRELATION + 2 * 0.5 / (VALIDATION * np.sqrt(max(n_values, 1)))
+    return abs(correlation) <= limit + 2 * 0.5 / (VALIDATION * np.sqrt(max(n_values, 1)))
 
 
 @dataclass(frozen=True)

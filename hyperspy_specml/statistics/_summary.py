@@ -93,6 +93,7 @@ def summarise_map(
     seed: int = 0,
     kernel: str = "auto",
     sample: np.ndarray | None = None,
+    products: bool = True,
 ) -> MapSummary:
     """Pass once over the spectra (twice where whole channels are not finite).
 
@@ -110,6 +111,8 @@ def summarise_map(
     sample
         (n_pixels,) bool, the pixels that make up the sample where they can be used, `sample_size` of them at
         most; None draws them at random.
+    products
+        Whether the (E, E) second moments of all spectra are needed; otherwise they are those of the sample.
     """
     channel_state = np.zeros(stream.n_channels, np.uint8)
     if signal_mask is not None:
@@ -126,7 +129,9 @@ def summarise_map(
         seen = channel_state == USED
         # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
         wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
-        measure = wide_moments if wide else partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
+        measure = (
+            wide_moments if wide or not products else partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
+        )
         block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
         moments, parts = stream.fold(block, _merge, label="Summarise")
         *found, minima, n_recorded, n_whole, not_finite, saturated, counts = zip(*parts, strict=True)

@@ -9,4 +9,4 @@ from hyperspy_specml.streaming._map import (
     plan_blocks,
     shift_channels,
 )
-from hyperspy_specml.streaming._parallel import compute, side_by_side
+from hyperspy_specml.streaming._parallel import compute, side_by_side, without_lost_threads

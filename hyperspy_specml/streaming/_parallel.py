@@ -37,18 +37,18 @@ def compute(*tasks: Delayed, progress: Progress, label: str, **where: str) -> tu
     Cancelled
         The progress was asked to end the call.
     """
-    where |= _without_lost_threads()
+    where |= without_lost_threads()
     with progress.enter(label), _advancing(progress), threadpool_limits(limits=1, user_api="blas"):
         return dask.compute(*tasks, optimize_graph=True, **where)
 
 
-def _without_lost_threads() -> dict[str, str]:
+def without_lost_threads() -> dict[str, str]:
     """Return where a fork computes: it has not the threads of dask and OpenMP, and would wait for them for ever."""
     others = itertools.chain.from_iterable(pools.values() for pools in dask.threaded.pools.values())
     threads = [getattr(pool, "_threads", ()) for pool in (dask.threaded.default_pool, *others)]
     if not any(own and not any(thread.is_alive() for thread in own) for own in threads):
         return {}
-    one_openmp_thread()  # from here on, as it is not left
+    one_openmp_thread()  # from here on, as it is not left, unless a limit around it ends
     return {"scheduler": "synchronous"}
 
 
@@ -85,7 +85,7 @@ def side_by_side(*tasks: Callable[[], Any]) -> tuple[Any, ...]:
         return (tasks[0](),)
     run = dask.delayed(_run_alone, pure=False)
     with threadpool_limits(limits=1, user_api="blas"):
-        return dask.compute(*map(run, tasks), **({"scheduler": "threads"} | _without_lost_threads()))
+        return dask.compute(*map(run, tasks), **({"scheduler": "threads"} | without_lost_threads()))
 
 
 def _run_alone(task: Callable[[], Any]) -> Any:

@@ -102,15 +102,19 @@ class SplitParts:
     fractions
         (F,) share of the counts in each part.
     weights
-        (n,) inverse noise variance of each spectrum, about 1.
+        (n,) inverse noise variance of each spectrum, about 1, known without its counts.
     rows
         Draws the spectra of a batch.
+    variance
+        From an input (B, P) to the (B,) noise variances of these spectra, relative to that of the mean spectrum.
+        Never from the target: weights that know its noise favour what is too small.
     """
 
     parts: Tensor
     fractions: Tensor
     weights: Tensor
     rows: RandomRows
+    variance: Callable[[Tensor], Tensor | float] = lambda _: 1.0
 
     def draw(self) -> Batch:
         """Return sums of some parts and of the others, each on the scale of the whole."""
@@ -126,7 +130,7 @@ class SplitParts:
         input_share = self.fractions.sum() - target_share
         target = (parts * is_target[..., None]).sum(dim=1) / target_share[:, None]  # (B, F, P) -> (B, P)
         input_ = (parts * (1 - is_target)[..., None]).sum(dim=1) / input_share[:, None]
-        return Batch(input_, target, self.weights[rows] * target_share)
+        return Batch(input_, target, self.weights[rows] * target_share / self.variance(input_))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ def anomalies(
 ) -> AnomalyResult:  # fmt: skip
     """Search a map and wrap what was found; `shared` are the arguments of `Call.on`."""
     call = Call.on(signal, "anomaly_map", **shared)
+    if signal.metadata.get_item("Specml.method", None) == "denoise_dae":
+        _logger.warning(
+            "anomaly_map(): the signal was denoised by denoise_dae(), so that residuals of neighbouring pixels "
+            "correlate and what is rare may be gone. Search the raw counts instead."
+        )
     k, trained, reference = n_components(output_dimension), None, None
     if model is not None:
         given = {"output_dimension": k is not None, "options": options is not None, "noise": noise != "auto"}
@@ -59,7 +64,7 @@ def anomalies(
     search = Search(statistic, fdr, threshold, k, autoencoder, better, noise, yes_or_no("drift", drift))
     if trained is None:
         _check_training(call, search)
-    spectra = None if known is None else _known_spectra(call, known)
+    spectra = None if known is None else known_spectra(call, known)
     axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
     masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
     with call.running(trained=autoencoder is not None) as (run, stream):
@@ -123,19 +128,19 @@ def _reference(trained: TrainedModel) -> ReferenceModel:
     return ReferenceModel(trained.model, noise_from_dict(trained.report.noise_model), n_spectra)
 
 
-def _known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
-    """Return (N, E) spectra; channels that were not in use when they were made are NaN."""
+def known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
+    """Return (N, E) spectra that a user knows; channels that were not in use when they were made are NaN."""
     if not isinstance(known, BaseSignal) or known.axes_manager.signal_dimension != 1:
         given = repr(known) if isinstance(known, BaseSignal) else type(known).__name__
         raise OptionError(
-            f"anomaly_map(known=...) needs spectra as one signal, not {given}. Pass known=found.spectra for "
+            f"{call.method}(known=...) needs spectra as one signal, not {given}. Pass known=found.spectra for "
             "all regions of a result, known=found.spectra.inav[0] for the first, or hs.stack([...]) of "
             "several signals."
         )
     theirs = axis_spec(energy_axis(known))
     if not same_channels(call.axis, theirs):
         raise EnergyAxisMismatchError(
-            f"anomaly_map(known=...): the spectra have {in_words(theirs)}, but the signal has "
+            f"{call.method}(known=...): the spectra have {in_words(theirs)}, but the signal has "
             f"{in_words(call.axis)}. Bring them to that axis, known.interpolate_on_axis(...); if only their "
             "calibration is missing, copy offset, scale and units."
         )
@@ -144,13 +149,13 @@ def _known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
     rows = np.asarray(known.data, np.float64).reshape(-1, known.data.shape[-1])
     if len(rows) > max(1, rows.shape[1] // 4):  # they describe every spectrum, and cost as many components
         raise OptionError(
-            f"anomaly_map(known=...): with {len(rows)} known spectra of {rows.shape[1]} channels every "
+            f"{call.method}(known=...): with {len(rows)} known spectra of {rows.shape[1]} channels every "
             "spectrum would be ordinary. One for each phase is enough: its mean, known.mean()."
         )
     nothing = ~np.nan_to_num(rows).any(axis=1)
     if nothing.any():
         raise OptionError(
-            f"anomaly_map(known=...): spectrum {int(nothing.argmax())} of {len(rows)} is zero everywhere. "
+            f"{call.method}(known=...): spectrum {int(nothing.argmax())} of {len(rows)} is zero everywhere. "
             "Leave it out; known=None if there is no other."
         )
     return rows
@@ -190,7 +195,8 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
         stamp(signal, report.to_dict())
     spectra, residuals = means or (None, None)
     regions = tuple(_region(call, region) for region in found.regions)
-    spikes = tuple(_spike(row, shape, axis) for row in found.spikes)
+    apart = np.flatnonzero((np.diff(found.spikes[:, :2], axis=0) != (0, 1)).any(axis=1)) + 1
+    spikes = tuple(_spike(rows, shape, axis) for rows in np.split(found.spikes, apart) if len(rows))
     _logger.info("anomaly_map(): %d regions, %d spikes (%s)", len(regions), len(spikes), found.threshold)
     model = _model(call, found, report, trained)
     results = score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model
@@ -271,7 +277,7 @@ def _region(call: Call, found: FoundRegion) -> Region:
     scan_axes, shape = call.source.template.axes_manager.navigation_axes, call.source.spectra.array.shape[:-1]
     indices = np.stack(np.unravel_index(found.pixels, shape)[::-1], axis=1)  # x, y ...
     peak = np.unravel_index(found.peak, shape)[::-1]
-    area, area_units = _area(len(found.pixels), scan_axes)
+    area, area_units = scan_area(len(found.pixels), scan_axes)
     same = ("energy", "excess", "shift", "shift_error", "candidates")
     return Region(
         position=tuple(float(axis.axis[k]) for axis, k in zip(scan_axes, peak, strict=True)),
@@ -285,15 +291,20 @@ def _region(call: Call, found: FoundRegion) -> Region:
     )
 
 
-def _spike(row: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spike:
-    pixel, channel, value, expected = row
-    position = tuple(int(k) for k in np.unravel_index(int(pixel), shape)[::-1])
-    return Spike(position, float(axis.axis[int(channel)]), float(value), float(expected))
+def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spike:
+    """Return the spike of these neighbouring channels."""
+    pixel, channel, *_ = rows[rows[:, 2].argmax()].astype(int)
+    position = tuple(int(k) for k in np.unravel_index(pixel, shape)[::-1])
+    value, expected = rows[:, 2:].sum(axis=0).tolist()
+    return Spike(position, float(axis.axis[channel]), value, expected, len(rows))
 
 
-def _area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
+def scan_area(n_pixels: int, scan_axes: tuple[BaseDataAxis, ...]) -> tuple[float, str]:
     """Return length, area or volume of so many pixels, and its units."""
-    steps = [abs(float(np.gradient(a.axis).mean())) if a.size > 1 else 1.0 for a in scan_axes]
+    steps = [
+        abs(float(np.gradient(a.axis).mean())) if a.size > 1 else abs(float(getattr(a, "scale", 1.0)))
+        for a in scan_axes
+    ]
     units = [axis_spec(a)["units"] or "" for a in scan_axes]
     power = {2: "²", 3: "³"}.get(len(units), "")
     same = units[0] and len(set(units)) == 1

@@ -17,7 +17,7 @@ from hyperspy_specml.progress import Progress, ProgressBar
 from hyperspy_specml.run import ComputeConfig, Run, TrainConfig
 from hyperspy_specml.signals import Source, axis_spec, below_first_line, energy_axis, spectra_of
 from hyperspy_specml.statistics import BELOW_LINES
-from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.streaming import SpectrumStream, without_lost_threads
 from hyperspy_specml.train import choose_device, device_for
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class Call:
         trained
             Whether a network may be trained. If not, settings of that have no effect: the log says so.
         """
+        without_lost_threads()
         device = device_for(self.method, self.device, self.config.of_training(), trained=trained)
         with _progress(self.method, self.shown) as progress, progress.enter(""):
             run = Run(self.config, self.seed, device, progress)

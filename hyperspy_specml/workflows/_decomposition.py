@@ -13,7 +13,7 @@ from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError
 from hyperspy_specml.models import DecompositionReport, encode_new_map
 from hyperspy_specml.results import DecompositionResult
 from hyperspy_specml.signals import energy_axis
-from hyperspy_specml.statistics import SATURATED, count_states
+from hyperspy_specml.statistics import EMPTY, SATURATED, count_states
 from hyperspy_specml.workflows._call import Call, n_components
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def decomposition(
     moments, state = summary.moments, summary.channel_state
     baseline = call.fitted(found.baseline, state, moments.n, moments.sums, report.of_baseline())
     trained = replace(baseline, model=found.model, report=report, baseline=baseline)
-    return _wrap(call, trained, [found.scores, found.baseline_scores])
+    return _wrap(call, trained, [found.scores, found.baseline_scores], summary.pixel_state)
 
 
 def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
@@ -87,10 +87,10 @@ def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
         baseline = one.baseline and here(one.baseline)
         return replace(one, report=one.report.applied(used, seconds, one.title), baseline=baseline)
 
-    return _wrap(call, here(trained), scores)
+    return _wrap(call, here(trained), scores, state)
 
 
-def _wrap(call: Call, trained: TrainedModel, scores: list[np.ndarray]) -> DecompositionResult:
-    """Make the result from the scores of the model, then those of its baseline."""
-    baseline = _wrap(call, trained.baseline, scores[1:]) if trained.baseline else None
-    return DecompositionResult.of(call.source, trained, scores[0], baseline)
+def _wrap(call: Call, trained: TrainedModel, scores: list[np.ndarray], state: np.ndarray) -> DecompositionResult:
+    """Make the result from the scores of the model, then those of its baseline, and the state of all spectra."""
+    baseline = _wrap(call, trained.baseline, scores[1:], state) if trained.baseline else None
+    return DecompositionResult.of(call.source, trained, scores[0], baseline, state == EMPTY)

@@ -14,7 +14,7 @@ from hyperspy.signal import BaseSignal
 from hyperspy_specml.denoise import Asked, DenoiseOptions, LibraryOptions, apply_denoiser, denoise, fit_library
 from hyperspy_specml.exceptions import NegativeCountsError, OptionError, PairsError, RemovedSignalWarning
 from hyperspy_specml.models import Candidate, DenoiseReport, FittedDenoiser, RemovedFeature, in_words, same_channels
-from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, spectra_of
+from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width, mark_empty, spectra_of
 from hyperspy_specml.statistics import EMPTY, USED, PoissonNoise, count_states, noise_from_dict, paired
 from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.workflows._call import Call, yes_or_no
@@ -117,14 +117,15 @@ def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoi
     if removed and not protect:
         most, places = removed[0], "one place" if len(removed) == 1 else f"{len(removed)} places"
         warnings.warn(
-            "Pass protect=True to keep it: denoise_dae() removed signal that noise cannot explain in "
+            "Leave protect=False out to keep it: denoise_dae() removed signal that noise cannot explain in "
             f"{places}, the strongest at {most.energy}, {most.position} ({most.z:+.1f} standard deviations).",
             RemovedSignalWarning,
             stacklevel=5,  # the user's line
         )
     kept = report.to_dict() | {"model": trained.to_bytes()}
     decoder = Decoder(found.model, trained.channel_state)
-    return call.source.full_size(decoder, found.scores, "denoised", kept)
+    scores = mark_empty(found.scores, found.pixel_state == EMPTY)
+    return call.source.full_size(decoder, scores, "denoised", kept)
 
 
 def _feature(call: Call, region: RemovedRegion, channels: np.ndarray) -> RemovedFeature:

@@ -188,6 +188,12 @@ def test_neighbours_of_a_strong_pixel_are_scored_without_it(shape):
     ]
 
 
+def replaced(finder, rows, coefficients, shape=None, encode=None):
+    """Replace spikes of a line of pixels, or of those of a shape; the model's coefficient does not follow them."""
+    encode = encode or (lambda part: np.full((len(part), 1), 0.5, np.float32))
+    return finder.replace_spikes(rows, coefficients, encode, np.ones(shape or len(rows), bool))
+
+
 def test_a_spike_is_distinguished_from_a_line_of_the_same_height():
     rng = np.random.default_rng(0)
     rows = rng.poisson(0.5, (50, 61)).astype(np.float32)
@@ -196,11 +202,12 @@ def test_a_spike_is_distinguished_from_a_line_of_the_same_height():
     rows[9] += np.rint(line).astype(np.float32)
     finder = SpikeFinder(flat_model(0.5), np.full(61, 6.0), rows.size)
 
-    row, channel, expected, _ = finder.find(rows, np.full((50, 1), 0.5, np.float32))
+    row, channel, value, expected = replaced(finder, rows, np.full((50, 1), 0.5, np.float32))
 
     assert (row.tolist(), channel.tolist()) == ([7], [20])
+    assert value >= 40
     np.testing.assert_allclose(expected, 0.5)
-    assert not len(finder.find(rows[:0], np.zeros((0, 1), np.float32))[0])
+    assert not len(finder.find(rows[:0], np.zeros((0, 1), np.float32)).row)
 
 
 def test_a_strong_spike_makes_no_others():
@@ -215,9 +222,9 @@ def test_a_strong_spike_makes_no_others():
     rows[2, 20] += 300
     finder = SpikeFinder(model, np.full(61, 6.0), rows.size)
     coefficients = rows @ vectors.astype(np.float32)
-    assert len(finder.find(rows, coefficients)[0]) > 2
+    assert len(finder.find(rows, coefficients).row) > 2
 
-    row, channel, value, expected = finder.replace_spikes(rows, coefficients, lambda part: part @ vectors)
+    row, channel, value, expected = replaced(finder, rows, coefficients, encode=lambda part: part @ vectors)
 
     assert sorted(zip(row.tolist(), channel.tolist(), strict=True)) == [(2, 20), (2, 55)]
     np.testing.assert_array_equal(np.sort(value), np.sort(before[2, [20, 55]] + [300, 9000]))
@@ -230,14 +237,60 @@ def peak(at, height):
     return height * np.exp(-((np.arange(61) - at) ** 2) / (2 * (6 / 2.355) ** 2))
 
 
+@pytest.mark.parametrize("width", [1, 2, 5, 9])
+def test_spikes_of_several_channels_are_replaced_in_all_of_them(width):
+    rows = np.random.default_rng(0).poisson(0.5, (35, 61)).astype(np.float32)
+    ray = slice(20, 20 + width)
+    rows[17, ray] += 60 + 200 * np.hanning(width + 2)[1:-1]
+    before = rows.copy()
+
+    row, channel, value, expected = replaced(
+        SpikeFinder(flat_model(0.5), np.full(61, 12.0), rows.size), rows, np.full((35, 1), 0.5, np.float32), (5, 7)
+    )
+
+    assert row.tolist() == [17] * width
+    assert channel.tolist() == list(range(20, 20 + width))
+    np.testing.assert_array_equal(value, before[17, ray])
+    np.testing.assert_allclose(rows[17, ray], 0.5)
+    np.testing.assert_allclose(expected, 0.5)
+
+
+@pytest.mark.parametrize("beside", [(0, 1), (1, 0), (1, 1), (-1, 1)])
+@pytest.mark.parametrize("height", [1.0, 0.4])
+def test_what_a_neighbouring_pixel_shows_too_is_no_spike(beside, height):
+    rows = np.random.default_rng(0).poisson(0.5, (5, 7, 61)).astype(np.float32)
+    rows[2, 3, 20:22] += 100
+    rows[2 + beside[0], 3 + beside[1], 20:22] += height * 100
+    rows[0, 0, 50] += 100
+    flat = rows.reshape(35, 61)
+
+    row, channel, *_ = replaced(
+        SpikeFinder(flat_model(0.5), np.full(61, 12.0), flat.size), flat, np.full((35, 1), 0.5, np.float32), (5, 7)
+    )
+
+    assert (row.tolist(), channel.tolist()) == ([0], [50])
+
+
+def test_a_wide_spike_is_distinguished_from_a_sharp_line_of_one_pixel():
+    """A line has its flanks; nine channels with edges have none."""
+    rows = np.random.default_rng(0).poisson(0.5, (35, 61)).astype(np.float32)
+    rows[17] += np.random.default_rng(1).poisson(300 * np.exp(-0.5 * ((np.arange(61) - 30) / (12 / 2.3548)) ** 2))
+
+    row, *_ = replaced(
+        SpikeFinder(flat_model(0.5), np.full(61, 12.0), rows.size), rows, np.full((35, 1), 0.5, np.float32), (5, 7)
+    )
+
+    assert not len(row)
+
+
 @pytest.mark.parametrize("at", [0, 1, 60])
 def test_a_line_at_the_end_of_the_axis_is_no_spike(at):
     rows = np.rint(np.random.default_rng(0).poisson(0.5, (50, 61)) + peak(at, 200)).astype(np.float32)
     finder = SpikeFinder(flat_model(0.5), np.full(61, 6.0), rows.size)
 
-    row, *_ = finder.find(rows, np.full((50, 1), 0.5, np.float32))
+    runs = finder.find(rows, np.full((50, 1), 0.5, np.float32))
 
-    assert not len(row)
+    assert not len(runs.row)
 
 
 def test_spikes_in_partly_covered_channels_need_no_model():
@@ -274,6 +327,9 @@ def test_neighbours_allow_for_the_most_counts_of_a_line_beside_the_channel(below
         shares.append(part[0] / (sum(part.values()) - part[0]))
 
     most = largest_line_ratio(np.array([6.0, 4.0]), np.array([below, 3]), np.array([above, 3]))
+    three = largest_line_ratio(np.array([6.0]), np.array([3]), np.array([3]), np.array([3]))
 
     assert most[0] == pytest.approx(max(shares), rel=1e-4)
     assert most[1] != pytest.approx(most[0], rel=1e-2)
+    inside, whole = (law.cdf(reach) - law.cdf(-reach) for reach in (1.5, 4.5))
+    assert three[0] == pytest.approx(inside / (whole - inside), rel=1e-4)

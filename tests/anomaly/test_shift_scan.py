@@ -165,3 +165,19 @@ def test_another_element_is_no_shift():
     foreign = (edge() + 100 * np.exp(-0.5 * ((CHANNELS - 55) / 5) ** 2))[None]
 
     assert np.isnan(scan.estimate(foreign, fitted(model, foreign), np.full(1, 9), 20.0)[0, 0])
+
+
+@pytest.mark.parametrize(("start", "known"), [(4, False), (40, True)])
+def test_a_shift_is_told_only_where_the_compared_channels_hold_the_feature(start, known):
+    def decay(shift=0.0):  # a pulse and its decay
+        after = CHANNELS - start - shift
+        return 5 + 400 * np.exp(-np.maximum(after, 0) / 12) / (1 + np.exp(-after / 0.7))
+
+    model = model_of(decay())
+    scan = ShiftScan.of(model, decay(), 1.0)
+    spectrum = decay(0.5)[None]
+
+    ((shift, error),) = scan.estimate(spectrum, fitted(model, spectrum), np.array([50.0]), 12.0)
+
+    assert shift == pytest.approx(0.5, abs=0.15) if known else np.isnan(shift)
+    assert error > 0

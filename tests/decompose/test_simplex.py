@@ -181,7 +181,7 @@ class Stopped(Progress):
 
 
 @pytest.mark.parametrize(
-    ("stage", "after", "n_starts"), [("Try starts", 5, 1), ("Try starts", 12, 2), ("Train", 25, 4)]
+    ("stage", "after", "n_starts"), [("Try starts", 5, 1), ("Try starts", 12, 2), ("Train simplex", 25, 4)]
 )
 def test_an_interrupt_keeps_what_was_learnt(prepared, stage, after, n_starts):
     fit = SMALL.fit(prepared, 3, dataclasses.replace(BRIEF, progress=Stopped(stage, after)))

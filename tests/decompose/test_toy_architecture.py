@@ -85,7 +85,7 @@ def test_it_is_fitted_and_reported_beside_pca(signal):
     assert "toy, 3 components" in str(dec.report)
     assert "toy (3)" in dec.report._repr_html_()
     assert repr(dec).startswith("toy decomposition of steel, K = 3")
-    assert dec.scores.metadata.Specml.architecture == "toy"
+    assert specml.provenance(dec.scores)["architecture"] == "toy"
     assert dec.baseline.report.architecture == "pca"
     np.testing.assert_allclose(dec.residual.data, signal.data - dec.reconstruction.data, atol=1e-3)
     assert dec.residual.data.std() < 1.05 * dec.baseline.residual.data.std()
@@ -197,7 +197,7 @@ def test_the_command_line_knows_it_and_its_options(signal, tmp_path, capsys):
 
     assert {*seen} == {(0.75, 2)}
     assert "toy (2)" in capsys.readouterr().out
-    assert hs.load(tmp_path / "out" / "scores.hspy").metadata.Specml.architecture == "toy"
+    assert specml.provenance(hs.load(tmp_path / "out" / "scores.hspy"))["architecture"] == "toy"
     assert main([*arguments, "--option", "gian=1"]) == 1
     assert "'gian' is unknown; use one of 'gain', 'n_bends'. Did you mean 'gain'?" in capsys.readouterr().err
     assert main([*arguments, "--option", "n_bends=two"]) == 1

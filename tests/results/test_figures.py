@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -161,3 +164,18 @@ def test_a_selection_is_laid_over_its_pixels(make_map):
 
     np.testing.assert_array_equal(layer.get_array()[..., 3] > 0, mask[1])
     assert layer.get_extent() == axes.images[0].get_extent()
+
+
+def test_a_new_figure_is_shown_once_in_notebooks(make_map, monkeypatch):
+    """pyplot shows what a cell drew; the value of the cell is shown by us only after that, in later cells."""
+    shown = []
+    fake = SimpleNamespace(Image=lambda content: content[:4], display=shown.append)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=fake))
+    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    figure = result_figure(*maps_and_spectra(make_map(), 2), title="steel")
+
+    figure._ipython_display_()
+    assert shown == []
+    plt.close(figure)  # as notebooks do at the end of a cell
+    figure._ipython_display_()
+    assert shown == [b"\x89PNG"]

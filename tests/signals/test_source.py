@@ -6,7 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.signals import spectra_of
+from hyperspy_specml.signals import mark_empty, provenance, spectra_of
 from hyperspy_specml.signals._source import Decoder, Source, _navigation_chunks
 from hyperspy_specml.statistics import EMPTY, MASKED, NOT_FINITE, SATURATED, USED
 
@@ -37,12 +37,14 @@ def test_unused_channels_come_back_as_nan_and_dead_ones_as_zero():
 
 
 def test_an_empty_spectrum_stays_empty_also_where_the_model_has_an_offset():
-    scores = np.array([[0, 0, 0], [np.nan] * 3, [0, 0, 1]], np.float32)
+    scores = np.array([[0, 0, 0], [np.nan] * 3, [0, 0, 1], [0, 0, 0]], np.float32)
 
-    empty, masked, _ = DECODER(scores)[:, STATE == USED]
+    marked = mark_empty(scores, np.array([True, False, False, False]))
+    empty, masked, _, mean = DECODER(marked)[:, STATE == USED]
 
     assert not empty.any()
     assert np.isnan(masked).all()
+    np.testing.assert_array_equal(mean, 1)  # scores of 0 are those of the mean spectrum, not of an empty one
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i8", "f2", "f8", ">f4"])
@@ -96,7 +98,7 @@ def test_a_graph_keeps_the_model_and_the_scores_out_of_its_names(make_map, no_co
     assert residual._lazy
     assert residual.metadata.General.title == "steel left"
     assert residual.data.chunks == ((2, 2, 2, 1), (5,), (8,))
-    assert residual.metadata.Specml.as_dictionary() == {"from": "here"}
+    assert provenance(residual) == {"from": "here"}
 
 
 def test_outputs_in_channels_become_units_of_the_energy_axis_and_come_back(make_map):
@@ -109,7 +111,7 @@ def test_outputs_in_channels_become_units_of_the_energy_axis_and_come_back(make_
 
     assert list(outputs) == list(units)
     assert outputs["shift"].axes_manager.navigation_shape == (5, 7)
-    assert outputs["shift"].metadata.Specml.as_dictionary() == {"from": "here"}
+    assert provenance(outputs["shift"]) == {"from": "here"}
     np.testing.assert_array_equal(outputs["shift"].data.reshape(-1), columns[:, 3] * 0.25)
     np.testing.assert_array_equal(outputs["ratio"].data.reshape(-1), columns[:, 4])
     np.testing.assert_array_equal(source.columns(scores, outputs, units).reshape(35, 5), columns)

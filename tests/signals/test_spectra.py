@@ -16,7 +16,6 @@ from hyperspy_specml.exceptions import (
     NavigationRequiredError,
     OptionError,
     SpectraRequiredError,
-    TooFewSpectraError,
 )
 from hyperspy_specml.signals import spectra_of
 
@@ -252,6 +251,5 @@ def test_the_warning_about_a_mask_names_the_line_of_the_user(make_map):
 
 def test_spectra_of_one_channel_are_refused_with_the_cause():
     signal = hs.signals.Signal1D(np.ones((7, 5, 11))).isig[3:4]
-    signal.axes_manager.signal_axes[0].name = "Energy"
-    with pytest.raises(TooFewSpectraError, match=r"have one channel: its signal axis Energy.*s\.isig\[a:b\]"):
+    with pytest.raises(SpectraRequiredError, match=r"\(5, 7\|1\)> have one channel.*s\.isig\[a:b\]"):
         spectra_of(signal, method="test")

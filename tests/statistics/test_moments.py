@@ -34,14 +34,14 @@ def assert_equal_moments(found: Moments, rows):
     ],
 )  # fmt: skip
 def test_moments_of_integers_are_exact(low, high, dtype, integer_kernel, monkeypatch):
-    monkeypatch.setattr(module, "_integer_kernel_pays", lambda rows: integer_kernel)
+    monkeypatch.setattr(module, "_integer_kernel_pays", lambda *_: integer_kernel)
     rows = whole_numbers(low, high, dtype)
 
     assert_equal_moments(moments_of(rows), rows)
 
 
 def test_integer_sums_beyond_one_slab_do_not_overflow(monkeypatch):
-    monkeypatch.setattr(module, "_integer_kernel_pays", lambda rows: True)
+    monkeypatch.setattr(module, "_integer_kernel_pays", lambda *_: True)
     rows = np.full((200_000, 8), 255, np.uint8)
 
     assert_equal_moments(moments_of(rows), rows)

@@ -213,3 +213,63 @@ def test_moments_are_those_of_all_used_spectra_not_of_the_sample(monkeypatch):
 
     expected = dataclasses.asdict(moments_of(data.reshape(-1, 11)))
     np.testing.assert_allclose(summary(data).moments.products, expected["products"])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
+def test_a_spectrum_without_counts_is_data_where_the_map_holds_counts(dtype):
+    data = spectra(dtype, low=0)
+    data[3, 3] = data[6, 0] = 0
+    found = summary(data)
+
+    assert found.counts() == {"pixels": {"used": 35}, "channels": {"used": 11}}
+    np.testing.assert_array_equal(found.sample, data.reshape(-1, 11))
+    assert found.moments.n == 35
+    assert_same(summary(da.from_array(data, (1, 2, 4))), found, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("change", "where"), [(0.5, (0, 0, 2)), (-1, (6, 4, 10))])
+def test_one_value_that_is_no_count_makes_spectra_of_zeros_empty(change, where):
+    data = spectra(low=2)
+    data[3, 3] = 0
+    data[where] = change
+    found = summary(data)
+
+    assert found.counts()["pixels"] == {"used": 34, "empty": 1}
+    assert found.moments.n == len(found.sample) == 34
+    assert 18 not in found.sample_pixels
+
+
+def test_a_map_of_zeros_is_empty():
+    assert summary(np.zeros(SHAPE, np.uint8)).counts() == {"pixels": {"empty": 35}, "channels": {"empty": 11}}
+
+
+def aligned(shape=(24, 28, 100), reach=5):
+    """Spectra that were moved by up to five channels without cropping, and where they have no values."""
+    y, x, channel = np.indices(shape)
+    shift = np.round(reach * np.sin(y / 5) * np.cos(x / 7)).astype(int)
+    missing = (channel < shift) | (channel >= shape[-1] + shift)
+    return np.where(missing, np.nan, spectra(shape=shape)), missing
+
+
+def test_ends_that_are_not_finite_in_aligned_spectra_are_left_out_and_all_pixels_are_used(caplog):
+    data, missing = aligned()
+    ends = missing.any(axis=(0, 1))
+    assert missing.any(axis=-1).mean() > 0.6
+    with caplog.at_level("INFO", logger="hyperspy_specml"):
+        found = summary(data)
+
+    assert ends.sum() == 10
+    assert found.counts() == {"pixels": {"used": 24 * 28}, "channels": {"used": 90, "not finite": 10}}
+    np.testing.assert_array_equal(found.channels, ~ends)
+    np.testing.assert_array_equal(found.sample, data.reshape(-1, 100)[:, ~ends])
+    assert "10 channels that are not finite in" in caplog.text
+    assert_same(summary(da.from_array(data, (5, 9, 33))), found, rtol=1e-12)
+
+
+def test_pixels_are_left_out_where_that_costs_less_and_many_are_said(caplog):
+    data = spectra()
+    data[:2, :, 2:9] = np.nan  # two of seven lines lack seven of eleven channels
+    found = summary(data)
+
+    assert found.counts() == {"pixels": {"used": 25, "not finite": 10}, "channels": {"used": 11}}
+    assert "10 of 35 spectra hold values that are not finite and are left out" in caplog.text

@@ -74,6 +74,20 @@ def test_noise_is_not_learnt_because_the_target_has_other_noise():
     assert losses[0] < losses[1] < losses[2]
 
 
+def test_weights_that_follow_from_the_input_do_not_favour_too_few_counts():
+    # Counts of mean 3 in each part. The best constant prediction is their mean; weights that know the target make it
+    # smaller.
+    parts = torch.poisson(torch.full((20000, 4, 1), 3.0), generator=torch.Generator().manual_seed(0))
+    fractions = torch.full((4,), 0.25)
+    source = SplitParts(parts, fractions, torch.ones(20000), rows_of(20000, 20000), lambda x: x[:, 0].clamp_min(1) / 12)
+    batch = source.draw()
+
+    best = (batch.weight * batch.target[:, 0]).sum() / batch.weight.sum()
+
+    assert float(best) == pytest.approx(12, rel=0.01)
+    assert float(batch.weight.std()) > 0.05
+
+
 def test_inputs_made_before_meet_the_target_and_the_weight_of_their_own_spectrum():
     target = torch.arange(1.0, 8.0)[:, None]
     inputs = target[:, None] + torch.tensor([0.0, 0.25, 0.5])[:, None]  # (7, 3, 1): the draw shows

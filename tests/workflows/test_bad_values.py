@@ -7,6 +7,8 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
+
 pytestmark = pytest.mark.parametrize("architecture", ["pca", "dense"])
 
 MASK = np.zeros((12, 17), bool)
@@ -62,11 +64,11 @@ def test_channels_that_are_mostly_not_finite_are_left_out_as_if_masked(as_map, m
 
 
 def test_empty_spectra_and_dead_channels_are_zero_everywhere(as_map, make_counts, decompose, architecture):
-    data = make_counts()
+    data = make_counts() / 4
     data[4, 2] = data[11, 16] = 0
     data[..., [3, 60]] = 0
 
-    dec = decompose(as_map(data), architecture=architecture)
+    dec = decompose(as_map(data), architecture=architecture, noise="auto")
 
     assert dec.report.used == {"pixels": {"used": 202, "empty": 2}, "channels": {"used": 59, "empty": 2}}
     for one in (dec, dec.baseline):
@@ -76,6 +78,31 @@ def test_empty_spectra_and_dead_channels_are_zero_everywhere(as_map, make_counts
         for values in full_size(one):
             assert not values[[4, 11], [2, 16]].any()
             assert not values[..., [3, 60]].any()
+
+
+def test_spectra_without_counts_are_data(as_map, make_counts, decompose, architecture):
+    data = make_counts()
+    data[4, 2] = data[11, 16] = 0
+
+    dec = decompose(as_map(data), architecture=architecture)
+
+    assert dec.report.used["pixels"] == {"used": 204}
+    for values in full_size(dec):
+        assert np.abs(values[[4, 11], [2, 16]]).sum() < 0.05 * data.sum() / 102
+
+
+def test_spectra_that_are_exactly_the_mean_are_not_empty(as_map, decompose, architecture):
+    profile = 20 + 40 * np.exp(-0.5 * ((np.arange(61) - 25) / 6) ** 2)
+    data = np.resize([1.0, 2.0, 3.0], 204).reshape(12, 17)[..., None] * profile
+    data[4, 2] = 0
+    options = {"pca": specml.PCAOptions, "dense": specml.DenseOptions}[architecture]
+
+    dec = decompose(as_map(data), 1, architecture=architecture, noise="gaussian", options=options(centre=True))
+
+    assert dec.report.used["pixels"] == {"used": 203, "empty": 1}
+    for one in (dec, dec.baseline):
+        zero = ~np.asarray(one.reconstruction.data).any(axis=-1)
+        assert np.argwhere(zero).tolist() == [[4, 2]]
 
 
 def test_saturated_channels_are_left_out(as_map, make_counts, decompose, architecture):

@@ -54,10 +54,12 @@ def test_a_model_applied_to_its_own_map_repeats_the_result(fitted, architecture)
 
 def test_the_report_tells_the_map_from_the_one_of_the_training(other, trained):
     other.data[3, 4] = 0
+    masked = np.zeros((7, 9), bool)
+    masked[1, 2] = True
 
-    dec = apply(other, trained)
+    dec = apply(other, trained, navigation_mask=masked)
 
-    assert dec.report.used["pixels"] == {"used": 62, "empty": 1}
+    assert dec.report.used["pixels"] == {"used": 62, "masked": 1}  # no counts are data
     assert dec.report.trained_on == "steel"
     assert "trained on    steel" in str(dec.report)
     assert dec.report.candidates == trained.report.candidates
@@ -172,6 +174,7 @@ def test_spectra_that_cannot_be_used_are_marked_as_in_a_fit(make_map, other, tra
     data[0, 1, 7] = np.nan
     data[0, 2, 7] = np.inf
     data[6, 8] = 0
+    data[6, 7, 5] = 0.5  # no counts, so a spectrum of zeros was not measured
 
     signal = make_map(data=da.from_array(data, chunks=(3, 4, 20)) if lazy else data)
     dec = apply(signal, trained)

@@ -107,7 +107,7 @@ def test_the_report_says_that_the_model_was_resampled(on_grid, trained):
         assert report.resampled_from == "61 channels from 700 to 715 eV"
         assert report.used["channels"] == {"used": 61, "masked": 59}
         assert "resampled" in str(report)
-        assert dec.scores.metadata.Specml.resampled_from == report.resampled_from
+        assert specml.provenance(dec.scores)["resampled_from"] == report.resampled_from
 
 
 def test_a_resampled_model_is_a_model_of_the_new_channels(on_grid, trained, tmp_path):

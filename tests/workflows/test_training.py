@@ -40,14 +40,14 @@ class CtrlC(specml.Progress):
 @pytest.mark.parametrize(("step", "best"), [(1, {0}), (45, {0, 20, 40})])
 def test_an_interrupt_keeps_the_best_model_so_far_and_says_so(signal, decompose, step, best):
     # Two stages are called so, one in the other: both show themselves before the first step.
-    dec = decompose(signal, show_progressbar=CtrlC("Train", 2 + step))
+    dec = decompose(signal, show_progressbar=CtrlC("Train dense", 2 + step))
 
     assert dec.report.interrupted
     assert "interrupted" in str(dec.report)
     assert dec.report.best_step in best
     assert np.isfinite(dec.residual.data).all()
     assert not dec.baseline.report.interrupted
-    assert dec.scores.metadata.Specml.interrupted
+    assert specml.provenance(dec.scores)["interrupted"]
 
 
 def test_an_interrupt_of_the_search_for_a_size_ends_it_and_says_so(signal, decompose):
@@ -75,7 +75,7 @@ def test_a_second_interrupt_ends_the_call(signal, decompose):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        decompose(signal, show_progressbar=Twice("Train", 20))
+        decompose(signal, show_progressbar=Twice("Train dense", 20))
 
 
 def diverging(monkeypatch, bad):

@@ -8,6 +8,8 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
+import hyperspy_specml as specml
+
 SHAPE = (13, 17)
 ENERGY = -0.2 + 0.02 * np.arange(160)
 LINES = {"C": 0.2774, "Si": 1.7397, "Be": 0.1085}
@@ -70,7 +72,7 @@ def test_lazy_denoising_and_anomaly_maps_leave_it_out_too_and_say_so(caplog):
     said = [record.getMessage() for record in caplog.records if "zero-energy peak" in record.getMessage()]
     assert [text.split("(")[0] for text in said] == ["denoise_dae", "anomaly_map"]
     assert all("17 channels below 0.14 keV" in text for text in said)
-    assert clean.metadata.Specml.used.channels.as_dictionary()["below the first line"] == 17
+    assert specml.provenance(clean)["used"]["channels"]["below the first line"] == 17
     assert not np.asarray(clean.data)[..., zero_peak(s)].any()
     assert found.report.used["channels"]["below the first line"] == 17
     assert found.regions == ()

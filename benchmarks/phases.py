@@ -1,0 +1,160 @@
+"""Phase maps: agreement with the truth beside rivals that know the number, calibration, foreign phases, time."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks._harness import number
+from benchmarks._phases_maps import phase_map
+from benchmarks._records import Table
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from hyperspy.signals import BaseSignal
+
+PARTS = ("maps", "one", "foreign", "time")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--quick", action="store_true", help="one map of each case")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--size", type=int, default=96, help="pixels along each scan axis (96)")
+    parser.add_argument("--channels", type=int, default=1024, help="energy channels (1024)")
+    parser.add_argument("--seeds", type=int, help="maps of each case (10; quick: 1)")
+    parser.add_argument("--doses", type=float, nargs="+", default=[8.0, 20.0, 50.0, 200.0], help="counts per pixel")
+    parser.add_argument("--large", type=int, default=256, help="pixels along each scan axis of the timed map (256)")
+
+
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure, part by part."""
+    seeds = range(options.seeds or (1 if options.quick else 10))
+    parts = {"maps": _maps, "one": _one_phase, "foreign": _foreign, "time": _time}
+    for part in options.parts:
+        yield part, [parts[part](options, seeds)]
+
+
+def _maps(options: argparse.Namespace, seeds: range) -> Table:
+    rows = []
+    for kind in ("alloy", "grains"):
+        for dose in options.doses:
+            found = [_score(kind, dose, seed, options) for seed in seeds]
+            cells = [number(_mean(found, key), ".3f") for key in ("ari", "kmeans", "mixture", "ece", "auc")]
+            right, within = sum(one["right"] for one in found), sum(one["within"] for one in found)
+            counts = [f"{right} of {len(found)}", f"{within} of {4 * len(found)}"]
+            rows.append([f"{kind}, {dose:g}", *cells, *counts, number(_mean(found, "cpu"), ".1f")])
+    head = ["map", "ours", "PCA + k-means", "PCA + GMM", "calibration error", "AUC of wrong", "number right",
+            "shares within 2 SE", "CPU s"]  # fmt: skip
+    where = (
+        f"adjusted Rand index; {options.size} x {options.size} x {options.channels}, 4 phases; rivals know the number"
+    )
+    return Table("phases", where, head, rows)
+
+
+def _score(kind: str, dose: float, seed: int, options: argparse.Namespace) -> dict[str, float]:
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_rand_score, roc_auc_score
+
+    signal, shares = phase_map(kind, dose, seed, size=options.size, channels=options.channels)
+    truth = shares.argmax(axis=-1).ravel()
+    start = time.process_time()
+    found = _find(signal)
+    cpu = time.process_time() - start
+    labels, confidence = found.labels.data.ravel(), found.probability.data.max(axis=0).ravel()
+    table = np.zeros((len(found.names), 4))
+    np.add.at(table, (labels, truth), 1)
+    ours, theirs = linear_sum_assignment(-table)
+    partner = dict(zip(ours, theirs, strict=True))
+    right = np.array([partner.get(label, -1) for label in labels]) == truth
+    area = shares.reshape(-1, 4).mean(axis=0)
+    rows = [(found.shares[k], area[partner[k]]) for k in ours]
+    return {
+        "ari": adjusted_rand_score(truth, labels), "ece": _calibration_error(right, confidence), "cpu": cpu,
+        "auc": roc_auc_score(~right, -confidence) if 0 < right.sum() < len(right) else 1.0,
+        "right": len(found.names) == 4,
+        "within": sum(abs(row.share - a) <= 2 * row.share_error + 1e-9 for row, a in rows),
+        **{name: adjusted_rand_score(truth, other) for name, other in _rivals(signal).items()},
+    }  # fmt: skip
+
+
+def _rivals(signal: BaseSignal) -> dict[str, np.ndarray]:
+    """Return the labels of k-means and of a Gaussian mixture of dose-free PCA scores; both know the number."""
+    from sklearn.cluster import KMeans
+    from sklearn.mixture import GaussianMixture
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores = signal.decomposition_ae(4, architecture="pca", show_progressbar=False).scores.data.reshape(4, -1).T
+        free = scores / np.maximum(signal.data.sum(axis=-1).reshape(-1, 1), 1)
+        return {
+            "kmeans": KMeans(4, n_init=5, random_state=0).fit_predict(scores),
+            "mixture": GaussianMixture(4, n_init=3, random_state=0).fit_predict(free / free.std(axis=0)),
+        }
+
+
+def _one_phase(options: argparse.Namespace, seeds: range) -> Table:
+    rows = []
+    for name, kind, blur, wanted in (("thickness ramp", "ramp", 1, 1), ("alloy, borders over 3 pixels", "alloy", 3, 4)):
+        for dose in options.doses[-2:]:
+            numbers = []
+            for seed in seeds:
+                signal, _ = phase_map(kind, dose, seed, size=options.size, channels=options.channels, blur=blur)
+                numbers.append(len(_find(signal).names))
+            rows.append([f"{name}, {dose:g}", str(wanted), ", ".join(map(str, numbers))])
+    return Table("numbers", "number of phases of every map", ["map", "truth", "found"], rows)
+
+
+def _foreign(options: argparse.Namespace, seeds: range) -> Table:
+    rows = []
+    for dose in options.doses[-2:]:
+        found: list[dict[str, float]] = []
+        for seed in seeds:
+            sizes = {"size": options.size, "channels": options.channels}
+            model = _find(phase_map("grains", 200.0, seed, **sizes)[0]).model
+            signal, shares = phase_map("grains", dose, seed + 1000, rare=True, **sizes)
+            rare = shares[..., -1] > 0
+            rejected = signal.phase_map(model=model, show_progressbar=False).labels.data == -2
+            one = {"rejected": float(rejected[rare].mean()), "known": float(rejected[~rare].mean())}
+            regions = signal.anomaly_map(show_progressbar=False)
+            if regions.spectra is not None:
+                again = _find(signal, known=regions.spectra)
+                one["kept"] = float((again.labels.data[rare] < len(regions.regions)).mean())
+            found.append(one | {"kept": one.get("kept", 0.0)})
+        rows.append([f"{dose:g}", *(number(_mean(found, key), ".3f") for key in ("rejected", "known", "kept"))])
+    head = ["counts per pixel", "foreign pixels rejected", "known pixels rejected", "handed over: pixels kept"]
+    return Table(
+        "foreign", "24 pixels with 40 % of Nb; phases learnt at 200 counts per pixel in another map", head, rows
+    )
+
+
+def _time(options: argparse.Namespace, seeds: range) -> Table:
+    rows = []
+    for size in (options.size, options.large):
+        signal, _ = phase_map("grains", 50.0, 0, size=size, channels=options.channels)
+        start, cpu = time.perf_counter(), time.process_time()
+        found = _find(signal)
+        seconds = time.perf_counter() - start, time.process_time() - cpu
+        rows.append([f"{size} x {size} x {options.channels}", *(f"{s:.1f}" for s in seconds), str(len(found.names))])
+    return Table("time", "50 counts per pixel, in memory", ["map", "s", "CPU s", "phases"], rows)
+
+
+def _find(signal: BaseSignal, **options: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return signal.phase_map(show_progressbar=False, **options)
+
+
+def _calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
+    bins = np.minimum((10 * confidence).astype(int), 9)
+    parts = [(bins == b) for b in range(10) if (bins == b).any()]
+    return float(sum(abs(right[part].mean() - confidence[part].mean()) * part.mean() for part in parts))
+
+
+def _mean(found: list[dict[str, float]], key: str) -> float:
+    return sum(one[key] for one in found) / len(found)

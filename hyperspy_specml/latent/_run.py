@@ -1,0 +1,517 @@
+"""Find the phases of a map, or recognise known ones, in at most four passes over the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+from threadpoolctl import threadpool_limits
+
+from hyperspy_specml.anomaly import scan_line_drift
+from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.latent._choose import Choice, Folds, choose, one_phase
+from hyperspy_specml.latent._grid import Grid
+from hyperspy_specml.latent._laws import MultinomialLaw
+from hyperspy_specml.latent._mixture import Classes, Data, Mixture, Pixels, alike, classify, fit, pairs_of
+from hyperspy_specml.latent._model import PhaseModel
+from hyperspy_specml.latent._reject import deviations, expected_mixture, model_error, n_drawn, p_values
+from hyperspy_specml.latent._table import Recipe, Table, read_table
+from hyperspy_specml.latent._view import ViewAxes, find_view, view_axes
+from hyperspy_specml.models import Candidate
+from hyperspy_specml.prepare import check_enough
+from hyperspy_specml.run import Clock, Run
+from hyperspy_specml.statistics import (
+    NOISE_NAMES,
+    USED,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    estimate_noise,
+    line_width,
+    moments_of,
+    paired,
+    principal_basis,
+    summarise_map,
+    typical_mean,
+)
+
+if TYPE_CHECKING:
+    from hyperspy_specml.latent._laws import Law
+    from hyperspy_specml.prepare import Masks
+    from hyperspy_specml.statistics import MapSummary, NoiseEstimate
+    from hyperspy_specml.streaming import SpectrumStream
+
+# Shares of the time of a call, measured on maps of 96 x 96 x 1024.
+_STAGES = {"read": 0.15, "choose": 0.65, "fit": 0.1}
+# Iterations on all counts, which begin with what was fitted to 70 % of them.
+_STEPS = 8
+# Part of a pixel that is one phase, from which its counts are summed into the spectrum of the phase.
+_PURE = 0.75
+# Largest number of values of likelihoods of mixtures of all pixels, held beside those of phases.
+_MOST_LIKELIHOODS = 1 << 26
+# By how much the errors of shares exceed those of independent pixels: neighbours are wrong together.
+_TOGETHER = 4.0
+# Part of the border pixels of a phase that may be wrong alike: mixtures are in quarters, and borders have a shape.
+_OF_BORDER = 0.03
+# Pixels that the model error is measured on, at most.
+_MOST_ERROR_ROWS = 4000
+NONE_OF_THESE = -2
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseTask:
+    """What is asked of a map.
+
+    Attributes
+    ----------
+    n_phases
+        Number of phases, known ones included; None leaves it to held-out counts.
+    mixed
+        Whether pixels near a border may be mixtures of two phases.
+    noise
+        See `statistics.estimate_noise`.
+    known
+        (N, whole axis) spectra of phases that are there, however rare.
+    given
+        (n_pixels,) int, the phase of pixels that the user labelled, else -1; None for none.
+    names
+        Of the first phases: those of `given`, then of `known`.
+    drift
+        Whether a drift of scan lines is looked for.
+    """
+
+    n_phases: int | None = None
+    mixed: bool = True
+    noise: str = "auto"
+    known: np.ndarray | None = None
+    given: np.ndarray | None = field(default=None, repr=False)
+    names: tuple[str, ...] = ()
+    drift: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """What was found. n pixels, K phases, E channels in use.
+
+    Attributes
+    ----------
+    labels
+        (n,) int: the phase with the largest share; -1 not used, -2 none of these.
+    probability
+        (K, n) probability that this phase has the largest share; NaN where a pixel is not used.
+    second
+        (n,) expected share of the phase with the second largest share.
+    areas, errors
+        (K,) shares of the used pixels, and their standard errors.
+    coordinates
+        (n, P) scores without the dose, for pictures.
+    p_value
+        (n,) of known phases; else None.
+    model
+        The phases, for other maps.
+    summary
+        First pass over the map.
+    choice
+        Mixtures of other numbers of phases; None where nothing was chosen.
+    candidates
+        Scores beside PCA.
+    estimate
+        Noise; None for known phases.
+    drift
+        Of scan lines, in channels; None where there is none.
+    seconds
+        Of the stages.
+    """
+
+    labels: np.ndarray
+    probability: np.ndarray = field(repr=False)
+    second: np.ndarray = field(repr=False)
+    areas: np.ndarray
+    errors: np.ndarray
+    coordinates: np.ndarray = field(repr=False)
+    p_value: np.ndarray | None = field(repr=False)
+    model: PhaseModel
+    summary: MapSummary = field(repr=False)
+    choice: Choice | None = None
+    candidates: tuple[Candidate, ...] = ()
+    estimate: NoiseEstimate | None = field(default=None, repr=False)
+    drift: np.ndarray | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def find_phases(
+    stream: SpectrumStream, task: PhaseTask, run: Run | None = None, *, widths: np.ndarray | None = None,
+    masks: Masks = (None, None),
+) -> Phases:  # fmt: skip
+    """Find the phases of a map.
+
+    Parameters
+    ----------
+    stream
+        The spectra; read three or four times.
+    task
+        What is asked.
+    run
+        Settings, seed and progress.
+    widths
+        (whole axis,) full width at half maximum of a line in channels; None estimates one from the spectra.
+    masks
+        Navigation and signal mask, True = masked.
+
+    Raises
+    ------
+    OptionError
+        Unknown noise, or fewer phases than known ones.
+    TooFewSpectraError, NegativeCountsError, NotCountsError
+        Not enough usable spectra; see `estimate_noise`.
+    Cancelled
+        The progress was asked to end the call, before or after the number of phases was searched for.
+    """
+    run, clock = run or Run(), Clock()
+    if task.noise not in NOISE_NAMES:
+        raise OptionError.unknown("noise", task.noise, NOISE_NAMES)
+    with run.progress.enter("Read spectra", _STAGES["read"]):
+        summary = summarise_map(
+            stream,
+            navigation_mask=masks[0],
+            signal_mask=masks[1],
+            seed=run.seed,
+            kernel=run.config.kernel,
+            products=False,
+        )
+        check_enough(summary, task.n_phases or 1)
+        estimate = estimate_noise(summary.sample, noise=task.noise, minimum=summary.minimum)
+        used, channels = summary.pixel_state == USED, summary.channels
+        width = _line_width(summary, estimate, widths)
+        drift = None
+        if task.drift and widths is None:
+            drift = scan_line_drift(stream, used, channels, estimate.model, width)
+            if drift is not None:
+                stream = replace(stream, drift=drift)
+        recipe = Recipe.of(summary.moments.mean, estimate.model, channels, width)
+        table = read_table(stream, recipe, used)
+    clock.stop("preparation")
+    folds = _folds(table, recipe, task, run.seed)
+    with run.progress.enter("Choose the number", _STAGES["choose"]):
+        choice = choose(
+            Folds(folds.train, folds.validation), _start(folds.train, task, recipe), run, n_phases=_number(task)
+        )
+    clock.stop("choice")
+    with run.progress.enter("Fit", _STAGES["fit"]):
+        candidates = _candidates(folds, choice.chosen, recipe, run.seed)
+        whole = Data(table.values, recipe.law, table.grid, folds.train.given)
+        mixture, _ = fit(whole, choice.chosen, steps=_STEPS)
+        mixture = _ordered(mixture, len(task.names))
+        error = _model_error(table, mixture, recipe, run.seed)
+    clock.stop("fit")
+    pixels: Pixels
+    view = find_view(table.values, table.grid.used, recipe)
+    axes = view_axes(view, recipe)
+    if table.whole:
+        evidence, pixels = recipe.law.evidence(table.values, mixture.spectra), whole
+        coordinates, _ = axes.coordinates(table.values)
+    else:
+        given = np.full(stream.n_pixels, -1) if task.given is None else task.given
+        evidence, coordinates, _, pixels = _read_evidence(stream, recipe, mixture, axes, used, given)
+    classes = classify(pixels, mixture, evidence)
+    clock.stop("assignment")
+    with run.progress.enter("Sum spectra"):
+        labels, second, areas, errors = _labels(classes, pixels.grid)
+        spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
+    names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
+    mixed = -1.0 if mixture.mixed is None else mixture.mixed
+    model = PhaseModel(
+        spectra, n_spectra, mixture.prior, float(mixture.strength), float(mixed), recipe.width, error, names,
+        estimate.model, view,
+    )  # fmt: skip
+    clock.stop("spectra")
+    probability = _probability(classes, used)
+    return Phases(
+        labels, probability, second, areas, errors, coordinates, None, model, summary, choice, candidates, estimate,
+        drift, clock.seconds,
+    )  # fmt: skip
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def recognise_phases(
+    stream: SpectrumStream, model: PhaseModel, channels: np.ndarray, run: Run | None = None, *, level: float = 0.01,
+    masks: Masks = (None, None),
+) -> Phases:  # fmt: skip
+    """Recognise known phases in a map, in three passes; nothing is fitted.
+
+    Parameters
+    ----------
+    stream
+        The spectra.
+    model
+        The phases, for the channels of the map.
+    channels
+        (whole axis,) bool, the channels of the model.
+    run
+        Settings, seed and progress.
+    level
+        p-value below which a pixel is none of the phases.
+    masks
+        Navigation and signal mask.
+
+    Raises
+    ------
+    TooFewSpectraError
+        No spectrum can be used.
+    """
+    run, clock = run or Run(), Clock()
+    with run.progress.enter("Read spectra", 0.3):
+        summary = summarise_map(stream, navigation_mask=masks[0], signal_mask=~channels, seed=run.seed, products=False)
+    used = summary.pixel_state == USED
+    if not used.any():
+        raise TooFewSpectraError(
+            f"phase_map(model=...): no spectrum can be used ({summary.counts()['pixels']}). Mask fewer pixels, or "
+            "find the phases anew without model."
+        )
+    clock.stop("preparation")
+    recipe = model.recipe(channels)
+    mixture = model.mixture(recipe)
+    axes = view_axes(model.view, recipe)
+    with run.progress.enter("Compare", 0.5):
+        given = np.full(stream.n_pixels, -1)
+        scanned = _read_evidence(stream, recipe, mixture, axes, used, given, error=model.error)
+        evidence, coordinates, (intensity, deviates), pixels = scanned
+        p = np.full(stream.n_pixels, np.nan)
+        members, expected = _expected_sample(summary, mixture, recipe)
+        p[used] = p_values(
+            deviates[used], intensity[used], expected, np.searchsorted(np.flatnonzero(used), members),
+            phases=mixture.spectra, law=recipe.law, error=model.error, seed=run.seed,
+        )  # fmt: skip
+    clock.stop("comparison")
+    classes = classify(pixels, mixture, evidence)
+    with run.progress.enter("Sum spectra"):
+        labels, second, areas, errors = _labels(classes, pixels.grid)
+        labels[p < level] = NONE_OF_THESE
+        areas = np.bincount(labels[labels >= 0], minlength=mixture.n_phases) / max(1, int(used.sum()))
+        spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
+    clock.stop("spectra")
+    here = replace(model, spectra=np.where(n_spectra[:, None] > 0.5, spectra, model.spectra), n_spectra=n_spectra)
+    return Phases(
+        labels, _probability(classes, used), second, areas, errors, coordinates, p, here, summary, seconds=clock.seconds
+    )
+
+
+def _line_width(summary: MapSummary, estimate: NoiseEstimate, widths: np.ndarray | None) -> float:
+    """Return a typical width of a line in channels: where the counts are."""
+    mean = np.maximum(summary.moments.mean, 0)
+    if widths is not None and mean.sum() > 0:
+        return float(np.average(widths[summary.channels], weights=mean))
+    n = len(summary.sample)
+    return float(line_width(typical_mean(summary.sample), estimate.model, n_spectra=n, channels=summary.channels))
+
+
+def _number(task: PhaseTask) -> int | None:
+    if task.n_phases is None and task.given is not None:
+        return len(task.names)  # who labels pixels of all phases wants no others
+    return task.n_phases
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    train: Data
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def _folds(table: Table, recipe: Recipe, task: PhaseTask, seed: int) -> _Split:
+    train, validation, test = table.folds(recipe, seed)
+    given = np.full(len(table.pixels), -1) if task.given is None else task.given[table.pixels]
+    return _Split(Data(train, recipe.fold_law, table.grid, given), validation, test)
+
+
+def _start(data: Data, task: PhaseTask, recipe: Recipe) -> Mixture:
+    """Return the mixture that the search begins with: labelled phases, known ones, and one for all others."""
+    one, known = one_phase(data, mixed=task.mixed), np.empty((0, data.values.shape[1]))
+    if task.known is not None:
+        known = recipe.phases(np.nan_to_num(task.known[:, recipe.channels]))
+        known *= one.spectra.sum() / np.maximum(np.abs(known.sum(axis=1, keepdims=True)), 1e-30)
+    n_given = int(data.given.max(initial=-1)) + 1
+    if n_given:
+        weights = (data.given == np.arange(n_given)[:, None]).astype(np.float32)
+        labelled = data.law.update(data.values, weights, np.repeat(one.spectra, n_given, axis=0))
+        spectra = np.vstack([labelled, known])
+        return replace(one, spectra=spectra, prior=np.full(len(spectra), 1 / len(spectra)))
+    if not len(known):
+        return one
+    spectra = np.vstack([known, one.spectra])
+    prior = np.append(np.full(len(known), 1e-3), 1.0)
+    return replace(one, spectra=spectra, prior=prior / prior.sum(), n_fixed=len(known))
+
+
+def _ordered(mixture: Mixture, n_first: int) -> Mixture:
+    """Return the mixture with labelled and known phases first, the others by falling share."""
+    order = np.append(np.arange(n_first), n_first + np.argsort(-mixture.prior[n_first:], kind="stable")).astype(int)
+    return replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order])
+
+
+def _candidates(folds: _Split, mixture: Mixture, recipe: Recipe, seed: int) -> tuple[Candidate, ...]:
+    """Score the mixture on the test fold beside PCA of the same size, both fitted to the training fold."""
+    data, k = folds.train, mixture.n_phases
+    used = data.grid.used
+    law, train = data.law, data.values
+    shares = classify(data, mixture, law.evidence(train, mixture.spectra)).phase_shares
+    noise = recipe.noise if isinstance(law, MultinomialLaw) else PoissonGaussianNoise(0.0, 1.0)
+    rows = train[used]
+    basis = principal_basis(moments_of(rows), noise, n_vectors=k)
+    pca = basis.spectra(basis.project(rows))
+    unit, s = alike(mixture.spectra).astype(np.float32), shares[:, used].T
+    if isinstance(law, MultinomialLaw):
+        own = rows.sum(axis=1, keepdims=True) * (s @ unit)
+    else:
+        own = _scaled(s @ unit, rows)
+    scores = {}
+    for fold, values, relative in (("validation", folds.validation, 0.15 / 0.7), ("test", folds.test, 0.15 / 0.7)):
+        held, floor = values[used], 1e-3 * np.maximum(rows.mean(axis=0), 1e-2 * max(float(rows.mean()), 0))
+        for name, prediction in (("phases", own), ("pca", pca)):
+            scores[fold, name] = _deviance(held, prediction, relative, floor, law)
+    pair = paired(scores["test", "phases"], scores["test", "pca"])
+    means = {key: float(value.mean()) for key, value in scores.items()}
+    return (
+        Candidate(
+            f"{k} phase{'s' * (k > 1)}", pair.mean, pair.difference, pair.standard_error, means["validation", "phases"]
+        ),
+        Candidate(f"pca ({k})", means["test", "pca"], 0.0, 0.0, means["validation", "pca"]),
+    )
+
+
+def _scaled(spectra: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    size = np.maximum((spectra**2).sum(axis=1, keepdims=True), 1e-30)
+    return np.maximum((rows * spectra).sum(axis=1, keepdims=True), 0) / size * spectra
+
+
+def _deviance(held: np.ndarray, prediction: np.ndarray, relative: float, floor: np.ndarray, law: Law) -> np.ndarray:
+    if isinstance(law, MultinomialLaw):
+        return PoissonNoise().deviance(held, np.float32(relative) * np.maximum(prediction, floor), None)
+    return np.asarray(((held - np.float32(relative) * prediction) ** 2).sum(axis=1, dtype=np.float64) / 0.15)
+
+
+def _model_error(table: Table, mixture: Mixture, recipe: Recipe, seed: int) -> float:
+    some = np.flatnonzero(table.grid.used)
+    some = some[:: -(-len(some) // _MOST_ERROR_ROWS)]
+    return model_error(table.values[some], mixture.spectra, recipe.law, seed=seed)
+
+
+def _labels(classes: Classes, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return labels, the second largest share, areas of the phases and their standard errors."""
+    chance, shares, used = classes.phase_probability, classes.phase_shares, grid.used
+    labels = np.where(used, chance.argmax(axis=0), -1)
+    ordered = np.sort(shares, axis=0)
+    second = np.where(used, ordered[-2] if len(shares) > 1 else 0.0, np.nan).astype(np.float32)
+    n_used = max(1, int(used.sum()))
+    areas = shares[:, used].sum(axis=1, dtype=np.float64) / n_used
+    variance = (chance * (1 - chance))[:, used].sum(axis=1, dtype=np.float64)
+    border = grid.meet(labels, len(shares))[:, classes.border].sum(axis=1)
+    error = np.sqrt(_TOGETHER * variance + (_OF_BORDER * border) ** 2) / n_used
+    return labels, second, areas, error
+
+
+def _probability(classes: Classes, used: np.ndarray) -> np.ndarray:
+    found = classes.phase_probability
+    found[:, ~used] = np.nan
+    return found
+
+
+def _sum_spectra(
+    stream: SpectrumStream, labels: np.ndarray, second: np.ndarray, k: int, channels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum the spectra of every phase, in one pass: of pixels that are hardly mixed, if it has any."""
+    pure = np.where((labels >= 0) & ~(second > 1 - _PURE), labels, -1)
+    n = np.bincount(pure[pure >= 0], minlength=k)
+    for phase in np.flatnonzero(n == 0):
+        pure[labels == phase] = phase
+    n = np.bincount(pure[pure >= 0], minlength=k)
+    sums = stream.fold(_SumLabels(pure, k, channels), np.add, label="Sum spectra")
+    return sums, np.maximum(n, 1e-9).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _SumLabels:
+    """The block function of the pass: (K, E) sums, exact for counts."""
+
+    labels: np.ndarray
+    k: int
+    channels: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        labels = self.labels[pixels]
+        some = np.flatnonzero(labels >= 0)
+        kept = (rows if len(some) == len(rows) else rows[some])[:, self.channels]
+        kind = np.float64 if kept.dtype.itemsize > 2 or kept.dtype.kind == "f" else np.int64
+        members = scipy.sparse.csr_array(
+            (np.ones(len(some), kind), (labels[some], np.arange(len(some)))), (self.k, len(some))
+        )
+        return np.asarray(members @ kept, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Pixels whose likelihoods under all mixtures were read from the file."""
+
+    grid: Grid
+    given: np.ndarray
+    mixtures: np.ndarray
+
+    def of_mixtures(self, mixture: Mixture, shares: np.ndarray, border: np.ndarray) -> np.ndarray:
+        """See `Pixels`."""
+        return self.mixtures[border].T.copy()
+
+
+def _read_evidence(
+    stream: SpectrumStream, recipe: Recipe, mixture: Mixture, axes: ViewAxes, used: np.ndarray, given: np.ndarray, *,
+    error: float | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], _Scored]:  # fmt: skip
+    """Read the likelihoods of all pixels under phases and mixtures, in one pass.
+
+    Returns
+    -------
+    (K, n) log likelihoods, (n, P) coordinates, (n,) intensities and largest deviates (0 without
+    `error`), and the pixels
+    """
+    k, p = mixture.n_phases, axes.projector.shape[1]
+    both = pairs_of(k)
+    if mixture.mixed is None or len(both) * stream.n_pixels > _MOST_LIKELIHOODS:
+        both = both[:0]
+    function = _Evidence(recipe, mixture, both, axes, error)
+    columns = stream.map_rows(function, n_columns=k + len(both) + p + 2, label="Compare")
+    columns[~used] = 0
+    evidence, mixtures, coordinates, rest = np.split(columns, [k, k + len(both), k + len(both) + p], axis=1)
+    shape = stream.navigation_shape
+    grid = Grid(shape, tuple(axis for axis in range(len(shape)) if shape[axis] > 1), used)
+    return np.ascontiguousarray(evidence.T), coordinates, (rest[:, 0], rest[:, 1]), _Scored(grid, given, mixtures)
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """The block function of the pass."""
+
+    recipe: Recipe
+    mixture: Mixture
+    both: np.ndarray
+    axes: ViewAxes
+    error: float | None
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        law, phases = self.recipe.law, self.mixture.spectra
+        with np.errstate(invalid="ignore", over="ignore"):  # spectra that are not finite are not used
+            values = np.nan_to_num(self.recipe.values(rows), nan=0.0, posinf=0.0, neginf=0.0)
+            parts = [law.evidence(values, phases).T]
+            parts.append(law.evidence(values, self.both @ alike(phases)).T if len(self.both) else values[:, :0])
+            coordinates, intensity = self.axes.coordinates(values)
+            far = np.zeros(len(rows)) if self.error is None else deviations(values, phases, law, self.error)
+        return np.concatenate([*parts, coordinates, intensity[:, None], far[:, None]], axis=1)
+
+
+def _expected_sample(summary: MapSummary, mixture: Mixture, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels of the sample, and their expected values."""
+    step = -(-len(summary.sample) // n_drawn())
+    rows, members = summary.sample[::step], summary.sample_pixels[::step]
+    whole = np.zeros((len(rows), len(recipe.channels)), rows.dtype)
+    whole[:, summary.channels] = rows
+    return members, expected_mixture(recipe.values(whole), mixture.spectra, recipe.law)

@@ -1,0 +1,132 @@
+"""The report of a phase map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hyperspy_specml.models._report import CLEAR, CURVE, Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hyperspy_specml.models._report import Row
+    from hyperspy_specml.statistics import RankCurve
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhaseReport(Report):
+    """The evidence behind a phase map; see `Report` for what all reports hold.
+
+    Attributes
+    ----------
+    n_phases
+        Number of phases.
+    numbers
+        Held-out score against the number of phases, with paired standard errors; None where it was given.
+    strength
+        Of the agreement of neighbours, by held-out counts: log odds that one neighbour adds; 0 where the order of
+        the spectra tells nothing.
+    mixed
+        Part of the pixels near borders that are mixtures of two phases; None where mixtures were not asked for.
+    group_width
+        Channels that were taken together.
+    model_error
+        Relative error of the phases' spectra that makes most of the map ordinary.
+    drift
+        Largest drift of a scan line that was taken back, in channels.
+    level, n_rejected
+        Of known phases: p-value below which a pixel is none of them, and how many pixels are.
+    """
+
+    method = "phase_map"
+    score_name = "held-out deviance"
+
+    n_phases: int
+    numbers: RankCurve | None = field(default=None, repr=False, metadata=CURVE)
+    strength: float = 0.0
+    mixed: float | None = None
+    group_width: int = 1
+    model_error: float = 0.0
+    drift: int = 0
+    level: float | None = None
+    n_rejected: int | None = None
+
+    def facts(self) -> list[Row]:
+        """Return what stands above the table."""
+        numbers = self.numbers
+        scores = "" if numbers is None else ", ".join(
+            f"{k}: {score - numbers.scores.min():+.4f} ± {error:.4f}"
+            for k, score, error in zip(numbers.ranks, numbers.scores, numbers.standard_errors, strict=True)
+        )  # fmt: skip
+        return [
+            ("phases", str(self.n_phases)),
+            *self._origin("learnt on", ": noise and scores below are of that map"),
+            ("noise model", self._noise()),
+            ("held-out score by number", scores),
+            ("neighbours", f"strength {self.strength:g}, by held-out counts" if self.strength else "no say"),
+            ("mixed pixels", "" if self.mixed is None else f"{self.mixed:.0%} of those near a border"),
+            ("channels", f"{self.group_width} together" if self.group_width > 1 else ""),
+            ("drift", f"scan lines moved by up to {self.drift} channels" if self.drift else ""),
+            ("model error", f"{self.model_error:.0%} of a line" if self.model_error else ""),
+            ("none of these", self._rejected()),
+            *self._counts(),
+            self._times(),
+        ]
+
+    def _rejected(self) -> str:
+        if self.n_rejected is None:
+            return ""
+        return f"{self.n_rejected} pixels, p < {self.level:g}"
+
+    def words(self) -> list[str]:
+        """Return the verdict."""
+        return [self.verdict()]
+
+    def verdict(self) -> str:
+        """Say in one sentence whether the map is made of phases."""
+        if not self.candidates:
+            return f"{self.n_phases} phases."
+        model = self.candidates[0]
+        size = abs(model.difference) / model.standard_error if model.difference else 0.0
+        if self.varies():
+            return (
+                f"Spectra vary within phases or mix everywhere: PCA of the same size describes them better, by "
+                f"{size:.1f} standard errors. Labels say which phase is strongest, no more; "
+                "s.decomposition_ae(architecture='simplex') gives shares."
+            )
+        if model.difference < 0 and size > CLEAR:
+            return f"{model.name} are better than PCA of the same size, by {size:.1f} standard errors."
+        return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
+
+    def varies(self) -> bool:
+        """Return whether PCA of the same size is better by more than two standard errors."""
+        return bool(self.candidates) and self.candidates[0].difference > CLEAR * self.candidates[0].standard_error
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Plot the held-out score against the number of phases.
+
+        Parameters
+        ----------
+        figure
+            Empty figure or subfigure to plot into; by default a new one of pyplot.
+
+        Returns
+        -------
+        the figure
+        """
+        from hyperspy_specml.models._report import new_figure
+
+        if self.numbers is None:
+            return super().plot(figure)
+        figure = figure or new_figure(4.8, 3.2)
+        axes = figure.subplots()
+        curve = self.numbers
+        axes.errorbar(
+            curve.ranks, curve.scores - curve.scores.min(), yerr=curve.standard_errors, fmt="o-", markersize=4
+        )
+        axes.axvline(curve.chosen, color="C1", linewidth=0.8)
+        axes.set(xlabel="phases", ylabel="held-out score above the best", title="\n".join(self.words()))
+        axes.set_yscale("symlog", linthresh=max(1e-6, float(curve.standard_errors.max())))
+        axes.title.set(fontsize="small", wrap=True)
+        return figure

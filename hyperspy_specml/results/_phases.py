@@ -1,0 +1,250 @@
+"""The result of ``s.phase_map()``."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.models import as_html, as_text, new_figure
+from hyperspy_specml.results._figures import draw_phase_map, draw_phase_spectra
+from hyperspy_specml.results._view import LatentView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from hyperspy.signal import BaseSignal
+    from matplotlib.figure import Figure, SubFigure
+
+    from hyperspy_specml.models import PhaseReport, TrainedModel
+    from hyperspy_specml.signals import Line
+
+_HEAD = ("", "phase", "pixels", "share", "area")
+
+
+@dataclass(frozen=True)
+class PhaseShare:
+    """How much of a map a phase is.
+
+    Attributes
+    ----------
+    name
+        Of the phase.
+    pixels
+        Number of pixels that carry its label.
+    share, share_error
+        Part of the used pixels, mixtures counted by their parts, and its standard error.
+    area, area_error, area_units
+        The same as a calibrated length, area or volume.
+    """
+
+    name: str
+    pixels: int
+    share: float
+    share_error: float
+    area: float
+    area_error: float
+    area_units: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PhaseResult:
+    """What ``s.phase_map()`` returns. All maps are in memory.
+
+    Attributes
+    ----------
+    labels
+        Int map ``(nx, ny |)``: the phase with the largest share of a pixel; -1 where a pixel was not used, -2 where
+        it is none of the known phases.
+    probability
+        Maps (phases | scan axes): the probability that a phase has the largest share. NaN where a pixel was not used.
+    mixed
+        Map: the expected share of the second phase in a pixel, 0 to 0.5.
+    spectra
+        Summed spectra (phases | E) of the pixels of each phase that are hardly mixed, class of the signal: of counts
+        they are counts.
+    n_spectra
+        Of how many pixels each of these is the sum.
+    shares
+        One `PhaseShare` for each phase; prints as a table.
+    p_value
+        Map: the probability of so strong a deviation from all phases and their mixtures; of known phases only, else
+        None.
+    report
+        How phases were found; prints as a table.
+    model
+        The phases: ``s2.phase_map(model=phases.model)`` recognises them in another map. ``phases.model.save(path)``
+        keeps them.
+    names
+        Of the phases.
+    """
+
+    labels: BaseSignal
+    probability: BaseSignal
+    mixed: BaseSignal
+    spectra: BaseSignal
+    n_spectra: tuple[int, ...]
+    shares: PhaseShares
+    p_value: BaseSignal | None
+    report: PhaseReport
+    model: TrainedModel
+    names: tuple[str, ...]
+    _coordinates: np.ndarray = field(repr=False)
+    _lines: tuple[Line, ...] = field(default=(), repr=False)
+
+    def rename(self, names: Mapping[int, str]) -> PhaseResult:
+        """Return the result with other names of phases, also in its model.
+
+        Parameters
+        ----------
+        names
+            New names by number of the phase, ``{0: "ferrite"}``.
+
+        Raises
+        ------
+        OptionError
+            There is no such phase, or a name is no text.
+        """
+        wrong = [k for k in names if k not in range(len(self.names))]
+        if wrong or not all(isinstance(name, str) for name in names.values()):
+            raise OptionError(
+                f"rename({names!r}): phases are 0 to {len(self.names) - 1}, and names are text, e.g. "
+                "phases.rename({0: 'ferrite'})."
+            )
+        called = tuple(names.get(k, name) for k, name in enumerate(self.names))
+        table = PhaseShares(tuple(replace(row, name=name) for row, name in zip(self.shares, called, strict=True)))
+        fitted: Any = self.model.model
+        model = replace(self.model, model=replace(fitted, names=called))
+        return replace(self, names=called, shares=table, model=model)
+
+    def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
+        """Plot the map of phases with legend and scale bar, and the mean spectra with the strongest lines labelled.
+
+        Parameters
+        ----------
+        figure
+            Draws into this one; None makes one.
+
+        Returns
+        -------
+        matplotlib figure
+        """
+        figure = figure or new_figure(10.5, 4.4)
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
+        draw_phase_map(left, self.labels, self.names)
+        draw_phase_spectra(right, self.spectra, self.n_spectra, self.names, self._lines)
+        figure.suptitle(self.labels.metadata.General.title, fontsize="medium", wrap=True)
+        return figure
+
+    def latent_view(self, *, method: str = "scores", random_state: int = 0, max_pixels: int = 10_000) -> LatentView:
+        """Return two coordinates for each pixel, to be looked at beside the map.
+
+        Parameters
+        ----------
+        method
+            "scores": the two directions in which spectra of one intensity differ most. "umap": a picture of eight
+            such scores by UMAP, with the extra ``hyperspy_specml[umap]``.
+        random_state
+            Seed of UMAP.
+        max_pixels
+            Pixels that UMAP is fitted to, at most; the others are placed afterwards.
+
+        Raises
+        ------
+        OptionError
+            Unknown method, or umap-learn is not installed.
+
+        Notes
+        -----
+        Distances and densities in such a picture are not those of spectra: gaps need not be borders of phases, and
+        rare phases need not lie apart. Mixed and foreign pixels are marked from their probabilities, not from
+        where they lie.
+        """
+        return LatentView.of(
+            self.labels, self._coordinates, method=method, seed=random_state, most=max_pixels, names=self.names,
+            mixed=self.mixed,
+        )  # fmt: skip
+
+    def to_learning_results(self, signal: BaseSignal) -> None:
+        """Write the phases to a signal as HyperSpy's clusters: its cluster plots then work on it.
+
+        Parameters
+        ----------
+        signal
+            The signal, or one of the same shape; this is the only call that writes to it.
+
+        Raises
+        ------
+        OptionError
+            The signal has other axes.
+        """
+        shape = self.labels.data.shape
+        manager = signal.axes_manager
+        if tuple(manager._navigation_shape_in_array) != shape or manager.signal_size != self.spectra.data.shape[-1]:
+            raise OptionError(
+                f"to_learning_results({signal!r}): the phases are of a map of shape {shape} with "
+                f"{self.spectra.data.shape[-1]} channels. Pass the signal that phase_map was called on."
+            )
+        k, labels = len(self.names), self.labels.data.reshape(-1)
+        member = labels == np.arange(k)[:, None]
+        sums, n = np.nan_to_num(self.spectra.data), np.maximum(1, np.array(self.n_spectra))[:, None]
+        results = signal.learning_results
+        results.cluster_labels = member
+        results.cluster_membership = labels
+        results.cluster_sum_signals, results.cluster_centroid_signals = sums, sums / n
+        results.cluster_centers = sums / n
+        results.number_of_clusters = results.estimated_number_of_clusters = k
+        results.cluster_algorithm = "hyperspy_specml.phase_map"
+
+    def __repr__(self) -> str:
+        """Return the table of shares as text."""
+        return "\n".join([self._summary(), str(self.shares), self.report.verdict()])
+
+    def _repr_html_(self) -> str:
+        words = html.escape(self.report.verdict())
+        return f"<p>{html.escape(self._summary())}</p>{self.shares._repr_html_()}<p>{words}</p>"
+
+    def _summary(self) -> str:
+        return f"{self.labels.metadata.General.title}: {len(self.names)} phase{'s' * (len(self.names) != 1)}"
+
+
+@dataclass(frozen=True, repr=False)
+class PhaseShares:
+    """Shares of all phases: iterates over them by number, and prints as a table.
+
+    Attributes
+    ----------
+    rows
+        One for each phase.
+    """
+
+    rows: tuple[PhaseShare, ...]
+
+    def __iter__(self) -> Iterator[PhaseShare]:
+        """Iterate over the phases."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """Return the number of phases."""
+        return len(self.rows)
+
+    def __getitem__(self, phase: int) -> PhaseShare:
+        """Return one of them."""
+        return self.rows[phase]
+
+    def __repr__(self) -> str:
+        """Return the table as text."""
+        return as_text(_HEAD, self._rows())
+
+    def _repr_html_(self) -> str:
+        return as_html(_HEAD, self._rows())
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (str(k), row.name, str(row.pixels), f"{row.share:.2%} ± {row.share_error:.2%}",
+             f"{row.area:.4g} ± {row.area_error:.2g} {row.area_units}".rstrip())
+            for k, row in enumerate(self)
+        ]  # fmt: skip

@@ -1,0 +1,200 @@
+"""Behind `methods.phase_map`: signal in, native map of phases out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import replace
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperspy.signal import BaseSignal
+
+from hyperspy_specml.exceptions import BaselineBetterWarning, MaskError, OptionError
+from hyperspy_specml.latent import PhaseModel, PhaseTask, find_phases, recognise_phases
+from hyperspy_specml.models import PhaseReport
+from hyperspy_specml.results import PhaseResult, PhaseShare, PhaseShares
+from hyperspy_specml.signals import component_spectra, line_width, navigation_map, score_maps, spectral_lines, stamp
+from hyperspy_specml.statistics import USED, expand_channels
+from hyperspy_specml.workflows._anomaly import known_spectra, scan_area
+from hyperspy_specml.workflows._call import Call, whole_number, yes_or_no
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hyperspy_specml.latent import Phases
+    from hyperspy_specml.models import TrainedModel
+    from hyperspy_specml.signals import Line
+
+_logger = logging.getLogger(__name__)
+
+_DEFAULT_LEVEL = 0.01
+
+
+def phase_map(
+    signal: BaseSignal, *, n_phases: object, known: BaseSignal | None, labels: Any, mixed: bool, level: float,
+    noise: str, model: object, **shared: Any,
+) -> PhaseResult:  # fmt: skip
+    """Find or recognise the phases of a map and wrap them; `shared` are the arguments of `Call.on`."""
+    call = Call.on(signal, "phase_map", **shared)
+    number = None if n_phases is None else whole_number("n_phases", n_phases, least=1)
+    if not (isinstance(level, Real) and 0 < level < 1):
+        raise OptionError(f"phase_map(level={level!r}) must lie between 0 and 1, e.g. level=0.01.")
+    mixed = yes_or_no("mixed", mixed)
+    if model is not None:
+        given = {"n_phases": number is not None, "known": known is not None, "labels": labels is not None}
+        return _recognise(call, model, float(level), given | {"mixed": not mixed, "noise": noise != "auto"})
+    if level != _DEFAULT_LEVEL:
+        raise OptionError(
+            f"phase_map(level={level!r}): pixels are rejected where known phases are recognised. Leave level out, "
+            "or pass the phases of another map, model=phases.model."
+        )
+    of_pixels, names = (None, ()) if labels is None else _labelled(call, labels)
+    spectra = None if known is None else known_spectra(call, known)
+    names += tuple(f"known {k}" for k in range(0 if spectra is None else len(spectra)))
+    if number is not None and number < max(1, len(names)):
+        raise OptionError(
+            f"phase_map(n_phases={number}): {len(names)} phases are known or labelled already ({', '.join(names)}). "
+            f"Ask for as many at least, n_phases={len(names)}, or leave n_phases out."
+        )
+    task = PhaseTask(number, mixed, noise, spectra, of_pixels, names)
+    with call.running(trained=False) as (run, stream):
+        found = find_phases(stream, task, run, widths=line_width(signal), masks=call.masks)
+    report = _report(call, found, mixed=mixed, chosen=number is None and labels is None)
+    if report.varies():
+        warnings.warn(f"phase_map(): {report.verdict()}", BaselineBetterWarning, stacklevel=4)  # the user's line
+    _logger.info("phase_map(): %s", report.verdict())
+    state, moments = found.summary.channel_state, found.summary.moments
+    return _wrap(call, found, report, call.fitted(found.model, state, moments.n, moments.sums, report))
+
+
+def _recognise(call: Call, model: object, level: float, given: dict[str, bool]) -> PhaseResult:
+    needed = "the phases of another map, phases.model, or the path of their file"
+    trained = call.trained_model(model, needed, PhaseReport)
+    call.refuse_beside_model(trained, "find the phases anew", **given)
+    trained = trained.on_axis(call.axis, method="phase_map")
+    phases = trained.model
+    assert isinstance(phases, PhaseModel)
+    assert isinstance(trained.report, PhaseReport)
+    with call.running(trained=False) as (run, stream):
+        found = recognise_phases(stream, phases, trained.channels, run, level=level, masks=call.masks)
+    used = {"pixels": found.summary.counts()["pixels"]}
+    rejected = int((found.labels == -2).sum())
+    report = trained.report.applied(used, found.seconds, trained.title, level=level, n_rejected=rejected)
+    _logger.info("phase_map(model=...): %d pixels are none of the phases", rejected)
+    return _wrap(call, found, report, replace(trained, report=report))
+
+
+def _labelled(call: Call, labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the (n_pixels,) phases of labelled pixels, -1 for the others, and the names of these phases."""
+    shape = call.source.spectra.array.shape[:-1]
+    if hasattr(labels, "items"):
+        return _of_areas(call, labels, shape)
+    if isinstance(labels, BaseSignal):
+        manager = labels.axes_manager
+        axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
+        labels = np.asarray(labels.data).transpose([axis.index_in_array for axis in axes])
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iu" or array.shape != shape:
+        raise MaskError(
+            f"phase_map(labels=...) needs whole numbers of shape {shape} (array order), the phase of each labelled "
+            f"pixel and -1 for all others, but got {array.dtype} of shape {array.shape}. Or name areas: "
+            "labels={'ferrite': hs.roi.RectangularROI(...)}."
+        )
+    found = np.maximum(array.astype(np.int64), -1).reshape(-1)
+    n = int(found.max(initial=-1)) + 1
+    missing = sorted(set(range(n)) - set(found.tolist()))
+    if n == 0 or missing:
+        raise OptionError(
+            f"phase_map(labels=...): no pixel has the label {missing[0] if missing else 0}. Phases are numbered from 0 "
+            "without gaps, and -1 stands for no label."
+        )
+    return found, tuple(f"phase {k}" for k in range(n))
+
+
+def _of_areas(call: Call, areas: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels of named areas: masks, or regions of interest of HyperSpy."""
+    found = np.full(shape, -1)
+    indices = navigation_map(call.source.template, np.arange(found.size).reshape(shape), title="indices")
+    for k, (name, area) in enumerate(areas.items()):
+        if callable(area):  # a region of interest cuts the signal that it is called with
+            inside = np.isin(indices.data, np.asarray(area(indices).data).astype(np.int64))
+        else:
+            inside = np.asarray(area.data if isinstance(area, BaseSignal) else area)
+        if inside.dtype != bool or inside.shape != shape or not inside.any():
+            raise MaskError(
+                f"phase_map(labels={{{name!r}: ...}}) needs a region of interest, or booleans of shape {shape} "
+                f"(array order) of which some are True, but got {inside.dtype} of shape {inside.shape}."
+            )
+        found[inside] = k
+    return found.reshape(-1), tuple(map(str, areas))
+
+
+def _report(call: Call, found: Phases, *, mixed: bool, chosen: bool) -> PhaseReport:
+    model, choice, estimate = found.model, found.choice, found.estimate
+    assert choice is not None
+    assert estimate is not None
+    return PhaseReport(
+        n_phases=model.n_components,
+        numbers=choice.curve if chosen else None,
+        strength=model.strength,
+        mixed=model.mixed if mixed else None,
+        group_width=model.width,
+        model_error=model.error,
+        drift=0 if found.drift is None else int(np.abs(found.drift).max()),
+        noise_model=estimate.model.to_dict() | {"fano": estimate.fano},
+        hold_out="exact" if estimate.model.name == "poisson" else "approximate",
+        used=found.summary.counts(),
+        random_state=call.seed,
+        seconds=found.seconds,
+        candidates=found.candidates,
+        chosen=min(found.candidates, key=lambda one: one.validation_score).name,
+        interrupted=choice.interrupted,
+    )
+
+
+def _wrap(call: Call, found: Phases, report: PhaseReport, trained: TrainedModel) -> PhaseResult:
+    """Return maps and spectra as native signals."""
+    template, title, names = call.source.template, call.source.title, found.model.names
+    shape, k = call.source.spectra.array.shape[:-1], len(names)
+    maps: dict[str, np.ndarray | None] = {
+        "Phases": found.labels.astype(np.int16),
+        "Share of the second phase": found.second,
+        "p-values": found.p_value,
+    }
+    labels, mixed, p_value = (
+        values if values is None else navigation_map(template, values.reshape(shape), title=f"{name} of {title}")
+        for name, values in maps.items()
+    )
+    probability = score_maps(template, found.probability.T.reshape(*shape, k), title=f"Phase probabilities of {title}")
+    n_spectra = tuple(int(n) for n in found.model.n_spectra)
+    sums = np.where(np.array(n_spectra)[:, None] > 0, found.model.spectra, 0.0)
+    rows = expand_channels(sums, trained.channel_state)
+    spectra = component_spectra(template, rows, title=f"Summed spectra of the phases of {title}")
+    for signal in filter(None, (labels, mixed, p_value, probability, spectra)):
+        stamp(signal, report.to_dict())
+    coordinates = np.where((found.summary.pixel_state == USED)[:, None], found.coordinates, np.nan).astype(np.float32)
+    return PhaseResult(
+        labels, probability, mixed, spectra, n_spectra, _shares(call, found), p_value, report, trained, names,
+        coordinates, _lines(call),
+    )  # fmt: skip
+
+
+def _lines(call: Call) -> tuple[Line, ...]:
+    """Return the lines that a figure may name: of the elements in the metadata, or of all where there are none."""
+    elements = set(call.signal.metadata.get_item("Sample.elements", ()) or ())
+    return tuple(line for line in spectral_lines(call.signal) if not elements or line.element in elements)
+
+
+def _shares(call: Call, found: Phases) -> PhaseShares:
+    n_used = int((found.summary.pixel_state == USED).sum())
+    area, units = scan_area(n_used, call.source.template.axes_manager.navigation_axes)
+    pixels = np.bincount(found.labels[found.labels >= 0], minlength=len(found.model.names))
+    rows = zip(found.model.names, pixels, found.areas, found.errors, strict=True)
+    return PhaseShares(
+        tuple(
+            PhaseShare(name, int(n), float(share), float(error), float(share * area), float(error * area), units)
+            for name, n, share, error in rows
+        )
+    )

@@ -1,0 +1,138 @@
+"""Phases of small simulated maps, whose truth is planted."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from hyperspy_specml.exceptions import OptionError
+
+N_CHANNELS = 96
+
+
+def planted(shape=(24, 28), *, dose=60.0, seed=0, one=False):
+    """Three phases in stripes of unequal width that differ by one line each; counts and labels."""
+    channel = np.arange(N_CHANNELS)
+    lines = [np.exp(-0.5 * ((channel - centre) / 2.5) ** 2) for centre in (20, 45, 70)]
+    spectra = np.array([0.02 + line for line in lines])
+    spectra /= spectra.sum(axis=1, keepdims=True)
+    x = np.broadcast_to(np.arange(shape[-1]), shape)
+    labels = np.zeros(shape, int) if one else np.digitize(x, [shape[-1] // 2, 3 * shape[-1] // 4])
+    rng = np.random.default_rng(seed)
+    thickness = np.linspace(0.5, 1.5, shape[0])[:, None, None]
+    return rng.poisson(dose * thickness * spectra[labels]).astype(np.uint8), labels
+
+
+def agreement(found, truth):
+    """Return the largest part of pixels that agree under any naming of the phases."""
+    k = int(max(found.max(), truth.max())) + 1
+    return max(np.mean(np.array(order)[found] == truth) for order in permutations(range(k)))
+
+
+@pytest.fixture(scope="module")
+def result(make_map):
+    data, labels = planted()
+    signal = make_map(data=data, signal_type="EELS")
+    return signal, signal.phase_map(show_progressbar=False), labels
+
+
+def test_the_planted_number_of_phases_and_their_places_are_found(result):
+    _, phases, labels = result
+    assert len(phases.names) == 3
+    assert agreement(phases.labels.data, labels) > 0.98
+
+
+def test_shares_are_those_of_the_truth_within_their_errors_and_in_calibrated_units(result):
+    _, phases, labels = result
+    truth = np.sort(np.bincount(labels.ravel()) / labels.size)[::-1]
+    for row, share in zip(phases.shares, truth, strict=True):
+        assert abs(row.share - share) <= 3 * row.share_error + 0.002
+        assert row.area == pytest.approx(row.share * labels.size * 0.2 * 0.1)
+        assert set(row.area_units.split("·")) == {"nm", "µm"}
+
+
+def test_summed_spectra_are_the_counts_of_their_pixels(result):
+    signal, phases, _ = result
+    pure = phases.mixed.data <= 0.25
+    for k, n in enumerate(phases.n_spectra):
+        chosen = (phases.labels.data == k) & pure
+        assert chosen.sum() == n
+        np.testing.assert_array_equal(phases.spectra.data[k], signal.data[chosen].sum(axis=0, dtype=np.int64))
+    assert type(phases.spectra) is type(signal)
+
+
+def test_a_lazy_map_in_any_chunks_gives_the_same(make_map, result):
+    import dask.array as da
+
+    signal, phases, _ = result
+    lazy = make_map(data=da.from_array(signal.data, chunks=(7, 11, 40)), signal_type="EELS")
+    again = lazy.phase_map(show_progressbar=False)
+    np.testing.assert_array_equal(again.labels.data, phases.labels.data)
+    np.testing.assert_array_equal(again.spectra.data, phases.spectra.data)
+
+
+def test_a_thickness_ramp_of_one_phase_is_one_phase(make_map):
+    data, _ = planted(one=True)
+    assert len(make_map(data=data).phase_map(show_progressbar=False).names) == 1
+
+
+def test_the_input_is_not_changed_and_masked_pixels_are_not_used(make_map, unchanged):
+    data, labels = planted()
+    signal, mask = unchanged(make_map(data=data)), np.zeros(labels.shape, bool)
+    mask[:5, 3] = True
+    phases = signal.phase_map(3, navigation_mask=mask, show_progressbar=False)
+    assert (phases.labels.data[mask] == -1).all()
+    assert (phases.labels.data[~mask] >= 0).all()
+    assert np.isnan(phases.probability.data[:, mask]).all()
+
+
+def test_known_phases_are_recognised_and_a_foreign_one_is_rejected(make_map, result, tmp_path):
+    _, phases, _ = result
+    path = phases.model.save(tmp_path / "steel")
+    data, labels = planted(seed=3, dose=120.0)
+    foreign = np.zeros(labels.shape, bool)
+    foreign[10:14, 5:9] = True
+    channel = np.arange(N_CHANNELS)
+    line = np.exp(-0.5 * ((channel - 85) / 2.5) ** 2)
+    data[foreign] = np.random.default_rng(1).poisson(40 * line / line.sum(), (int(foreign.sum()), N_CHANNELS))
+    found = make_map(data=data).phase_map(model=str(path), show_progressbar=False)
+    assert (found.labels.data[foreign] == -2).mean() > 0.9
+    assert (found.labels.data[~foreign] == -2).mean() < 0.05
+    known = ~foreign & (found.labels.data >= 0)
+    assert agreement(found.labels.data[known], labels[known]) > 0.98
+
+
+def test_labelled_pixels_give_phases_their_numbers(make_map):
+    data, labels = planted(seed=2)
+    given = np.full(labels.shape, -1)
+    for phase, column in ((0, 26), (1, 3), (2, 17)):  # not in the order of their shares
+        given[4:7, column] = phase
+    phases = make_map(data=data).phase_map(labels=given, show_progressbar=False)
+    assert (phases.labels.data == np.array([1, 2, 0])[labels]).mean() > 0.98
+
+
+def test_names_follow_the_result_and_its_model(result):
+    _, phases, _ = result
+    renamed = phases.rename({1: "ferrite"})
+    assert renamed.names[1] == renamed.shares[1].name == renamed.model.model.names[1] == "ferrite"
+    with pytest.raises(OptionError, match=r"phases are 0 to 2"):
+        phases.rename({7: "ferrite"})
+
+
+def test_what_a_model_has_decided_is_refused_beside_it(make_map, result):
+    signal, phases, _ = result
+    with pytest.raises(OptionError, match=r"phase_map\(n_phases=\.\.\., model=.*find the phases anew"):
+        signal.phase_map(3, model=phases.model)
+    with pytest.raises(OptionError, match=r"level=0\.2.*model=phases\.model"):
+        signal.phase_map(level=0.2)
+
+
+def test_a_view_marks_pixels_and_is_native(result):
+    signal, phases, _ = result
+    view = phases.latent_view()
+    assert view.coordinates.data.shape == (2, *signal.data.shape[:-1])
+    assert view.coordinates.axes_manager.signal_axes[0].units == "µm"
+    with pytest.raises(OptionError, match="method"):
+        phases.latent_view(method="tsne")
