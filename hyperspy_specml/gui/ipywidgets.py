@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.gui._guard import with_limits
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Styles of buttons that stand out.
 _STYLES = {"run": "primary", "cancel": "warning"}
+# Seconds until the page is reminded of a picture that it has not asked for, and how often.
+_LATER, _REMINDERS = 0.4, 20
 _WIDE = {"description_width": "initial"}
 
 
@@ -194,16 +197,23 @@ def _canvas_class() -> type:
             FigureManager(self, 0)
             self.toolbar_visible = self.header_visible = self.footer_visible = self.resizable = False
 
-        def send_picture(self) -> None:
-            """Send the picture unasked: the page forgets a request that comes while it waits for another picture."""
-            with self.lock:
-                if self.syncing_data_url:  # there is no page yet: it asks when it is there
-                    self.draw_idle()
-                else:
-                    self.draw()
+        def send_picture(self, reminders: int = _REMINDERS) -> None:
+            """Let the page ask for the picture; it forgets that while it waits for another one, so remind it."""
+            self.stale = True
+            self.draw_idle()
+            if reminders and not self.syncing_data_url:  # before, there is no page yet
+                timer = threading.Timer(_LATER, self._remind, [reminders - 1])
+                timer.daemon = True
+                timer.start()
+
+        def _remind(self, reminders: int) -> None:
+            if self.stale:
+                self.send_picture(reminders)
 
         def _handle_message(self, *message: Any) -> None:
             with self.lock:
+                if message[1]["type"] == "draw":
+                    self.stale = False
                 super()._handle_message(*message)
 
     return LockedCanvas
