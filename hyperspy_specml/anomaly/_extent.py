@@ -179,7 +179,7 @@ def strongest_first(scores: PixelScores, labels: np.ndarray) -> np.ndarray:
 
 def grow_regions(
     setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, labels: np.ndarray, order: np.ndarray,
-    spikes: np.ndarray, threshold: float,
+    spikes: np.ndarray, thresholds: tuple[float, float],
 ) -> tuple[PixelScores, np.ndarray, dict[int, np.ndarray]]:  # fmt: skip
     """Read regions and the pixels around them, and score these one by one where the statistic is the scan.
 
@@ -191,8 +191,8 @@ def grow_regions(
         Map of regions, and the labels of those that are read, the strongest first.
     spikes
         (m, 4) pixel, channel of the moved spectra, value and prediction.
-    threshold
-        Score that a region has at least.
+    thresholds
+        Score that a region has at least, and that every pixel of one has in the end.
 
     Returns
     -------
@@ -212,7 +212,8 @@ def grow_regions(
             near = read_near(setup, reference, scores, spikes, part)
             if grows and len(parts) == 1:
                 some = strongest_first(scores, np.where(inside, pieces, 0))
-                scores, labels = _Growth(near, pieces, some, threshold).grown(scores, labels)
+                scores, labels = _Growth(near, pieces, some, thresholds[0]).grown(scores, labels)
+                labels = np.where(scores.score.reshape(labels.shape) >= thresholds[1], labels, 0)
                 mine = np.unique(labels[labels > last])
             there = labels.reshape(-1)[near.pixels]
             for label in mine.tolist():
