@@ -25,6 +25,7 @@ from benchmarks._anomaly_cases import (
     smallest_table,
 )
 from benchmarks._anomaly_measured import measure
+from benchmarks._anomaly_shapes import SHAPES, score_shape, shapes_table
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from benchmarks._records import Table
 
-PARTS = ("rivals", "smallest", "contamination", "normal", "calibration", "measured", "cost")
+PARTS = ("rivals", "smallest", "shapes", "contamination", "normal", "calibration", "measured", "cost")
 LONG = ("cost",)  # not part of --quick
 
 
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
         if getattr(options, name) is None:
             setattr(options, name, brief if quick else full)
     parts = {
-        "rivals": _rivals, "smallest": _smallest, "contamination": _contamination, "normal": _normal,
+        "rivals": _rivals, "smallest": _smallest, "shapes": _shapes, "contamination": _contamination, "normal": _normal,
         "calibration": _calibration, "measured": lambda _: iter([measure()]),
         "cost": lambda options: iter([_cost.measure("anomaly_map", options.size, options.channels)]),
     }  # fmt: skip
@@ -94,6 +95,18 @@ def _smallest(options: argparse.Namespace) -> Iterator[list[Table]]:
     ]
     tried = ", ".join(map(str, options.pixels))
     yield [smallest_table(f"of {tried}; {size}; maps of each case: {options.seeds}", found)]
+
+
+def _shapes(options: argparse.Namespace) -> Iterator[list[Table]]:
+    cases = []
+    size = _at_most(options, 64, 512) if options.quick else Size(options.size, options.channels)
+    for kind, dose, fraction, shape in product(options.kinds, options.doses, options.fractions, SHAPES):
+        if kind == "fe-l":  # what is rare there has no lines of its own
+            continue
+        runs = [score_shape(kind, dose, seed, size, fraction=fraction, shape=shape) for seed in range(options.seeds)]
+        cases.append({"kind": kind, "dose": dose, "fraction": fraction, "shape": shape, "runs": runs})
+    if cases:
+        yield [shapes_table(f"{size}; maps of each case: {options.seeds}", cases)]
 
 
 def _contamination(options: argparse.Namespace) -> Iterator[list[Table]]:

@@ -22,7 +22,7 @@ import scipy.ndimage
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import log_ndtr, ndtri
 
-from hyperspy_specml.anomaly._scan import CERTAIN, correlation_factor
+from hyperspy_specml.anomaly._scan import CERTAIN, correlation_factor, plausible_mean
 from hyperspy_specml.anomaly._significance import LARGEST_LOG_P, equivalent_z
 from hyperspy_specml.statistics import MOST_COUNTS, gain_of, signed_squares, unit_of
 from hyperspy_specml.streaming import Block
@@ -158,7 +158,7 @@ def read_near(
     replace_values(rows, pixels, spikes, setup.channels)
     model = reference.scan_model()
     expected = scores.coefficients[pixels] @ model.spectra.astype(np.float32) + model.offset.astype(np.float32)
-    variance = reference.noise.variance(np.maximum(expected, 0)).astype(np.float32)
+    variance = reference.noise.variance(plausible_mean(expected, reference.noise)).astype(np.float32)
     smoothing = max(1.0, _SMOOTHING * float(setup.line_width[setup.channels].min()))
     return NearPixels(pixels, rows, rows - expected, variance, smoothing, reference.noise)
 
@@ -179,7 +179,7 @@ def strongest_first(scores: PixelScores, labels: np.ndarray) -> np.ndarray:
 
 def grow_regions(
     setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, labels: np.ndarray, order: np.ndarray,
-    spikes: np.ndarray, threshold: float,
+    spikes: np.ndarray, thresholds: tuple[float, float],
 ) -> tuple[PixelScores, np.ndarray, dict[int, np.ndarray]]:  # fmt: skip
     """Read regions and the pixels around them, and score these one by one where the statistic is the scan.
 
@@ -191,8 +191,8 @@ def grow_regions(
         Map of regions, and the labels of those that are read, the strongest first.
     spikes
         (m, 4) pixel, channel of the moved spectra, value and prediction.
-    threshold
-        Score that a region has at least.
+    thresholds
+        Score that a region has at least, and that every pixel of one has in the end.
 
     Returns
     -------
@@ -212,7 +212,8 @@ def grow_regions(
             near = read_near(setup, reference, scores, spikes, part)
             if grows and len(parts) == 1:
                 some = strongest_first(scores, np.where(inside, pieces, 0))
-                scores, labels = _Growth(near, pieces, some, threshold).grown(scores, labels)
+                scores, labels = _Growth(near, pieces, some, thresholds[0]).grown(scores, labels)
+                labels = np.where(scores.score.reshape(labels.shape) >= thresholds[1], labels, 0)
                 mine = np.unique(labels[labels > last])
             there = labels.reshape(-1)[near.pixels]
             for label in mine.tolist():

@@ -75,8 +75,8 @@ class FoundRegion:
 
 
 def find_regions(
-    setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, axis: EnergyAxis, threshold: float,
-    spikes: np.ndarray,
+    setup: ScanSetup, reference: ReferenceModel, scores: PixelScores, axis: EnergyAxis,
+    thresholds: tuple[float, float], spikes: np.ndarray,
 ) -> tuple[PixelScores, np.ndarray, tuple[FoundRegion, ...]]:  # fmt: skip
     """Label the regions of a map, read their spectra, and describe them.
 
@@ -86,8 +86,8 @@ def find_regions(
         The map, what is expected, and its scores.
     axis
         Energies, and the lines of all elements.
-    threshold
-        Score that a region has at least.
+    thresholds
+        Score that a region has at least, and that every pixel of one has in the end.
     spikes
         (m, 4) pixel, channel as it was recorded, value and prediction.
 
@@ -97,13 +97,13 @@ def find_regions(
     the strongest first
     """
     shape = setup.stream.navigation_shape
-    labels, n = label_regions(scores.score.reshape(shape), threshold, scores.reach)
+    labels, n = label_regions(scores.score.reshape(shape), thresholds[0], scores.reach)
     if not n:
         return scores, labels, ()
     if n > _MOST_REGIONS:
         _logger.warning("anomaly_map(): %d regions; the %d strongest are listed", n, _MOST_REGIONS)
     order = strongest_first(scores, labels)[:_MOST_REGIONS]
-    scores, labels, spectra = grow_regions(setup, reference, scores, labels, order, setup.moved(spikes), threshold)
+    scores, labels, spectra = grow_regions(setup, reference, scores, labels, order, setup.moved(spikes), thresholds)
     listed = [label for label in strongest_first(scores, labels).tolist() if label in spectra][:_MOST_REGIONS]
     sums = _sum_regions(setup, reference, scores, labels, {label: spectra[label] for label in listed})
     return scores, labels, tuple(_describe(setup, reference, scores, sums, i, axis) for i in range(len(listed)))

@@ -357,9 +357,9 @@ def find_anomalies(
             learnt = replace(learnt, reference=with_null(setup, learnt.reference, table, run))
         scores = pixel_scores(setup, learnt.reference, table)
         clock.stop("null distribution")
-    threshold, words = _threshold(scores, search, stream.navigation_shape)
+    threshold, least, words = _threshold(scores, search, stream.navigation_shape)
     with progress.enter("Describe regions"):
-        shown, labels, regions = find_regions(setup, learnt.reference, scores, axis, threshold, spikes)
+        shown, labels, regions = find_regions(setup, learnt.reference, scores, axis, (threshold, least), spikes)
     clock.stop("regions")
     return Anomalies(shown, scores, spikes, labels, regions, words, learnt, setup, clock.seconds)
 
@@ -428,15 +428,18 @@ def relabel(found: Anomalies, fdr: float, axis: EnergyAxis, progress: Progress) 
     """
     stream = replace(found.setup.stream, progress=progress)
     setup, search = replace(found.setup, stream=stream), Search(fdr=fdr)
-    threshold, words = _threshold(found.scanned, search, stream.navigation_shape)
+    threshold, least, words = _threshold(found.scanned, search, stream.navigation_shape)
     reference, spikes = found.learnt.reference, found.spikes
-    scores, labels, regions = find_regions(setup, reference, found.scanned, axis, threshold, spikes)
+    scores, labels, regions = find_regions(setup, reference, found.scanned, axis, (threshold, least), spikes)
     return replace(found, scores=scores, labels=labels, regions=regions, threshold=words)
 
 
-def _threshold(scores: PixelScores, search: Search, shape: tuple[int, ...]) -> tuple[float, str]:
-    """Return the score that a region has at least, as a number and in words."""
-    if search.threshold is not None:
-        return search.threshold, f"score of {search.threshold:g} or more"
-    log_p = significant_log_p(scores.log_p.reshape(shape), fdr=search.fdr, reach=scores.reach)
-    return float(equivalent_z(np.array(log_p))), f"false discovery rate of regions {search.fdr:g}"
+def _threshold(scores: PixelScores, search: Search, shape: tuple[int, ...]) -> tuple[float, float, str]:
+    """Return the score by which regions are found, the least of a pixel that is shown, and words for both."""
+    found, least = np.inf, search.threshold
+    if search.statistic == "scan":
+        log_p = significant_log_p(scores.log_p.reshape(shape), fdr=search.fdr, reach=scores.reach)
+        found = float(equivalent_z(np.array(log_p)))
+    if least is None:
+        return found, -np.inf, f"false discovery rate of regions {search.fdr:g}"
+    return min(found, least), least, f"score of {least:g} or more"
