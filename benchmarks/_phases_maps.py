@@ -25,8 +25,8 @@ def phase_map(
     Parameters
     ----------
     kind
-        "alloy": large domains of Fe, Cr, Ni and an oxide; "grains": four phases alike, pixels on borders mixed; "ramp": one
-        phase of varying thickness.
+        "alloy": large domains of Fe, Cr, Ni and an oxide; "grains": four phases alike, pixels on borders mixed;
+        "ramp": one phase of varying thickness.
     dose
         Counts per pixel.
     seed, size, channels
