@@ -67,6 +67,8 @@ def _score(kind: str, dose: float, seed: int, options: argparse.Namespace) -> di
     found = _find(signal)
     cpu = time.process_time() - start
     labels, confidence = found.labels.data.ravel(), found.probability.data.max(axis=0).ravel()
+    used, rivals = labels >= 0, _rivals(signal)  # at few counts some pixels are empty
+    labels, confidence, truth = labels[used], confidence[used], truth[used]
     table = np.zeros((len(found.names), 4))
     np.add.at(table, (labels, truth), 1)
     ours, theirs = linear_sum_assignment(-table)
@@ -79,7 +81,7 @@ def _score(kind: str, dose: float, seed: int, options: argparse.Namespace) -> di
         "auc": roc_auc_score(~right, -confidence) if 0 < right.sum() < len(right) else 1.0,
         "right": len(found.names) == 4,
         "within": sum(abs(row.share - a) <= 2 * row.share_error + 1e-9 for row, a in rows),
-        **{name: adjusted_rand_score(truth, other) for name, other in _rivals(signal).items()},
+        **{name: adjusted_rand_score(truth, other[used]) for name, other in rivals.items()},
     }  # fmt: skip
 
 

@@ -108,41 +108,6 @@ class LineLaw:
         return np.ones_like(phases)
 
 
-@dataclass(frozen=True)
-class PointLaw:
-    """White noise of variance one about a point, as of the latents of a network.
-
-    Attributes
-    ----------
-    fractions
-        Of the counts in the training and in the validation fold; values are on the scale of all counts.
-    """
-
-    fractions: tuple[float, float] = (1.0, 1.0)
-
-    def evidence(self, values: np.ndarray, phases: np.ndarray) -> np.ndarray:
-        """See `Law`."""
-        points = phases.astype(np.float32)
-        return np.float32(self.fractions[0]) * (points @ values.T - 0.5 * (points**2).sum(axis=1, keepdims=True))
-
-    def update(self, values: np.ndarray, weights: np.ndarray, phases: np.ndarray) -> np.ndarray:
-        """See `Law`."""
-        return (weights @ values).astype(np.float64) / np.maximum(weights.sum(axis=1, keepdims=True), _TINY)
-
-    def held_out(self, train: np.ndarray, validation: np.ndarray, phases: np.ndarray) -> np.ndarray:
-        """See `Law`."""
-        points = phases.astype(np.float32)
-        return np.float32(self.fractions[1]) * (points @ validation.T - 0.5 * (points**2).sum(axis=1, keepdims=True))
-
-    def expected(self, values: np.ndarray, phases: np.ndarray) -> np.ndarray:
-        """See `Law`."""
-        return np.broadcast_to(phases, values.shape)
-
-    def deviation(self, phases: np.ndarray) -> np.ndarray:
-        """See `Law`."""
-        return np.ones_like(phases)
-
-
 def _shrunk(sums: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return (K, G) sums drawn to the mean spectrum where they differ from it by noise alone (Wiener's filter)."""
     counts = sums.sum(axis=1, keepdims=True)

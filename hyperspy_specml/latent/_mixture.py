@@ -28,8 +28,6 @@ _SETTLED = 1e-3
 _LEAST_PRIOR = 1e-3
 # Shares of the first of two phases in a mixed pixel.
 _QUARTERS = (0.25, 0.5, 0.75)
-# Part of the border pixels that are mixed, at first.
-_MIXED = 0.3
 # Iterations for the direction of a split, and of the two phases in one alone.
 _DIRECTIONS, _ALONE = 8, 6
 # Sweeps over all pixels in an iteration that goes on from the last one.

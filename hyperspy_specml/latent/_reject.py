@@ -103,15 +103,15 @@ def deviations(values: np.ndarray, phases: np.ndarray, law: Law, error: float) -
     return found
 
 
-def drawn(expected: np.ndarray, law: Law, error: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw (n, G) spectra of these means, each group of channels with a relative error of its own.
+def drawn(expected: np.ndarray, law: Law, rng: np.random.Generator) -> np.ndarray:
+    """Draw (n, G) spectra of these means.
 
     Parameters
     ----------
     expected
         (n, G) means.
-    law, error
-        Of the noise, and relative error of the means.
+    law
+        Of the noise.
     rng
         Random numbers.
     """
@@ -133,7 +133,7 @@ def model_error(values: np.ndarray, phases: np.ndarray, law: Law, *, seed: int) 
         Of the simulated spectra.
     """
     mean = expected_mixture(values, phases, law)
-    null = deviations(drawn(mean, law, 0.0, np.random.default_rng(seed)), phases, law, 0.0)
+    null = deviations(drawn(mean, law, np.random.default_rng(seed)), phases, law, 0.0)
     limit = float(np.quantile(null, _ORDINARY)) if len(null) else 0.0
     for error in _ERRORS:
         if len(values) == 0 or np.quantile(largest_deviation(values, mean, law, error), _ORDINARY) <= 1.05 * limit:
@@ -158,7 +158,7 @@ def p_values(
     seed
         Of the drawn spectra.
     """
-    null = deviations(drawn(expected, law, error, np.random.default_rng(seed)), phases, law, error)
+    null = deviations(drawn(expected, law, np.random.default_rng(seed)), phases, law, error)
     edges = np.quantile(intensity[members], np.linspace(0, 1, _N_GROUPS + 1)[1:-1])
     mine, theirs = np.searchsorted(edges, intensity), np.searchsorted(edges, intensity[members])
     p = np.ones(len(deviates))

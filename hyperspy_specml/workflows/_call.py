@@ -254,7 +254,7 @@ def yes_or_no(name: str, value: object) -> bool:
 
 
 def load_model(path: str | os.PathLike[str]) -> TrainedModel:
-    """Load a model that ``save(path)`` saved: of a decomposition, a denoiser or an anomaly map; no code of it is run.
+    """Load a model that ``save(path)`` saved: of a decomposition, a denoiser, anomalies or phases; no code is run.
 
     Parameters
     ----------

@@ -183,7 +183,7 @@ def _wrap(call: Call, found: Phases, report: PhaseReport, trained: TrainedModel)
 
 def _lines(call: Call) -> tuple[Line, ...]:
     """Return the lines that a figure may name: of the elements in the metadata, or of all where there are none."""
-    elements = set(call.signal.metadata.get_item("Sample.elements", ()) or ())
+    elements = {str(one) for one in call.signal.metadata.get_item("Sample.elements", ())}  # files hold an array
     return tuple(line for line in spectral_lines(call.signal) if not elements or line.element in elements)
 
 
