@@ -105,6 +105,8 @@ def find_regions(
     order = strongest_first(scores, labels)[:_MOST_REGIONS]
     scores, labels, spectra = grow_regions(setup, reference, scores, labels, order, setup.moved(spikes), thresholds)
     listed = [label for label in strongest_first(scores, labels).tolist() if label in spectra][:_MOST_REGIONS]
+    if not listed:
+        return scores, labels, ()
     sums = _sum_regions(setup, reference, scores, labels, {label: spectra[label] for label in listed})
     return scores, labels, tuple(_describe(setup, reference, scores, sums, i, axis) for i in range(len(listed)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.prepare import Masks, check_enough
 from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import NOISE_NAMES, NOT_FINITE, USED, energy_windows, estimate_noise, summarise_map
-from hyperspy_specml.streaming import Block
+from hyperspy_specml.streaming import shift_channels
 
 if TYPE_CHECKING:
     from hyperspy_specml.anomaly._reference import ReferenceModel
@@ -41,8 +41,8 @@ _SAME = 1e-9
 # Standard deviations of all values of a map between which squares and sums of them are far from the limits of single
 # precision, and from the absolute constants of the scan.
 _SIZES = 1e-6, 1e9
-# Pixels of a line that this is measured on, at most.
-_SEEN = 256
+# Pixels of a line that this is measured on, at most; and pairs of neighbours that are compared, about.
+_SEEN, _PAIRS = 256, 2048
 # Correlation of the residuals of neighbouring pixels from which their noise is not independent; errors of models make
 # smaller ones. Their standard deviations are clipped, and variances relative to the mean are no smaller.
 _CORRELATED, _CLIPPED, _LEAST_WHITENED = 0.2, 4.0, 0.05
@@ -366,14 +366,12 @@ def find_anomalies(
 
 def _warn_of_neighbours(setup: ScanSetup, reference: ReferenceModel) -> None:
     """Say in the log where residuals of neighbouring pixels correlate: their sums are then no evidence."""
-    *others, length = setup.stream.navigation_shape
-    length = min(length, _SEEN)
-    block = Block((*(slice(max(0, n // 2 - 2), min(n, n // 2 + 3)) for n in others), slice(0, length)))
-    residuals = partial(_whitened_residuals, reference, setup.channels, setup.used)
-    (rows,) = setup.stream.map_blocks([block], residuals, label="Correlate neighbours")
-    rows = rows.reshape(-1, length, rows.shape[-1])
-    power = np.square(rows).sum()
-    correlation = float((rows[:, 1:] * rows[:, :-1]).sum() / power) if power else 0.0
+    pixels, length = setup.summary.sample_pixels, setup.stream.navigation_shape[-1]
+    first = np.flatnonzero((np.diff(pixels) == 1) & (pixels[1:] % length != 0))
+    first = first[:: max(1, len(first) // _PAIRS)]
+    here, beside = (_whitened_residuals(setup, reference, first + k) for k in (0, 1))
+    power = float(np.sqrt(np.square(here).sum() * np.square(beside).sum()))
+    correlation = float((here * beside).sum()) / power if power else 0.0
     if correlation > _CORRELATED:
         _logger.warning(
             "anomaly_map(): residuals of neighbouring pixels correlate by %.2f, as after shifting, filtering or "
@@ -382,17 +380,20 @@ def _warn_of_neighbours(setup: ScanSetup, reference: ReferenceModel) -> None:
         )
 
 
-def _whitened_residuals(
-    reference: ReferenceModel, channels: np.ndarray, used: np.ndarray, rows: np.ndarray, pixels: np.ndarray
-) -> np.ndarray:
-    """Return (n, E in use) residuals over their noise, clipped so that rare spectra do not decide; 0 if not used."""
-    rows = np.where(used[pixels][:, None], rows[:, channels], 0).astype(np.float64)
+def _whitened_residuals(setup: ScanSetup, reference: ReferenceModel, some: np.ndarray) -> np.ndarray:
+    """Return (n, E in use) residuals of some sampled spectra over their noise, clipped against rare ones."""
+    summary, drift = setup.summary, setup.stream.drift
+    pixels, rows = summary.sample_pixels[some], np.zeros((len(some), setup.stream.n_channels))
+    rows[:, summary.channels] = summary.sample[some]
+    if drift is not None:
+        rows = shift_channels(rows, -drift[pixels // setup.stream.navigation_shape[-1]])
+    rows = rows[:, setup.channels]
     model, coefficients = reference.scan_model(), reference.coefficients(rows)
     expected = coefficients @ model.spectra + model.offset
     variance = reference.noise.variance(expected)
     spread = np.sqrt(np.maximum(variance, _LEAST_WHITENED * variance.mean()))
     residual = np.clip((rows - expected) / np.maximum(spread, 1e-300), -_CLIPPED, _CLIPPED)
-    return np.asarray(residual * used[pixels][:, None])
+    return np.asarray(residual * setup.used[pixels][:, None])
 
 
 def _unit_of(stream: SpectrumStream) -> float:

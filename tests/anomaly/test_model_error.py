@@ -36,7 +36,8 @@ def a_reference() -> ReferenceModel:
 
 
 def patch_rows(reference: ReferenceModel, rows: np.ndarray) -> PatchRows:
-    return PatchRows(rows, design_of(reference.coefficients(rows), np.ones(len(rows))), PoissonNoise())
+    ones = np.ones(len(rows))
+    return PatchRows(rows, design_of(reference.coefficients(rows), ones), ones, PoissonNoise())
 
 
 @pytest.mark.parametrize("error", [0.0, 0.1])

@@ -10,7 +10,7 @@ import pytest
 import scipy.ndimage
 
 from hyperspy_specml.signals import stamp
-from hyperspy_specml.workflows._anomaly import _area
+from hyperspy_specml.workflows._anomaly import scan_area
 
 
 def counts() -> np.ndarray:
@@ -65,4 +65,4 @@ def test_area_of_a_map_of_one_row_or_column_takes_the_scale_of_both_axes(shape):
     for axis in s.axes_manager.navigation_axes:
         axis.scale, axis.units = 0.02, "µm"
 
-    assert _area(6, s.axes_manager.navigation_axes) == (pytest.approx(0.0024), "µm²")
+    assert scan_area(6, s.axes_manager.navigation_axes) == (pytest.approx(0.0024), "µm²")
