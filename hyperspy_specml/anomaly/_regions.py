@@ -98,8 +98,8 @@ def find_regions(
     """
     shape = setup.stream.navigation_shape
     labels, n = label_regions(scores.score.reshape(shape), thresholds[0], scores.reach)
-    if not n:
-        return scores, labels, ()
+    if not n or np.isposinf(thresholds[1]):
+        return scores, np.zeros_like(labels), ()
     if n > _MOST_REGIONS:
         _logger.warning("anomaly_map(): %d regions; the %d strongest are listed", n, _MOST_REGIONS)
     order = strongest_first(scores, labels)[:_MOST_REGIONS]

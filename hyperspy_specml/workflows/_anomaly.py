@@ -293,7 +293,7 @@ def _region(call: Call, found: FoundRegion) -> Region:
 
 def _spike(rows: np.ndarray, shape: tuple[int, ...], axis: BaseDataAxis) -> Spike:
     """Return the spike of these neighbouring channels."""
-    pixel, channel, *_ = rows[rows[:, 2].argmax()].astype(int)
+    pixel, channel = rows[rows[:, 2].argmax(), :2].astype(int)
     position = tuple(int(k) for k in np.unravel_index(pixel, shape)[::-1])
     value, expected = rows[:, 2:].sum(axis=0).tolist()
     return Spike(position, float(axis.axis[channel]), value, expected, len(rows))

@@ -82,13 +82,13 @@ def test_the_held_out_curve_is_there_beside_that_of_pca_before_the_end(counts, s
     tool.run()
     report = done(tool).result.report
 
-    assert any("pca (2)" in curves and len(curves.get("Train", ())) > 1 for curves in seen[:-1])
-    assert tool.progress.curves["Train"] == list(zip(report.steps, report.step_scores, strict=True))
+    assert any("pca (2)" in curves and len(curves.get("Train dense", ())) > 1 for curves in seen[:-1])
+    assert tool.progress.curves["Train dense"] == list(zip(report.steps, report.step_scores, strict=True))
 
 
 def test_a_cancel_is_answered_within_a_second_and_keeps_the_best_so_far(counts, slow):
     tool, started = DecompositionAE(counts, 2, config=specml.TrainConfig(max_steps=100_000)), threading.Event()
-    tool.observe(lambda event: started.set() if tool.progress.stage == "Train" else None, "fraction")
+    tool.observe(lambda event: started.set() if tool.progress.stage == "Train dense" else None, "fraction")
     tool.run()
     assert started.wait(30)
 

@@ -56,10 +56,10 @@ CASES = {
 tool = s.decomposition_ae(3, interactive=True, config=specml.TrainConfig(max_steps=100_000, patience=10**6))
 assert tool.window.control.isVisible()
 click(tool, "Run")
-shown(tool, until=lambda tool: tool.progress.stage == "Train" and len(tool.progress.curves.get("Train", ())) > 3)
+shown(tool, until=lambda tool: tool.progress.stage == "Train dense" and len(tool.progress.curves.get("Train dense", ())) > 3)
 start = time.monotonic()
 click(tool, "Cancel")
-shown(tool, until=lambda tool: tool.progress.stage != "Train")
+shown(tool, until=lambda tool: tool.progress.stage != "Train dense")
 assert time.monotonic() - start < 1, time.monotonic() - start
 shown(tool)
 assert tool.result.report.interrupted
