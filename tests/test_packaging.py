@@ -20,7 +20,17 @@ INSTALLED = Path(hyperspy_specml.__file__).parent
 # where the name to import is not the name to install
 DISTRIBUTIONS = {"mpl_toolkits": "matplotlib", "skimage": "scikit-image", "yaml": "pyyaml"}
 # used where the user has them
-ON_DEMAND = {"distributed", "sklearn", "ipywidgets", "ipympl", "IPython", "traitsui", "hyperspy_gui_traitsui"}
+ON_DEMAND = {
+    "distributed",
+    "sklearn",
+    "ipywidgets",
+    "ipympl",
+    "IPython",
+    "traitsui",
+    "hyperspy_gui_traitsui",
+    "pandas",
+    "umap",
+}
 
 
 def test_the_file_hyperspy_reads_is_the_one_at_the_top_of_the_repository() -> None:
@@ -59,6 +69,6 @@ def test_everything_that_the_package_imports_is_a_dependency() -> None:
     assert used - {"hyperspy_specml"} - ON_DEMAND <= declared
 
 
-@pytest.mark.parametrize("extra", ["tests", "docs", "gui", "distributed"])
+@pytest.mark.parametrize("extra", ["tests", "docs", "gui", "distributed", "tables", "umap"])
 def test_the_extras_of_the_documentation_exist(extra: str) -> None:
     assert extra in PROJECT["optional-dependencies"]

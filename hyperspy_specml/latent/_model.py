@@ -9,6 +9,7 @@ import numpy as np
 
 from hyperspy_specml.latent._mixture import Mixture
 from hyperspy_specml.latent._table import Recipe
+from hyperspy_specml.latent._view import DIRECTIONS
 from hyperspy_specml.models import FittedModel
 from hyperspy_specml.statistics import PrincipalBasis, Resampling, noise_from_dict
 
@@ -123,7 +124,8 @@ class PhaseModel(FittedModel):
         assert isinstance(resample, Resampling)
         per_channel = float(np.median(resample(np.ones((1, self.spectra.shape[1])))))
         width = max(1, round(self.width / max(per_channel, 1e-6)))
-        return replace(self, spectra=np.maximum(resample(self.spectra), 0), view=resample(self.view), width=width)
+        spectra, view = (np.ascontiguousarray(resample(of)) for of in (self.spectra, self.view))
+        return replace(self, spectra=np.maximum(spectra, 0), view=view, width=width)
 
     def settings(self) -> dict[str, Any]:
         """Return what JSON can hold of the model."""
@@ -146,6 +148,8 @@ class PhaseModel(FittedModel):
         spectra = parts.array("spectra", -1, -1)
         k = len(spectra)
         view = parts.array("view", -1, spectra.shape[1])
+        if len(view) > DIRECTIONS:
+            raise ValueError(f"array 'view' has {len(view)} directions, but there are {DIRECTIONS} at most")
         n_spectra, prior = parts.array("n_spectra", k, positive=True), parts.array("prior", k)
         names = parts.setting("names", list)
         if len(names) != k or any(type(name) is not str for name in names) or (prior < 0).any():

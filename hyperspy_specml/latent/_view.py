@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.latent._table import Recipe
 
 # Directions that are kept, and spectra that they are found from, at most.
-_DIRECTIONS = 8
+DIRECTIONS = 8
 _MOST_ROWS = 4096
 VIEW_METHODS = ("scores", "umap")
 
@@ -81,7 +81,7 @@ def find_view(values: np.ndarray, used: np.ndarray, recipe: Recipe) -> np.ndarra
         rest = rows - (rows @ unit)[:, None] * unit
         scale = np.asarray(recipe.deviation)
     _, vectors = np.linalg.eigh(rest.T @ rest)
-    axes = vectors[:, ::-1][:, :_DIRECTIONS].T * scale
+    axes = vectors[:, ::-1][:, :DIRECTIONS].T * scale
     n_channels = int(recipe.channels.sum())
     sizes = np.diff(np.append(np.arange(0, n_channels, recipe.width), n_channels))
     return np.repeat(axes / sizes, sizes, axis=1)

@@ -60,7 +60,7 @@ def phase_map(
         )
     task = PhaseTask(number, mixed, noise, spectra, of_pixels, names)
     with call.running(trained=False) as (run, stream):
-        found = find_phases(stream, task, run, widths=line_width(signal), masks=call.masks)
+        found = find_phases(stream, task, run, widths=line_width(signal), masks=call.masks())
     report = _report(call, found, mixed=mixed, chosen=number is None and labels is None)
     if report.varies():
         warnings.warn(f"phase_map(): {report.verdict()}", BaselineBetterWarning, stacklevel=4)  # the user's line
@@ -78,7 +78,7 @@ def _recognise(call: Call, model: object, level: float, given: dict[str, bool]) 
     assert isinstance(phases, PhaseModel)
     assert isinstance(trained.report, PhaseReport)
     with call.running(trained=False) as (run, stream):
-        found = recognise_phases(stream, phases, trained.channels, run, level=level, masks=call.masks)
+        found = recognise_phases(stream, phases, trained.channels, run, level=level, masks=(call.navigation_mask, None))
     used = {"pixels": found.summary.counts()["pixels"]}
     rejected = int((found.labels == -2).sum())
     report = trained.report.applied(used, found.seconds, trained.title, level=level, n_rejected=rejected)

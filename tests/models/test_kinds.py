@@ -14,7 +14,8 @@ import torch
 import hyperspy_specml as specml
 import hyperspy_specml.anomaly
 import hyperspy_specml.decompose
-import hyperspy_specml.denoise  # each defines kinds of models
+import hyperspy_specml.denoise
+import hyperspy_specml.latent  # each defines kinds of models
 from hyperspy_specml import models
 from hyperspy_specml.exceptions import ModelFileError, SpecMLWarning
 from hyperspy_specml.models import Parts, TrainedModel, parts_of
@@ -98,6 +99,7 @@ EXAMPLES = {
     "reference of an autoencoder": lambda result: dataclasses.replace(
         result("anomaly_map").model.model, model=EXAMPLES["autoencoder"](result), leverage=None, shift_scan=None
     ),
+    "phases": lambda result: result("phase_map", 2).model.model,
 }
 
 
