@@ -35,12 +35,13 @@ def _measure(name: str, dose: float, size: int, channels: int, seed: int) -> dic
 
     from hyperspy_specml.denoise import _run
     from hyperspy_specml.run import Run
+    from hyperspy_specml.signals import below_first_line
     from hyperspy_specml.streaming import SpectrumStream
 
     simulated, clean = denoising_map(name, dose=dose, size=size, channels=channels, seed=seed)
     stream, run = SpectrumStream(simulated.signal.data), Run(seed=seed)
     with mock.patch.object(_run, "_choose", wraps=_run._choose) as choose:
-        found = _run.denoise(stream, run)
+        found = _run.denoise(stream, run, masks=(None, below_first_line(simulated.signal)))
     data, _, entries = choose.call_args.args
     used = data.summary.channels
     errors = {}
