@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from scipy.stats import norm
 
-from hyperspy_specml.statistics import TEST, VALIDATION, energy_windows, line_width, paired, signed_squares
+from hyperspy_specml.statistics import VALIDATION, energy_windows, line_width, paired, signed_squares
 
 if TYPE_CHECKING:
     from hyperspy_specml.decompose._architecture import Architecture, Fit
@@ -28,12 +28,11 @@ _WIDTH = 1.5  # of a window, in line widths: sees most of a line and little besi
 _FALSE = 0.05  # expected number of blocks of a map that noise alone makes coherent
 # Coherent blocks that are many: so many, and this share of all. Fewer are particles, which anomaly maps are for.
 _MANY, _MANY_SHARE = 5, 0.01
-_HELD_OUT = VALIDATION + TEST
 
 
 @dataclass(frozen=True)
 class Residual:
-    """Held-out counts summed over windows of energy and blocks of pixels. B blocks, J windows.
+    """Counts of the validation fold summed over windows of energy and blocks of pixels. B blocks, J windows.
 
     Attributes
     ----------
@@ -63,11 +62,11 @@ class Residual:
             if variance is not None:
                 noise += blocks @ np.broadcast_to(folds.variance_of(rows), prediction.shape)
         whole = slice(0, len(self._windows))
-        found, mean = (self._windows.sums(v, whole) for v in (self._counted, _HELD_OUT * expected))
+        found, mean = (self._windows.sums(v, whole) for v in (self._counted, VALIDATION * expected))
         if variance is None:
             squares = np.abs(signed_squares(found.astype(np.float32), mean.astype(np.float32)))
         else:
-            squares = (found - mean) ** 2 / (_HELD_OUT * self._windows.sums(noise, whole))
+            squares = (found - mean) ** 2 / (VALIDATION * self._windows.sums(noise, whole))
         limit = norm.isf(_FALSE / (2 * squares.size)) ** 2
         return int((squares > limit).any(axis=1).sum())
 
@@ -87,12 +86,9 @@ class Residual:
 
     @cached_property
     def _counted(self) -> np.ndarray:
-        """(B, E) held-out counts."""
+        """(B, E) counts of the validation fold: the test fold chooses nothing."""
         folds = self.data.folds
-        return sum(
-            self._blocks[:, rows] @ (folds.validation[rows].astype(np.float32) + folds.test[rows])
-            for rows in folds.slabs()
-        )
+        return sum(self._blocks[:, rows] @ folds.validation[rows].astype(np.float32) for rows in folds.slabs())
 
     @cached_property
     def _windows(self) -> Windows:

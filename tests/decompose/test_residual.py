@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def peak(centre, width=2.5):
     return np.exp(-0.5 * ((np.arange(N_CHANNELS) - centre) / width) ** 2)
 
 
-def counts_of(share, *, height=0.8, seed=3):
+def counts_of(share, *, height=1.2, seed=3):
     """A map of one phase, whose spectrum has a further line in a share of its 3 x 3 squares, drawn at random."""
     rng = np.random.default_rng(seed)
     squares = rng.permutation(np.arange(72) < round(72 * share)).reshape(8, 9)
@@ -40,6 +42,14 @@ def test_a_phase_in_many_places_is_coherent_in_what_one_component_leaves_and_not
 
     assert residual.coherent(one) >= residual.many()
     assert residual.coherent(two) == 0
+
+
+def test_the_test_fold_chooses_nothing():
+    residual, (one, _) = residual_of(counts_of(0.25))
+    folds = residual.data.folds
+    other = dataclasses.replace(residual.data, folds=dataclasses.replace(folds, test=folds.test[::-1].copy()))
+
+    assert Residual(other, SHAPE).coherent(one) == residual.coherent(one)
 
 
 @pytest.mark.parametrize("share", [0.0, 2 / 72])
