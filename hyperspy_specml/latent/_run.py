@@ -24,7 +24,10 @@ from hyperspy_specml.prepare import check_enough
 from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import (
     NOISE_NAMES,
+    TEST,
+    TRAIN,
     USED,
+    VALIDATION,
     PoissonGaussianNoise,
     PoissonNoise,
     estimate_noise,
@@ -173,25 +176,8 @@ def find_phases(
     if task.noise not in NOISE_NAMES:
         raise OptionError.unknown("noise", task.noise, NOISE_NAMES)
     with run.progress.enter("Read spectra", _STAGES["read"]):
-        summary = summarise_map(
-            stream,
-            navigation_mask=masks[0],
-            signal_mask=masks[1],
-            seed=run.seed,
-            kernel=run.config.kernel,
-            products=False,
-        )
-        check_enough(summary, task.n_phases or 1)
-        estimate = estimate_noise(summary.sample, noise=task.noise, minimum=summary.minimum)
-        used, channels = summary.pixel_state == USED, summary.channels
-        width = _line_width(summary, estimate, widths)
-        drift = None
-        if task.drift and widths is None:
-            drift = scan_line_drift(stream, used, channels, estimate.model, width)
-            if drift is not None:
-                stream = replace(stream, drift=drift)
-        recipe = Recipe.of(summary.moments.mean, estimate.model, channels, width)
-        table = read_table(stream, recipe, used)
+        stream, summary, estimate, recipe, table = _prepare(stream, task, run, widths, masks)
+    used, channels = summary.pixel_state == USED, summary.channels
     clock.stop("preparation")
     folds = _folds(table, recipe, task, run.seed)
     with run.progress.enter("Choose the number", _STAGES["choose"]):
@@ -230,7 +216,7 @@ def find_phases(
     probability = _probability(classes, used)
     return Phases(
         labels, probability, second, areas, errors, coordinates, None, model, summary, choice, candidates, estimate,
-        drift, clock.seconds,
+        stream.drift, clock.seconds,
     )  # fmt: skip
 
 
@@ -296,6 +282,24 @@ def recognise_phases(
     return Phases(
         labels, _probability(classes, used), second, areas, errors, coordinates, p, here, summary, seconds=clock.seconds
     )
+
+
+def _prepare(
+    stream: SpectrumStream, task: PhaseTask, run: Run, widths: np.ndarray | None, masks: Masks
+) -> tuple[SpectrumStream, MapSummary, NoiseEstimate, Recipe, Table]:
+    """Read the map: the stream with its scan lines aligned, what is known of it, and what mixtures are fitted to."""
+    summary = summarise_map(
+        stream, navigation_mask=masks[0], signal_mask=masks[1], seed=run.seed, kernel=run.config.kernel, products=False
+    )
+    check_enough(summary, task.n_phases or 1)
+    estimate = estimate_noise(summary.sample, noise=task.noise, minimum=summary.minimum)
+    used, channels = summary.pixel_state == USED, summary.channels
+    width = _line_width(summary, estimate, widths)
+    if task.drift and widths is None:
+        drift = scan_line_drift(stream, used, channels, estimate.model, width)
+        stream = stream if drift is None else replace(stream, drift=drift)
+    recipe = Recipe.of(summary.moments.mean, estimate.model, channels, width)
+    return stream, summary, estimate, recipe, read_table(stream, recipe, used)
 
 
 def _line_width(summary: MapSummary, estimate: NoiseEstimate, widths: np.ndarray | None) -> float:
@@ -367,10 +371,10 @@ def _candidates(folds: _Split, mixture: Mixture, recipe: Recipe, seed: int) -> t
     else:
         own = _scaled(s @ unit, rows)
     scores = {}
-    for fold, values, relative in (("validation", folds.validation, 0.15 / 0.7), ("test", folds.test, 0.15 / 0.7)):
+    for fold, values, fraction in (("validation", folds.validation, VALIDATION), ("test", folds.test, TEST)):
         held, floor = values[used], 1e-3 * np.maximum(rows.mean(axis=0), 1e-2 * max(float(rows.mean()), 0))
         for name, prediction in (("phases", own), ("pca", pca)):
-            scores[fold, name] = _deviance(held, prediction, relative, floor, law)
+            scores[fold, name] = _deviance(held, prediction, fraction, floor, law)
     pair = paired(scores["test", "phases"], scores["test", "pca"])
     means = {key: float(value.mean()) for key, value in scores.items()}
     return (
@@ -386,10 +390,12 @@ def _scaled(spectra: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.maximum((rows * spectra).sum(axis=1, keepdims=True), 0) / size * spectra
 
 
-def _deviance(held: np.ndarray, prediction: np.ndarray, relative: float, floor: np.ndarray, law: Law) -> np.ndarray:
+def _deviance(held: np.ndarray, prediction: np.ndarray, fraction: float, floor: np.ndarray, law: Law) -> np.ndarray:
+    """Return the (n,) deviances of a fold with this fraction of the counts to predictions of the training fold."""
+    relative = np.float32(fraction / TRAIN)
     if isinstance(law, MultinomialLaw):
-        return PoissonNoise().deviance(held, np.float32(relative) * np.maximum(prediction, floor), None)
-    return np.asarray(((held - np.float32(relative) * prediction) ** 2).sum(axis=1, dtype=np.float64) / 0.15)
+        return PoissonNoise().deviance(held, relative * np.maximum(prediction, floor), None)
+    return np.asarray(((held - relative * prediction) ** 2).sum(axis=1, dtype=np.float64) / fraction)
 
 
 def _model_error(table: Table, mixture: Mixture, recipe: Recipe, seed: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hyperspy_specml.latent._grid import Grid
 from hyperspy_specml.latent._laws import LineLaw, MultinomialLaw
-from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+from hyperspy_specml.statistics import TEST, TRAIN, VALIDATION, PoissonGaussianNoise, PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy_specml.latent._laws import Law
@@ -27,7 +27,7 @@ _MOST_VALUES = 1 << 23
 # Pixels along each side of a box, by the number of scan axes.
 _BOX = {1: 1024, 2: 32, 3: 10}
 # Fractions of the counts that fit, that choose, and that test.
-FRACTIONS = (0.70, 0.15, 0.15)
+FRACTIONS = TRAIN, VALIDATION, TEST
 
 
 @dataclass(frozen=True, eq=False)
