@@ -177,7 +177,7 @@ def best_of(
     best, attempt = min(trained, key=lambda one: (bool(one[1].collapsed), one[1].score))
     if attempt.collapsed:
         which = f"All {len(attempts)} trainings" if len(attempts) > 1 else "The training"
-        _logger.warning("%s collapsed (%s): ask for fewer components.", which, attempt.collapsed)
+        _logger.warning("%s collapsed (%s): fewer components are enough for these spectra.", which, attempt.collapsed)
     return best, tuple(attempts)
 
 

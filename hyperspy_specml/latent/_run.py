@@ -291,7 +291,7 @@ def _prepare(
     summary = summarise_map(
         stream, navigation_mask=masks[0], signal_mask=masks[1], seed=run.seed, kernel=run.config.kernel, products=False
     )
-    check_enough(summary, task.n_phases or 1)
+    check_enough(summary, task.n_phases or 1, of="phase", argument="n_phases")
     estimate = estimate_noise(summary.sample, noise=task.noise, minimum=summary.minimum)
     used, channels = summary.pixel_state == USED, summary.channels
     width = _line_width(summary, estimate, widths)

@@ -133,7 +133,9 @@ def _n_vectors(summary: MapSummary, fold_basis: PrincipalBasis, edge: float, n_n
     return min(max(n_vectors, n_needed), n_sample, n_channels)
 
 
-def check_enough(summary: MapSummary, n_needed: int) -> None:
+def check_enough(
+    summary: MapSummary, n_needed: int, *, of: str = "component", argument: str = "output_dimension"
+) -> None:
     """Refuse a map that has too few spectra or channels for so many components.
 
     Parameters
@@ -142,6 +144,8 @@ def check_enough(summary: MapSummary, n_needed: int) -> None:
         Of the map.
     n_needed
         Components.
+    of, argument
+        What the caller's user calls one of them, and the argument that asks for fewer.
 
     Raises
     ------
@@ -151,8 +155,8 @@ def check_enough(summary: MapSummary, n_needed: int) -> None:
     n_spectra, n_channels = summary.moments.n, len(summary.moments.sums)
     needed = max(_LEAST_SPECTRA, n_needed + 1)
     if n_spectra < needed or n_channels <= n_needed:
-        who = "1 component needs" if n_needed == 1 else f"{n_needed} components need"
-        fewer = "" if n_needed == 1 else "ask for fewer, output_dimension=1; "
+        who = f"1 {of} needs" if n_needed == 1 else f"{n_needed} {of}s need"
+        fewer = "" if n_needed == 1 else f"ask for fewer, {argument}=1; "
         raise TooFewSpectraError(
             f"{who} at least {needed} spectra and {n_needed + 1} channels that can be used, but there are "
             f"{n_spectra} and {n_channels} ({summary.counts()}). Ways out: {fewer}mask less; stack more "

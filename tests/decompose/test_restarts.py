@@ -41,7 +41,7 @@ def test_where_all_collapsed_the_best_of_them_is_kept_and_the_log_says_so(caplog
     best, _ = best_of(starts((3.0, "a"), (1.0, "b")), judge)
 
     assert best == (1.0, "b")
-    assert "All 2 trainings collapsed (b): ask for fewer components" in caplog.text
+    assert "All 2 trainings collapsed (b): fewer components are enough" in caplog.text
 
 
 def test_one_sound_attempt_can_be_enough(caplog):

@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 
 N_CHANNELS = 96
 
@@ -136,3 +136,10 @@ def test_a_view_marks_pixels_and_is_native(result):
     assert view.coordinates.axes_manager.signal_axes[0].units == "µm"
     with pytest.raises(OptionError, match="method"):
         phases.latent_view(method="tsne")
+
+
+def test_too_few_spectra_are_refused_with_the_argument_of_this_method(make_map):
+    signal = make_map(data=planted((2, 3))[0])
+
+    with pytest.raises(TooFewSpectraError, match=r"7 phases need at least 8 spectra .* there are 6 .*n_phases=1"):
+        signal.phase_map(7, show_progressbar=False)
