@@ -15,13 +15,11 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import as_html, as_text, data_frame, new_figure
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import draw_anomalies, draw_regions
-from hyperspy_specml.results._files import Result, write_result
+from hyperspy_specml.results._files import Result
 from hyperspy_specml.results._page import small_maps
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
-    from pathlib import Path
     from typing import Self
 
     from hyperspy.signal import BaseSignal
@@ -258,36 +256,14 @@ class AnomalyResult(Result):
             **parts,
         )
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
-        """Save it in one file, with its regions, report and reference model; ``specml.load_result`` reads it.
-
-        HyperSpy, too, opens the file: as the score map, with the other signals in its metadata.
-
-        Parameters
-        ----------
-        path
-            With ".hspy" or ".zspy"; without a suffix it gets the first.
-        overwrite
-            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
-            By default it is an error.
-
-        Returns
-        -------
-        where the file is
-
-        Raises
-        ------
-        ModelFileExistsError
-            There is a file, and `overwrite` was not said.
-        ModelFileError
-            The suffix is another one.
-        """
+    def taken_apart(self) -> tuple[BaseSignal, dict[str, Any]]:
+        """Return the score map, and by name all else but the model; see `save`."""
         names = ("p_value", "detections", "energy", "spectra", "residuals")
         parts: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         for name in ("regions", "spikes"):  # attributes of HDF5 hold 64 kB of text at most
             text = json.dumps([asdict(one) for one in getattr(self, name)])
             parts[name] = np.frombuffer(text.encode(), np.uint8)
-        return write_result(path, self.score, self.model, parts, overwrite=overwrite)
+        return self.score, parts
 
     def to_dataframe(self) -> DataFrame:
         """Return the regions, one a row, as a table of pandas; candidates as text, without the list of pixels.

@@ -11,16 +11,14 @@ import numpy as np
 
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
-from hyperspy_specml.results._files import Result, write_result
+from hyperspy_specml.results._files import Result
 from hyperspy_specml.results._learning import write_learning_results
 from hyperspy_specml.results._page import small_maps
 from hyperspy_specml.signals import Decoder, mark_empty
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
-    from pathlib import Path
     from typing import Self
 
     from hyperspy.signal import BaseSignal
@@ -125,33 +123,9 @@ class DecompositionResult(Result):
         empty = np.asarray(parts["empty"], bool)
         return cls(scores, parts["components"], outputs, report, model, baseline, source, empty)
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
-        """Save it in one file, with its report, model and baseline; ``specml.load_result`` reads it.
-
-        HyperSpy, too, opens the file: as the score maps, with the other signals in their metadata. The data that were
-        decomposed are not in it.
-
-        Parameters
-        ----------
-        path
-            With ".hspy" or ".zspy"; without a suffix it gets the first.
-        overwrite
-            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
-            By default it is an error.
-
-        Returns
-        -------
-        where the file is
-
-        Raises
-        ------
-        ModelFileExistsError
-            There is a file, and `overwrite` was not said.
-        ModelFileError
-            The suffix is another one.
-        """
-        parts = self._parts() | {"title": self._source.title, "lazy": self._source.lazy}
-        return write_result(path, self.scores, self.model, parts, overwrite=overwrite)
+    def taken_apart(self) -> tuple[BaseSignal, dict[str, Any]]:
+        """Return the score maps, and by name all else but the model; see `save`."""
+        return self.scores, self._parts() | {"title": self._source.title, "lazy": self._source.lazy}
 
     def _parts(self) -> dict[str, Any]:
         """Return everything but scores and model, by name."""

@@ -14,7 +14,6 @@ from hyperspy_specml.models import TrainedModel
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
     from typing import Self
 
     from hyperspy.signal import BaseSignal
@@ -24,6 +23,54 @@ _SUFFIXES = (".hspy", ".zspy")
 
 class Result:
     """What results have in common: they are saved in one file, and copied without their input."""
+
+    model: TrainedModel
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
+        """Save it in one file, with its report and model; ``specml.load_result`` reads it.
+
+        HyperSpy, too, opens the file: as the score maps, with the other signals in their metadata. The data that were
+        analysed are not in it.
+
+        Parameters
+        ----------
+        path
+            With ".hspy" or ".zspy"; without a suffix it gets the first.
+        overwrite
+            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
+            By default it is an error.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        ModelFileError
+            The suffix is another one.
+        """
+        path = Path(path)
+        path = path if path.suffix else path.with_suffix(_SUFFIXES[0])
+        if path.suffix not in _SUFFIXES:
+            raise ModelFileError(f"save({str(path)!r}): results are saved as .hspy or .zspy, not as {path.suffix!r}.")
+        if path.exists():
+            if overwrite is None:
+                way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
+                raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
+            if not overwrite:
+                return path
+        maps, parts = self.taken_apart()
+        whole = maps.deepcopy()
+        whole.metadata.set_item("Specml.model", np.frombuffer(self.model.to_bytes(), np.uint8))
+        whole.metadata.set_item("Specml.result", parts)
+        whole.save(path, overwrite=True)
+        return path
+
+    def taken_apart(self) -> tuple[BaseSignal, dict[str, Any]]:
+        """Return the maps that the file is for HyperSpy, and by name all else but the model; see `save`."""
+        raise NotImplementedError
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a result of its own; the input that residuals are made from is not copied."""
@@ -42,55 +89,8 @@ class Result:
         )
 
 
-def write_result(
-    path: str | os.PathLike[str], signal: BaseSignal, model: TrainedModel, parts: Mapping[str, Any],
-    *, overwrite: bool | None,
-) -> Path:  # fmt: skip
-    """Save a signal with all that belongs to it, for `read_result`.
-
-    Parameters
-    ----------
-    path
-        With ".hspy" or ".zspy"; without a suffix it gets the first.
-    signal
-        What the file is for HyperSpy: maps.
-    model
-        Of the result; holds its report.
-    parts
-        Further signals, numbers and text, by name, and mappings of such.
-    overwrite
-        What to do with a file that is there: True replaces it, False leaves it, None is an error.
-
-    Returns
-    -------
-    where the file is
-
-    Raises
-    ------
-    ModelFileExistsError
-        There is a file, and `overwrite` was not said.
-    ModelFileError
-        The suffix is another one.
-    """
-    path = Path(path)
-    path = path if path.suffix else path.with_suffix(_SUFFIXES[0])
-    if path.suffix not in _SUFFIXES:
-        raise ModelFileError(f"save({str(path)!r}): results are saved as .hspy or .zspy, not as {path.suffix!r}.")
-    if path.exists():
-        if overwrite is None:
-            way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
-            raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
-        if not overwrite:
-            return path
-    whole = signal.deepcopy()
-    whole.metadata.set_item("Specml.model", np.frombuffer(model.to_bytes(), np.uint8))
-    whole.metadata.set_item("Specml.result", dict(parts))
-    whole.save(path, overwrite=True)
-    return path
-
-
 def read_result(path: str | os.PathLike[str]) -> tuple[BaseSignal, TrainedModel, dict[str, Any]]:
-    """Return signal, model and parts of a file that `write_result` wrote; the signal is without the others.
+    """Return signal, model and parts of a file that `Result.save` wrote; the signal is without the others.
 
     Parameters
     ----------
