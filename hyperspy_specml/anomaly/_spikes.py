@@ -181,7 +181,7 @@ class SpikeFinder:
         some, at = np.unique(np.where(there, near, 0), return_inverse=True)
         expected = self._expected(coefficients[some])
         first, stop = (np.repeat(end, near.shape[1]) for end in (runs.first, runs.stop))
-        kinds = rows[some] - expected, self.model.noise.variance(np.maximum(expected, 0))
+        kinds = rows[some] - expected, self.model.noise.variance(plausible_mean(expected, self.model.noise))
         excess, variance = (_sums(v, at.reshape(-1), first, stop).reshape(near.shape) * there for v in kinds)
         beside = excess[:, :-1].sum(axis=1)
         strong = beside > _REPEATED * np.sqrt(variance[:, :-1].sum(axis=1))
