@@ -50,6 +50,15 @@ def test_the_planted_phase_is_found_and_named(rare, found):
     assert region.energy == pytest.approx(2.166, abs=0.13)
 
 
+@pytest.mark.parametrize("fdr", [1e-12, 0.2])
+def test_another_false_discovery_rate_gives_what_a_new_search_gives(rare, found, fdr):
+    again, anew = found.at_fdr(fdr, show_progressbar=False), search(rare.signal, fdr=fdr)
+
+    np.testing.assert_array_equal(again.score.data, anew.score.data)
+    assert repr(again.regions) == repr(anew.regions)
+    assert repr(again.at_fdr(0.01, show_progressbar=False).regions) == repr(found.regions)
+
+
 def test_maps_are_navigation_signals_with_the_axes_of_the_input(rare, found):
     for signal in (found.score, found.p_value, found.detections, found.energy):
         manager = signal.axes_manager

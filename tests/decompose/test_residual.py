@@ -67,6 +67,21 @@ def test_components_are_added_to_a_fit_until_nothing_is_left_and_not_beyond_the_
     assert add_components(PCA(), residual, one, 1, Run()) is one
 
 
+class Useless(PCA):
+    """The second component is the last vector of the basis, which explains nothing."""
+
+    def fit(self, data, n_components, run):
+        first, basis = [0, -1][:n_components], data.fold_basis
+        assert n_components <= 2, "another component was added although the last one left as much"
+        return Fit(LinearModel(dataclasses.replace(basis.first(2), vectors=basis.vectors[:, first])), lambda: None)
+
+
+def test_no_component_is_added_that_explains_nothing_of_what_is_left():
+    residual, (one, _) = residual_of(counts_of(0.25))
+
+    assert add_components(Useless(), residual, one, 12, Run()) is one
+
+
 def test_the_report_says_how_many_were_added():
     found = decompose(SpectrumStream(counts_of(0.25)), architecture="pca")
 
