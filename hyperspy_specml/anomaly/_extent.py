@@ -264,16 +264,20 @@ class _Growth:
         """Return the scores and the labels with the pieces grown."""
         pixels, shape = self.near.pixels, labels.shape
         flat = labels.reshape(-1).copy()
-        free = (flat[pixels] == 0) | np.isin(self.pieces.reshape(-1)[pixels], self.group)
+        of = self.pieces.reshape(-1)[pixels]
+        free = (flat[pixels] == 0) | np.isin(of, self.group)
         matched, best = np.full(len(pixels), np.inf), np.full(len(pixels), -np.inf)
         owner, keeps = np.zeros(len(pixels), int), np.zeros(len(pixels), bool)
         for i, kind in enumerate(self._kinds(labels), 1):
-            members = np.isin(self.pieces.reshape(-1)[pixels], kind)
+            members = np.isin(of, kind)
             around = _around(np.isin(self.pieces, kind))[pixels]
             z, inside = self._extent(scores, members, around & free, shape)
-            if not inside.any():  # squares of pixels are needed to see it
-                keeps |= members
-                owner[members] = -i * (labels.max() + 1) - flat[pixels[members]]
+            # Squares of pixels are needed to see these regions: they stay as the scan has them.
+            region = labels.reshape(-1)[pixels]
+            faint = members & ~np.isin(region, region[inside & members])
+            keeps |= faint
+            owner[faint] = -i * (labels.max() + 1) - flat[pixels[faint]]
+            if not inside.any():
                 continue
             # Beside the region it is a search, over all pixels around it.
             searched = np.where(inside, 0, np.log(around.sum()))

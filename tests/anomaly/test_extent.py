@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from hyperspy_specml.anomaly import Search, find_anomalies
 from hyperspy_specml.anomaly._extent import NearPixels, replace_values
+from hyperspy_specml.anomaly._significance import equivalent_z, label_regions, significant_log_p
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 from hyperspy_specml.streaming import SpectrumStream
 
@@ -81,6 +82,22 @@ def test_a_core_grows_to_the_whole_of_a_weaker_halo():
     assert set(region.pixels.tolist()) >= set(np.flatnonzero(truth).tolist())
     assert len(region.pixels) <= 27
     assert region.excess == pytest.approx(25 * 25 + 300, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", [4, 6])
+def test_no_region_of_the_scan_is_lost_beside_a_stronger_one_of_the_same_spectrum(seed):
+    """The line is too faint to be seen in single pixels of the second area, but squares of pixels show it."""
+    expected = ordinary()
+    expected[5:9, 6:11] += 40 * line(66)
+    expected[20:30, 18:28] += 7 * line(66)
+
+    found = search(np.random.default_rng(seed).poisson(expected).astype(np.uint16))
+
+    score = found.scanned.score.reshape(SHAPE)
+    log_p = significant_log_p(found.scanned.log_p.reshape(SHAPE), fdr=0.05, reach=found.scanned.reach)
+    scanned, n = label_regions(score, float(equivalent_z(np.array(log_p))), found.scanned.reach)
+    assert n >= 3
+    assert all((found.labels[scanned == k] > 0).any() for k in range(1, n + 1))
 
 
 def test_touching_regions_with_different_spectra_are_not_merged():
