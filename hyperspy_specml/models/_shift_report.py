@@ -85,8 +85,8 @@ class ShiftReport(Report):
         if self.n_templates == 1:
             return ""
         return (
-            "Spectra are of several kinds: what moves an edge chemically cannot be told from a drift, and errors do not "
-            "hold that."
+            "Spectra are of several kinds: what moves an edge chemically cannot be told from a drift, and errors do "
+            "not hold that."
         )
 
     def _weak(self) -> str:
