@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,29 @@ def unchanged() -> Iterator[Callable[[BaseSignal], BaseSignal]]:
     yield watch
     for signal, before in watched:
         assert fingerprint(signal) == before
+
+
+@pytest.fixture
+def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train every network for 60 steps at most, for tests of what is around the training."""
+    import hyperspy_specml as specml
+
+    over = specml.TrainConfig.over  # where a network's defaults come in
+
+    def brief(own: specml.TrainConfig, defaults: specml.TrainConfig) -> specml.TrainConfig:
+        config = over(own, defaults)
+        assert config.max_steps is not None
+        return replace(config, max_steps=min(60, config.max_steps), evaluate_every=20)
+
+    monkeypatch.setattr(specml.TrainConfig, "over", brief)
+
+
+@pytest.fixture
+def few_drawn_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw an eighth of the pixels that scores are compared with, for tests to which no precise p-value matters."""
+    from hyperspy_specml.anomaly import _score
+
+    monkeypatch.setattr(_score, "_NULL_PIXELS", _score._PIECE)
 
 
 @pytest.fixture(autouse=True)
