@@ -90,10 +90,11 @@ def _sample(call: Call, stream: SpectrumStream, run: Run) -> tuple[np.ndarray, n
 
 def _check(call: Call, found: Alignment, reach: float) -> None:
     if found.applied and (found.at_end or abs(found.shift) >= 0.98 * reach):
+        best = f"{found.shift:.4g} {call.axis['units']}, and dispersion, {found.stretch:+.1%}"
         raise EnergyAxisMismatchError(
-            f"{call.method}(model=..., align=True): the best shift, {found.shift:.4g} {call.axis['units']}, and "
-            f"dispersion, {found.stretch:+.1%}, lie at the end of the range that a model may be moved over, {reach:.4g} and "
-            f"{MOST_STRETCHED:.0%}. Calibrate the energy axis of the map first, or fit anew without model."
+            f"{call.method}(model=..., align=True): the best shift, {best}, lie at the end of the range that a model "
+            f"may be moved over, {reach:.4g} and {MOST_STRETCHED:.0%}. Calibrate the energy axis of the map first, or fit "
+            "anew without model."
         )
 
 
