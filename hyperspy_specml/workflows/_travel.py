@@ -93,8 +93,8 @@ def _check(call: Call, found: Alignment, reach: float) -> None:
         best = f"{found.shift:.4g} {call.axis['units']}, and dispersion, {found.stretch:+.1%}"
         raise EnergyAxisMismatchError(
             f"{call.method}(model=..., align=True): the best shift, {best}, lie at the end of the range that a model "
-            f"may be moved over, {reach:.4g} and {MOST_STRETCHED:.0%}. Calibrate the energy axis of the map first, or fit "
-            "anew without model."
+            f"may be moved over, {reach:.4g} and {MOST_STRETCHED:.0%}. Calibrate the energy axis of the map first, "
+            "or fit anew without model."
         )
 
 
