@@ -37,7 +37,6 @@ _LEAST_DISTANCE = 0.1
 _LEFT_OUT, _NEAREST = 3, 2
 # Agreement of neighbours beyond chance from which a map has an order, 1 where they are always alike.
 _LEAST_AGREEMENT = 0.1
-_PURE = 0.5  # probability that a pixel is a phase and no mixture, from which it counts as such
 _MIXED = 0.3  # part of the border pixels that are mixtures, to begin with
 
 
@@ -223,8 +222,8 @@ def _go_over(folds: Folds, best: _Fitted, one: int, other: int) -> bool:
     """Return whether two phases are ends of a variation within one."""
     if not folds.data.grid.coupled:
         return False
-    weights = best.classes.weights
-    sides = np.where(weights[other] > _PURE, 1, np.where(weights[one] > _PURE, 0, -1))
+    labels = best.classes.pure.argmax(axis=0)
+    sides = np.where(labels == other, 1, np.where(labels == one, 0, -1))
     sides[~folds.data.grid.used] = -1
     return varies_within(folds.data, folds.validation, alike(best.mixture.spectra)[[one, other]], sides)
 

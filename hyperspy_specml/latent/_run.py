@@ -56,7 +56,7 @@ _PURE = 0.75
 _MOST_LIKELIHOODS = 1 << 26
 # By how much the errors of shares exceed those of independent pixels: neighbours are wrong together.
 _TOGETHER = 4.0
-# Part of the border pixels of a phase that may be wrong alike: mixtures are in quarters, and borders have a shape.
+# Part of the border pixels of a phase that may be wrong alike: mixtures are in sixths, and borders have a shape.
 _OF_BORDER = 0.03
 # Pixels that the model error is measured on, and those that are compared with PCA, at most.
 _MOST_ERROR_ROWS, _MOST_COMPARED = 2000, 8192

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +12,18 @@ import numpy as np
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import as_html, as_text, new_figure
 from hyperspy_specml.results._figures import draw_phase_map, draw_phase_spectra
+from hyperspy_specml.results._files import Result
 from hyperspy_specml.results._view import LatentView
+from hyperspy_specml.signals import Line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Self
 
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure, SubFigure
 
     from hyperspy_specml.models import PhaseReport, TrainedModel
-    from hyperspy_specml.signals import Line
 
 _HEAD = ("", "phase", "pixels", "share", "area")
 
@@ -51,7 +54,7 @@ class PhaseShare:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PhaseResult:
+class PhaseResult(Result):
     """What ``s.phase_map()`` returns. All maps are in memory.
 
     Attributes
@@ -94,6 +97,36 @@ class PhaseResult:
     names: tuple[str, ...]
     _coordinates: np.ndarray = field(repr=False)
     _lines: tuple[Line, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def restored(cls, model: TrainedModel, labels: BaseSignal, parts: dict[str, Any]) -> Self:
+        """Put a result together that `save` took apart.
+
+        Parameters
+        ----------
+        model
+            The phases, with their report.
+        labels, parts
+            The map of labels, and everything else by name.
+        """
+        shares, lines = (json.loads(np.asarray(parts[name], np.uint8).tobytes()) for name in ("shares", "lines"))
+        fitted: Any = model.model
+        report: Any = model.report
+        return cls(
+            labels=labels, report=report, model=model, names=fitted.names, p_value=parts.get("p_value"),
+            n_spectra=tuple(int(n) for n in np.atleast_1d(parts["n_spectra"])),
+            shares=PhaseShares(tuple(PhaseShare(**row) for row in shares)),
+            _coordinates=np.asarray(parts["coordinates"]), _lines=tuple(Line(**line) for line in lines),
+            **{name: parts[name] for name in ("probability", "mixed", "spectra")},
+        )  # fmt: skip
+
+    def taken_apart(self) -> tuple[BaseSignal, dict[str, Any]]:
+        """Return the map of labels, and by name all else but the model; see `save`."""
+        names = ("probability", "mixed", "spectra", "p_value")
+        parts: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        for name, rows in (("shares", self.shares), ("lines", self._lines)):
+            parts[name] = np.frombuffer(json.dumps([asdict(row) for row in rows]).encode(), np.uint8)
+        return self.labels, parts | {"n_spectra": np.array(self.n_spectra), "coordinates": self._coordinates}
 
     def rename(self, names: Mapping[int, str]) -> PhaseResult:
         """Return the result with other names of phases, also in its model.
