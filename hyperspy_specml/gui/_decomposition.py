@@ -91,7 +91,7 @@ class DecompositionAE(RunTool):
 
     def fill(self, figure: Figure) -> None:
         """Draw the training while it lasts, then component, training and the current pixel."""
-        if self.result is None or (self.running and self.stage != "Done"):
+        if self.result is None or (self.running and not self.computed):
             axes = figure.subplots()
             if self.progress is not None and self.progress.curves:
                 draw_training(axes, self.progress)

@@ -111,7 +111,7 @@ class DenoiseDAE(RunTool):
 
     def fill(self, figure: Figure) -> None:
         """Draw candidates while they are fitted, then maps and the current pixel."""
-        if self.result is None or (self.running and self.stage != "Done"):
+        if self.result is None or (self.running and not self.computed):
             left, right = figure.subplots(1, 2)
             if self.progress is not None:
                 draw_training(left, self.progress)

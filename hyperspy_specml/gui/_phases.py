@@ -147,11 +147,11 @@ class PhaseMap(RunTool):
     def create(self) -> None:
         """Keep copies of the map of labels and of the summed spectra."""
         self.created = [*self.created, self.result.labels.deepcopy(), self.result.spectra.deepcopy()]
-        self.message = "Labels and summed spectra are .created[-2] and .created[-1] of this tool."
+        self.message = "Created labels and summed spectra: .created[-2] and .created[-1] of this tool."
 
     def fill(self, figure: Figure) -> None:
         """Draw the scores of the numbers that are fitted so far, then map, spectra and the current pixel."""
-        if self.result is None or (self.running and self.stage != "Done"):
+        if self.result is None or (self.running and not self.computed):
             axes = figure.subplots()
             if self.progress is not None and self.progress.curves.get("phases"):
                 draw_numbers(axes, *np.array(self.progress.curves["phases"]).T)
