@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 # Signals are compared by identity: `==` would compare their values.
 SAME = t.ComparisonMode.identity
 # Seconds between two pictures of a computation, and between two changes of its numbers.
-_PICTURE, _NUMBERS = 0.7, 0.1
+_PICTURE, _NUMBERS = 1.0, 0.25
 # Part of a computation from which its time tells how long the rest takes.
 _ENOUGH = 0.05
 # Pixels per inch and inches of the figure: as wide as a notebook.
@@ -268,6 +268,7 @@ class ToolProgress(Progress):
         super().__init__()
         self.tool, self.start, self.cancelled = tool, time.monotonic(), False
         self._numbers = self._picture = 0.0
+        self._points = 0  # of the curves, when they were drawn last
 
     def show(self) -> None:
         """Pass numbers on some times a second, and the picture less often."""
@@ -275,8 +276,9 @@ class ToolProgress(Progress):
         if now - self._numbers > _NUMBERS or self.fraction == 1:
             self._numbers = now
             self.tool.follow(self, now - self.start)
-        if now - self._picture > _PICTURE and self.curves:
-            self._picture = now
+        points = sum(map(len, self.curves.values()))
+        if now - self._picture > _PICTURE and points > self._points:
+            self._picture, self._points = now, points
             self.tool.draw()
 
 
