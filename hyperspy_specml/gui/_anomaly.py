@@ -148,7 +148,7 @@ class AnomalyMap(RunTool):
                 draw_training(axes, self.progress)
             return
         left, self._pixel = figure.subplots(1, 2, width_ratios=[1, 1.3])
-        positions = [region.position for region in self.result.regions[:_NUMBERED]]
+        positions = {i: region.position for i, region in enumerate(self.result.regions[:_NUMBERED])}
         draw_anomalies(left, self.result.score, self.result.detections, positions)
         left.set_title(self.result.report.threshold, fontsize="medium")
         self._maps = [left]

@@ -147,7 +147,7 @@ class DenoiseDAE(RunTool):
         axes, clean = self._pixel, np.asarray(self.result.inav[self.pixel].data)
         axes.clear()
         shown = {"counts": self.pixel_counts(), "denoised": clean}
-        draw_spectra(axes, self.result, shown, label=f"pixel {', '.join(map(str, self.pixel))}")
-        axes.lines[0].set_color("0.6")
+        label = f"pixel {', '.join(map(str, self.pixel))}"
+        draw_spectra(axes, self.result, shown, label=label, colours=("0.6", "C1"))
         axis = self.result.axes_manager.signal_axes[0]
         axes.axvline(axis.axis[self.channel], color="C2", linewidth=0.8)

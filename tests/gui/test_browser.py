@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,1500",
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,2200",
     "--force-device-scale-factor=1", "--disable-extensions", "--no-first-run",
 )  # fmt: skip
 _NO_NEWS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
@@ -243,12 +243,12 @@ hs.preferences.GUIs.enable_traitsui_gui = False
 rare = specml.datasets.RarePhase(n_pixels=9, elements=("Nb",))
 s = specml.datasets.fe_cr_ni_map((64, 64), n_channels=128, rare_phase=rare).signal
 grains = specml.datasets.fe_cr_ni_map((64, 64), n_channels=128, texture="grains").signal
-quick = specml.TrainConfig(max_steps=200, evaluate_every=20)
+quick = specml.TrainConfig(max_steps=60, evaluate_every=20)
 """
 
 
 CELLS = {
-    "DecompositionAE": "tool = s.decomposition_ae(3, interactive=True, config=quick)\ntool",
+    "DecompositionAE": "tool = s.decomposition_ae(3, interactive=True, config=specml.TrainConfig(max_steps=400))\ntool",
     "DenoiseDAE": "tool = s.denoise_dae(interactive=True, context='spatial', config=quick)",
     "AnomalyMap": "tool = s.anomaly_map(interactive=True)",
     "PhaseMap": "tool = grains.phase_map(interactive=True)",

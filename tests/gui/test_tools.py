@@ -231,6 +231,13 @@ def test_a_region_of_the_table_moves_the_navigator_and_becomes_ordinary_and_is_e
 
     assert tool.ready(include)
     assert counts.axes_manager.indices == (6, 4)
+    tool.do("create")
+    np.testing.assert_array_equal(tool.created[0].data, tool.result.score.data)
+    assert tool.created[1].data.shape == (len(tool.rows), 31)
+    figure = tool.result.plot(components=[0])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0"]
+    with pytest.raises(OptionError, match="indices from 0"):
+        tool.result.plot(components=[99])
     tool.path = str(tmp_path / "regions.csv")
     tool.do("export")
     rows = list(csv.DictReader((tmp_path / "regions.csv").read_text().splitlines()))
