@@ -70,8 +70,9 @@ def result_figure(
     shown = checked_components(components_shown, len(scores.data))
     n_columns = min(len(shown), _MAX_COLUMNS)
     n_rows = -(-len(shown) // n_columns)
-    figure = figure or new_figure(3 * n_columns + 0.6, 4.8 * n_rows + 0.4)
-    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False)
+    height = _map_height(scores.axes_manager.signal_axes)
+    figure = figure or new_figure(3 * n_columns + 0.6, 2.4 * (1 + height) * n_rows + 0.4)
+    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False, height_ratios=[height, 1] * n_rows)
     pairs = panels.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
     for unused in pairs[len(shown) :].flat:
         unused.remove()
@@ -85,6 +86,15 @@ def result_figure(
             below.set_ylabel("")
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
+
+
+def _map_height(scan_axes: Sequence[BaseDataAxis]) -> float:
+    """Return the height of a map above its spectrum, relative to that: less for oblong ones, which would leave room."""
+    if len(scan_axes) == 1:
+        return 0.7
+    (left, right), (top, bottom) = (axis_limits(axis) for axis in scan_axes[:2])
+    ratio = abs((bottom - top) / (right - left))
+    return float(np.clip(1.25 * ratio, 0.45, 1)) if 1 / _MAX_ASPECT < ratio else 1.0
 
 
 def checked_components(shown: Iterable[int] | None, n_components: int) -> list[int]:

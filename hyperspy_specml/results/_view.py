@@ -102,7 +102,7 @@ class LatentView:
         the figure
         """
         if axes is None:
-            axes = (figure or new_figure(5.4, 4.6)).subplots()
+            axes = (figure or new_figure(6.4, 4.6)).subplots()
         x, y = self.coordinates.data.reshape(2, -1)
         fine = np.isfinite(x) & np.isfinite(y)
         limits = [np.percentile(values[fine], (0.2, 99.8)) if fine.any() else np.array([0.0, 1.0]) for values in (x, y)]
@@ -121,7 +121,7 @@ class LatentView:
                 some = fine & marked.data.reshape(-1)
                 if some.any():
                     axes.plot(x[some], y[some], marker, color="k", markersize=2.5, alpha=0.5, label=name)
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         what = "UMAP" if self.method == "umap" else "score"
         axes.set(xlabel=f"{what} 0", ylabel=f"{what} 1", xlim=spans[0], ylim=spans[1])
         axes.set_title(self.coordinates.metadata.General.title, fontsize="small", wrap=True)
