@@ -17,4 +17,5 @@ from hyperspy_specml.results._figures import (
 )
 from hyperspy_specml.results._load import load_result
 from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares
+from hyperspy_specml.results._shifts import ShiftResult
 from hyperspy_specml.results._view import LatentView
