@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, varies_within
-from hyperspy_specml.latent._mixture import Classes, Data, Mixture, alike, classify, fit, held_out_scores, split
+from hyperspy_specml.latent._mixture import Classes, Data, Mixture, alike, classify, fit_classes, held_out_scores, split
 from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.statistics import choose_rank, paired
 
 if TYPE_CHECKING:
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import RankCurve
 
@@ -23,6 +24,8 @@ _FIRST_STRENGTH = 0.4
 _BRIEF_STEPS, _STEPS, _MORE_STEPS, _MIXED_STEPS = 5, 10, 5, 3
 # Times that the strength and the spectra are found from each other.
 _ROUNDS = 3
+# Part of the time in which phases are added; then some are left out again.
+_GROWING = 0.7
 # Splits of a mixture that are carried out: those that alone gain most.
 _TRIED = 6
 # Numbers tried after the best one, and the largest.
@@ -62,23 +65,39 @@ class Choice:
 
     Attributes
     ----------
-    chosen
-        The mixture of the chosen number of phases.
-    classes
-        What the pixels are by it.
+    fits
+        Mixtures by number of phases, with what the pixels are by each of them.
     curve
-        Held-out scores by number of phases, and the number that was chosen.
+        Their held-out scores, and the number that was chosen.
     merged
         Why phases that held-out counts alone would keep are none: "mixture" of others, or "variation" within one.
     interrupted
         Whether the user ended the search.
     """
 
-    chosen: Mixture
-    classes: Classes = field(repr=False)
+    fits: dict[int, tuple[Mixture, Classes]] = field(repr=False)
     curve: RankCurve
     merged: tuple[str, ...]
     interrupted: bool
+
+    @property
+    def chosen(self) -> Mixture:
+        """The mixture of the chosen number of phases."""
+        return self.fits[self.curve.chosen][0]
+
+    @property
+    def classes(self) -> Classes:
+        """What the pixels are by it."""
+        return self.fits[self.curve.chosen][1]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of phases that were fitted."""
+        return tuple(self.fits)
+
+    def with_number(self, n_phases: int) -> Choice:
+        """Return the choice with another of its numbers chosen."""
+        return replace(self, curve=replace(self.curve, chosen=n_phases))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,21 +153,22 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
     numbers = sorted(found)
     curve = choose_rank(np.array(numbers), np.array([found[k].scores for k in numbers]), "held-out counts")
     curve = replace(curve, chosen=best.n_phases)
-    return Choice(best.mixture, best.classes, curve, tuple(merged), interrupted)
+    return Choice({k: (found[k].mixture, found[k].classes) for k in numbers}, curve, tuple(merged), interrupted)
 
 
 def _grow(folds: Folds, start: Mixture, run: Run, found: dict[int, _Fitted], n_phases: int | None) -> _Fitted:
     """Add phases while that makes held-out counts likelier; return the best mixture, or that of `n_phases`."""
-    most = n_phases or max(MOST_PHASES, start.n_phases)
-    last = found[start.n_phases] = _fitted(folds, start)
-    while last.n_phases < most:
-        run.progress.advance(last.n_phases / most)
-        grown = _one_more(folds, last)
+    most, last = n_phases or max(MOST_PHASES, start.n_phases), None
+    while last is None or last.n_phases < most:
+        with run.progress.enter(f"Fit {last.n_phases + 1 if last else start.n_phases} phases", _GROWING / most):
+            grown = _fitted(folds, start, run.progress) if last is None else _one_more(folds, last, run.progress)
         if grown is None:
             break  # nothing is left to be split
         last = found[grown.n_phases] = grown
+        run.progress.record("phases", last.n_phases, last.score)
         if n_phases is None and last.n_phases - _smallest(found).n_phases >= _PATIENCE:
             break
+    assert last is not None
     return last if n_phases else _smallest(found)
 
 
@@ -156,7 +176,7 @@ def _smallest(found: dict[int, _Fitted]) -> _Fitted:
     return min(found.values(), key=lambda one: one.score)
 
 
-def _one_more(folds: Folds, last: _Fitted) -> _Fitted | None:
+def _one_more(folds: Folds, last: _Fitted, progress: Progress) -> _Fitted | None:
     """Return the fitted mixture of one phase more: the likeliest after few iterations of several splits."""
     mixture, classes, splits = last.mixture, last.classes, []
     for k in range(mixture.n_fixed, mixture.n_phases):
@@ -165,31 +185,33 @@ def _one_more(folds: Folds, last: _Fitted) -> _Fitted | None:
     splits = sorted((one for one in splits if np.isfinite(one[0])), key=lambda one: -one[0])
     if not splits:
         return None
-    trials = [_brief(folds, _with_split(mixture, two, phase)) for _, two, phase in splits[:_TRIED]]
-    return _fitted(folds, min(trials, key=lambda trial: trial[1])[0])
+    trials = []
+    for _, two, phase in splits[:_TRIED]:
+        trials.append(_brief(folds, _with_split(mixture, two, phase)))
+        progress.advance(0.5 * len(trials) / _TRIED)
+    return _fitted(folds, min(trials, key=lambda trial: trial[1])[0], progress)
 
 
 def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], merged: list[str]) -> _Fitted:
     """Leave out one phase after the other as long as that is not clearly worse, or what is left out is no phase."""
+    share = (1 - _GROWING) / best.n_phases
     while best.n_phases > max(1, best.mixture.n_fixed):
-        fewer = _without_one(folds, best, merged)
+        with run.progress.enter(f"Fit {best.n_phases - 1} phases", share):
+            fewer = _without_one(folds, best, merged, run.progress)
         if fewer is None:
             break
-        run.progress.advance(1.0)
-        best = fewer
-        known = found.get(best.n_phases)
-        if known is None or best.score < known.score:
-            found[best.n_phases] = best
+        best = found[fewer.n_phases] = fewer
+        run.progress.record("phases", best.n_phases, best.score)
     return best
 
 
-def _without_one(folds: Folds, best: _Fitted, merged: list[str]) -> _Fitted | None:
+def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progress) -> _Fitted | None:
     """Return the fitted mixture without the least distinct phase; None where all of them are distinct."""
     mixture, data = best.mixture, folds.data
     free = range(mixture.n_fixed, mixture.n_phases)
     far = {k: distance_to_mixtures(mixture.spectra, k, data) for k in free}
     for k in sorted(free, key=lambda k: far[k][0] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
-        fewer = _fitted(folds, _left_out(mixture, k), warm=True)
+        fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
         worse = paired(fewer.scores, best.scores)
         if worse.difference <= _CLEAR * worse.standard_error:
             return fewer
@@ -197,12 +219,12 @@ def _without_one(folds: Folds, best: _Fitted, merged: list[str]) -> _Fitted | No
     for k in sorted(free, key=lambda k: far[k][0]):
         if far[k][0] < _LEAST_DISTANCE and lies_between(labels, data.grid, k, far[k][1]):
             merged.append("mixture")
-            return _fitted(folds, _left_out(mixture, k), warm=True)
+            return _fitted(folds, _left_out(mixture, k), progress, warm=True)
     for k in sorted(free, key=lambda k: far[k][0]):
         for other in _nearest(mixture, k):
             if _go_over(folds, best, k, int(other)):
                 merged.append("variation")
-                return _fitted(folds, _joined(mixture, k, int(other)), warm=True)
+                return _fitted(folds, _joined(mixture, k, int(other)), progress, warm=True)
     return None
 
 
@@ -241,7 +263,7 @@ def _joined(mixture: Mixture, one: int, other: int) -> Mixture:
 def _brief(folds: Folds, mixture: Mixture) -> tuple[Mixture, float]:
     """Return the mixture after few iterations, and its mean score on the validation fold."""
     mixed, first = mixture.mixed, _FIRST_STRENGTH if folds.data.grid.coupled else 0.0
-    found, classes = fit(folds.data, replace(mixture, strength=first, mixed=None), steps=_BRIEF_STEPS)
+    found, classes = fit_classes(folds.data, replace(mixture, strength=first, mixed=None), steps=_BRIEF_STEPS)
     found = replace(found, mixed=mixed)
     evidence, held = _evidence(folds, found)
     classes = classify(folds.data, found, evidence, start=classes.pure)
@@ -256,7 +278,7 @@ def _with_split(mixture: Mixture, two: np.ndarray, phase: int) -> Mixture:
     return replace(mixture, spectra=spectra, prior=prior)
 
 
-def _fitted(folds: Folds, mixture: Mixture, *, warm: bool = False) -> _Fitted:
+def _fitted(folds: Folds, mixture: Mixture, progress: Progress, *, warm: bool = False) -> _Fitted:
     """Return the fitted mixture with the best strength, and its scores on the validation fold.
 
     Parameters
@@ -265,6 +287,8 @@ def _fitted(folds: Folds, mixture: Mixture, *, warm: bool = False) -> _Fitted:
         Training and validation fold.
     mixture
         To begin with.
+    progress
+        Of the stage.
     warm
         Whether its phases are nearly right: then pixels may be mixtures from the beginning.
     """
@@ -272,15 +296,17 @@ def _fitted(folds: Folds, mixture: Mixture, *, warm: bool = False) -> _Fitted:
     if not warm:  # a strong prior lets a new phase vanish, and so do mixtures
         first = _FIRST_STRENGTH if data.grid.coupled else 0.0
         mixture = replace(mixture, strength=first, mixed=None)
-    mixture, classes = fit(data, mixture, steps=_MORE_STEPS if warm else _STEPS)
-    for _ in range(_ROUNDS):
+    mixture, classes = fit_classes(data, mixture, steps=_MORE_STEPS if warm else _STEPS)
+    for done in range(_ROUNDS):
+        progress.advance(0.6 + 0.1 * done)
         strength = best_strength(folds, mixture)
         if strength == mixture.strength:
             break
-        mixture, classes = fit(data, replace(mixture, strength=strength), steps=_MORE_STEPS, start=classes.pure)
+        mixture, classes = fit_classes(data, replace(mixture, strength=strength), steps=_MORE_STEPS, start=classes.pure)
+    progress.advance(0.9)
     if mixed is not None:
         mixed = mixture.mixed or mixed
-        mixture, classes = fit(data, replace(mixture, mixed=mixed), steps=_MIXED_STEPS, start=classes.pure)
+        mixture, classes = fit_classes(data, replace(mixture, mixed=mixed), steps=_MIXED_STEPS, start=classes.pure)
     evidence, held = _evidence(folds, mixture)
     classes = classify(data, mixture, evidence, start=classes.pure)
     return _Fitted(mixture, classes, held_out_scores(data, mixture, classes, folds.validation, held))

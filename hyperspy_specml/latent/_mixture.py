@@ -172,7 +172,25 @@ def pairs_of(n_phases: int) -> np.ndarray:
     return np.reshape(rows, (-1, n_phases))
 
 
-def fit(data: Data, mixture: Mixture, *, steps: int, start: np.ndarray | None = None) -> tuple[Mixture, Classes]:
+def fit(data: Data, mixture: Mixture, *, steps: int) -> tuple[Mixture, np.ndarray]:
+    """Fit the spectra and shares of phases; see `fit_classes`.
+
+    Parameters
+    ----------
+    data, mixture, steps
+        As there.
+
+    Returns
+    -------
+    the mixture, and the (K, n) weights with which pixels shape its phases
+    """
+    mixture, classes = fit_classes(data, mixture, steps=steps)
+    return mixture, classes.weights
+
+
+def fit_classes(
+    data: Data, mixture: Mixture, *, steps: int, start: np.ndarray | None = None
+) -> tuple[Mixture, Classes]:
     """Fit the spectra and shares of phases by expectation maximisation.
 
     Parameters
