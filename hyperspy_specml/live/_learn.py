@@ -1,0 +1,141 @@
+"""Learn the phases of the spectra received so far, and judge by held-out counts whether that is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperspy_specml.latent import Data, Folds, Grid, Mixture, choose, classify, fit, held_out_scores, one_phase
+from hyperspy_specml.live._library import Library
+from hyperspy_specml.run import Run
+
+if TYPE_CHECKING:
+    from hyperspy_specml.latent import Recipe
+
+# Iterations on all counts, from phases fitted to the training fold.
+_STEPS = 8
+# Spectra below which a phase keeps the spectrum that it was found with: too few for a choice by held-out counts.
+_FEW = 64
+# Part of the spectra of a sample that are certainly of its phases, and relative errors that are tried.
+_ORDINARY, _ERRORS = 0.9, (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What was learnt.
+
+    Attributes
+    ----------
+    library
+        The phases, with their null distribution.
+    mixture
+        The same, with the agreement of neighbours.
+    strength
+        Of the Potts prior.
+    gain, gain_error
+        Mean fall of the held-out deviance per spectrum against the library before, and its standard error; NaN
+        where there was none.
+    per_phase
+        The same for the last phase of the mixture against one phase fewer.
+    """
+
+    library: Library
+    mixture: Mixture
+    gain: float
+    gain_error: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether held-out counts are not described worse than before."""
+        return not self.gain < 0
+
+
+def learn(
+    values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | None, seed: int, n_phases: int | None = None
+) -> Lesson:
+    """Learn phases from spectra.
+
+    Parameters
+    ----------
+    values
+        (n, G) values of the law, 0 where a pixel is not used.
+    grid
+        The pixels.
+    recipe
+        From spectra to values.
+    before
+        The library that is compared with; its phases of few spectra stay as they are.
+    seed
+        Of the folds and of the drawn spectra.
+    n_phases
+        None leaves it to held-out counts.
+    """
+    train, validation, _ = held_folds(values, recipe, seed)
+    data = Data(train, recipe.fold_law, grid, np.full(len(values), -1))
+    folds = Folds(data, validation)
+    choice = choose(folds, _start(data, before), Run(), n_phases=n_phases)
+    gain, error = np.nan, np.nan
+    if before is not None:
+        old = replace(choice.chosen, spectra=before.spectra, prior=_prior(before), mixed=None, n_fixed=0)
+        difference = _scores(folds, old) - _scores(folds, choice.chosen)
+        gain, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+    whole = replace(data, values=values, law=recipe.law)
+    mixture, weights = fit(whole, choice.chosen, steps=_STEPS)
+    order = np.append(np.arange(mixture.n_fixed), mixture.n_fixed + np.argsort(-mixture.prior[mixture.n_fixed :]))
+    mixture = replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order])
+    weights = weights[order]
+    library = Library(weights @ values, np.maximum(weights.sum(axis=1), 1.0), recipe.law)
+    if mixture.n_fixed and before is not None:  # as they were found
+        few = _few(before)
+        library.sums[: mixture.n_fixed], library.n_spectra[: mixture.n_fixed] = before.sums[few], before.n_spectra[few]
+    used = np.flatnonzero(grid.used)
+    library = replace(library, error=_model_error(library, values[used], seed))
+    return Lesson(library.with_null(values[used], seed=seed), mixture, gain, error)
+
+
+def held_folds(values: np.ndarray, recipe: Recipe, seed: int) -> list[np.ndarray]:
+    from hyperspy_specml.latent import FRACTIONS
+    from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+
+    noise = PoissonNoise() if recipe.deviation is None else PoissonGaussianNoise(0.0, 1.0)
+    return [fold.astype(np.float32) for fold in noise.split(values, np.arange(len(values)), FRACTIONS, seed=seed)]
+
+
+def _few(library: Library) -> np.ndarray:
+    return np.flatnonzero(library.n_spectra < _FEW)
+
+
+def _prior(library: Library) -> np.ndarray:
+    return library.n_spectra / library.n_spectra.sum()
+
+
+def _start(data: Data, before: Library | None) -> Mixture:
+    """Return one phase beside those that have few spectra."""
+    one = one_phase(data, mixed=False)
+    few = np.zeros(0, int) if before is None else _few(before)
+    if before is None or not len(few):
+        return one
+    scale = one.spectra.sum() / np.maximum(np.abs(before.spectra[few].sum(axis=1, keepdims=True)), 1e-30)
+    prior = np.append(np.full(len(few), 1e-3), 1.0)
+    spectra = np.vstack([before.spectra[few] * scale, one.spectra])
+    return replace(one, spectra=spectra, prior=prior / prior.sum(), n_fixed=len(few))
+
+
+def _scores(folds: Folds, mixture: Mixture) -> np.ndarray:
+    data = folds.data
+    evidence = data.law.evidence(data.values, mixture.spectra)
+    held = data.law.held_out(data.values, folds.validation, mixture.spectra)
+    return held_out_scores(data, mixture, classify(data, mixture, evidence), folds.validation, held)
+
+
+def _model_error(library: Library, values: np.ndarray, seed: int) -> float:
+    """Return the relative error of windows that makes most spectra ordinary."""
+    some = values[:: -(-len(values) // 2000)]
+    null = library.with_null(some, seed=seed).null
+    limit = 1.05 * float(np.quantile(null, _ORDINARY))
+    for error in _ERRORS:
+        if np.quantile(replace(library, error=error).look(some).deviate, _ORDINARY) <= limit:
+            return error
+    return _ERRORS[-1]
