@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
     from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
+    from hyperspy_specml.live import scan_order
     from hyperspy_specml.progress import Progress, ProgressBar
     from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
     from hyperspy_specml.signals import provenance
-    from hyperspy_specml.live import scan_order
     from hyperspy_specml.workflows import LiveMonitor, load_model, train_denoiser
 
 __version__ = "0.1.0.dev0"

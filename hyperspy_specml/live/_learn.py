@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.latent import Data, Folds, Grid, Mixture, choose, classify, fit, held_out_scores, one_phase
+from hyperspy_specml.latent import (
+    FRACTIONS,
+    Data,
+    Folds,
+    Grid,
+    Mixture,
+    choose,
+    classify,
+    fit,
+    held_out_scores,
+    one_phase,
+)
 from hyperspy_specml.live._library import Library
 from hyperspy_specml.run import Run
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy_specml.latent import Recipe
@@ -32,13 +44,9 @@ class Lesson:
         The phases, with their null distribution.
     mixture
         The same, with the agreement of neighbours.
-    strength
-        Of the Potts prior.
     gain, gain_error
         Mean fall of the held-out deviance per spectrum against the library before, and its standard error; NaN
         where there was none.
-    per_phase
-        The same for the last phase of the mixture against one phase fewer.
     """
 
     library: Library
@@ -91,14 +99,22 @@ def learn(
         few = _few(before)
         library.sums[: mixture.n_fixed], library.n_spectra[: mixture.n_fixed] = before.sums[few], before.n_spectra[few]
     used = np.flatnonzero(grid.used)
-    library = replace(library, error=_model_error(library, values[used], seed))
-    return Lesson(library.with_null(values[used], seed=seed), mixture, gain, error)
+    library = replace(library, error=_model_error(library, values[used], seed)).with_null(values[used], seed=seed)
+    return Lesson(library, mixture, gain, error)
 
 
 def held_folds(values: np.ndarray, recipe: Recipe, seed: int) -> list[np.ndarray]:
-    from hyperspy_specml.latent import FRACTIONS
-    from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+    """Return the (n, G) values of the training, validation and test fold.
 
+    Parameters
+    ----------
+    values
+        (n, G) values of the law.
+    recipe
+        From spectra to values.
+    seed
+        Of the folds.
+    """
     noise = PoissonNoise() if recipe.deviation is None else PoissonGaussianNoise(0.0, 1.0)
     return [fold.astype(np.float32) for fold in noise.split(values, np.arange(len(values)), FRACTIONS, seed=seed)]
 

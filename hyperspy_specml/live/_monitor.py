@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from hyperspy_specml.exceptions import ModelFileError
 from hyperspy_specml.latent import Data, Folds, Grid, Mixture, Recipe, best_strength, classify, fit
 from hyperspy_specml.live._coverage import UnseenArea, unseen_area
 from hyperspy_specml.live._events import Damage, EnergyDrift, Event, IntensityChange, NewPhase
@@ -21,7 +22,6 @@ from hyperspy_specml.live._learn import Lesson, held_folds, learn
 from hyperspy_specml.live._library import Library
 from hyperspy_specml.live._subspace import Subspace
 from hyperspy_specml.live._trend import LEAST_FRAMES, Trend, limit_of, null_maxima, trend
-from hyperspy_specml.exceptions import ModelFileError
 from hyperspy_specml.statistics import (
     Moments,
     energy_windows,
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 _FIRST_PART, _FIRST_LEAST, _FIRST_MOST = 32, 256, 2048
 # Spectra that phases are learnt from beside the scan, at most: a second or two.
 _SAMPLE = 4096
+# Pixels of a map that phases are learnt from as a whole, and the side of the boxes of a larger one.
+_WHOLE, _SIDE = 10_000, 32
+# Part of a box that has been scanned, at least.
+_SCANNED = 0.9
 # Values kept of all pixels (float32, 256 MB); of larger maps those of every second, third ... pixel.
 _MOST_VALUES = 1 << 26
 # Probability of a false new phase in a whole scan.
@@ -207,7 +211,7 @@ class Monitor:
             self.recipe = Recipe.of(mean, estimate.model, np.ones(len(mean), bool), width)
         values = self.recipe.values(rows)
         if self.known is None or self.known.library is None:
-            grid = Grid((len(values),), (), np.ones(len(values), bool))
+            grid = _grid((len(values),), np.ones(len(values), bool), order=False)
             self.lesson = learn(values, grid, self.recipe, before=None, seed=self.setup.seed)
             self.library = self.lesson.library
         else:
@@ -290,24 +294,38 @@ class Monitor:
         if self.known is not None or self._pending is not None or self.n_received < self._next_lesson:
             return
         self._next_lesson = 2 * self.n_received
-        values, _ = self._sample()
         assert self.recipe is not None
-        grid = Grid((len(values),), (), np.ones(len(values), bool))
+        values, _, grid = self._sample()
         options = {"before": self.library, "seed": self.setup.seed}
         if self.setup.beside:
             self._worker = self._worker or ThreadPoolExecutor(1, "phases of the scan")
-            self._pending = self._worker.submit(learn, values, grid, self.recipe, **options)
+            self._pending = self._worker.submit(learn, values.copy(), grid, self.recipe, **options)
         else:
             self._pending = Future()
             self._pending.set_result(learn(values, grid, self.recipe, **options))
 
-    def _sample(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (m, G) values of some of the pixels so far, and their indices; always the same ones of the same."""
+    def _sample(self) -> tuple[np.ndarray, np.ndarray, Grid]:
+        """Return (m, G) values that phases are learnt from, their pixels, and which of them are neighbours.
+
+        All pixels of a small map, else boxes spread evenly over what has been scanned, else single pixels.
+        """
         assert self._table is not None
-        pixels = np.flatnonzero(self.visits[:: self._stride] > 0)
+        seen = self.visits[:: self._stride] > 0
+        if self.setup.n_pixels <= _WHOLE and self._stride == 1:
+            return self._table, np.arange(len(seen)), _grid(self.setup.shape, seen)
+        boxes = _boxes(self.setup.shape, seen) if self._stride == 1 else np.zeros((0, 1), int)
+        if len(boxes):
+            pixels = boxes.reshape(-1)
+            grid = Grid(boxes.shape, tuple(range(1, boxes.ndim)), seen[pixels])
+            return self._table[pixels] * grid.used[:, None], pixels, grid
+        pixels = np.flatnonzero(seen)
         if len(pixels) > _SAMPLE:
             pixels = np.sort(np.random.default_rng(self.setup.seed).choice(pixels, _SAMPLE, replace=False))
-        return self._table[pixels], pixels * self._stride
+        return (
+            self._table[pixels],
+            pixels * self._stride,
+            _grid((len(pixels),), np.ones(len(pixels), bool), order=False),
+        )
 
     def wait(self) -> list[Event]:
         """Wait for what is being learnt beside, and take it over."""
@@ -341,7 +359,7 @@ class Monitor:
 
     def _by_held_out(self, phase: int) -> NewPhase:
         assert self.library is not None
-        values, pixels = self._sample()
+        values, pixels, _ = self._sample()
         shares = self.library.look(values).shares[:, phase]
         self.since[:] = False
         return NewPhase(
@@ -357,11 +375,7 @@ class Monitor:
                 return []
             assert self.recipe is not None
             assert self._table is not None
-            values, pixels = self._sample()
-            whole = len(pixels) == self.setup.n_pixels
-            shape = self.setup.shape if whole else (len(pixels),)
-            coupled = tuple(k for k, size in enumerate(shape) if size > 1) if whole else ()
-            grid = Grid(shape, coupled, np.ones(len(pixels), bool))
+            values, _, grid = self._sample()
             events = self._take(learn(values, grid, self.recipe, before=None, seed=self.setup.seed))
             seen = np.flatnonzero(self.visits[:: self._stride] > 0)
             for some in np.array_split(seen, max(1, len(seen) // 1024)):
@@ -401,13 +415,11 @@ class Monitor:
             library, recipe, used = self.library, self.recipe, self.visits[:: self._stride] > 0
             values = self._table.copy()
         whole = self._stride == 1
-        shape = self.setup.shape if whole else (len(values),)
-        coupled = tuple(k for k, size in enumerate(shape) if size > 1) if whole else ()
-        grid = Grid(shape, coupled, used)
+        grid = _grid(self.setup.shape if whole else (len(values),), used, order=whole)
         train, validation, _ = held_folds(values, recipe, self.setup.seed)
         given = np.full(len(values), -1)
         prior = library.n_spectra / library.n_spectra.sum()
-        mixture = Mixture(library.spectra, prior, 0.4 if coupled else 0.0, None, library.n_phases)
+        mixture = Mixture(library.spectra, prior, 0.4 if grid.coupled else 0.0, None, library.n_phases)
         data = Data(train, recipe.fold_law, grid, given)
         mixture = replace(mixture, strength=best_strength(Folds(data, validation), mixture))
         whole_data = Data(values, recipe.law, grid, given)
@@ -446,16 +458,14 @@ class Monitor:
             self._maxima = null_maxima(frames.mean(axis=0), windows, seed=self.setup.seed)
         self.trend = found = trend(frames, windows, line_width=float(np.median(width)))
         strongest = int(np.abs(found.deviate).argmax())
-        deviate, events = float(abs(found.deviate[strongest])), []
+        deviate = float(abs(found.deviate[strongest]))
+        events: list[Event] = []
         if deviate > limit_of(self._maxima) and "damage" not in self.told:
             self.told["damage"] = deviate
             p = (1 + int((self._maxima >= deviate).sum())) / (1 + len(self._maxima))
-            events.append(
-                Damage(
-                    **self._event(), frame=n_frames, energy=float(windows.centres[strongest]),
-                    width=float(windows.widths[strongest]), rate=float(found.rate[strongest]), elements=(), p_value=p,
-                )  # fmt: skip
-            )
+            window = {"energy": float(windows.centres[strongest]), "width": float(windows.widths[strongest])}
+            rate = float(found.rate[strongest])
+            events.append(Damage(**self._event(), frame=n_frames, **window, rate=rate, elements=(), p_value=p))
         shift, error = float(found.shift[-1]), float(found.shift_error[-1])
         if abs(shift) > max(_CLEAR * error, _LEAST_SHIFT, 2 * self.told.get("shift", 0.0)):
             self.told["shift"] = abs(shift)
@@ -492,7 +502,9 @@ class Monitor:
         with self.lock:
             setup = {name: getattr(self.setup, name) for name in _SETTINGS}
             plain: dict[str, Any] = {"monitor": _VERSION, "setup": setup | {"shape": list(self.setup.shape)}}
-            plain |= {name: getattr(self, name) for name in ("n_lost", "n_spikes", "n_received", "told", "_next_lesson")}
+            plain |= {
+                name: getattr(self, name) for name in ("n_lost", "n_spikes", "n_received", "told", "_next_lesson")
+            }
             plain["frame_pixels"] = list(self.frame_pixels)
             arrays = {name: getattr(self, name) for name in _PER_PIXEL}
             moments = self.subspace.moments
@@ -566,3 +578,21 @@ class Monitor:
         if found._table is not None:
             found._stride = max(1, -(-setup.n_pixels * found._table.shape[1] // _MOST_VALUES))
         return found
+
+
+def _grid(shape: tuple[int, ...], used: np.ndarray, *, order: bool = True) -> Grid:
+    """Return pixels of which those next to each other are neighbours, if they have an order."""
+    return Grid(shape, tuple(k for k, size in enumerate(shape) if size > 1) if order else (), used)
+
+
+def _boxes(shape: tuple[int, ...], seen: np.ndarray) -> np.ndarray:
+    """Return (n, *sides) flat indices of boxes that have been scanned, spread evenly over them."""
+    sides = tuple(min(_SIDE, size) for size in shape)
+    corners = np.indices([size // side for size, side in zip(shape, sides, strict=True)]).reshape(len(shape), -1).T
+    inside = np.indices(sides).reshape(len(sides), -1).T
+    place = (corners * sides)[:, None] + inside[None]
+    flat = np.ravel_multi_index(tuple(np.moveaxis(place, -1, 0)), shape)
+    flat = flat[seen[flat].mean(axis=1) >= _SCANNED]
+    n = max(1, _SAMPLE // flat.shape[1])
+    some = np.unique(np.linspace(0, len(flat) - 1, min(n, len(flat))).round().astype(int)) if len(flat) else []
+    return flat[some].reshape(-1, *sides)

@@ -42,7 +42,9 @@ class Subspace:
 
     def absorb(self, rows: np.ndarray) -> Subspace:
         """Return the subspace with (n, E) spectra more; this object must not be used again."""
-        return Subspace(self.moments.absorb(moments_of(rows, kernel="float32" if rows.dtype.kind == "f" else "auto")), self.vectors)
+        return Subspace(
+            self.moments.absorb(moments_of(rows, kernel="float32" if rows.dtype.kind == "f" else "auto")), self.vectors
+        )
 
     def stepped(self, noise: object, *, n: int = 1) -> Subspace:
         """Return the subspace after so many steps of the iteration."""

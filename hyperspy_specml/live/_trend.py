@@ -40,6 +40,8 @@ class Trend:
         (T,) channels by which the energy axis of each frame lies higher than that of the first, and standard errors.
     intensity
         (T,) counts of each frame over those of the first.
+    slope, variance
+        (E,) sums of residuals times time about its mean, and their variances; 0 where nothing changes.
     deviate
         (J,) slope of each window over the frames in units of its standard error.
     rate
@@ -49,8 +51,15 @@ class Trend:
     shift: np.ndarray
     shift_error: np.ndarray
     intensity: np.ndarray
+    slope: np.ndarray
+    variance: np.ndarray
     deviate: np.ndarray
     rate: np.ndarray
+
+    def of_shape(self, shape: np.ndarray) -> float:
+        """Return how strongly a spectrum of this (E,) shape grows or decays, in standard deviations."""
+        weight = shape / self.variance
+        return float(weight @ self.slope / np.sqrt(max(float(weight @ shape), 1e-30)))
 
 
 def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
@@ -80,7 +89,9 @@ def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
             shift[t] += np.clip(step, -0.5 * line_width, 0.5 * line_width)
             error[t] = information**-0.5
         shift -= shift[0]
-    deviate, rate = _slopes(frames, windows, intensity, shift, _template(frames, shift, channels, line_width), line_width)
+    deviate, rate = _slopes(
+        frames, windows, intensity, shift, _template(frames, shift, channels, line_width), line_width
+    )
     return Trend(shift, np.hypot(error, error[0]), intensity / intensity[0], deviate, rate)
 
 
@@ -92,32 +103,21 @@ def _template(frames: np.ndarray, shift: np.ndarray, channels: np.ndarray, line_
 
 
 def _slopes(
-    frames: np.ndarray, windows: Windows, intensity: np.ndarray, shift: np.ndarray, template: np.ndarray,
-    line_width: float,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Return slopes over the frames in units of their errors, and relative to the counts of the windows."""
+    frames: np.ndarray, intensity: np.ndarray, shift: np.ndarray, template: np.ndarray, line_width: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (E,) sums of residuals times time, about its mean, and their variances; of aligned channels."""
     channels = np.arange(frames.shape[1], dtype=float)
     shapes = _derivatives(template, line_width)
-    starts, stops = windows.starts, windows.stops
-    edges = np.arange(frames.shape[1] + 1, dtype=float)
-    rest, sizes = np.empty((len(frames), len(windows))), np.empty((len(frames), len(windows)))
+    time = np.arange(len(frames), dtype=float)
+    time -= np.average(time, weights=intensity)
+    slope, variance = np.zeros((2, len(channels)))
     for t, frame in enumerate(frames):
         here = np.stack([np.interp(channels - shift[t], channels, shape) for shape in shapes])
-        weight = 1 / np.maximum(here[0], _FLOOR * here[0].mean())
-        fitted = np.linalg.lstsq((here * np.sqrt(weight)).T, frame * np.sqrt(weight), rcond=None)[0] @ here
-        left = np.concatenate([[0.0], np.cumsum(frame - fitted)])
-        mean = np.concatenate([[0.0], np.cumsum(intensity[t] * here[0])])
-        at = np.interp(starts + shift[t], edges, left), np.interp(stops + shift[t], edges, left)
-        rest[t] = at[1] - at[0]
-        sizes[t] = np.interp(stops + shift[t], edges, mean) - np.interp(starts + shift[t], edges, mean)
-    sizes = np.maximum(sizes, 1.0)
-    relative = rest / sizes  # of equal expectation in all frames, whatever their intensity
-    weight = sizes
-    time = np.arange(len(frames), dtype=float)[:, None]
-    centred = time - (weight * time).sum(axis=0) / weight.sum(axis=0)
-    information = (weight * centred**2).sum(axis=0)
-    rate = (weight * centred * relative).sum(axis=0) / information
-    return rate * np.sqrt(information), rate
+        root = 1 / np.sqrt(np.maximum(here[0], _FLOOR * here[0].mean()))
+        fitted = np.linalg.lstsq((here * root).T, frame * root, rcond=None)[0] @ here
+        slope += time[t] * np.interp(channels + shift[t], channels, frame - fitted)
+        variance += time[t] ** 2 * intensity[t] * template
+    return slope, np.maximum(variance, _FLOOR * variance.mean())
 
 
 def _derivatives(template: np.ndarray, line_width: float) -> np.ndarray:

@@ -34,7 +34,8 @@ def draw_live(monitor: Any, figure: Figure | None = None) -> Figure:
         draw_phase_map(grid[0, 0], phases.labels, [f"phase {k}" for k in range(len(phases))])
         draw_phase_spectra(grid[0, 1], phases.spectra, [k for k, n in enumerate(phases.n_spectra) if n > 0])
     else:
-        draw_map(grid[0, 0], monitor.intensity)
+        counts = monitor.intensity
+        draw_map(grid[0, 0], counts.data, counts.axes_manager.navigation_axes, label="counts")
         grid[0, 1].set_axis_off()
     lines = [*map(str, monitor.events[-_SHOWN:]), str(monitor.unseen)]
     figure.text(0.02, 0.02, "\n".join(lines), fontsize="small", va="bottom", wrap=True)

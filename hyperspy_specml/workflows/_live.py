@@ -16,14 +16,7 @@ from hyperspy_specml.latent import PhaseModel
 from hyperspy_specml.live import ORDERS, Damage, EnergyDrift, Known, Library, Monitor, NewPhase, Setup, dwell_times
 from hyperspy_specml.models import TrainedModel
 from hyperspy_specml.results import draw_live
-from hyperspy_specml.signals import (
-    axis_spec,
-    component_spectra,
-    line_width,
-    navigation_map,
-    score_maps,
-    spectral_lines,
-)
+from hyperspy_specml.signals import axis_spec, component_spectra, line_width, navigation_map, score_maps, spectral_lines
 from hyperspy_specml.signals import energy_axis as energy_axis_of_signal
 from hyperspy_specml.streaming import plain_array
 from hyperspy_specml.workflows._call import load_model
@@ -38,6 +31,10 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at a growing file.
 _POLL = 0.5
+# Full width at half maximum of a Gaussian, in standard deviations.
+_FULL_WIDTH = 2.355
+# Elements named with a window that decays, and standard deviations that their lines must show.
+_MOST_NAMES, _LEAST_DEVIATE = 5, 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +91,7 @@ class LiveMonitor:
     random_state : int
         Seed of everything random.
     beside : bool
-        Learn in a thread of its own while spectra arrive. False learns within `update`: every run gives the same events.
+        Learn in a thread of its own while spectra arrive. False learns within `update`: events repeat from run to run.
 
     Raises
     ------
@@ -316,6 +313,12 @@ class LiveMonitor:
     # What is known
 
     @property
+    def n_phases(self) -> int:
+        """Number of phases met so far; 0 until there are enough spectra to begin with."""
+        library = self._monitor.library
+        return 0 if library is None else library.n_phases
+
+    @property
     def n_spectra(self) -> int:
         """Number of spectra received."""
         return self._monitor.n_received
@@ -358,7 +361,7 @@ class LiveMonitor:
 
     @property
     def score(self) -> BaseSignal:
-        """Map of the root of the largest squared deviate of any window, in standard deviations; NaN where not scanned."""
+        """Map of the largest deviation of any window from the phases, in standard deviations; NaN where not scanned."""
         return self._map(np.sqrt(self._monitor.deviation), "Largest deviation from the phases")
 
     @property
@@ -529,18 +532,37 @@ class LiveMonitor:
             return replace(event, shift=event.shift * step, error=event.error * step)
         if isinstance(event, Damage):
             centre, width = at(event.energy), event.width * step
-            lines = [line for line in spectral_lines(self._template) if abs(line.energy - centre) <= width / 2]
-            lines.sort(key=lambda line: (line.rank, abs(line.energy - centre)))
-            names = tuple(dict.fromkeys(line.element for line in lines))[:5]
+            names = self._changing(event.rate)
             return replace(event, energy=centre, width=width, elements=names)
         return event
+
+    def _changing(self, rate: float) -> tuple[str, ...]:
+        """Return the elements whose lines change most with the dose, in the direction of `rate`."""
+        trend, axis = self._monitor.trend, energy_axis_of_signal(self._template)
+        widths = line_width(self._template)
+        if trend is None or widths is None:
+            return ()
+        lines = spectral_lines(self._template)
+        best = min((line.rank for line in lines), default=0)
+        shapes: dict[tuple[str, str], np.ndarray] = {}
+        channels = np.arange(axis.size)
+        for line in lines:
+            if line.rank > max(best, 0):
+                continue  # where the sample's elements are listed, others are not asked for
+            at = float(np.interp(line.energy, axis.axis, channels))
+            one = line.weight * np.exp(-0.5 * ((channels - at) / (widths[int(at)] / _FULL_WIDTH)) ** 2)
+            shapes[line.element, line.family] = shapes.get((line.element, line.family), 0) + one
+        strength: dict[str, float] = {}
+        for (element, _), shape in shapes.items():
+            strength[element] = max(strength.get(element, 0.0), float(np.sign(rate)) * trend.of_shape(shape))
+        clear = [name for name, found in strength.items() if found > _LEAST_DEVIATE]
+        return tuple(sorted(clear, key=lambda name: -strength[name])[:_MOST_NAMES])
 
     def __repr__(self) -> str:
         """Say how far the scan is."""
         done = int((self._monitor.visits > 0).sum())
-        n_phases = 0 if self._monitor.library is None else self._monitor.library.n_phases
         return (
-            f"<LiveMonitor: {done} of {self._monitor.setup.n_pixels} pixels, {n_phases} phases, "
+            f"<LiveMonitor: {done} of {self._monitor.setup.n_pixels} pixels, {self.n_phases} phases, "
             f"{len(self.events)} events>"
         )
 
@@ -575,10 +597,16 @@ def _template(shape: tuple[int, ...], energy: Any) -> BaseSignal:
             values = np.asarray(energy, float)
             if values.ndim != 1 or len(values) < 1 or not np.isfinite(values).all():
                 raise OptionError(f"LiveMonitor(energy_axis={energy!r}) needs an axis of HyperSpy, or its values.")
-            axis = {"axis": values, "name": "Energy"} if not _uniform(values) else {
-                "size": len(values), "offset": values[0], "scale": float(np.diff(values).mean()) if len(values) > 1 else 1.0,
-                "name": "Energy",
-            }
+            axis = (
+                {"axis": values, "name": "Energy"}
+                if not _uniform(values)
+                else {
+                    "size": len(values),
+                    "offset": values[0],
+                    "scale": float(np.diff(values).mean()) if len(values) > 1 else 1.0,
+                    "name": "Energy",
+                }
+            )
     axis["navigate"] = False
     if len(scan) != len(shape):
         scan = [{"name": name} for name in ("x", "y", "z")[: len(shape)]] if len(shape) < 4 else [{} for _ in shape]
