@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 # Iterations on all counts, from phases fitted to the training fold.
 _STEPS = 8
-# Spectra below which a phase keeps the spectrum that it was found with: too few for a choice by held-out counts.
-_FEW = 64
 # Part of the spectra of a sample that are certainly of its phases, and relative errors that are tried.
 _ORDINARY, _ERRORS = 0.9, (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
 
@@ -74,7 +72,7 @@ def learn(
     recipe
         From spectra to values.
     before
-        The library that is compared with; its phases of few spectra stay as they are.
+        The library that is compared with.
     seed
         Of the folds and of the drawn spectra.
     n_phases
@@ -83,21 +81,17 @@ def learn(
     train, validation, _ = held_folds(values, recipe, seed)
     data = Data(train, recipe.fold_law, grid, np.full(len(values), -1))
     folds = Folds(data, validation)
-    choice = choose(folds, _start(data, before), Run(), n_phases=n_phases)
+    choice = choose(folds, one_phase(data, mixed=False), Run(), n_phases=n_phases)
     gain, error = np.nan, np.nan
     if before is not None:
-        old = replace(choice.chosen, spectra=before.spectra, prior=_prior(before), mixed=None, n_fixed=0)
+        old = replace(choice.chosen, spectra=before.spectra, prior=_prior(before), mixed=None)
         difference = _scores(folds, old) - _scores(folds, choice.chosen)
         gain, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
     whole = replace(data, values=values, law=recipe.law)
     mixture, weights = fit(whole, choice.chosen, steps=_STEPS)
-    order = np.append(np.arange(mixture.n_fixed), mixture.n_fixed + np.argsort(-mixture.prior[mixture.n_fixed :]))
-    mixture = replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order])
-    weights = weights[order]
+    order = np.argsort(-mixture.prior)
+    mixture, weights = replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order]), weights[order]
     library = Library(weights @ values, np.maximum(weights.sum(axis=1), 1.0), recipe.law)
-    if mixture.n_fixed and before is not None:  # as they were found
-        few = _few(before)
-        library.sums[: mixture.n_fixed], library.n_spectra[: mixture.n_fixed] = before.sums[few], before.n_spectra[few]
     used = np.flatnonzero(grid.used)
     library = replace(library, error=_model_error(library, values[used], seed)).with_null(values[used], seed=seed)
     return Lesson(library, mixture, gain, error)
@@ -119,24 +113,8 @@ def held_folds(values: np.ndarray, recipe: Recipe, seed: int) -> list[np.ndarray
     return [fold.astype(np.float32) for fold in noise.split(values, np.arange(len(values)), FRACTIONS, seed=seed)]
 
 
-def _few(library: Library) -> np.ndarray:
-    return np.flatnonzero(library.n_spectra < _FEW)
-
-
 def _prior(library: Library) -> np.ndarray:
     return library.n_spectra / library.n_spectra.sum()
-
-
-def _start(data: Data, before: Library | None) -> Mixture:
-    """Return one phase beside those that have few spectra."""
-    one = one_phase(data, mixed=False)
-    few = np.zeros(0, int) if before is None else _few(before)
-    if before is None or not len(few):
-        return one
-    scale = one.spectra.sum() / np.maximum(np.abs(before.spectra[few].sum(axis=1, keepdims=True)), 1e-30)
-    prior = np.append(np.full(len(few), 1e-3), 1.0)
-    spectra = np.vstack([before.spectra[few] * scale, one.spectra])
-    return replace(one, spectra=spectra, prior=prior / prior.sum(), n_fixed=len(few))
 
 
 def _scores(folds: Folds, mixture: Mixture) -> np.ndarray:

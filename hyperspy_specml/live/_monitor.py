@@ -51,6 +51,8 @@ _MOST_VALUES = 1 << 26
 _RISK = 0.05
 # New phases in one block, at most.
 _MOST_NEW = 8
+# Spectra below which held-out counts do not choose a phase: it stays as it was found.
+_FEW = 64
 # Part of the counts of a new phase in one group of channels from which it is a spike: a line fills three.
 _SPIKE = 0.7
 # Probability of a spectrum below which it does not shape the phase that it is nearest to.
@@ -342,12 +344,16 @@ class Monitor:
         return self._take(lesson) if lesson.accepted else []
 
     def _take(self, lesson: Lesson) -> list[Event]:
+        """Take over what was learnt; phases of few spectra stay where it does not explain them."""
         assert self.library is not None
+        assert self._table is not None
         old, new = self.library.spectra, lesson.library.spectra
         near = np.sqrt(np.maximum(old, 0)) @ np.sqrt(np.maximum(new, 0)).T if self.library.counts else old @ new.T
         mine, theirs = linear_sum_assignment(-near)
         rest = np.setdiff1d(np.arange(len(new)), theirs)
-        order = np.append(theirs, rest)  # known phases keep their place, as far as they are left
+        order = np.append(theirs, rest)  # phases that are found again keep their order
+        few = np.flatnonzero(np.isin(self.phase, np.flatnonzero(self.library.n_spectra < _FEW)))
+        few = few[few % self._stride == 0]
         renamed = np.full(len(old) + 1, -1, np.int16)
         renamed[mine] = np.arange(len(mine))
         self.phase = renamed[self.phase]
@@ -355,6 +361,10 @@ class Monitor:
         self.library = replace(library, sums=library.sums[order], n_spectra=library.n_spectra[order])
         mixture = replace(lesson.mixture, spectra=lesson.mixture.spectra[order], prior=lesson.mixture.prior[order])
         self.lesson = replace(lesson, library=self.library, mixture=mixture)
+        since = self.since.copy()
+        if len(few):
+            self._review(self._table[few // self._stride], few)  # announced before
+            self.since = since
         return [self._by_held_out(len(theirs) + k) for k in range(len(rest))]
 
     def _by_held_out(self, phase: int) -> NewPhase:
