@@ -30,6 +30,9 @@ _LEAST_EXPECTED = 1e-3
 _N_DRAWN, _N_COPIES = 6000, 60
 # Counts of the mean spectrum that every phase is given beside its own: no channel is impossible.
 _PSEUDO_COUNTS = 10.0
+# Standard deviations of one group of channels from which it may be a spike, the counts from which its noise is
+# measured, and the part of it that a line puts into the groups beside it, at least.
+_STRONG_SPIKE, _LEAST_SPIKE, _BESIDE_SPIKE = 12.0, 1.0, 0.25
 _TINY = 1e-30
 
 
@@ -107,8 +110,7 @@ class Library:
     def look(self, values: np.ndarray) -> Found:
         """Compare (n, G) spectra with the phases, and those that are none of them with mixtures."""
         spectra = self.spectra
-        shares = np.zeros((len(values), len(spectra)), np.float32)
-        shares[np.arange(len(values)), self.law.evidence(values, spectra).argmax(axis=0)] = 1
+        shares = self._nearest(values)
         deviate, window = self._deviates(values, shares, spectra)
         rest = np.flatnonzero(deviate > _SCREEN)
         if len(rest) and len(spectra) > 1:
@@ -135,6 +137,26 @@ class Library:
             intensity = np.maximum((values * mixed).sum(axis=1, keepdims=True), 0) / size
             doubt = (shares**2 / np.maximum(self.n_spectra, 1).astype(np.float32)).sum(axis=1)
         return intensity * mixed, doubt
+
+    def without_spikes(self, values: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return (n, G) values with what the phases expect in place of spikes, and the number of spikes.
+
+        A spike fills one group of channels, a line three; nothing of the sample is as strong as that in one group.
+        """
+        expected, _ = self._expected(values, self._nearest(values), self.spectra)
+        variance = np.maximum(expected, _LEAST_SPIKE) if self.counts else np.float32(1.0)
+        excess = (values - expected) / np.sqrt(variance)
+        beside = np.zeros_like(excess)
+        beside[:, 1:] = np.maximum(beside[:, 1:], values[:, :-1] - expected[:, :-1])
+        beside[:, :-1] = np.maximum(beside[:, :-1], values[:, 1:] - expected[:, 1:])
+        spikes = (excess > _STRONG_SPIKE) & (beside < _BESIDE_SPIKE * (values - expected))
+        return np.where(spikes, expected, values).astype(np.float32), int(spikes.sum())
+
+    def _nearest(self, values: np.ndarray) -> np.ndarray:
+        """Return (n, K) shares: one of the phase that a spectrum is most like."""
+        shares = np.zeros((len(values), self.n_phases), np.float32)
+        shares[np.arange(len(values)), self.law.evidence(values, self.spectra).argmax(axis=0)] = 1
+        return shares
 
     def with_null(self, values: np.ndarray, *, seed: int) -> Library:
         """Return the library with the deviates of spectra that are drawn from it.

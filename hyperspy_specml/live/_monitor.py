@@ -19,7 +19,7 @@ from hyperspy_specml.latent import Data, Folds, Grid, Mixture, Recipe, best_stre
 from hyperspy_specml.live._coverage import UnseenArea, unseen_area
 from hyperspy_specml.live._events import Damage, EnergyDrift, Event, IntensityChange, NewPhase
 from hyperspy_specml.live._learn import Lesson, held_folds, learn
-from hyperspy_specml.live._library import Library
+from hyperspy_specml.live._library import Found, Library
 from hyperspy_specml.live._subspace import Subspace
 from hyperspy_specml.live._trend import LEAST_FRAMES, Trend, limit_of, null_maxima, trend
 from hyperspy_specml.statistics import (
@@ -53,8 +53,6 @@ _RISK = 0.05
 _MOST_NEW = 8
 # Spectra below which held-out counts do not choose a phase: it stays as it was found.
 _FEW = 64
-# Part of the counts of a new phase in one group of channels from which it is a spike: a line fills three.
-_SPIKE = 0.7
 # Probability of a spectrum below which it does not shape the phase that it is nearest to.
 _ORDINARY = 1e-2
 # Standard errors and channels from which a drift, and change from which an intensity is told.
@@ -183,24 +181,29 @@ class Monitor:
             events = self._frame(rows, pixels) if even else []
             self.since[pixels[self.visits[pixels] == 0]] = True
             self.visits[pixels] += 1
+            first = range(0)  # phases that the scan begins with
             if self.library is None:
                 self._buffer.append((rows, pixels))
                 if sum(len(part) for part, _ in self._buffer) < self.setup.n_first:
                     return events
                 rows, pixels = (np.concatenate(parts) for parts in zip(*self._buffer, strict=True))
                 self._buffer = []
-                self._begin(rows, pixels)
+                self._begin(rows)
+                assert self.library is not None
+                first = range(1, self.library.n_phases)
             assert self.noise is not None
             self.subspace = self.subspace.stepped(self.noise)
             events += self._adopt()
             events += self._look(rows, pixels)
+            if self.known is None:
+                events += [self._by_held_out(phase) for phase in first]
             self._learn_later()
             return events
 
     def _event(self) -> dict[str, Any]:
         return {"time": time.monotonic() - self._start, "n_spectra": self.n_received}
 
-    def _begin(self, rows: np.ndarray, pixels: np.ndarray) -> None:
+    def _begin(self, rows: np.ndarray) -> None:
         """Learn noise and first phases, or the scatter of what is known."""
         if self.recipe is None:
             estimate = estimate_noise(rows, noise=self.setup.noise, minimum=float(rows.min()))
@@ -214,6 +217,8 @@ class Monitor:
         values = self.recipe.values(rows)
         if self.known is None or self.known.library is None:
             grid = _grid((len(values),), np.ones(len(values), bool), order=False)
+            one = Library(values.sum(axis=0, dtype=np.float64)[None], np.array([len(values)]), self.recipe.law)
+            values, _ = one.without_spikes(values)
             self.lesson = learn(values, grid, self.recipe, before=None, seed=self.setup.seed)
             self.library = self.lesson.library
         else:
@@ -221,28 +226,19 @@ class Monitor:
         self._stride = max(1, -(-self.setup.n_pixels * values.shape[1] // _MOST_VALUES))
         self._table = np.zeros((-(-self.setup.n_pixels // self._stride), values.shape[1]), np.float32)
         self._next_lesson = 2 * len(rows)
+        self.since[:] = False  # of these spectra the phases were made
 
     def _look(self, rows: np.ndarray, pixels: np.ndarray) -> list[Event]:
         """Compare spectra with the library, and let it grow."""
         assert self.recipe is not None
         assert self.library is not None
         assert self._table is not None
-        values = self.recipe.values(rows)
+        values, n_spikes = self.library.without_spikes(self.recipe.values(rows))
+        self.n_spikes += n_spikes
         kept = pixels % self._stride == 0
         self._table[pixels[kept] // self._stride] += values[kept]
         self.intensity[pixels] += values.sum(axis=1)
-        found = self.library.look(values)
-        p = self.library.p_values(found.deviate)
-        events: list[Event] = []
-        limit = _RISK / self.setup.n_pixels
-        for _ in range(_MOST_NEW):
-            new = np.flatnonzero((p < limit) & ~self._spikes(values, found.window))
-            if not len(new):
-                break
-            events.append(self._new_phase(values, pixels, new, found.deviate, p, found.window))
-            found = self.library.look(values)
-            p = self.library.p_values(found.deviate)
-        self.n_spikes += int(((p < limit) & self._spikes(values, found.window)).sum())
+        found, p, events = self._discover(values, pixels)
         best = found.shares.argmax(axis=1)
         self.phase[pixels], self.p_value[pixels], self.deviation[pixels] = best, p, found.deviate
         ordinary = p > _ORDINARY
@@ -250,24 +246,24 @@ class Monitor:
             self.library = self.library.grown(values[ordinary], found.shares[ordinary])
         return events
 
-    def _spikes(self, values: np.ndarray, window: np.ndarray) -> np.ndarray:
-        """Return (n,) bool: whether the strongest window of a spectrum is a spike in one group of channels."""
-        assert self.library is not None
-        found = np.zeros(len(values), bool)
-        mean = self.library.spectra.mean(axis=0)
-        for k in np.flatnonzero(window[:, 1] > window[:, 0]):
-            first, last = window[k]
-            part = values[k, first : last + 1] - mean[first : last + 1] * values[k].sum()
-            found[k] = part.max() > _SPIKE * max(np.maximum(part, 0).sum(), 1e-30) and part.max() > 10
-        return found
+    def _discover(self, values: np.ndarray, pixels: np.ndarray) -> tuple[Found, np.ndarray, list[Event]]:
+        """Compare (n, G) values with the library, and add phases to it until it explains them."""
+        events: list[Event] = []
+        while True:
+            assert self.library is not None
+            found = self.library.look(values)
+            p = self.library.p_values(found.deviate)
+            new = np.flatnonzero(p < _RISK / self.setup.n_pixels)
+            if not len(new) or len(events) == _MOST_NEW:
+                return found, p, events
+            events.append(self._new_phase(values, pixels, new, found, p))
 
     def _new_phase(
-        self, values: np.ndarray, pixels: np.ndarray, new: np.ndarray, deviate: np.ndarray, p: np.ndarray,
-        window: np.ndarray,
-    ) -> NewPhase:  # fmt: skip
+        self, values: np.ndarray, pixels: np.ndarray, new: np.ndarray, found: Found, p: np.ndarray
+    ) -> NewPhase:
         """Add the phase of the strongest of the new spectra, and of those that are like it, to the library."""
         assert self.library is not None
-        seed = int(new[deviate[new].argmax()])
+        seed = int(new[found.deviate[new].argmax()])
         library = self.library.with_phase(values[seed : seed + 1].astype(np.float64), 1)
         others = new[new != seed]
         again = library.look(values[others])
@@ -277,7 +273,7 @@ class Monitor:
         self.since[:] = False
         return NewPhase(
             **self._event(), phase=self.library.n_phases - 1, position=self._position(int(pixels[seed])),
-            p_value=min(1.0, float(p[seed]) * self.setup.n_pixels), energy=self._channel(window[seed]),
+            p_value=min(1.0, float(p[seed]) * self.setup.n_pixels), energy=self._channel(found.window[seed]),
             n_pixels=len(members),
         )  # fmt: skip
 
@@ -394,17 +390,9 @@ class Monitor:
 
     def _review(self, values: np.ndarray, pixels: np.ndarray) -> list[Event]:
         """Compare kept values with the library once more."""
-        events: list[Event] = []
-        for _ in range(_MOST_NEW):
-            assert self.library is not None
-            found = self.library.look(values)
-            p = self.library.p_values(found.deviate)
-            self.phase[pixels], self.p_value[pixels] = found.shares.argmax(axis=1), p
-            self.deviation[pixels] = found.deviate
-            new = np.flatnonzero((p < _RISK / self.setup.n_pixels) & ~self._spikes(values, found.window))
-            if not len(new):
-                break
-            events.append(self._new_phase(values, pixels, new, found.deviate, p, found.window))
+        found, p, events = self._discover(values, pixels)
+        self.phase[pixels], self.p_value[pixels] = found.shares.argmax(axis=1), p
+        self.deviation[pixels] = found.deviate
         return events
 
     # What is known

@@ -89,10 +89,12 @@ def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
             shift[t] += np.clip(step, -0.5 * line_width, 0.5 * line_width)
             error[t] = information**-0.5
         shift -= shift[0]
-    deviate, rate = _slopes(
-        frames, windows, intensity, shift, _template(frames, shift, channels, line_width), line_width
-    )
-    return Trend(shift, np.hypot(error, error[0]), intensity / intensity[0], deviate, rate)
+    template = _template(frames, shift, channels, line_width)
+    slope, variance = _slopes(frames, intensity, shift, template, line_width)
+    every = slice(0, len(windows))
+    sums, spread = (windows.sums(values[None], every)[0] for values in (slope, variance))
+    relative = intensity / intensity[0]
+    return Trend(shift, np.hypot(error, error[0]), relative, slope, variance, sums / np.sqrt(spread), sums / spread)
 
 
 def _template(frames: np.ndarray, shift: np.ndarray, channels: np.ndarray, line_width: float) -> np.ndarray:
