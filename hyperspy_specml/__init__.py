@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
     from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
-    from hyperspy_specml.live import scan_order
+    from hyperspy_specml.live import Damage, EnergyDrift, IntensityChange, NewPhase, scan_order
     from hyperspy_specml.progress import Progress, ProgressBar
     from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
@@ -29,7 +29,7 @@ _HOMES = {  # of the public names
     "results": ("denoise_model", "denoise_report", "load_result"),
     "run": ("ComputeConfig", "TrainConfig"),
     "signals": ("provenance",),
-    "live": ("scan_order",),
+    "live": ("Damage", "EnergyDrift", "IntensityChange", "NewPhase", "scan_order"),
     "workflows": ("LiveMonitor", "load_model", "train_denoiser"),
 }
 _MODULES = ("datasets", "estimators", "exceptions")

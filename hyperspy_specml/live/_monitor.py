@@ -181,7 +181,8 @@ class Monitor:
             events = self._frame(rows, pixels) if even else []
             self.since[pixels[self.visits[pixels] == 0]] = True
             self.visits[pixels] += 1
-            first = range(0)  # phases that the scan begins with
+            self.intensity[pixels] += rows.sum(axis=1, dtype=np.float64)
+            first, begins = range(0), self.library is None  # phases that the scan begins with
             if self.library is None:
                 self._buffer.append((rows, pixels))
                 if sum(len(part) for part, _ in self._buffer) < self.setup.n_first:
@@ -194,7 +195,7 @@ class Monitor:
             assert self.noise is not None
             self.subspace = self.subspace.stepped(self.noise)
             events += self._adopt()
-            events += self._look(rows, pixels)
+            events += self._look(rows, pixels, even=even, grow=not begins)
             if self.known is None:
                 events += [self._by_held_out(phase) for phase in first]
             self._learn_later()
@@ -228,7 +229,7 @@ class Monitor:
         self._next_lesson = 2 * len(rows)
         self.since[:] = False  # of these spectra the phases were made
 
-    def _look(self, rows: np.ndarray, pixels: np.ndarray) -> list[Event]:
+    def _look(self, rows: np.ndarray, pixels: np.ndarray, *, even: bool, grow: bool) -> list[Event]:
         """Compare spectra with the library, and let it grow."""
         assert self.recipe is not None
         assert self.library is not None
@@ -237,16 +238,18 @@ class Monitor:
         self.n_spikes += n_spikes
         kept = pixels % self._stride == 0
         self._table[pixels[kept] // self._stride] += values[kept]
-        self.intensity[pixels] += values.sum(axis=1)
-        found, p, events = self._discover(values, pixels)
+        again = even & (self.visits[pixels] > 1).all()  # the next frame of the same pixels is a matter of trends
+        found, p, events = self._discover(values, pixels, most=0 if again else _MOST_NEW)
         best = found.shares.argmax(axis=1)
         self.phase[pixels], self.p_value[pixels], self.deviation[pixels] = best, p, found.deviate
         ordinary = p > _ORDINARY
-        if self.known is None or self.known.library is None or events:
+        if grow and not again and (self.known is None or events):
             self.library = self.library.grown(values[ordinary], found.shares[ordinary])
         return events
 
-    def _discover(self, values: np.ndarray, pixels: np.ndarray) -> tuple[Found, np.ndarray, list[Event]]:
+    def _discover(
+        self, values: np.ndarray, pixels: np.ndarray, *, most: int = _MOST_NEW
+    ) -> tuple[Found, np.ndarray, list[Event]]:
         """Compare (n, G) values with the library, and add phases to it until it explains them."""
         events: list[Event] = []
         while True:
@@ -254,7 +257,7 @@ class Monitor:
             found = self.library.look(values)
             p = self.library.p_values(found.deviate)
             new = np.flatnonzero(p < _RISK / self.setup.n_pixels)
-            if not len(new) or len(events) == _MOST_NEW:
+            if not len(new) or len(events) >= most:
                 return found, p, events
             events.append(self._new_phase(values, pixels, new, found, p))
 
@@ -439,7 +442,7 @@ class Monitor:
             self.frame_pixels[visit] += len(some)
             complete = visit > 0 and self.frame_pixels[visit] == self.frame_pixels[0]
             if complete and visit + 1 >= LEAST_FRAMES:
-                events += self._trend(visit + 1)
+                events += self._trend(int(visit) + 1)
         return events
 
     def _width(self) -> np.ndarray:

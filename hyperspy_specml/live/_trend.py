@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 # Frames from which a trend can be told, and within which the rate of false alarms holds.
 LEAST_FRAMES, HORIZON = 5, 40
 # Probability of a false alarm within the horizon, and the number of simulated scans that the limit is taken from.
-_RISK, _SIMULATED = 0.05, 800
+_RISK, _SIMULATED = 0.05, 400
 # Smoothing of the template along energy, in widths of a line: less than noise, less than half a width at half maximum.
 _SMOOTHING = 0.2
 # Fits of shift and intensity, one after the other with the template.
 _ROUNDS = 3
+# Channels in a line from which a shift can be measured: spectra of narrower ones cannot be interpolated.
+_LEAST_WIDTH = 2.0
 # Smallest expected counts of a channel in a fit, relative to the mean.
 _FLOOR = 1e-3
 
@@ -37,7 +39,8 @@ class Trend:
     Attributes
     ----------
     shift, shift_error
-        (T,) channels by which the energy axis of each frame lies higher than that of the first, and standard errors.
+        (T,) channels by which the energy axis of each frame lies higher than that of the first, and standard errors; 0
+        where lines are narrower than two channels.
     intensity
         (T,) counts of each frame over those of the first.
     slope, variance
@@ -77,7 +80,7 @@ def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
     channels = np.arange(frames.shape[1], dtype=float)
     intensity = np.maximum(frames.sum(axis=1), 1.0)
     shift, error = np.zeros(len(frames)), np.zeros(len(frames))
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS if line_width >= _LEAST_WIDTH else 0):
         template = _template(frames, shift, channels, line_width)
         first = gaussian_filter1d(template, _SMOOTHING * line_width, order=1)
         for t, frame in enumerate(frames):
@@ -100,7 +103,9 @@ def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
 def _template(frames: np.ndarray, shift: np.ndarray, channels: np.ndarray, line_width: float) -> np.ndarray:
     """Return the (E,) mean spectrum of aligned frames, in sum one."""
     aligned = sum(np.interp(channels + by, channels, frame) for by, frame in zip(shift, frames, strict=True))
-    smooth = gaussian_filter1d(np.asarray(aligned, float), _SMOOTHING * line_width)
+    smooth = np.asarray(aligned, float)
+    if line_width >= _LEAST_WIDTH:
+        smooth = gaussian_filter1d(smooth, _SMOOTHING * line_width)
     return smooth / max(float(smooth.sum()), 1e-30)
 
 
@@ -123,6 +128,8 @@ def _slopes(
 
 
 def _derivatives(template: np.ndarray, line_width: float) -> np.ndarray:
+    if line_width < _LEAST_WIDTH:
+        return template[None]
     sigma = _SMOOTHING * line_width
     return np.stack([template, *(gaussian_filter1d(template, sigma, order=order) for order in (1, 2))])
 
@@ -148,7 +155,7 @@ def null_maxima(frame: np.ndarray, windows: Windows, *, seed: int) -> np.ndarray
     variance = np.maximum(windows.sums(deviation[None] ** 2, slice(0, len(windows)))[0], 1e-30)
     found = np.zeros(_SIMULATED)
     time = np.arange(HORIZON, dtype=float)
-    for some in np.array_split(np.arange(_SIMULATED), 40):
+    for some in np.array_split(np.arange(_SIMULATED), 20):
         sums = np.zeros((2, len(some), len(windows)))
         for t in time:
             rows = rng.standard_normal((len(some), len(frame)), np.float32) * deviation
