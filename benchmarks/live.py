@@ -1,4 +1,4 @@
-"""The live monitor: time per line, agreement with batch PCA, false and true alarms, unseen area, damage, second passes."""
+"""The live monitor: time per line, agreement with batch PCA, alarms, unseen area, damage, second passes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _scan(signal: Any, **options: Any) -> Any:
 
 
 def _speed(options: argparse.Namespace, scans: range) -> Table:
-    """A scan line by line, beside incremental PCA on the same lines; angles to the PCA of all spectra so far."""
+    """Take a scan line by line, beside incremental PCA of the same lines; angles to the PCA of all spectra so far."""
     from sklearn.decomposition import IncrementalPCA
 
     signal, _ = phase_map("grains", 50.0, 0, size=options.line, channels=options.channels)
@@ -86,19 +86,19 @@ def _angle(monitor: Any, rows: np.ndarray, k: int) -> float:
 def _novelty(options: argparse.Namespace, scans: range) -> Table:
     rows = []
     for dose in (50.0, 200.0):
-        false, number_found, found, late = 0, [], 0, []
+        false, complete, found, late = 0, 0, 0, []
         for seed in scans:
             signal, shares = phase_map("alloy", dose, seed, size=options.size, channels=options.channels)
             monitor = _scan(signal, beside=False, order="random", random_state=seed)
             false += any(event.p_value == event.p_value for event in monitor.events)
             large = (shares.argmax(axis=-1)[..., None] == np.arange(4)).mean(axis=(0, 1)) > 0.05
-            number_found.append(monitor.n_phases >= large.sum())
+            complete += int(monitor.n_phases >= large.sum())
             delay = _rare(signal, seed)
             found += delay is not None and delay <= 2
             late += [] if delay is None else [delay]
         n = len(scans)
         median = f"{np.median(late):.0f}" if late else "-"
-        rows.append([f"{dose:g}", f"{false} of {n}", f"{sum(number_found)} of {n}", f"{found} of {n}", median])
+        rows.append([f"{dose:g}", f"{false} of {n}", f"{complete} of {n}", f"{found} of {n}", median])
     head = ["counts per pixel", "scans with a false new phase", "all phases above 5 % met", "rare within 2 lines",
             "median delay, lines"]  # fmt: skip
     return Table(
@@ -182,15 +182,14 @@ def _damage(options: argparse.Namespace, scans: range) -> Table:
 
 
 def _frames(counts: float, decay: float, drift: float, seed: int, n_channels: int) -> tuple[int, str] | None:
-    from hyperspy_specml.datasets import characteristic
-
     rng, channels = np.random.default_rng(seed), np.arange(n_channels, dtype=float)
     template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=n_channels, n_phases=4).signal
+    template.add_elements(["O"])
     axis = template.axes_manager.signal_axes[0].axis
-    oxygen, mean = characteristic("O", axis), template.data.sum(axis=(0, 1)) / template.data.sum()
+    oxygen, mean = np.exp(-0.5 * ((axis - 0.525) / 0.03) ** 2), template.data.sum(axis=(0, 1)) / template.data.sum()
     monitor = specml.LiveMonitor((4, 4), template, beside=False)
     for frame in range(40):
-        spectrum = 0.95 * mean + 0.05 * oxygen * (1 - decay) ** frame
+        spectrum = 0.95 * mean + 0.05 * oxygen / oxygen.sum() * (1 - decay) ** frame
         moved = np.maximum(np.interp(channels - drift * frame, channels, spectrum), 0)
         for event in monitor.update(rng.poisson(counts / 16 * moved, (16, n_channels)).astype(np.uint16)):
             if isinstance(event, specml.Damage):
