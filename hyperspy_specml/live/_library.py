@@ -222,8 +222,8 @@ def window_deviates(
     sums, means = (_running(table) for table in (values, expected))
     for width in _WINDOWS:
         width = min(width, n_groups)
-        starts = np.arange(0, n_groups - width + 1, max(1, width // _STARTS))
-        x, mean = ((s[:, starts + width] - s[:, starts]).astype(np.float32) for s in (sums, means))
+        step = max(1, width // _STARTS)
+        x, mean = ((s[:, width::step] - s[:, : n_groups - width + 1 : step]).astype(np.float32) for s in (sums, means))
         if counts:
             mean = np.maximum(mean, np.float32(_LEAST_EXPECTED))
             squares = np.abs(signed_squares(x, mean)) / (1 + doubt[:, None] + np.float32(error**2) * mean)
@@ -233,7 +233,7 @@ def window_deviates(
         largest = squares[np.arange(n), at]
         better = largest > best
         best[better] = largest[better]
-        where[better] = np.stack([starts[at], starts[at] + width - 1], axis=1)[better]
+        where[better] = np.stack([step * at, step * at + width - 1], axis=1)[better]
     return best, where
 
 
