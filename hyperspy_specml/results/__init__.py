@@ -10,6 +10,7 @@ from hyperspy_specml.results._figures import (
     draw_outlines,
     draw_overlay,
     draw_phase_map,
+    draw_phase_spectra,
     draw_spectra,
     legend_outside,
     mark_line,
@@ -17,4 +18,5 @@ from hyperspy_specml.results._figures import (
 from hyperspy_specml.results._live import draw_live
 from hyperspy_specml.results._load import load_result
 from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares
+from hyperspy_specml.results._shifts import ShiftResult
 from hyperspy_specml.results._view import LatentView
