@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose._architecture import SCORED, Fit, judge
+from hyperspy_specml.decompose._architecture import SCORED, Architecture, Fit, judge
 from hyperspy_specml.decompose._autoencoder import Autoencoder, DenseOptions
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import AUTOENCODERS, Attempt, LatentModel, VariationalModel, tensor_for, variational_network
-from hyperspy_specml.train import Batch, RandomRows, Trainer, fit, one_thread, refit
+from hyperspy_specml.progress import STOPPED
+from hyperspy_specml.train import Batch, History, RandomRows, Trainer, fit, one_thread, refit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from hyperspy_specml.models import FittedModel
     from hyperspy_specml.prepare import TrainingData
     from hyperspy_specml.run import Run
-    from hyperspy_specml.train import History
 
 _SLOWER = 0.4  # of the learning rate of the dense autoencoder: this one only goes on
 _WARM_UP = 200  # steps that fit posteriors and prior to the dense autoencoder, which stays as it is
@@ -56,12 +56,14 @@ class VariationalOptions(DenseOptions):
 
 
 @dataclass(frozen=True)
-class Variational(Autoencoder):
+class Variational(Architecture):
     """An autoencoder of scores that says how sure it is of every latent."""
 
     name: str = "vae"
     network: Callable[..., nn.Module] = variational_network
-    options: Any = field(default_factory=VariationalOptions)
+    options: VariationalOptions = field(default_factory=VariationalOptions)
+    smooth = True
+    more_components = 1
     _dense_models: dict[int, FittedModel] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
@@ -84,7 +86,9 @@ class Variational(Autoencoder):
 
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return the dense autoencoder that this one started as, and PCA about the mean spectrum."""
-        return {f"dense ({n_components})": self._dense_models.pop(n_components)} | super().rivals(data, n_components)
+        dense = self._dense_models.get(n_components)
+        beside = {f"dense ({n_components})": dense} if dense else {}
+        return beside | self._dense.rivals(data, n_components)
 
     @property
     def _dense(self) -> Autoencoder:
@@ -116,28 +120,31 @@ class _Training:
         """Train on the training fold until the held-out score stops falling."""
         data, run = self.data, self.run
         network, folds = self._start(), data.folds
-        counts = _Counts(folds.train, folds.train_share, folds.variance)
+        counts = _Counts(folds.train, folds.train_share, self._variance)
         batches, loss = self._task(data.fold_scores, counts), self._bound(data.fold_basis)
-        _warm_up(network, batches, loss, run)
         model = self._plain(data.fold_basis, network)
-        config = replace(run.config, max_steps=1) if interrupted else run.config
-        slower = replace(run, config=replace(config, learning_rate=_SLOWER * (config.learning_rate or 1.0)))
-        with run.progress.enter("Train vae", 0.6):
-            history = fit(network, batches, loss, slower, score=lambda _: float(data.scores_of(model, SCORED).mean()))
-        history.interrupted |= interrupted
-        return network, history
+
+        def score(_: Any) -> float:
+            return float(data.scores_of(model, SCORED).mean())
+
+        with run.progress.enter("Fit posteriors", 0.2):
+            stopped = interrupted or _warm_up(network, batches, loss, run)
+        if stopped:  # the dense autoencoder, with the posteriors it has until now
+            return network, History([0], [{}], [score(network)], interrupted=True)
+        slower = replace(run.config, learning_rate=_SLOWER * (run.config.learning_rate or 1.0))
+        with run.progress.enter("Train vae", 0.8):
+            return network, fit(network, batches, loss, replace(run, config=slower), score=score)
 
     def on_all_counts(self, network: nn.Module, history: History) -> VariationalModel:
         """Go on with all counts, along the path of the training on the fold."""
         data, final = self.data, copy.deepcopy(network)
-        sample, variance = data.summary.sample, data.folds.variance
-        scores = data.parts.sum(axis=1)
-        batches = self._task(scores, _Counts(lambda rows: sample[rows], 1.0, variance), annealed=0)
+        sample, scores = data.summary.sample, data.parts.sum(axis=1)
+        batches = self._task(scores, _Counts(lambda rows: sample[rows], 1.0, self._variance), annealed=0)
         loss = self._bound(data.aligned)
         with one_thread(self.run.device):
             if history.path:
                 refit(final, batches, loss, history, self.run)
-            _warm_up(final, batches, loss, self.run)
+            _warm_up(final, batches, loss, self.run)  # the posteriors are those of more counts
             return self.model(data.aligned, scores, final)
 
     def model(self, basis: Any, scores: np.ndarray, network: nn.Module) -> VariationalModel:
@@ -145,13 +152,20 @@ class _Training:
         found = NormalisedScores(
             basis, scores[:, None], np.ones(1), np.ones(len(scores), np.float32), self.dense.centre, self.dense.scale
         )
-        plain = self.architecture.canonical_model(found, network, self.dense.n_components)
-        return VariationalModel(**vars(replace(plain, keeps_totals=self._counted)))
+        plain = Autoencoder("vae", variational_network, self.architecture.options)
+        canonical = plain.canonical_model(found, network, self.dense.n_components)
+        return VariationalModel(**vars(replace(canonical, keeps_totals=self._counted)))
 
     @property
     def _counted(self) -> bool:
         """Whether the data are counts, whose totals the decoder leaves to the spectra."""
         return self.data.folds.variance is None
+
+    @property
+    def _variance(self) -> np.ndarray | None:
+        """Noise variance of the data; of correlated noise, of what is smooth over the correlation; None for counts."""
+        variance, correlation = self.data.folds.variance, self.data.estimate.model.correlation
+        return None if variance is None else variance * np.float32(max(1.0, 2 * sum(correlation) - 1))
 
     def _plain(self, basis: Any, network: nn.Module) -> VariationalModel:
         dense, k = self.dense, self.dense.n_components
@@ -198,16 +212,20 @@ class _Training:
         return EvidenceBound(*(torch.as_tensor(a, dtype=torch.float32, device=device) for a in arrays))
 
 
-def _warm_up(network: nn.Module, batches: _Posteriors, loss: EvidenceBound, run: Run) -> None:
-    """Fit posteriors and prior to what the network is."""
-    rates = {"": 0.0, "spread_mlp": 1.0, "prior": 1.0}
-    trainer = Trainer(network, loss, run.config.learning_rate or 1.0, rates=rates)
-    for _ in range(min(_WARM_UP, run.config.max_steps or _WARM_UP)):
-        trainer.step(replace(batches.draw(), fraction=1.0))
-    trainer.mean_losses()
+def _warm_up(network: nn.Module, batches: _Posteriors, loss: EvidenceBound, run: Run) -> bool:
+    """Fit posteriors and prior to what the network is; return whether the user interrupted that."""
+    trainer = Trainer(network, loss, run.config.learning_rate or 1.0, rates={"": 0.0, "spread_mlp": 1.0, "prior": 1.0})
+    n_steps, stopped = min(_WARM_UP, run.config.max_steps or _WARM_UP), False
+    try:
+        for _ in run.progress.steps(range(n_steps)):
+            trainer.step(batches.draw())
+        trainer.mean_losses()
+    except STOPPED:
+        stopped = True
     network.load_state_dict(trainer.average)
-    batches.drawn = 0
     network.eval()
+    batches.drawn = 0
+    return stopped
 
 
 @dataclass(frozen=True)
