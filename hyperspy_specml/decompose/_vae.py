@@ -307,21 +307,21 @@ class EvidenceBound:
     floor: Tensor
 
     def __call__(self, network: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        """Return half the deviance per spectrum, and the divergence from the prior in nats; see `Loss`."""
+        """Return minus the log-likelihood per spectrum, and the divergence from the prior in nats; see `Loss`."""
         mean, root = network.posterior(batch.input)  # type: ignore[operator]
         drawn = mean + (root @ batch.beside["noise"][..., None])[..., 0]  # (B, K)
         spectra = network.decode(drawn) @ self.components + self.centre  # type: ignore[operator]  # (B, P) -> (B, E)
         error = self._of_counts(spectra, batch) if batch.variance is None else _of_values(spectra, batch)
         divergence = network.divergence(mean, root)  # type: ignore[operator]
-        return {"deviance": error.mean(), "divergence": batch.beside["weight"] * divergence.mean()}
+        return {"likelihood": error.mean(), "divergence": batch.beside["weight"] * divergence.mean()}
 
     def _of_counts(self, spectra: Tensor, batch: Batch) -> Tensor:
-        """Return (B,) half deviances of multinomial counts, whose totals are known."""
+        """Return (B,) minus log-likelihoods of multinomial counts, whose totals are known, but for a constant."""
         whole = self.centre.sum()
         total = spectra.sum(dim=1, keepdim=True).clamp_min(1e-3 * whole)
         shapes = torch.maximum(spectra * (whole / total), self.floor)
-        expected = shapes * (batch.target.sum(dim=1, keepdim=True) / shapes.sum(dim=1, keepdim=True))
-        return (torch.xlogy(batch.target, batch.target) - torch.xlogy(batch.target, expected)).sum(dim=1)
+        counted = batch.target.sum(dim=1)
+        return counted * shapes.sum(dim=1).log() - (batch.target * shapes.log()).sum(dim=1)
 
 
 def _of_values(spectra: Tensor, batch: Batch) -> Tensor:
