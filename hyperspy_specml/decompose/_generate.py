@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
 
 from hyperspy_specml.statistics import two_sample_score
 
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.decompose._interval import Certainty
 
 _SIZES = (1, 2, 4, 8, 16)  # normal distributions in a mixture that are tried
-_ROUNDS = 60  # of expectation maximisation
+_ROUNDS = 100  # of expectation maximisation, at most
+_LEAST_GAIN = 1e-4  # of the mean log-likelihood in a round: less changes no drawn map
 _MOST = 20000  # spectra that it is fitted to
 _TESTED = 4000  # spectra of each kind that are told apart, at most
 _TINY = 1e-4  # variance of standardised latents that is added to those of each distribution
@@ -48,8 +48,11 @@ class Density:
 
     def log_terms(self, values: np.ndarray) -> np.ndarray:
         """Return the (n, M) log densities of (n, D) values, each with the share of its distribution."""
-        terms = [multivariate_normal(m, c).logpdf(values) for m, c in zip(self.means, self.covariances, strict=True)]
-        return np.stack([np.atleast_1d(term) for term in terms], axis=1) + np.log(self.shares)
+        roots = np.linalg.cholesky(self.covariances)
+        white = np.einsum("mij,nmj->nmi", np.linalg.inv(roots), values[:, None] - self.means)
+        sizes = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(axis=1)  # half the log determinants
+        constant = 0.5 * values.shape[1] * np.log(2 * np.pi)
+        return np.log(self.shares) - 0.5 * np.square(white).sum(axis=2) - sizes - constant
 
 
 def fit_density(values: np.ndarray, rng: np.random.Generator) -> Density:
@@ -77,9 +80,13 @@ def _maximised(values: np.ndarray, size: int, rng: np.random.Generator) -> Densi
     tiny = _TINY * np.eye(d)
     means = values[_apart(values, size, rng)]
     found = Density(np.full(size, 1 / size), means, np.repeat(np.cov(values.T).reshape(1, d, d) / size + tiny, size, 0))
+    reached = -np.inf
     for _ in range(_ROUNDS):
         terms = found.log_terms(values)
-        shares = np.exp(terms - logsumexp(terms, axis=1, keepdims=True))  # (n, M)
+        each = logsumexp(terms, axis=1, keepdims=True)
+        if each.mean() < reached + _LEAST_GAIN:
+            break
+        reached, shares = each.mean(), np.exp(terms - each)  # (n, M)
         total = shares.sum(axis=0) + 1e-9
         means = shares.T @ values / total[:, None]
         apart = values[:, None] - means  # (n, M, D)

@@ -49,19 +49,18 @@ def test_spectra_keep_their_totals(dec, fitted):
 
 
 def test_errors_are_the_same_lazy_or_not_and_say_what_was_not_used(make_map, make_counts, decompose):
-    counts = make_counts()
-    counts[2, 3] = 0
+    counts = make_counts((9, 11))
+    counts[2, 3] = 0  # a spectrum of zeros is data, where the data are counts
     mask = np.zeros(counts.shape[:-1], bool)
     mask[4, 5] = True
     eager = make_map(data=counts)
 
-    one, other = (decompose(s, architecture="vae", navigation_mask=mask) for s in (eager, eager.as_lazy()))
+    one, other = (decompose(s, 2, architecture="vae", navigation_mask=mask) for s in (eager, eager.as_lazy()))
 
     np.testing.assert_array_equal(one.scores_error.data, other.scores_error.data)
     assert not other.scores_error._lazy
     assert np.isnan(one.scores_error.data[:, 4, 5]).all()
-    assert (one.scores_error.data[:, 2, 3] == 0).all()
-    assert np.isfinite(one.scores_error.data).sum() == 3 * (mask.size - 1)
+    assert np.isfinite(one.scores_error.data).sum() == 2 * (mask.size - 1)
     low, high = one.interval((702, 706), replicas=0)
     assert np.isnan(low.data[4, 5])
     assert low.data[2, 3] == high.data[2, 3] == 0
@@ -70,7 +69,7 @@ def test_errors_are_the_same_lazy_or_not_and_say_what_was_not_used(make_map, mak
 def test_values_below_zero_are_normal_and_have_no_intensity(make_map, make_counts, decompose):
     values = make_counts((9, 11)) - 30.0
 
-    dec = decompose(make_map(data=values.astype(np.float32)), architecture="vae", noise="auto")
+    dec = decompose(make_map(data=values.astype(np.float32)), 2, architecture="vae", noise="auto")
 
     assert dec.report.noise_model["name"] != "poisson"
     assert dec.intensity is None
@@ -83,7 +82,7 @@ def test_values_below_zero_are_normal_and_have_no_intensity(make_map, make_count
 
 def test_intervals_lie_around_the_reconstruction(dec):
     low, high = dec.interval((702, 706), replicas=0)
-    window = dec.reconstruction.isig[702.0:706.1].data.sum(axis=-1)
+    window = dec.reconstruction.isig[702.0:706.3].data.sum(axis=-1)
 
     assert axes_of(low) == axes_of(dec.intensity)
     np.testing.assert_allclose(0.5 * (low.data + high.data), window, rtol=1e-4)
@@ -125,7 +124,7 @@ def test_a_saved_result_has_the_same_errors_and_intervals(dec, tmp_path):
 
 def test_pca_knows_its_noise_and_dense_by_its_variational_autoencoder(fitted, dec, tmp_path):
     pca, dense = dec.baseline.interval((702, 706), replicas=0), fitted("dense")[1]
-    window = dec.baseline.reconstruction.isig[702.0:706.1].data.sum(axis=-1)
+    window = dec.baseline.reconstruction.isig[702.0:706.3].data.sum(axis=-1)
     np.testing.assert_allclose(0.5 * (pca.low.data + pca.high.data), window, rtol=1e-4)
 
     low, high = dense.interval((702, 706), replicas=0)
