@@ -68,7 +68,7 @@ def test_a_wide_map_is_summarised_like_any_other(counts, wide, monkeypatch):
     np.testing.assert_array_equal(found.moments.rows, found.sample)
 
 
-@pytest.mark.parametrize("architecture", ["pca", "dense", "simplex", "vae"])
+@pytest.mark.parametrize("architecture", ["pca", "dense", "simplex"])
 def test_a_wide_map_is_decomposed_lazy_or_not(counts, wide, architecture):
     arrays = counts, da.from_array(counts, chunks=(13, 50, 40))
 
