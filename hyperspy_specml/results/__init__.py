@@ -9,6 +9,7 @@ from hyperspy_specml.results._figures import (
     draw_map,
     draw_outlines,
     draw_overlay,
+    draw_phase_map,
     draw_spectra,
     legend_outside,
     mark_line,
@@ -16,4 +17,5 @@ from hyperspy_specml.results._figures import (
 from hyperspy_specml.results._interval import Interval
 from hyperspy_specml.results._load import load_result
 from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares
+from hyperspy_specml.results._shifts import ShiftResult
 from hyperspy_specml.results._view import LatentView

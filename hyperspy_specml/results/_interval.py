@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from hyperspy_specml.decompose import Certainty, Quantity, Replica, decompose, inflation, make_replica
-from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.exceptions import DataRequiredError, OptionError
 from hyperspy_specml.run import Run
 from hyperspy_specml.signals import energy_axis, line_width, navigation_map, spectral_lines, stamp
 from hyperspy_specml.statistics import noise_from_dict
@@ -69,7 +69,11 @@ class Uncertainty:
     def of(cls, source: Source, trained: TrainedModel, columns: np.ndarray) -> Uncertainty:
         """Start with the model of a result; that of the dense architecture is a variational one of the same data."""
         if trained.model.architecture == "dense":
-            source._need_data("dec.interval(...) of architecture='dense'")
+            if not source.known:
+                raise DataRequiredError(
+                    "dec.interval(...) of architecture='dense' trains a variational autoencoder on the data, which the "
+                    "file of a result does not hold: specml.load_result(path, signal=s)."
+                )
             states, masked = trained.channel_state, source.spectra.navigation_mask
             _logger.info("dec.interval(...): a variational autoencoder is trained, which starts as this dense one")
             found = decompose(
