@@ -10,6 +10,7 @@ from hyperspy_specml.results._figures import (
     draw_outlines,
     draw_overlay,
     draw_phase_map,
+    draw_phase_spectra,
     draw_spectra,
     legend_outside,
     mark_line,
