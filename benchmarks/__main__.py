@@ -26,6 +26,7 @@ BENCHMARKS = {
     "denoise": "benchmarks.denoise",
     "anomaly": "benchmarks.anomaly",
     "field": "benchmarks.field",
+    "live": "benchmarks.live",
     "phases": "benchmarks.phases",
     "golden": "benchmarks.golden",
     "progress": "benchmarks.progress",

@@ -1,6 +1,13 @@
 """Noise models, splitting, moments, bases, held-out scores and rank: NumPy, SciPy and dask only."""
 
-from hyperspy_specml.statistics._basis import PrincipalBasis, canonical_signs, principal_basis, project_on, refine_basis
+from hyperspy_specml.statistics._basis import (
+    PrincipalBasis,
+    canonical_signs,
+    channel_weights,
+    principal_basis,
+    project_on,
+    refine_basis,
+)
 from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
 from hyperspy_specml.statistics._folds import (
     FRACTIONS,
