@@ -16,7 +16,8 @@ from hyperspy_specml.results._generate import check_generate, generated
 from hyperspy_specml.results._interval import Interval, Uncertainty, check_interval
 from hyperspy_specml.results._learning import write_learning_results
 from hyperspy_specml.results._page import small_maps
-from hyperspy_specml.signals import Decoder, mark_empty
+from hyperspy_specml.results._view import LatentView, dose_free
+from hyperspy_specml.signals import Decoder, mark_empty, navigation_map
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
@@ -310,6 +311,39 @@ class DecompositionResult(Result):
         if signal is None:
             signal = self._source.signal()
         return open_tool("LatentExplorer", signal, display, toolkit, scores=self.scores)
+
+    def latent_view(self, *, method: str = "scores", random_state: int = 0, max_pixels: int = 10_000) -> LatentView:
+        """Return two coordinates for each pixel, to be looked at beside the map.
+
+        Parameters
+        ----------
+        method
+            "scores": the first two scores; where they grow with the intensity, those of one intensity along the two
+            directions in which they vary most. "umap": a picture of all scores by UMAP, with the extra
+            ``hyperspy_specml[umap]``.
+        random_state
+            Seed of UMAP.
+        max_pixels
+            Pixels that UMAP is fitted to, at most; the others are placed afterwards.
+
+        Raises
+        ------
+        OptionError
+            Unknown method, or umap-learn is not installed.
+
+        Notes
+        -----
+        Distances and densities in such a picture are not those of spectra; ``s.phase_map()`` says which phases
+        there are, and its ``latent_view()`` shows where they lie.
+        """
+        shape, k = self.scores.data.shape[1:], len(self.scores.data)
+        scores = self.scores.data.reshape(k, -1).T.astype(np.float64)
+        if self.intensity is None:
+            scores = dose_free(scores, scores @ np.nansum(self.components.data, axis=1))
+        else:
+            scores = np.where(self._empty[:, None], np.nan, scores)
+        template = navigation_map(self._source.template, np.zeros(shape, np.int16), title=self._source.title)
+        return LatentView.of(template, scores, method=method, seed=random_state, most=max_pixels)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write to ``signal.learning_results`` what HyperSpy's own plots, models, BSS and clustering read.
