@@ -35,8 +35,8 @@ _NEGATIVE = 0.1
 # Length of a scale bar over the width of the map, at most.
 _BAR = 0.4
 # Weight in its family of the weakest X-ray line that is labelled, smallest rise of a spectrum at a labelled line
-# relative to its highest value, and the distance of two labels as a share of the axis.
-_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 0.035
+# relative to its highest value, and the distance of two labels in points.
+_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 9.0
 # Opacity of a colour over a map.
 _OVERLAY = 0.5
 # Lines that are marked at most.
@@ -247,11 +247,15 @@ def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
     """
     guessed = not len(signal.metadata.get_item("Sample.elements", ()))
     lines = [line for line in spectral_lines(signal) if line.rank == guessed and not (guessed and line.edge)]
-    for line in prominent_lines(lines, signal.axes_manager.signal_axes[0].axis, strength):
+    energy = signal.axes_manager.signal_axes[0].axis
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi  # in points
+    for line in prominent_lines(lines, energy, strength, apart=_APART / max(width, 1.0) * float(np.ptp(energy))):
         mark_line(axes, line.energy, f"{line.element} {line.name}" + "?" * guessed)
 
 
-def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray) -> list[Line]:
+def prominent_lines(
+    lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray, *, apart: float = 0.0
+) -> list[Line]:
     """Return the lines at the highest peaks of a spectrum, and the edges where it rises most.
 
     Parameters
@@ -262,10 +266,12 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
         (E,) in their units.
     strength
         (E,) values of the spectrum.
+    apart
+        Smallest distance of two of them, in units of the axis.
 
     Returns
     -------
-    The highest first, so far apart that texts do not meet. Of lines of elements that nobody listed, those of lower
+    The highest first. Of lines of elements that nobody listed, those of lower
     shells come first: they are likelier.
     """
     values = np.nan_to_num(strength)
@@ -274,7 +280,7 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
     found.sort(key=lambda line: (line.family if line.rank else "", -rises[line]))
     chosen: list[Line] = []
     for line in found:
-        if len(chosen) < _MARKED and all(abs(line.energy - o.energy) > _APART * np.ptp(energy) for o in chosen):
+        if len(chosen) < _MARKED and all(abs(line.energy - one.energy) > apart for one in chosen):
             chosen.append(line)
     return chosen
 

@@ -152,7 +152,7 @@ def test_lines_of_the_elements_are_labelled_the_highest_first_and_never_on_top_o
     draw_spectra(axes, signal, {"": heights})
 
     places = sorted(text.xy[0] for text in axes.texts)
-    assert np.diff(places).min() > 0.03 * 10
+    assert np.diff(places).min() > 0.02 * 10
     assert [text.get_text() for text in axes.texts] == ["Mn Ka", "Fe Ka", "Fe La"]  # no Cr: there is no peak
 
 
