@@ -14,6 +14,7 @@ from hyperspy_specml.results._figures import (
     draw_spectra,
     legend_outside,
     mark_line,
+    phase_colour,
 )
 from hyperspy_specml.results._load import load_result
 from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares

@@ -439,6 +439,14 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     legend_outside(axes)
 
 
+def phase_colour(k: int) -> str:
+    """Return the colour of a phase: matplotlib's ten, then their ten light ones."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["tab20"](2 * (k % 10) + k // 10 % 2))
+
+
 def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None:
     """Draw a map of phases with a legend, and a scale bar where the scan axes have one unit.
 
@@ -455,7 +463,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
     from matplotlib.patches import Patch
 
     scan_axes = labels.axes_manager.navigation_axes
-    colours = ["black", "white", *(f"C{k % 10}" for k in range(len(names)))]
+    colours = ["black", "white", *map(phase_colour, range(len(names)))]
     shown = [k for k in range(-2, len(names)) if k >= 0 or (k == -2 and (labels.data == -2).any())]
     handles = [Patch(color=colours[k + 2], label=names[k] if k >= 0 else "none of these") for k in shown]
     axes.set_xlabel(axis_label(scan_axes[0]))
@@ -491,7 +499,7 @@ def draw_phase_spectra(axes: Axes, spectra: BaseSignal, shown: Sequence[int]) ->
     means = spectra.data[list(shown)]
     step = 1.05 * float(np.nanmax(np.abs(means), initial=1e-300))
     for i, (k, mean) in enumerate(zip(shown, means, strict=True)):
-        axes.plot(energy.axis, mean + i * step, color=f"C{k % 10}", linewidth=0.8)
+        axes.plot(energy.axis, mean + i * step, color=phase_colour(k), linewidth=0.8)
     label_lines(axes, spectra, np.abs(means).max(axis=0))
     axes.set(xlabel=axis_label(energy), ylabel="mean of a pixel" + ", shifted" * (len(shown) > 1))
     axes.margins(x=0)

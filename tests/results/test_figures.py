@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.results._figures import axis_limits, draw_map, draw_overlay, draw_spectra, result_figure
+from hyperspy_specml.results._figures import (
+    axis_limits,
+    draw_map,
+    draw_overlay,
+    draw_spectra,
+    phase_colour,
+    result_figure,
+)
 from hyperspy_specml.signals import component_spectra, score_maps
 
 
@@ -192,3 +199,7 @@ def test_a_new_figure_is_shown_once_in_notebooks(make_map, monkeypatch):
     plt.close(figure)  # as notebooks do at the end of a cell
     figure._ipython_display_()
     assert shown == [b"\x89PNG"]
+
+
+def test_twenty_phases_have_colours_of_their_own():
+    assert len({phase_colour(k) for k in range(20)}) == 20
