@@ -471,6 +471,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
         for k in shown:
             some = labels.data == k
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
+        axes.set_ylabel("phase")
     else:
         x, y = (axis_limits(axis) for axis in scan_axes[:2])
         axes.imshow(
