@@ -349,12 +349,12 @@ class RunTool(Tool):
         with self.lock:
             if self.running:
                 return
+            self.progress = ToolProgress(self)  # before it runs: a cancel finds the one of this computation
             self.running = True
         try:
             # A copy of the axes and metadata, made here: meanwhile HyperSpy takes the data out of the signal.
             snapshot = self.signal._deepcopy_with_new_data(self.signal.data)
             self.message, self.fraction, self.stage = "", 0.0, "Begin"
-            self.progress = ToolProgress(self)
             self._thread = threading.Thread(target=self._work, args=(compute, snapshot, self.progress), daemon=True)
             self._thread.start()
         except BaseException:

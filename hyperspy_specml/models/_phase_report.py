@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperspy_specml.models._report import CLEAR, CURVE, Report
+from hyperspy_specml.models._report import CLEAR, Report, new_figure
+from hyperspy_specml.statistics import RankCurve  # noqa: TC001  # the reader of model files looks it up
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hyperspy_specml.models._report import Row
-    from hyperspy_specml.statistics import RankCurve
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,7 +43,7 @@ class PhaseReport(Report):
     score_name = "held-out deviance"
 
     n_phases: int
-    numbers: RankCurve | None = field(default=None, repr=False, metadata=CURVE)
+    numbers: RankCurve | None = field(default=None, repr=False)
     strength: float = 0.0
     mixed: float | None = None
     group_width: int = 1
@@ -115,9 +115,7 @@ class PhaseReport(Report):
         -------
         the figure
         """
-        from hyperspy_specml.models._report import new_figure
-
-        if self.numbers is None:
+        if self.numbers is None or not self.numbers.ranks.size:
             return super().plot(figure)
         figure = figure or new_figure(4.8, 3.2)
         axes = figure.subplots()

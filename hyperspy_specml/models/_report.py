@@ -207,7 +207,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report without its curves, as nested numbers, text and lists for ``metadata.Specml``."""
-        return {"method": self.method} | {name: to_plain(getattr(self, name)) for name in self._short_fields()}
+        return {"method": self.method} | to_plain(self, curves=False)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
@@ -221,15 +221,10 @@ class Report:
         Raises
         ------
         ValueError
-            It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
-            model file has them.
+            It is not such a report.
         """
-        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}
+        found = {item.name: to_plain(plain[item.name]) for item in fields(cls) if item.name in plain}
         return from_plain(cls, found, cls.method)
-
-    @classmethod
-    def _short_fields(cls) -> list[str]:
-        return [item.name for item in fields(cls) if not item.metadata.get("curve")]
 
     def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
         """Return the report of a model that was applied to another map than the one it was trained on.

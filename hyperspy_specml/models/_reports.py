@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report, new_figure
+from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hyperspy_specml.models._report import Row
-    from hyperspy_specml.statistics import RankCurve
 
 # Number of labels on an axis of whole numbers, at most: ten of four digits touch.
 _MAX_TICKS = 6
@@ -54,9 +54,9 @@ class DecompositionReport(Report):
     architecture: str
     n_components: int
     n_added: int = 0
-    rank: RankCurve = field(repr=False, metadata=CURVE)
-    baseline_rank: RankCurve = field(repr=False, metadata=CURVE)
-    scree: np.ndarray = field(repr=False, metadata=CURVE)
+    rank: RankCurve = field(default_factory=RankCurve, repr=False)
+    baseline_rank: RankCurve = field(default_factory=RankCurve, repr=False)
+    scree: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, metadata=CURVE)
     noise_edge: float
     attempts: tuple[Attempt, ...] = ()
 
@@ -117,7 +117,7 @@ class DecompositionReport(Report):
             *self._origin("trained on", ": noise, scores and rank below are of that map"),
             ("noise model", self._noise()),
             ("hold-out", self._hold_out()),
-            ("rank", f"{self.rank.chosen} by {self.rank.method}; {self.n_above_edge()} above the noise edge"),
+            ("rank", f"{self.rank.chosen} by {self.rank.method}{self._above_edge()}"),
             ("added", f"{added} for what is coherent in the residual of many places" if added else ""),
             *self._counts(),
             ("scored on", f"{self.n_sampled} spectra"),
@@ -163,6 +163,9 @@ class DecompositionReport(Report):
             axes.xaxis.set_major_locator(MaxNLocator(_MAX_TICKS, integer=True))
             axes.legend()
         return figure
+
+    def _above_edge(self) -> str:
+        return f"; {self.n_above_edge()} above the noise edge" if self.scree.size else ""  # a short report has no scree
 
     def _restarts(self) -> str:
         collapsed = sum(bool(attempt.collapsed) for attempt in self.attempts)

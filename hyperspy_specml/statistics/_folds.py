@@ -9,9 +9,9 @@ Ann. Appl. Stat. 3 (2009) 564, doi:10.1214/08-AOAS227.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
@@ -48,6 +48,8 @@ _GLITCH = 4.0
 _EDGE_ROWS = 4096
 # Number of deviances computed per rank, at most: of enough spectra for a small standard error.
 _CURVE_ELEMENTS = 1 << 23
+# Of a field: a curve, which a report leaves out where it must be short.
+_CURVE: dict[str, Any] = {"default_factory": lambda: np.zeros(0), "metadata": {"curve": True}}
 
 
 @dataclass(frozen=True)
@@ -321,11 +323,11 @@ class RankCurve:
         "held-out counts" or "bi-cross-validation".
     """
 
-    ranks: np.ndarray
-    scores: np.ndarray
-    standard_errors: np.ndarray
-    chosen: int
-    method: str
+    ranks: np.ndarray = field(**_CURVE)
+    scores: np.ndarray = field(**_CURVE)
+    standard_errors: np.ndarray = field(**_CURVE)
+    chosen: int = 0
+    method: str = ""
 
 
 def choose_rank(ranks: np.ndarray, scores: np.ndarray, method: str) -> RankCurve:

@@ -97,13 +97,7 @@ def _autoencoder(architecture: str, options: Any, known: object) -> Autoencoder 
 
 
 def _check_training(call: Call, search: Search) -> None:
-    """Refuse what the training of a network would ignore, and a device where none is trained."""
-    if search.autoencoder is None and call.device != "auto":
-        instead = "known=None" if search.only_if_better else "architecture='dense'"
-        raise OptionError(
-            f"anomaly_map(device={call.device!r}): only networks are trained on a device, and here none is "
-            f"trained. Leave device out, or train an autoencoder, {instead}."
-        )
+    """Refuse what the training of a network would ignore."""
     for name in {"restarts", "comparison_share"} & set(call.config.of_training()):
         raise OptionError(
             f"anomaly_map(config=TrainConfig({name}=...)): an autoencoder is trained once. Leave {name} out."
