@@ -62,8 +62,9 @@ class Control(NamedTuple):
     ----------
     name, label
         Of the trait, and what stands before it.
-    most
-        Trait with its largest value, for a slider from 0; "" where the trait itself says all.
+    most, least
+        Traits with its largest and its smallest value, for a slider; without the latter it begins at 0, without
+        the first there is none.
     logarithmic
         Whether equal steps of a slider are equal factors.
     """
@@ -72,6 +73,7 @@ class Control(NamedTuple):
     label: str
     most: str = ""
     logarithmic: bool = False
+    least: str = ""
 
 
 class OptionsForm(t.HasTraits):

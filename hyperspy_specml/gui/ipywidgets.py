@@ -86,6 +86,8 @@ class _View:
         widget = self._named(control.name, _input(owner, control))
         if control.most:
             self._follow(control.most, functools.partial(setattr, widget, "max"))
+        if control.least:
+            self._follow(control.least, functools.partial(setattr, widget, "min"))
 
         def typed(change: Any) -> None:
             try:
@@ -168,7 +170,8 @@ def _input(owner: Any, control: Control) -> Any:
     if isinstance(value, bool):
         return w.Checkbox(indent=False, **words)
     if control.most:
-        return w.IntSlider(min=0, max=max(value, getattr(owner, control.most)), **words)
+        least = getattr(owner, control.least) if control.least else 0
+        return w.IntSlider(min=least, max=max(value, getattr(owner, control.most)), **words)
     if control.logarithmic:
         return w.FloatLogSlider(
             min=math.log10(low), max=math.log10(high), readout_format=".4f", continuous_update=False, **words

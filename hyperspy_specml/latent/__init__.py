@@ -1,6 +1,6 @@
 """Phases on arrays: mixtures of spectra with a spatial prior, their number, known phases again, pictures."""
 
-from hyperspy_specml.latent._choose import Folds, choose, one_phase
+from hyperspy_specml.latent._choose import Choice, Folds, choose, one_phase
 from hyperspy_specml.latent._grid import Grid
 from hyperspy_specml.latent._laws import Law, LineLaw, MultinomialLaw
 from hyperspy_specml.latent._mixture import Data, Mixture, classify, fit, held_out_scores

@@ -73,6 +73,15 @@ class Choice:
         """The mixture of the chosen number of phases."""
         return next(m for m in self.mixtures if m.n_phases == self.curve.chosen)
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of phases that were fitted."""
+        return tuple(mixture.n_phases for mixture in self.mixtures)
+
+    def with_number(self, n_phases: int) -> Choice:
+        """Return the choice with another of its numbers chosen."""
+        return replace(self, curve=replace(self.curve, chosen=n_phases))
+
 
 def one_phase(data: Data, *, mixed: bool) -> Mixture:
     """Return the mixture of a single phase."""
@@ -107,6 +116,7 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
                 break  # nothing is left to be split
             mixtures.append(mixture)
             scores.append(score)
+            run.progress.record("phases", mixture.n_phases, float(score.mean()))
             best = int(np.argmin([one.mean() for one in scores]))
             if n_phases is None and len(scores) - 1 - best >= _PATIENCE:
                 break

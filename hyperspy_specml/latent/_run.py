@@ -146,7 +146,7 @@ class Phases:
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def find_phases(
     stream: SpectrumStream, task: PhaseTask, run: Run | None = None, *, widths: np.ndarray | None = None,
-    masks: Masks = (None, None),
+    masks: Masks = (None, None), choice: Choice | None = None,
 ) -> Phases:  # fmt: skip
     """Find the phases of a map.
 
@@ -162,6 +162,8 @@ def find_phases(
         (whole axis,) full width at half maximum of a line in channels; None estimates one from the spectra.
     masks
         Navigation and signal mask, True = masked.
+    choice
+        What an earlier call with the same arguments found, with another number chosen: nothing is searched for.
 
     Raises
     ------
@@ -180,10 +182,11 @@ def find_phases(
     used, channels = summary.pixel_state == USED, summary.channels
     clock.stop("preparation")
     folds = _folds(table, recipe, task, run.seed)
-    with run.progress.enter("Choose the number", _STAGES["choose"]):
-        choice = choose(
-            Folds(folds.train, folds.validation), _start(folds.train, task, recipe), run, n_phases=_number(task)
-        )
+    if choice is None:
+        with run.progress.enter("Choose the number", _STAGES["choose"]):
+            choice = choose(
+                Folds(folds.train, folds.validation), _start(folds.train, task, recipe), run, n_phases=_number(task)
+            )
     clock.stop("choice")
     with run.progress.enter("Fit", _STAGES["fit"]):
         candidates = _candidates(folds, choice.chosen, recipe, run.seed)

@@ -9,6 +9,7 @@ from hyperspy_specml.results._figures import (
     draw_map,
     draw_outlines,
     draw_overlay,
+    draw_phase_map,
     draw_spectra,
     legend_outside,
     mark_line,

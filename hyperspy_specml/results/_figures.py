@@ -34,18 +34,13 @@ _AMOUNTS, _SIGNED = "viridis", "RdBu_r"
 _NEGATIVE = 0.1
 # Length of a scale bar over the width of the map, at most.
 _BAR = 0.4
-# Weight in its family of the weakest X-ray line or edge that is labelled, and the distance of two labels as a
-# share of the axis.
-_LABELLED, _APART = 0.5, 0.035
+# Weight in its family of the weakest X-ray line that is labelled, smallest rise of a spectrum at a labelled line
+# relative to its highest value, and the distance of two labels as a share of the axis.
+_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 0.035
 # Opacity of a colour over a map.
 _OVERLAY = 0.5
 # Lines that are marked at most.
 _MARKED = 8
-# Lines that are named in a figure, at most.
-_MOST_LINES = 10
-# Smallest weight of a line in its family, and smallest rise over its surroundings relative to the highest value, of
-# lines that are named.
-_MAIN_LINE, _LEAST_RISE = 0.5, 0.02
 
 
 def result_figure(
@@ -223,27 +218,61 @@ def legend_outside(axes: Axes) -> None:
 
 
 def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
-    """Mark the strong X-ray lines or edges of the elements that a signal's metadata name, the highest ones first.
+    """Mark the X-ray lines or edges that stand out most: of the elements that the metadata list.
+
+    Where they list none, the likeliest X-ray lines are marked, with a question mark.
 
     Parameters
     ----------
     axes
         With energy along x.
     signal
-        With ``metadata.Sample.elements``; without, nothing is marked.
+        Gives energy axis, type and elements.
     strength
-        (E,) height of what is drawn: of lines too close for two texts the higher one is marked.
+        (E,) height of what is drawn.
     """
-    (energy,) = signal.axes_manager.signal_axes
-    elements = set(signal.metadata.get_item("Sample.elements", ()))
-    lines = [line for line in spectral_lines(signal) if line.element in elements and line.weight >= _LABELLED]
-    heights = np.nan_to_num(strength)
-    lines.sort(key=lambda line: -heights[np.abs(energy.axis - line.energy).argmin()])
-    marked: list[float] = []
-    for line in lines:
-        if len(marked) < _MARKED and all(abs(line.energy - other) > _APART * np.ptp(energy.axis) for other in marked):
-            mark_line(axes, line.energy, f"{line.element} {line.name}")
-            marked.append(line.energy)
+    guessed = not len(signal.metadata.get_item("Sample.elements", ()))
+    lines = [line for line in spectral_lines(signal) if line.rank == guessed and not (guessed and line.edge)]
+    for line in prominent_lines(lines, signal.axes_manager.signal_axes[0].axis, strength):
+        mark_line(axes, line.energy, f"{line.element} {line.name}" + "?" * guessed)
+
+
+def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray) -> list[Line]:
+    """Return the lines at the highest peaks of a spectrum, and the edges where it rises most.
+
+    Parameters
+    ----------
+    lines
+        Of the elements that there are, or may be.
+    energy
+        (E,) in their units.
+    strength
+        (E,) values of the spectrum.
+
+    Returns
+    -------
+    The highest first, so far apart that texts do not meet. Of lines of elements that nobody listed, those of lower
+    shells come first: they are likelier.
+    """
+    values = np.nan_to_num(strength)
+    rises = {line: _rise(line, energy, values) for line in lines}
+    found = [line for line, rise in rises.items() if rise > _LEAST_RISE * values.max(initial=0)]
+    found.sort(key=lambda line: (line.family if line.rank else "", -rises[line]))
+    chosen: list[Line] = []
+    for line in found:
+        if len(chosen) < _MARKED and all(abs(line.energy - o.energy) > _APART * np.ptp(energy) for o in chosen):
+            chosen.append(line)
+    return chosen
+
+
+def _rise(line: Line, energy: np.ndarray, values: np.ndarray) -> float:
+    """Return how far a spectrum rises at a line above its surroundings, or at an edge above what lies before it."""
+    reach = max(2, len(values) // 150)
+    i = int(np.abs(energy - line.energy).argmin())
+    if line.edge:
+        return float(values[i : i + reach].max() - values[max(0, i - reach) : i + 1].mean())
+    around = values[max(0, i - 4 * reach) : i + 4 * reach + 1]
+    return (float(values[max(0, i - 1) : i + 2].max()) - float(np.percentile(around, 25))) * (line.weight > _LABELLED)
 
 
 def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top: float = 1.0) -> None:
@@ -424,65 +453,26 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
     axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
-def draw_phase_spectra(
-    axes: Axes, spectra: BaseSignal, n_spectra: Sequence[int], names: Sequence[str], lines: Sequence[Line]
-) -> None:
-    """Draw the mean spectra of phases above each other, and name the lines that stand out most.
+def draw_phase_spectra(axes: Axes, spectra: BaseSignal, shown: Sequence[int]) -> None:
+    """Draw spectra of phases above each other, and name the lines that stand out most.
 
     Parameters
     ----------
     axes
         Where to draw.
     spectra
-        Sums (phases | E).
-    n_spectra
-        Of how many pixels.
-    names
-        Of the phases.
-    lines
-        Lines or edges that may be named.
+        Means (phases | E).
+    shown
+        Numbers of the phases that are drawn.
     """
     (energy,) = spectra.axes_manager.signal_axes
-    means = spectra.data / np.maximum(1, np.array(n_spectra))[:, None]
+    means = spectra.data[list(shown)]
     step = 1.05 * float(np.nanmax(np.abs(means), initial=1e-300))
-    for k, (mean, name) in enumerate(zip(means, names, strict=True)):
-        axes.plot(energy.axis, mean + k * step, color=f"C{k % 10}", linewidth=0.8, label=name)
-    top = means.max(axis=0)
-    for line, height in _prominent(lines, energy.axis, top):
-        k = int(np.nanargmax(means[:, int(np.abs(energy.axis - line.energy).argmin())]))
-        axes.annotate(
-            f"{line.element} {line.name}", (line.energy, height + k * step), fontsize="x-small", rotation=90,
-            ha="center", va="bottom", xytext=(0, 2), textcoords="offset points",
-        )  # fmt: skip
-    axes.set_xlabel(axis_label(energy))
-    axes.set_ylabel("mean of a pixel, shifted")
-    axes.margins(x=0.01, y=0.12)
-
-
-def _prominent(lines: Sequence[Line], energy: np.ndarray, spectrum: np.ndarray) -> list[tuple[Line, float]]:
-    """Return lines at the highest places of a spectrum, and its height there; edges where it rises.
-
-    Of lines at one place, those of lower shells come first: without a list of elements they are likelier.
-    """
-    values = np.nan_to_num(spectrum)
-    reach = max(2, len(values) // 150)
-    found: list[tuple[str, float, Line, float]] = []
-    for line in lines:
-        i = int(np.abs(energy - line.energy).argmin())
-        near, around = values[max(0, i - 1) : i + 2], values[max(0, i - 4 * reach) : i + 4 * reach + 1]
-        if line.edge:
-            rise = float(values[i : i + reach].max() - values[max(0, i - reach) : i + 1].mean())
-        else:
-            rise = (float(near.max()) - float(np.percentile(around, 25))) * (line.weight > _MAIN_LINE)
-        found.append((line.family, rise, line, float(values[max(0, i - reach) : i + reach + 1].max())))
-    least = _LEAST_RISE * float(values.max(initial=0))
-    found = sorted((one for one in found if one[1] > least), key=lambda one: (one[0], -one[1]))
-    chosen: list[tuple[Line, float]] = []
-    apart = 2.5 * reach * float(np.abs(np.diff(energy)).mean())
-    for _, _, line, height in found:
-        if len(chosen) < _MOST_LINES and all(abs(line.energy - other.energy) > apart for other, _ in chosen):
-            chosen.append((line, height))
-    return chosen
+    for i, (k, mean) in enumerate(zip(shown, means, strict=True)):
+        axes.plot(energy.axis, mean + i * step, color=f"C{k % 10}", linewidth=0.8)
+    label_lines(axes, spectra, np.abs(means).max(axis=0))
+    axes.set(xlabel=axis_label(energy), ylabel="mean of a pixel" + ", shifted" * (len(shown) > 1))
+    axes.margins(x=0)
 
 
 def _middle_slice(values: np.ndarray) -> np.ndarray:

@@ -98,6 +98,22 @@ def test_the_explorer_of_a_result(counts):
     assert len(widgets["rows"].options) == len(found.regions)
 
 
+def test_phases_from_open_to_created_signals(counts):
+    widgets = opened(counts.phase_map, 2, noise="poisson")
+    run(widgets)
+    assert widgets["stage"].value == "Done", widgets["message"].value
+    assert (widgets["number"].min, widgets["number"].value, widgets["number"].max) == (1, 2, 2)
+    widgets["number"].value = 1
+    wait(widgets)
+    assert len(widgets["rows"].options) == 1
+    widgets["rows"].value = 0
+    widgets["called"].value = "matrix"
+    widgets["rename_button"].click()
+    assert "matrix" in widgets["rows"].options[0][0]
+    widgets["create_button"].click()
+    assert ".created[-2]" in widgets["message"].value
+
+
 def test_a_value_out_of_range_is_refused_with_a_message(counts):
     widgets = opened(counts.decomposition_ae, 2)
     widgets["n_hidden"].value = 7

@@ -12,8 +12,8 @@ from matplotlib.backend_bases import MouseEvent
 from matplotlib.path import Path
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.gui import AnomalyMap, DecompositionAE, DenoiseDAE, LatentExplorer, inside
+from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError
+from hyperspy_specml.gui import AnomalyMap, DecompositionAE, DenoiseDAE, LatentExplorer, PhaseMap, inside
 from hyperspy_specml.gui._warnings import collected
 
 QUICK = specml.TrainConfig(max_steps=60, evaluate_every=10)
@@ -225,6 +225,62 @@ def test_a_statistic_without_error_rates_is_not_relabelled(counts):
 
 
 @pytest.fixture
+def grains(make_map):
+    """Two phases of 9 x 5 and 9 x 6 pixels with different lines."""
+    peaks = np.exp(-0.5 * ((np.arange(31) - np.array([[9], [22]])) / 2) ** 2) + 0.05
+    rates = 30 * np.repeat(peaks, [5, 6], axis=0)[:, None] * np.ones((11, 9, 1))
+    return make_map(data=np.random.default_rng(1).poisson(rates).astype(np.uint16))
+
+
+def test_phases_are_those_of_the_method_and_others_are_shown_without_a_search(grains, unchanged, monkeypatch):
+    tool = PhaseMap(unchanged(grains), noise="poisson")
+    tool.run()
+    found = done(tool).result
+    assert tool.stage == "Done", tool.message
+    expected = grains.phase_map(noise="poisson", show_progressbar=False)
+    np.testing.assert_array_equal(found.labels.data, expected.labels.data)
+    assert (tool.number, tool.first_number, tool.last_number) == (2, 1, max(found.alternatives))
+    three = grains.phase_map(3, noise="poisson", show_progressbar=False)
+    from hyperspy_specml.latent import _run
+
+    monkeypatch.setattr(_run, "choose", None)  # a search would fail
+
+    tool.number = 3
+
+    assert done(tool).stage == "Done", tool.message
+    np.testing.assert_array_equal(tool.result.labels.data, three.labels.data)
+    np.testing.assert_array_equal(tool.result.spectra.data, three.spectra.data)
+    tool.number = 2
+    assert tool.result is found
+    with pytest.raises(OptionError, match=r"1, 2, 3.* were fitted"):
+        found.at_number(30)
+
+
+def test_a_phase_is_selected_looked_at_renamed_and_created(grains):
+    tool = PhaseMap(grains, result=grains.phase_map(noise="poisson", show_progressbar=False))
+    rename = next(action for action in tool.actions if action.name == "rename")
+    assert not tool.ready(rename)
+
+    tool.row = 1
+    tool.called = "oxide"
+    tool.do("rename")
+
+    assert tool.result.names == ("phase 0", "oxide")
+    assert "oxide" in tool.rows[1]
+    assert tool.row == 1
+    for tool.shown in ("share of the second phase", "probability of the selected phase", "phases"):
+        tool.figure.canvas.draw()
+    grains.axes_manager.indices = (2, 1)
+    counts, of_phase = tool._pixel.lines[:2]
+    assert of_phase.get_label().split(",")[0] == tool.result.names[tool.result.labels.data[1, 2]]
+    np.testing.assert_allclose(of_phase.get_ydata().sum(), counts.get_ydata().sum())
+    tool.do("create")
+    labels, spectra = tool.created
+    np.testing.assert_array_equal(labels.data, tool.result.labels.data)
+    assert spectra.data.shape == (2, 31)
+
+
+@pytest.fixture
 def explorer(counts):
     dec = counts.decomposition_ae(3, architecture="pca", noise="poisson", show_progressbar=False)
     return LatentExplorer(counts, dec.scores)
@@ -272,7 +328,7 @@ def test_a_selection_is_kept_as_phase_label_known_spectrum_and_mask(explorer, co
         explorer.do(action)
 
     np.testing.assert_allclose(explorer.phases.data, counts.data[selected].sum(axis=0)[None])
-    np.testing.assert_array_equal(explorer.labels.data, selected.astype(int))
+    np.testing.assert_array_equal(explorer.labels.data, np.where(selected, 0, -1))
     np.testing.assert_array_equal(explorer.mask.data, selected)
     assert explorer.phases.axes_manager.signal_axes[0].units == "eV"
     masked = counts.decomposition_ae(
@@ -280,6 +336,12 @@ def test_a_selection_is_kept_as_phase_label_known_spectrum_and_mask(explorer, co
     )
     np.testing.assert_array_equal(np.isnan(masked.scores.data[0]), selected)
     counts.anomaly_map(known=explorer.known, noise="poisson", show_progressbar=False)
+    explorer.select(~selected.reshape(-1))
+    done(explorer).do("save_phase")
+    with pytest.warns(BaselineBetterWarning):  # every pixel is a mixture
+        phases = counts.phase_map(labels=explorer.labels, noise="poisson", show_progressbar=False)
+    assert phases.names == ("phase 0", "phase 1")
+    np.testing.assert_array_equal((phases.labels.data == 0)[selected], True)
 
 
 def test_the_last_of_quick_selections_is_summed(explorer, counts):
