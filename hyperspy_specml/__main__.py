@@ -94,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--architecture", choices=architecture_names(), default="dense", help="default: dense")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the architecture; repeatable")
     add("--signal", metavar="NAME_OR_NUMBER", help="of a file with several; default: the most spectra")
-    add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER",
-        help="where to write, over the last run's files; default: specml_output")  # fmt: skip
+    where = "where to write, over the last run's files; default: specml_output"
+    add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER", help=where)
     add("--reconstruction", action="store_true", help=f"save it also if above {_SMALL // 10**6} MB")
     add("--shape", nargs=2, type=int, default=SHAPE, help=argparse.SUPPRESS)  # a small map for tests
     return parser

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.statistics import NoiseModel
 
+    Number = np.ndarray | int
+
 # Probability of one or more false candidates in the whole map.
 _CHANCE = 0.01
 # Channels: where a line's full width at half maximum is smaller, lines look like spikes and none are
@@ -277,9 +279,8 @@ def _neighbours(
 
 
 def _line_in_channels(
-    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray], noise: NoiseModel,
-    n_channels: np.ndarray | int = 1,
-) -> np.ndarray:  # fmt: skip
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple, noise: NoiseModel, n_channels: Number = 1
+) -> np.ndarray:
     """Return the most counts that channels can have of a line, given the counts of their neighbours.
 
     Parameters

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hyperspy_specml.models._report import CLEAR, Report, new_figure
-from hyperspy_specml.statistics import RankCurve  # noqa: TC001  # the reader of model files looks it up
+from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,11 +56,9 @@ class PhaseReport(Report):
 
     def facts(self) -> list[Row]:
         """Return what stands above the table."""
-        numbers = self.numbers
-        scores = "" if numbers is None else ", ".join(
-            f"{k}: {score - numbers.scores.min():+.4f} ± {error:.4f}"
-            for k, score, error in zip(numbers.ranks, numbers.scores, numbers.standard_errors, strict=True)
-        )  # fmt: skip
+        curve = self.numbers or RankCurve()
+        rows = zip(curve.ranks, curve.scores - curve.scores.min(initial=np.inf), curve.standard_errors, strict=True)
+        scores = ", ".join(f"{k}: {above:+.4f} ± {error:.4f}" for k, above, error in rows)
         return [
             ("phases", str(self.n_phases)),
             *self._origin("learnt on", ": noise and scores below are of that map"),

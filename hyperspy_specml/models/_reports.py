@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,10 +100,9 @@ class DecompositionReport(Report):
     def of_baseline(self) -> DecompositionReport:
         """Return the report of the baseline alone."""
         pca = next(c for c in reversed(self.candidates) if c.name == f"pca ({self.n_components})")
-        return replace(
-            self, architecture="pca", candidates=(pca,), chosen=pca.name, rank=self.baseline_rank,
-            steps=(), step_scores=(), best_step=0, interrupted=False, smoothing=0.0, attempts=(),
-        )  # fmt: skip
+        own: dict[str, Any] = {"candidates": (pca,), "chosen": pca.name, "rank": self.baseline_rank, "smoothing": 0.0}
+        own |= {"steps": (), "step_scores": (), "best_step": 0, "interrupted": False, "attempts": ()}
+        return replace(self, architecture="pca", **own)
 
     def n_above_edge(self) -> int:
         """Return how many eigenvalues of the scree lie above the noise edge."""

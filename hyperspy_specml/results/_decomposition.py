@@ -186,9 +186,7 @@ class DecompositionResult(Result):
         OptionError
             There is no component of such an index.
         """
-        return result_figure(
-            self.scores, self.components, title=self._title, components_shown=components, figure=figure
-        )
+        return result_figure(self.scores, self.components, self._title, components, figure)
 
     def expected_spectrum(self, *indices: int) -> np.ndarray:
         """Return the (E,) spectrum that the model expects at one pixel: one of `reconstruction`, alone.

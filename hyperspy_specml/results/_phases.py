@@ -240,10 +240,8 @@ class PhaseResult:
         rare phases need not lie apart. Mixed and foreign pixels are marked from their probabilities, not from
         where they lie.
         """
-        return LatentView.of(
-            self.labels, self._coordinates, method=method, seed=random_state, most=max_pixels, names=self.names,
-            mixed=self.mixed,
-        )  # fmt: skip
+        how: Any = {"method": method, "seed": random_state, "most": max_pixels}
+        return LatentView.of(self.labels, self._coordinates, names=self.names, mixed=self.mixed, **how)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write the phases to a signal as HyperSpy's clusters: its cluster plots then work on it.
@@ -320,8 +318,8 @@ class PhaseShares:
         return as_html(_HEAD, self._rows())
 
     def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            (str(k), row.name, str(row.pixels), f"{row.share:.2%} ± {row.share_error:.2%}",
-             f"{row.area:.4g} ± {row.area_error:.2g} {row.area_units}".rstrip())
-            for k, row in enumerate(self)
-        ]  # fmt: skip
+        rows = []
+        for k, one in enumerate(self):
+            area = f"{one.area:.4g} ± {one.area_error:.2g} {one.area_units}".rstrip()
+            rows.append((str(k), one.name, str(one.pixels), f"{one.share:.2%} ± {one.share_error:.2%}", area))
+        return rows

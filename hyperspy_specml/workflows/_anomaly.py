@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.anomaly import Anomalies, FoundRegion
     from hyperspy_specml.models import TrainedModel
-    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.workflows._call import Shown
 
 _logger = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ _logger = logging.getLogger(__name__)
 _DEFAULT_FDR = 0.01
 
 
-def anomalies(
-    signal: BaseSignal, *, fdr: float, threshold: float | None, statistic: str, output_dimension: object,
-    architecture: str, options: Any, known: BaseSignal | None, drift: bool, noise: str, model: object, **shared: Any,
+def anomaly_map(
+    call: Call, *, fdr: float, threshold: float | None, statistic: str, output_dimension: object, architecture: str,
+    options: Any, known: BaseSignal | None, drift: bool, noise: str, model: object,
 ) -> AnomalyResult:  # fmt: skip
-    """Search a map and wrap what was found; `shared` are the arguments of `Call.on`."""
-    call = Call.on(signal, "anomaly_map", **shared)
+    """Search a map and wrap what was found."""
+    signal = call.signal
     if signal.metadata.get_item("Specml.method", None) == "denoise_dae":
         _logger.warning(
             "anomaly_map(): the signal was denoised by denoise_dae(), so that residuals of neighbouring pixels "
@@ -198,9 +198,8 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
 
 
 def _relabelled(
-    call: Call, found: Anomalies, search: Search, trained: TrainedModel | None, fdr: float,
-    show_progressbar: bool | Progress | None,
-) -> AnomalyResult:  # fmt: skip
+    call: Call, found: Anomalies, search: Search, trained: TrainedModel | None, fdr: float, shown: Shown
+) -> AnomalyResult:
     """Return the result for another false discovery rate."""
     if search.statistic != "scan":
         raise OptionError(
@@ -208,7 +207,7 @@ def _relabelled(
             "s.anomaly_map(statistic='scan')."
         )
     axis = EnergyAxis(energy_axis(call.source.template).axis, spectral_lines(call.source.template))
-    with call.watched(show_progressbar).running(trained=False) as (run, _):
+    with call.watched(shown).running(trained=False) as (run, _):
         found = relabel(found, fdr, axis, run.progress)
     return _wrap(call, found, replace(search, fdr=fdr, threshold=None), trained)
 
