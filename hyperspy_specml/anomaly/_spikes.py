@@ -295,7 +295,9 @@ def _line_in_channels(
         Neighbouring channels whose counts are summed.
     """
     spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
-    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(width, *reach, n_channels)
+    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(
+        width, reach[0], reach[1], n_channels
+    )
 
 
 def largest_line_ratio(

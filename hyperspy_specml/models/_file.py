@@ -109,12 +109,8 @@ def write_model_file(path: str | os.PathLike[str], raw: bytes, *, overwrite: boo
     """
     path = Path(path)
     path = path if path.suffix else path.with_suffix(SUFFIX)
-    if path.exists():
-        if overwrite is None:
-            way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
-            raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
-        if not overwrite:
-            return path
+    if is_kept(path, overwrite):
+        return path
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
@@ -126,6 +122,25 @@ def write_model_file(path: str | os.PathLike[str], raw: bytes, *, overwrite: boo
         part.unlink(missing_ok=True)
         raise
     return path
+
+
+def is_kept(path: Path, overwrite: bool | None) -> bool:
+    """Return whether a file that is there stays as it is.
+
+    Parameters
+    ----------
+    path, overwrite
+        See `write_model_file`.
+
+    Raises
+    ------
+    ModelFileExistsError
+        There is a file, and `overwrite` was not said.
+    """
+    if overwrite is None and path.exists():
+        way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
+        raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
+    return path.exists() and not overwrite
 
 
 def read_model_file(path: str | os.PathLike[str]) -> bytes:

@@ -69,15 +69,10 @@ class PhaseReport(Report):
             ("channels", f"{self.group_width} together" if self.group_width > 1 else ""),
             ("drift", f"scan lines moved by up to {self.drift} channels" if self.drift else ""),
             ("model error", f"{self.model_error:.0%} of a line" if self.model_error else ""),
-            ("none of these", self._rejected()),
+            ("none of these", "" if self.n_rejected is None else f"{self.n_rejected} pixels, p < {self.level:g}"),
             *self._counts(),
             self._times(),
         ]
-
-    def _rejected(self) -> str:
-        if self.n_rejected is None:
-            return ""
-        return f"{self.n_rejected} pixels, p < {self.level:g}"
 
     def words(self) -> list[str]:
         """Return the verdict."""
@@ -87,17 +82,14 @@ class PhaseReport(Report):
         """Say in one sentence whether the map is made of phases."""
         if not self.candidates:
             return f"{self.n_phases} phases."
-        model = self.candidates[0]
-        size = abs(model.difference) / model.standard_error if model.difference else 0.0
+        size, text = self._beside_pca("are")
         if self.varies():
             return (
                 f"Spectra vary within phases or mix everywhere: PCA of the same size describes them better, by "
-                f"{size:.1f} standard errors. Labels say which phase is strongest, no more; "
+                f"{-size:.1f} standard errors. Labels say which phase is strongest, no more; "
                 "s.decomposition_ae(architecture='simplex') gives shares."
             )
-        if model.difference < 0 and size > CLEAR:
-            return f"{model.name} are better than PCA of the same size, by {size:.1f} standard errors."
-        return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
+        return text
 
     def varies(self) -> bool:
         """Return whether PCA of the same size is better by more than two standard errors."""

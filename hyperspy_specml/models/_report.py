@@ -241,6 +241,16 @@ class Report:
         return replace(self, used=self.used | used, seconds=seconds, trained_on=self.trained_on or title, **found)
 
     # What several reports say alike.
+    def _beside_pca(self, verb: str = "is") -> tuple[float, str]:
+        """Return by how many standard errors the first candidate is better than PCA, and that in words."""
+        model = self.candidates[0]
+        size = -model.difference / model.standard_error if model.difference else 0.0
+        if size > CLEAR:
+            return size, f"{model.name} {verb} better than PCA of the same size, by {size:.1f} standard errors."
+        return size, f"{model.name} and PCA of the same size cannot be told apart ({abs(size):.1f} standard errors)."
+
+    def _no_hold_out(self) -> str:
+        return f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores favour "
 
     def _known(self) -> list[Row]:
         return [fact for fact in self.facts() if fact[1]]

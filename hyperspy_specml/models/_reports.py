@@ -66,28 +66,22 @@ class DecompositionReport(Report):
 
     def verdict(self) -> str:
         """Say in one sentence how the model compares with PCA."""
-        model = self.candidates[0]
+        rank = self.rank
         if self.hold_out == "none":
-            return (
-                f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
-                f"favour models that fit noise and chose nothing; {self.rank.method} chooses rank {self.rank.chosen}."
-            )
+            chosen = f"models that fit noise and chose nothing; {rank.method} chooses rank {rank.chosen}."
+            return self._no_hold_out() + chosen
         if len(self.candidates) == 1:
-            rank = self.rank
             return f"PCA with {self.n_components} components; {rank.method} would choose {rank.chosen}."
-        size = abs(model.difference) / model.standard_error if model.difference else 0.0
+        (size, text), name = self._beside_pca(), self.candidates[0].name
         if self.baseline_is_better():
             centred = self.candidates[-1].name.startswith("centred")
             instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
-            return f"PCA of the same size is better, by {size:.1f} standard errors: prefer {instead}."
-        if model.difference < 0 and size > CLEAR:
-            text = f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
-            if self.chosen not in (model.name, self.candidates[-1].name):
-                text += f" But {self.chosen} is better still: the counts support no more components."
-            return text
-        if self.steps and self.best_step == 0:
-            return f"{model.name} learnt nothing that predicts better than PCA of the same size, its start."
-        return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
+            return f"PCA of the same size is better, by {-size:.1f} standard errors: prefer {instead}."
+        if size > CLEAR and self.chosen not in (name, self.candidates[-1].name):
+            return f"{text} But {self.chosen} is better still: the counts support no more components."
+        if size <= CLEAR and self.steps and self.best_step == 0:
+            return f"{name} learnt nothing that predicts better than PCA of the same size, its start."
+        return text
 
     def baseline_is_better(self) -> bool:
         """Return whether PCA scores better on the test fold by more than two paired standard errors.
@@ -279,10 +273,7 @@ class DenoiseReport(Report):
         chosen = next(c for c in self.candidates if c.name == self.chosen)
         plain = self.candidates[-1]
         if self.hold_out == "none":
-            return (
-                f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
-                "favour candidates that keep the noise. Plain PCA was taken."
-            )
+            return f"{self._no_hold_out()}candidates that keep the noise. Plain PCA was taken."
         if chosen is plain:
             return f"Nothing predicts held-out counts better than plain {plain.name}."
         size = -chosen.difference / chosen.standard_error if chosen.difference else 0.0

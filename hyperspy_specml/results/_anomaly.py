@@ -226,11 +226,7 @@ class AnomalyResult(Result):
         OptionError
             The result has no map, such as one of a file, and no signal is given.
         """
-        if signal is None:
-            if self._source is None:
-                raise OptionError("explore() needs the map that was searched: found.explore(s).")
-            signal = self._source.signal()
-        return open_tool("AnomalyMap", signal, display, toolkit, result=self)
+        return open_tool("AnomalyMap", signal, self._source, display, toolkit, result=self)
 
     @classmethod
     def restored(cls, model: TrainedModel, score: BaseSignal, parts: dict[str, Any]) -> Self:

@@ -67,13 +67,8 @@ class DecompositionResult(Result):
 
     @classmethod
     def of(
-        cls,
-        source: Source,
-        model: TrainedModel,
-        scores: np.ndarray,
-        baseline: DecompositionResult | None,
-        empty: np.ndarray,
-    ) -> DecompositionResult:
+        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: Self | None, empty: np.ndarray
+    ) -> Self:
         """Make the signals of a result.
 
         Parameters
@@ -91,16 +86,10 @@ class DecompositionResult(Result):
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
-        return cls(
-            scores=source.score_maps(scores[:, :k], stamp),
-            components=source.component_spectra(spectra, stamp),
-            outputs=source.output_maps(model.model.outputs, scores[:, k:], stamp),
-            report=model.report,  # type: ignore[arg-type]  # that of a decomposition
-            model=model,
-            baseline=baseline,
-            _source=source,
-            _empty=empty,
-        )
+        maps, outputs = source.score_maps(scores[:, :k], stamp), model.model.outputs
+        found = source.component_spectra(spectra, stamp), source.output_maps(outputs, scores[:, k:], stamp)
+        report: Any = model.report
+        return cls(maps, *found, report, model, baseline, source, empty)
 
     @classmethod
     def restored(cls, source: Source, model: TrainedModel, scores: BaseSignal, parts: dict[str, Any]) -> Self:
@@ -213,9 +202,7 @@ class DecompositionResult(Result):
         -------
         the tool, or what HyperSpy's ``gui(display=False)`` returns
         """
-        if signal is None:
-            signal = self._source.signal()
-        return open_tool("LatentExplorer", signal, display, toolkit, scores=self.scores)
+        return open_tool("LatentExplorer", signal, self._source, display, toolkit, scores=self.scores)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write to ``signal.learning_results`` what HyperSpy's own plots, models, BSS and clustering read.

@@ -443,7 +443,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
             some = labels.data == k
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
     else:
-        style = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}
+        style: Any = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}
         _draw_image(axes, _middle_slice(labels.data), scan_axes, **style)
     axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 

@@ -15,7 +15,7 @@ from hyperspy_specml.results._figures import checked_components, draw_phase_map,
 from hyperspy_specml.results._view import LatentView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure, SubFigure
@@ -149,11 +149,7 @@ class PhaseResult:
         OptionError
             The result has no map, such as one of a file, and no signal is given.
         """
-        if signal is None:
-            if self._source is None:
-                raise OptionError("explore() needs the map whose phases these are: phases.explore(s).")
-            signal = self._source.signal()
-        return open_tool("PhaseMap", signal, display, toolkit, result=self)
+        return open_tool("PhaseMap", signal, self._source, display, toolkit, result=self)
 
     def rename(self, names: Mapping[int, str]) -> PhaseResult:
         """Return the result with other names of phases, also in its model.
@@ -175,7 +171,7 @@ class PhaseResult:
                 "phases.rename({0: 'ferrite'})."
             )
         called = tuple(names.get(k, name) for k, name in enumerate(self.names))
-        table = PhaseShares(tuple(replace(row, name=name) for row, name in zip(self.shares, called, strict=True)))
+        table = PhaseShares(replace(row, name=name) for row, name in zip(self.shares, called, strict=True))
         fitted: Any = self.model.model
         model = replace(self.model, model=replace(fitted, names=called))
         return replace(self, names=called, shares=table, model=model)
@@ -286,29 +282,10 @@ class PhaseResult:
         return f"{self.labels.metadata.General.title}: {len(self.names)} phase{'s' * (len(self.names) != 1)}"
 
 
-@dataclass(frozen=True, repr=False)
-class PhaseShares:
-    """Shares of all phases: iterates over them by number, and prints as a table.
+class PhaseShares(tuple["PhaseShare", ...]):
+    """Shares of all phases, by their number; prints as a table."""
 
-    Attributes
-    ----------
-    rows
-        One for each phase.
-    """
-
-    rows: tuple[PhaseShare, ...]
-
-    def __iter__(self) -> Iterator[PhaseShare]:
-        """Iterate over the phases."""
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        """Return the number of phases."""
-        return len(self.rows)
-
-    def __getitem__(self, phase: int) -> PhaseShare:
-        """Return one of them."""
-        return self.rows[phase]
+    __slots__ = ()
 
     def __repr__(self) -> str:
         """Return the table as text."""
@@ -318,7 +295,7 @@ class PhaseShares:
         return as_html(_HEAD, self._rows())
 
     def _rows(self) -> list[tuple[str, ...]]:
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for k, one in enumerate(self):
             area = f"{one.area:.4g} ± {one.area_error:.2g} {one.area_units}".rstrip()
             rows.append((str(k), one.name, str(one.pixels), f"{one.share:.2%} ± {one.share_error:.2%}", area))

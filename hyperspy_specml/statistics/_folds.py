@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.statistics._basis import PrincipalBasis
     from hyperspy_specml.statistics._estimate import NoiseEstimate
+    from hyperspy_specml.statistics._noise import Mean
     from hyperspy_specml.statistics._summary import MapSummary
 
 # Fractions of the counts in the three folds.
@@ -49,7 +50,7 @@ _EDGE_ROWS = 4096
 # Number of deviances computed per rank, at most: of enough spectra for a small standard error.
 _CURVE_ELEMENTS = 1 << 23
 # Of a field: a curve, which a report leaves out where it must be short.
-_CURVE: dict[str, Any] = {"default_factory": lambda: np.zeros(0), "metadata": {"curve": True}}
+_CURVE, _NOTHING = {"curve": True}, partial(np.zeros, 0)
 
 
 @dataclass(frozen=True)
@@ -208,13 +209,7 @@ class Folds:
 
 
 def make_folds(
-    rows: np.ndarray,
-    pixels: np.ndarray,
-    noise: NoiseModel,
-    *,
-    seed: int,
-    mean: np.ndarray | None = None,
-    n_parts: int = N_PARTS,
+    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, *, seed: int, mean: Mean = None, n_parts: int = N_PARTS
 ) -> Folds:
     """Split (n, E) spectra into training, validation and test folds.
 
@@ -323,9 +318,9 @@ class RankCurve:
         "held-out counts" or "bi-cross-validation".
     """
 
-    ranks: np.ndarray = field(**_CURVE)
-    scores: np.ndarray = field(**_CURVE)
-    standard_errors: np.ndarray = field(**_CURVE)
+    ranks: np.ndarray = field(default_factory=_NOTHING, metadata=_CURVE)
+    scores: np.ndarray = field(default_factory=_NOTHING, metadata=_CURVE)
+    standard_errors: np.ndarray = field(default_factory=_NOTHING, metadata=_CURVE)
     chosen: int = 0
     method: str = ""
 

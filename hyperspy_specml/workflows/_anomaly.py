@@ -247,12 +247,8 @@ def _report(
         Candidate(f"{trial.model.architecture} ({n})", score.mean, score.difference, score.standard_error, own),
         Candidate(f"pca ({n})", score.mean - score.difference, 0.0, 0.0, pca),
     )
-    return replace(
-        report,
-        candidates=candidates,
-        chosen=candidates[reference.model is not trial.model].name,
-        **trial.history.curve(),
-    )
+    chosen = candidates[reference.model is not trial.model].name
+    return replace(report, candidates=candidates, chosen=chosen, **trial.history.curve())
 
 
 def _model(call: Call, found: Anomalies, report: AnomalyReport, trained: TrainedModel | None) -> TrainedModel:

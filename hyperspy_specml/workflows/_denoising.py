@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_DENOISER = (
+    "a trained denoiser: specml.denoise_model(clean) of a denoised signal, specml.train_denoiser(library) or the "
+    "path of its file"
+)
+
 
 def denoise_dae(
     call: Call, *, context: str, corruption: str, noise: str, pairs: Any, protect: Any, options: Any, model: Any
@@ -38,12 +43,7 @@ def denoise_dae(
     if model is None:
         asked = Asked(context, corruption, noise, protect, DenoiseOptions() if options is None else options)
         return _fit(call, asked, _checked_pairs(call, pairs, corruption))
-    trained = call.trained_model(
-        model,
-        "a trained denoiser: specml.denoise_model(clean) of a denoised signal, specml.train_denoiser(library) or the "
-        "path of its file",
-        DenoiseReport,
-    )
+    trained = call.trained_model(model, _DENOISER, DenoiseReport)
     given = {"context": context != "auto", "corruption": corruption != "split", "noise": noise != "auto"}
     given |= {"pairs": pairs is not None, "options": options is not None}
     call.refuse_beside_model(trained, "fit anew", **given)

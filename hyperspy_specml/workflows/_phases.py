@@ -201,9 +201,8 @@ def _shares(call: Call, found: Phases) -> PhaseShares:
     area, units = scan_area(n_used, call.source.template.axes_manager.navigation_axes)
     pixels = np.bincount(found.labels[found.labels >= 0], minlength=len(found.model.names))
     rows = zip(found.model.names, pixels, found.areas, found.errors, strict=True)
-    return PhaseShares(
-        tuple(
-            PhaseShare(name, int(n), float(share), float(error), float(share * area), float(error * area), units)
-            for name, n, share, error in rows
-        )
+    shares = (
+        PhaseShare(name, int(n), float(share), float(error), float(share * area), float(error * area), units)
+        for name, n, share, error in rows
     )
+    return PhaseShares(shares)
