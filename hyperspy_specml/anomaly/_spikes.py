@@ -295,9 +295,8 @@ def _line_in_channels(
         Neighbouring channels whose counts are summed.
     """
     spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
-    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(
-        width, reach[0], reach[1], n_channels
-    )
+    ratio = largest_line_ratio(width, reach[0], reach[1], n_channels)
+    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * ratio
 
 
 def largest_line_ratio(
@@ -307,9 +306,8 @@ def largest_line_ratio(
 
     At the end of the axis a line that is centred beside the channels can have more of its counts there.
     """
-    kinds, which = np.unique(
-        np.stack(np.broadcast_arrays(width, below, above, n_channels)), axis=1, return_inverse=True
-    )
+    table = np.stack(np.broadcast_arrays(width, below, above, n_channels))
+    kinds, which = np.unique(table, axis=1, return_inverse=True)
     most = np.array([_largest_ratio(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
     return most[which.reshape(-1)]
 

@@ -132,11 +132,8 @@ class TrainingData:
     def facts(self) -> dict[str, Any]:
         """Return what every report says of the data."""
         estimate, summary = self.estimate, self.summary
-        found: dict[str, Any] = {
-            "noise_model": estimate.model.to_dict() | {"fano": estimate.fano},
-            "used": summary.counts(),
-        }
-        found |= {"n_sampled": len(summary.sample_pixels), "random_state": self.seed}
+        found: dict[str, Any] = {"noise_model": estimate.model.to_dict() | {"fano": estimate.fano}}
+        found |= {"used": summary.counts(), "n_sampled": len(summary.sample_pixels), "random_state": self.seed}
         return found | {"hold_out": self.hold_out, "correlation": self.correlation}
 
     def few(self, n_values: int = _SCORED) -> tuple[Folds, np.ndarray]:

@@ -239,9 +239,8 @@ class AnomalyResult(Result):
         score, parts
             The score map, and everything else by name.
         """
-        regions, spikes = (
-            json.loads(np.asarray(parts.pop(name), np.uint8).tobytes()) for name in ("regions", "spikes")
-        )
+        texts = (np.asarray(parts.pop(name), np.uint8).tobytes() for name in ("regions", "spikes"))
+        regions, spikes = map(json.loads, texts)
         parts |= {name: parts.get(name) for name in ("spectra", "residuals")}
         return cls(
             score=score,

@@ -339,9 +339,8 @@ def draw_anomalies(
     if len(scan_axes) > 1:
         draw_outlines(axes, detections.data, scan_axes)
     for i, position in enumerate(positions):
-        axes.annotate(
-            str(i), (position[0], position[1] if len(scan_axes) > 1 else 0), color="magenta", fontsize="small"
-        )
+        place = position[0], position[1] if len(scan_axes) > 1 else 0
+        axes.annotate(str(i), place, color="magenta", fontsize="small")
 
 
 def draw_outlines(axes: Axes, mask: np.ndarray, scan_axes: Sequence[BaseDataAxis], colour: str = "magenta") -> None:

@@ -283,7 +283,13 @@ class PhaseResult:
 
 
 class PhaseShares(tuple["PhaseShare", ...]):
-    """Shares of all phases, by their number; prints as a table."""
+    """Shares of all phases, by their number; prints as a table.
+
+    Parameters
+    ----------
+    iterable
+        One `PhaseShare` for each phase.
+    """
 
     __slots__ = ()
 

@@ -414,9 +414,8 @@ def bi_cross_validation(white: np.ndarray, *, max_rank: int, block: int, seed: i
     order = np.random.default_rng(seed).permutation(n)
     groups = np.arange(n_channels) // max(1, min(block, n_channels // 4 or 1)) % 2 == 0
     n_ranks = max(1, min(max_rank, n // 4, n_channels // 4))
-    blocks = [
-        (rows, held) for rows in ((order[::2], order[1::2]), (order[1::2], order[::2])) for held in (groups, ~groups)
-    ]
+    halves = (order[::2], order[1::2]), (order[1::2], order[::2])
+    blocks = [(rows, held) for rows in halves for held in (groups, ~groups)]
     errors = [_predict_block(white, *rows, held, n_ranks) for rows, held in blocks]
     return choose_rank(np.arange(1, n_ranks + 1), np.concatenate(errors, axis=1), "bi-cross-validation")
 

@@ -129,9 +129,8 @@ def summarise_map(
         seen = channel_state == USED
         # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
         wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
-        measure = (
-            wide_moments if wide or not products else partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
-        )
+        exactly = partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
+        measure = wide_moments if wide or not products else exactly
         block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
         moments, parts = stream.fold(block, _merge, label="Summarise")
         *found, minima, n_recorded, n_whole, not_finite, saturated, counts = zip(*parts, strict=True)

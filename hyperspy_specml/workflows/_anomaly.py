@@ -68,9 +68,8 @@ def anomaly_map(
     axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
     masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
     with call.running(trained=autoencoder is not None) as (run, stream):
-        found = find_anomalies(
-            stream, search, run, line_width=width, axis=axis, reference=reference, known=spectra, masks=masks
-        )
+        how: Any = {"line_width": width, "axis": axis, "reference": reference, "known": spectra, "masks": masks}
+        found = find_anomalies(stream, search, run, **how)
     return _wrap(call, found, search, trained)
 
 

@@ -32,19 +32,13 @@ def decomposition_ae(
     """Fit a decomposition, or apply a model, and wrap the answer."""
     k = n_components(output_dimension)
     if model is not None:
-        trained = call.trained_model(
-            model, "a trained model, result.model or the path of its file", DecompositionReport
-        )
+        needed = "a trained model, result.model or the path of its file"
+        trained = call.trained_model(model, needed, DecompositionReport)
         own = trained.model
-        call.refuse_beside_model(
-            trained,
-            "fit anew",
-            output_dimension=k not in (None, own.n_components),
-            architecture=architecture not in ("dense", own.architecture),  # "dense" is what nobody said
-            options=options is not None,
-            noise=noise != "auto",
-            energy_shift=energy_shift and "shift" not in own.outputs,
-        )
+        given = {"output_dimension": k not in (None, own.n_components), "options": options is not None}
+        given["architecture"] = architecture not in ("dense", own.architecture)  # "dense" is what nobody said
+        given |= {"noise": noise != "auto", "energy_shift": energy_shift and "shift" not in own.outputs}
+        call.refuse_beside_model(trained, "fit anew", **given)
         return _apply(call, trained.on_axis(call.axis, method=call.method))
     if energy_shift and not energy_axis(call.signal).is_uniform:
         raise OptionError(
