@@ -85,9 +85,8 @@ class PhaseReport(Report):
         size, text = self._beside_pca("are")
         if self.varies():
             return (
-                f"Spectra vary within phases or mix everywhere: PCA of the same size describes them better, by "
-                f"{-size:.1f} standard errors. Labels say which phase is strongest, no more; "
-                "s.decomposition_ae(architecture='simplex') gives shares."
+                "Prefer s.decomposition_ae(architecture='simplex'), which gives shares: spectra vary within phases or "
+                f"mix everywhere, and PCA of the same size is better, by {-size:.1f} standard errors."
             )
         return text
 

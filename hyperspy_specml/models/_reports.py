@@ -76,7 +76,7 @@ class DecompositionReport(Report):
         if self.baseline_is_better():
             centred = self.candidates[-1].name.startswith("centred")
             instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
-            return f"PCA of the same size is better, by {-size:.1f} standard errors: prefer {instead}."
+            return f"Prefer {instead}: PCA of the same size is better, by {-size:.1f} standard errors."
         if size > CLEAR and self.chosen not in (name, self.candidates[-1].name):
             return f"{text} But {self.chosen} is better still: the counts support no more components."
         if size <= CLEAR and self.steps and self.best_step == 0:

@@ -51,8 +51,7 @@ def decomposition_ae(
     report, summary = found.report, found.prepared.summary
     _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
     if report.baseline_is_better():
-        text = f"decomposition_ae(architecture={architecture!r}): {report.verdict()}"
-        warnings.warn(text, BaselineBetterWarning, stacklevel=4)  # the user's line
+        warnings.warn(report.verdict(), BaselineBetterWarning, stacklevel=4)  # the user's line
     moments, state = summary.moments, summary.channel_state
     baseline = call.fitted(found.baseline, state, moments.n, moments.sums, report.of_baseline())
     trained = replace(baseline, model=found.model, report=report, baseline=baseline)
