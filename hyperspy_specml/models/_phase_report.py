@@ -92,7 +92,7 @@ class PhaseReport(Report):
         """Say in one sentence whether the map is made of phases."""
         if not self.candidates:
             return f"{self.n_phases} phases."
-        size, text = self._beside_pca("are")
+        size, text = self._beside_pca("is" if self.n_phases == 1 else "are")
         if self.varies():
             return (
                 "Prefer s.decomposition_ae(architecture='simplex'), which gives shares: spectra vary within phases or "
