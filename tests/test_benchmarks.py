@@ -124,6 +124,7 @@ def test_lazy_prints_ratios_to_hyperspy_writes_a_record_and_removes_its_file(ben
     assert all(float(row["CPU s"]) >= 0 for row in rows)
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_ours_see_the_same_channels_of_a_file_and_all_their_eigenvalues(harness, tmp_path):
     lazy, path = importlib.import_module("benchmarks.lazy"), str(tmp_path / "map.hspy")
     lazy.write_map(path, 20, 128)()
