@@ -270,10 +270,10 @@ def test_counts_are_kept_where_every_quarter_has_them_and_a_read_out_is_linear(h
 
 
 def test_only_the_call_is_timed_and_the_process_beside_it(harness, contenders):
-    run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 0.8}))
+    run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 1.6}))
 
-    assert 0.2 <= run.seconds < 0.7
-    assert run.process_seconds >= 1.0
+    assert 0.4 <= run.seconds < 1.6  # a busy machine lets a sleeper lie
+    assert run.process_seconds >= 2.0
     assert run.facts == {}
 
 
