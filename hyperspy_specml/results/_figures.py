@@ -11,7 +11,7 @@ from hyperspy_specml.models import new_figure
 from hyperspy_specml.signals import spectral_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
@@ -70,8 +70,9 @@ def result_figure(
     shown = checked_components(components_shown, len(scores.data))
     n_columns = min(len(shown), _MAX_COLUMNS)
     n_rows = -(-len(shown) // n_columns)
-    figure = figure or new_figure(3 * n_columns + 0.6, 4.8 * n_rows + 0.4)
-    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False)
+    height = _map_height(scores.axes_manager.signal_axes)
+    figure = figure or new_figure(3 * n_columns + 0.6, 2.4 * (1 + height) * n_rows + 0.4)
+    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False, height_ratios=[height, 1] * n_rows)
     pairs = panels.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
     for unused in pairs[len(shown) :].flat:
         unused.remove()
@@ -85,6 +86,15 @@ def result_figure(
             below.set_ylabel("")
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
+
+
+def _map_height(scan_axes: Sequence[BaseDataAxis]) -> float:
+    """Return the height of a map above its spectrum, relative to that: less for oblong ones, which would leave room."""
+    if len(scan_axes) == 1:
+        return 0.7
+    (left, right), (top, bottom) = (axis_limits(axis) for axis in scan_axes[:2])
+    ratio = abs((bottom - top) / (right - left))
+    return float(np.clip(1.25 * ratio, 0.45, 1)) if 1 / _MAX_ASPECT < ratio else 1.0
 
 
 def checked_components(shown: Iterable[int] | None, n_components: int) -> list[int]:
@@ -179,8 +189,9 @@ def _scale_bar(axes: Axes, width: float, units: str) -> None:
 
 
 def draw_spectra(
-    axes: Axes, like: BaseSignal, spectra: dict[str, np.ndarray], *, label: str = "intensity", **style: Any
-) -> None:
+    axes: Axes, like: BaseSignal, spectra: dict[str, np.ndarray], *, label: str = "intensity",
+    colours: Sequence[str] = (), **style: Any,
+) -> None:  # fmt: skip
     """Draw spectra above each other's axes, with the lines or edges of the elements that the metadata name.
 
     Parameters
@@ -193,12 +204,15 @@ def draw_spectra(
         (E,) values, by name; without a name there is no legend.
     label
         What the values are, with their unit.
+    colours
+        Of the spectra; by default matplotlib's own.
     **style
         Of the lines, as matplotlib takes it.
     """
     (energy,) = like.axes_manager.signal_axes
-    for name, values in spectra.items():
-        axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **style})
+    for i, (name, values) in enumerate(spectra.items()):
+        colour = {"color": colours[i]} if colours else {}
+        axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **colour, **style})
     axes.set(xlabel=axis_label(energy), ylabel=label)
     axes.margins(x=0)
     label_lines(axes, like, np.abs([*spectra.values()]).sum(axis=0))
@@ -272,7 +286,8 @@ def _rise(line: Line, energy: np.ndarray, values: np.ndarray) -> float:
     if line.edge:
         return float(values[i : i + reach].max() - values[max(0, i - reach) : i + 1].mean())
     around = values[max(0, i - 4 * reach) : i + 4 * reach + 1]
-    return (float(values[max(0, i - 1) : i + 2].max()) - float(np.percentile(around, 25))) * (line.weight > _LABELLED)
+    rise = float(values[max(0, i - 1) : i + 2].max()) - float(np.percentile(around, 25))
+    return rise * line.weight * (line.weight > _LABELLED)
 
 
 def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top: float = 1.0) -> None:
@@ -320,7 +335,7 @@ def axis_label(axis: BaseDataAxis) -> str:
 
 
 def draw_anomalies(
-    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Sequence[tuple[float, ...]]
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[int, tuple[float, ...]]
 ) -> None:
     """Draw the score map with the detected pixels outlined and numbers at some regions.
 
@@ -331,13 +346,13 @@ def draw_anomalies(
     score, detections
         Maps (nx, ny |).
     positions
-        Of the numbers, (x, y ...) in units of the scan axes.
+        Of regions by their numbers, (x, y ...) in units of the scan axes.
     """
     scan_axes = score.axes_manager.navigation_axes
     draw_map(axes, score.data, scan_axes, label="score (standard deviations)")
     if len(scan_axes) > 1:
         draw_outlines(axes, detections.data, scan_axes)
-    for i, position in enumerate(positions):
+    for i, position in positions.items():
         axes.annotate(
             str(i), (position[0], position[1] if len(scan_axes) > 1 else 0), color="magenta", fontsize="small"
         )
@@ -392,8 +407,8 @@ def _fine_grid(axis: BaseDataAxis) -> np.ndarray:
     return first + step * (np.arange(8 * (axis.size + 2)) - 7.5)
 
 
-def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
-    """Draw spectrum and residual of the first regions above each other.
+def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Mapping[int, Candidate | None]) -> None:
+    """Draw spectrum and residual of regions above each other.
 
     Parameters
     ----------
@@ -402,15 +417,16 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     spectra, residuals
         Mean spectra and residuals (regions | E).
     lines
-        One for each region that is drawn: the line that is marked, or None.
+        The regions that are drawn, by their numbers: the line that is marked, or None.
     """
     (energy,) = residuals.axes_manager.signal_axes
     step = 0.0
-    for i, (line, spectrum, residual) in enumerate(zip(lines, spectra.data, residuals.data, strict=False)):
+    for i, line in lines.items():
+        spectrum, residual = spectra.data[i], residuals.data[i]
         axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
-        axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
+        axes.plot(energy.axis, residual + step, color=f"C{i % 10}", linewidth=0.8, label=f"region {i}: residual")
         if line is not None:
-            mark_line(axes, line.energy, f"{i}: {line}", f"C{i}")
+            mark_line(axes, line.energy, f"{i}: {line}", f"C{i % 10}")
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
     axes.set(xlabel=axis_label(energy), ylabel="counts per pixel, shifted")
     axes.margins(x=0)

@@ -63,7 +63,7 @@ def phase_map(
     result = _find(call, task, searched=number is None and labels is None)
     verdict = result.report.verdict()
     if result.report.varies():
-        warnings.warn(f"phase_map(): {verdict}", BaselineBetterWarning, stacklevel=3)  # the user's line
+        warnings.warn(verdict, BaselineBetterWarning, stacklevel=3)  # the user's line
     _logger.info("phase_map(): %s", verdict)
     return result
 
