@@ -24,6 +24,9 @@ class PhaseReport(Report):
         Number of phases.
     numbers
         Held-out score against the number of phases, with paired standard errors; None where it was given.
+    merged
+        Why phases that held-out counts alone would keep are none: each a "mixture" of two others that lies between
+        them, or a "variation" within another one.
     strength
         Of the agreement of neighbours, by held-out counts: log odds that one neighbour adds; 0 where the order of
         the spectra tells nothing.
@@ -44,6 +47,7 @@ class PhaseReport(Report):
 
     n_phases: int
     numbers: RankCurve | None = field(default=None, repr=False, metadata=CURVE)
+    merged: tuple[str, ...] = ()
     strength: float = 0.0
     mixed: float | None = None
     group_width: int = 1
@@ -64,6 +68,7 @@ class PhaseReport(Report):
             *self._origin("learnt on", ": noise and scores below are of that map"),
             ("noise model", self._noise()),
             ("held-out score by number", scores),
+            ("no phases of their own", self._merged()),
             ("neighbours", f"strength {self.strength:g}, by held-out counts" if self.strength else "no say"),
             ("mixed pixels", "" if self.mixed is None else f"{self.mixed:.0%} of those near a border"),
             ("channels", f"{self.group_width} together" if self.group_width > 1 else ""),
@@ -73,6 +78,11 @@ class PhaseReport(Report):
             *self._counts(),
             self._times(),
         ]
+
+    def _merged(self) -> str:
+        words = {"mixture": "mixtures of two others between them", "variation": "variations within one"}
+        counts = {text: self.merged.count(why) for why, text in words.items()}
+        return ", ".join(f"{n} {text}" for text, n in counts.items() if n)
 
     def _rejected(self) -> str:
         if self.n_rejected is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import as_html, as_text, new_figure
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import checked_components, draw_phase_map, draw_phase_spectra
+from hyperspy_specml.results._files import Result
 from hyperspy_specml.results._view import LatentView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure, SubFigure
@@ -53,7 +56,7 @@ class PhaseShare:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PhaseResult:
+class PhaseResult(Result):
     """What ``s.phase_map()`` returns. All maps are in memory.
 
     Attributes
@@ -154,6 +157,36 @@ class PhaseResult:
                 raise OptionError("explore() needs the map whose phases these are: phases.explore(s).")
             signal = self._source.signal()
         return open_tool("PhaseMap", signal, display, toolkit, result=self)
+
+    @classmethod
+    def restored(cls, model: TrainedModel, labels: BaseSignal, parts: dict[str, Any]) -> Self:
+        """Put a result together that `save` took apart.
+
+        Parameters
+        ----------
+        model
+            The phases, with their report.
+        labels, parts
+            The map of labels, and everything else by name.
+        """
+        shares = json.loads(np.asarray(parts["shares"], np.uint8).tobytes())
+        fitted: Any = model.model
+        report: Any = model.report
+        return cls(
+            labels=labels, report=report, model=model, names=fitted.names, p_value=parts.get("p_value"),
+            n_spectra=tuple(int(n) for n in np.atleast_1d(parts["n_spectra"])),
+            shares=PhaseShares(tuple(PhaseShare(**row) for row in shares)),
+            _coordinates=np.asarray(parts["coordinates"]),
+            **{name: parts[name] for name in ("probability", "mixed", "spectra")},
+        )  # fmt: skip
+
+    def taken_apart(self) -> tuple[BaseSignal, dict[str, Any]]:
+        """Return the map of labels, and by name all else but the model; see `save`."""
+        names = ("probability", "mixed", "spectra", "p_value")
+        parts: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        rows = np.frombuffer(json.dumps([asdict(row) for row in self.shares]).encode(), np.uint8)
+        own = {"shares": rows, "n_spectra": np.array(self.n_spectra), "coordinates": self._coordinates}
+        return self.labels, parts | own
 
     def rename(self, names: Mapping[int, str]) -> PhaseResult:
         """Return the result with other names of phases, also in its model.

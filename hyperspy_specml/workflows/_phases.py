@@ -158,6 +158,7 @@ def _report(call: Call, found: Phases, *, mixed: bool, chosen: bool) -> PhaseRep
     return PhaseReport(
         n_phases=model.n_components,
         numbers=choice.curve if chosen else None,
+        merged=choice.merged,
         strength=model.strength,
         mixed=model.mixed if mixed else None,
         group_width=model.width,
