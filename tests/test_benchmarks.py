@@ -124,6 +124,7 @@ def test_lazy_prints_ratios_to_hyperspy_writes_a_record_and_removes_its_file(ben
     assert all(float(row["CPU s"]) >= 0 for row in rows)
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_ours_see_the_same_channels_of_a_file_and_all_their_eigenvalues(harness, tmp_path):
     lazy, path = importlib.import_module("benchmarks.lazy"), str(tmp_path / "map.hspy")
     lazy.write_map(path, 20, 128)()
@@ -271,10 +272,10 @@ def test_counts_are_kept_where_every_quarter_has_them_and_a_read_out_is_linear(h
 
 
 def test_only_the_call_is_timed_and_the_process_beside_it(harness, contenders):
-    run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 0.8}))
+    run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 1.6}))
 
-    assert 0.2 <= run.seconds < 0.7
-    assert run.process_seconds >= 1.0
+    assert 0.4 <= run.seconds < 1.6  # a busy machine lets a sleeper lie
+    assert run.process_seconds >= 2.0
     assert run.facts == {}
 
 

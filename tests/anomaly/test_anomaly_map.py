@@ -12,6 +12,7 @@ import hyperspy_specml as specml
 from hyperspy_specml.datasets import RarePhase, ShiftedEdge, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, NavigationRequiredError, OptionError
 
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
 SHAPE = (29, 37)
 
 
