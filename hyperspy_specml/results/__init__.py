@@ -7,7 +7,6 @@ from hyperspy_specml.results._figures import (
     axis_label,
     draw_anomalies,
     draw_map,
-    draw_outlines,
     draw_overlay,
     draw_phase_map,
     draw_phase_spectra,
