@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomaly import Candidate
     from hyperspy_specml.signals import Line
 
+    Scan = Sequence[BaseDataAxis]
+
 _MAX_COLUMNS = 4
 # Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
 # would be a line.
@@ -44,9 +46,8 @@ _MARKED = 8
 
 
 def result_figure(
-    scores: BaseSignal, components: BaseSignal, *, title: str, components_shown: Iterable[int] | None = None,
-    figure: Figure | None = None,
-) -> Figure:  # fmt: skip
+    scores: BaseSignal, components: BaseSignal, title: str, shown: Iterable[int] | None, figure: Figure | None
+) -> Figure:
     """Draw components as score maps above their spectra.
 
     Parameters
@@ -67,7 +68,7 @@ def result_figure(
     OptionError
         There is no component of such an index.
     """
-    shown = checked_components(components_shown, len(scores.data))
+    shown = checked_components(shown, len(scores.data))
     n_columns = min(len(shown), _MAX_COLUMNS)
     n_rows = -(-len(shown) // n_columns)
     height = _map_height(scores.axes_manager.signal_axes)
@@ -112,9 +113,8 @@ def checked_components(shown: Iterable[int] | None, n_components: int) -> list[i
 
 
 def draw_map(
-    axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis], *, label: str = "",
-    like: np.ndarray | None = None, bar: bool = True,
-) -> None:  # fmt: skip
+    axes: Axes, values: np.ndarray, scan_axes: Scan, *, label: str = "", like: Any = None, bar: bool = True
+) -> None:
     """Draw a map: of one scan axis as a line, of two as an image, of three the image of the middle slice.
 
     An image whose pixels are to scale has a scale bar instead of ticks. Its colours diverge from zero where values
@@ -143,21 +143,26 @@ def draw_map(
     values = _middle_slice(values)
     places = [f"{axis_label(axis)} {axis.axis[axis.size // 2]:g}" for axis in scan_axes[:1:-1]]  # slowest first
     axes.set_title(", ".join(filter(None, [axes.get_title(), *places])), fontsize="medium")
-    axes.set_ylabel(axis_label(scan_axes[1]))
     x, y = (axis_limits(axis) for axis in scan_axes[:2])
     ratio = abs((y[1] - y[0]) / (x[1] - x[0]))
     to_scale = scan_axes[0].units == scan_axes[1].units and 1 / _MAX_ASPECT < ratio < _MAX_ASPECT
     low, high, colours = _contrast(values if like is None else like)
-    image = axes.imshow(
-        values, extent=(*x, *y[::-1]), aspect="equal" if to_scale else "auto", vmin=low, vmax=high, cmap=colours,
-        interpolation="nearest",
-    )  # fmt: skip
-    if to_scale and axis_units(scan_axes[0]):
-        _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    shape = "equal" if to_scale else "auto"
+    image = _draw_image(axes, values, scan_axes, aspect=shape, vmin=low, vmax=high, cmap=colours)
     if bar:
         beside = axes.inset_axes((1.03, 0, 0.04, 1))
         axes.figure.colorbar(image, cax=beside).set_label(label)
         beside.tick_params(labelsize="small")
+
+
+def _draw_image(axes: Axes, values: np.ndarray, scan_axes: Scan, *, aspect: str = "equal", **style: Any) -> AxesImage:
+    """Draw an image in calibrated units, with a scale bar if it is drawn to scale."""
+    x, y = (axis_limits(axis) for axis in scan_axes[:2])
+    axes.set_ylabel(axis_label(scan_axes[1]))
+    image = axes.imshow(values, extent=(*x, *y[::-1]), aspect=aspect, interpolation="nearest", **style)  # type: ignore[arg-type]
+    if aspect == "equal" and axis_units(scan_axes[0]):
+        _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    return image
 
 
 def _contrast(values: np.ndarray) -> tuple[float, float, str]:
@@ -178,10 +183,8 @@ def _scale_bar(axes: Axes, width: float, units: str) -> None:
     decade = 10 ** np.floor(np.log10(_BAR * width))
     length = decade * max(step for step in (1, 2, 5) if step * decade <= _BAR * width)
     outline = [withStroke(linewidth=2, foreground="black")]
-    bar = AnchoredSizeBar(
-        axes.transData, length, f"{length:g} {units}", "lower left", frameon=False, color="white", pad=0.4, sep=3,
-        size_vertical=0.015 * width, fill_bar=True,
-    )  # fmt: skip
+    style = {"frameon": False, "color": "white", "pad": 0.4, "sep": 3, "size_vertical": 0.015 * width, "fill_bar": True}
+    bar = AnchoredSizeBar(axes.transData, length, f"{length:g} {units}", "lower left", **style)
     bar.txt_label.get_children()[0].set(path_effects=outline, fontsize="small")
     bar.size_bar.get_children()[0].set(path_effects=outline)
     axes.add_artist(bar)
@@ -309,11 +312,9 @@ def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top
         Where the text ends, as a share of the height of the axes.
     """
     axes.axvline(energy, color=colour, linestyle=":", linewidth=0.6, zorder=0)
-    place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction")}
-    axes.annotate(
-        text, **place, xytext=(1, -2), textcoords="offset points", rotation=90, va="top", fontsize="x-small",
-        color=colour,
-    )  # fmt: skip
+    place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction"), "xytext": (1, -2)}
+    style: Any = {"textcoords": "offset points", "rotation": 90, "va": "top", "fontsize": "x-small"}
+    axes.annotate(text, **place, **style, color=colour)
 
 
 def axis_limits(axis: BaseDataAxis) -> tuple[float, float]:
@@ -359,9 +360,8 @@ def draw_anomalies(
     if len(scan_axes) > 1:
         draw_outlines(axes, detections.data, scan_axes)
     for i, position in positions.items():
-        axes.annotate(
-            str(i), (position[0], position[1] if len(scan_axes) > 1 else 0), color="magenta", fontsize="small"
-        )
+        place = position[0], position[1] if len(scan_axes) > 1 else 0
+        axes.annotate(str(i), place, color="magenta", fontsize="small")
 
 
 def draw_outlines(axes: Axes, mask: np.ndarray, scan_axes: Sequence[BaseDataAxis], colour: str = "magenta") -> None:
@@ -473,14 +473,8 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
         axes.set_ylabel("phase")
     else:
-        x, y = (axis_limits(axis) for axis in scan_axes[:2])
-        axes.imshow(
-            _middle_slice(labels.data), extent=(*x, *y[::-1]), cmap=ListedColormap(colours), vmin=-2.5,
-            vmax=len(names) - 0.5, interpolation="nearest",
-        )  # fmt: skip
-        axes.set_ylabel(axis_label(scan_axes[1]))
-        if axis_units(scan_axes[0]):
-            _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+        style: Any = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}
+        _draw_image(axes, _middle_slice(labels.data), scan_axes, **style)
     axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 

@@ -20,7 +20,28 @@ if TYPE_CHECKING:
 
 # Expected share of the second phase from which a pixel is marked as a bridge between two.
 _BRIDGE = 0.25
+_LEAST_INTENSITY = 0.05  # of the median one: scores of spectra that are nearly empty are noise
 _CELLS = 80  # of the density, along each side
+
+
+def dose_free(scores: np.ndarray, intensity: np.ndarray) -> np.ndarray:
+    """Return (n, K) scores for one intensity, along the directions in which they vary most; NaN where there is none.
+
+    Parameters
+    ----------
+    scores
+        (n, K) scores that grow with the intensity.
+    intensity
+        (n,) expected sums of the spectra.
+    """
+    with np.errstate(invalid="ignore"):
+        fine = np.isfinite(scores).all(axis=1) & (intensity > _LEAST_INTENSITY * np.nanmedian(intensity))
+    free = scores[fine].astype(np.float64) / intensity[fine, None]
+    free -= np.average(free, axis=0, weights=intensity[fine])
+    _, axes = np.linalg.eigh((free * intensity[fine, None]).T @ free)
+    found = np.full(scores.shape, np.nan, np.float32)
+    found[fine] = free @ axes[:, ::-1]
+    return found
 
 
 @dataclass(frozen=True, eq=False)

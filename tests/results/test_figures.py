@@ -33,7 +33,7 @@ def maps_and_spectra(signal, n_components):
 def test_every_component_is_a_map_above_its_spectrum(make_map, n_navigation, n_components):
     scores, components = maps_and_spectra(make_map(n_navigation), n_components)
 
-    figure = result_figure(scores, components, title="steel")
+    figure = result_figure(scores, components, "steel", None, None)
     figure.canvas.draw()
 
     assert figure.get_suptitle() == "steel"
@@ -47,7 +47,7 @@ def test_a_result_is_drawn_into_one_half_of_a_given_figure(make_map):
     whole = plt.figure()
     left, right = whole.subfigures(1, 2)
 
-    assert result_figure(scores, components, title="steel", figure=left) is left
+    assert result_figure(scores, components, "steel", None, left) is left
 
     assert len(left.axes) == 4
     assert right.axes == []
@@ -192,7 +192,7 @@ def test_a_new_figure_is_shown_once_in_notebooks(make_map, monkeypatch):
     fake = SimpleNamespace(Image=lambda content: content[:4], display=shown.append)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=fake))
     monkeypatch.setitem(sys.modules, "IPython.display", fake)
-    figure = result_figure(*maps_and_spectra(make_map(), 2), title="steel")
+    figure = result_figure(*maps_and_spectra(make_map(), 2), "steel", None, None)
 
     figure._ipython_display_()
     assert shown == []
