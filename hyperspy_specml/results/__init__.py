@@ -13,6 +13,7 @@ from hyperspy_specml.results._figures import (
     draw_spectra,
     legend_outside,
     mark_line,
+    phase_colour,
 )
 from hyperspy_specml.results._interval import Interval
 from hyperspy_specml.results._live import draw_live

@@ -37,8 +37,8 @@ _NEGATIVE = 0.1
 # Length of a scale bar over the width of the map, at most.
 _BAR = 0.4
 # Weight in its family of the weakest X-ray line that is labelled, smallest rise of a spectrum at a labelled line
-# relative to its highest value, and the distance of two labels as a share of the axis.
-_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 0.035
+# relative to its highest value, and the distance of two labels in points.
+_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 9.0
 # Opacity of a colour over a map.
 _OVERLAY = 0.5
 # Lines that are marked at most.
@@ -250,11 +250,15 @@ def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
     """
     guessed = not len(signal.metadata.get_item("Sample.elements", ()))
     lines = [line for line in spectral_lines(signal) if line.rank == guessed and not (guessed and line.edge)]
-    for line in prominent_lines(lines, signal.axes_manager.signal_axes[0].axis, strength):
+    energy = signal.axes_manager.signal_axes[0].axis
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi  # in points
+    for line in prominent_lines(lines, energy, strength, apart=_APART / max(width, 1.0) * float(np.ptp(energy))):
         mark_line(axes, line.energy, f"{line.element} {line.name}" + "?" * guessed)
 
 
-def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray) -> list[Line]:
+def prominent_lines(
+    lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray, *, apart: float = 0.0
+) -> list[Line]:
     """Return the lines at the highest peaks of a spectrum, and the edges where it rises most.
 
     Parameters
@@ -265,10 +269,12 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
         (E,) in their units.
     strength
         (E,) values of the spectrum.
+    apart
+        Smallest distance of two of them, in units of the axis.
 
     Returns
     -------
-    The highest first, so far apart that texts do not meet. Of lines of elements that nobody listed, those of lower
+    The highest first. Of lines of elements that nobody listed, those of lower
     shells come first: they are likelier.
     """
     values = np.nan_to_num(strength)
@@ -277,7 +283,7 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
     found.sort(key=lambda line: (line.family if line.rank else "", -rises[line]))
     chosen: list[Line] = []
     for line in found:
-        if len(chosen) < _MARKED and all(abs(line.energy - o.energy) > _APART * np.ptp(energy) for o in chosen):
+        if len(chosen) < _MARKED and all(abs(line.energy - one.energy) > apart for one in chosen):
             chosen.append(line)
     return chosen
 
@@ -433,6 +439,14 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     legend_outside(axes)
 
 
+def phase_colour(k: int) -> str:
+    """Return the colour of a phase: matplotlib's ten, then their ten light ones."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["tab20"](2 * (k % 10) + k // 10 % 2))
+
+
 def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None:
     """Draw a map of phases with a legend, and a scale bar where the scan axes have one unit.
 
@@ -449,7 +463,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
     from matplotlib.patches import Patch
 
     scan_axes = labels.axes_manager.navigation_axes
-    colours = ["black", "white", *(f"C{k % 10}" for k in range(len(names)))]
+    colours = ["black", "white", *map(phase_colour, range(len(names)))]
     shown = [k for k in range(-2, len(names)) if k >= 0 or (k == -2 and (labels.data == -2).any())]
     handles = [Patch(color=colours[k + 2], label=names[k] if k >= 0 else "none of these") for k in shown]
     axes.set_xlabel(axis_label(scan_axes[0]))
@@ -457,6 +471,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
         for k in shown:
             some = labels.data == k
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
+        axes.set_ylabel("phase")
     else:
         style: Any = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}
         _draw_image(axes, _middle_slice(labels.data), scan_axes, **style)
@@ -479,7 +494,7 @@ def draw_phase_spectra(axes: Axes, spectra: BaseSignal, shown: Sequence[int]) ->
     means = spectra.data[list(shown)]
     step = 1.05 * float(np.nanmax(np.abs(means), initial=1e-300))
     for i, (k, mean) in enumerate(zip(shown, means, strict=True)):
-        axes.plot(energy.axis, mean + i * step, color=f"C{k % 10}", linewidth=0.8)
+        axes.plot(energy.axis, mean + i * step, color=phase_colour(k), linewidth=0.8)
     label_lines(axes, spectra, np.abs(means).max(axis=0))
     axes.set(xlabel=axis_label(energy), ylabel="mean of a pixel" + ", shifted" * (len(shown) > 1))
     axes.margins(x=0)

