@@ -193,8 +193,10 @@ def test_anomaly_counts_false_alarms_and_measures_its_cost(benchmark, tmp_path, 
     assert "cosmic rays listed" in printed
     calibration = tables(tmp_path / "anomaly-calibration-quick.json")
     assert calibration["null maps"]["grains, dose 400"]["maps with regions"].endswith(" of 1")
-    found, false = (calibration["planted phases"]["grains, dose 400"][key].split(" of ")
-                    for key in ("phases found", "regions false"))  # fmt: skip
+    found, false = (
+        calibration["planted phases"]["grains, dose 400"][key].split(" of ")
+        for key in ("phases found", "regions false")
+    )
     assert found[1] == "6"
     assert int(found[0]) <= 6
     assert int(false[0]) <= int(false[1])
@@ -455,8 +457,7 @@ def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch)
 
     for table in valence.measure(7, True):
         assert table.columns[-1] == "reaches raw 300 at"
-        raw, _, free = ([[float(x) for x in re.findall(r"[\d.]+", cell)] for cell in row[1:3]]
-                        for row in table.rows)  # fmt: skip
+        raw, _, free = ([[float(x) for x in re.findall(r"[\d.]+", cell)] for cell in row[1:3]] for row in table.rows)
         assert free[0][0] < 0.03
         assert raw[1][0] < 0.6 * raw[0][0]
         for rmse, bias, spread in raw:
@@ -603,8 +604,10 @@ def test_rows_of_other_conditions_or_without_a_name_are_not_mixed(records, tmp_p
         records.Table(name, "7 x 5 pixels", ["map"], [["a"]], keys=keys)
         for name, keys in zip("xy", (1, 0), strict=True)
     ]
-    new = [records.Table("x", "9 x 5 pixels", ["map"], [["b"]]),
-           records.Table("y", "7 x 5 pixels", ["map"], [["b"]], keys=0)]  # fmt: skip
+    new = [
+        records.Table("x", "9 x 5 pixels", ["map"], [["b"]]),
+        records.Table("y", "7 x 5 pixels", ["map"], [["b"]], keys=0),
+    ]
     records.save_tables(path, old, a_run("2026-01-01"))
     records.save_tables(path, new, a_run("2026-02-02"))
 

@@ -244,9 +244,8 @@ def all_eigenvalues(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.
         work = int(scipy.linalg.lapack.dsytrd_lwork(size, lower=1)[0])
         reflectors, diagonal, beside, tau, _ = scipy.linalg.lapack.dsytrd(matrix, lower=1, lwork=work)
         values = scipy.linalg.eigvalsh_tridiagonal(diagonal, beside)
-        _, turned = scipy.linalg.eigh_tridiagonal(
-            diagonal, beside, select="i", select_range=(size - n_vectors, size - 1)
-        )
+        last = (size - n_vectors, size - 1)
+        _, turned = scipy.linalg.eigh_tridiagonal(diagonal, beside, select="i", select_range=last)
         # The reflectors of a lower reduction are those of a QR of what lies below the first row.
         below = np.asfortranarray(reflectors[1:, :-1])
         turned[1:] = scipy.linalg.lapack.dormqr("L", "N", below, tau, turned[1:], 64 * n_vectors)[0]
