@@ -114,10 +114,8 @@ class _View:
     def _button(self, action: Any) -> Any:
         import ipywidgets as w
 
-        button = w.Button(
-            description=action.label, tooltip=action.hint, button_style=_STYLES.get(action.name, ""),
-            layout=w.Layout(width="auto"),
-        )  # fmt: skip
+        look = {"button_style": _STYLES.get(action.name, ""), "layout": w.Layout(width="auto")}
+        button = w.Button(description=action.label, tooltip=action.hint, **look)
         button.on_click(lambda _: self.tool.do(action.name))
         if action.needs:
             self._follow(action.needs, lambda _: setattr(button, "disabled", not self.tool.ready(action)))
@@ -208,6 +206,14 @@ def _canvas_class() -> type:
                 timer = threading.Timer(_LATER, self._remind, [reminders - 1])
                 timer.daemon = True
                 timer.start()
+
+        def get_diff_image(self) -> bytes | None:
+            """Return the whole picture: the page drops one that it is still decoding when the next one comes.
+
+            A difference to a picture that was dropped would be drawn on an empty canvas.
+            """
+            self._force_full = True
+            return super().get_diff_image()
 
         def _remind(self, reminders: int) -> None:
             if self.stale:
