@@ -54,7 +54,7 @@ class Simplex(Architecture):
     name: str = "simplex"
     options: SimplexOptions = field(default_factory=SimplexOptions)
     more_components = 1
-    defaults = replace(Architecture.defaults, comparison_share=0.1)
+    defaults = replace(Architecture.defaults, extension=0.0, comparison_share=0.1)  # it has five trainings
 
     def completed(self, run: Run, data: TrainingData) -> Run:
         """Return the run with all settings set: by default, batches of many channels are smaller."""
