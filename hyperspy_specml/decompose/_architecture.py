@@ -128,6 +128,10 @@ class Architecture(ABC):
         """
         return data.scores_of(self.fit(data, n_components, run).fold_model), False
 
+    def shown(self, model: FittedModel, data: TrainingData) -> FittedModel:
+        """Return the same model with the scores that users see; by default as it is."""
+        return model
+
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return further models of the training fold that the fitted one is scored beside, by name."""
         return {}

@@ -161,7 +161,7 @@ def _learn(
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)
             fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
             k = fit.fold_model.n_components
-        model = fit.model
+        model = architecture.shown(fit.model, smooth)
     clock.stop("training")
     with run.progress.enter("Score", shares["score"]):
         candidates = _score(_fold_models(data, smooth, architecture, fit, k), k)
