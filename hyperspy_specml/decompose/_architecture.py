@@ -50,12 +50,18 @@ class Fit:
         The starts or seeds that were tried.
     finish
         Fits it on all counts; called when `model` is first asked for.
+    others
+        Further models of the training fold that were candidates, by name.
+    assumption
+        What the model supposes of the data that its rivals do not, for people.
     """
 
     fold_model: FittedModel
     finish: Callable[[], FittedModel] = field(repr=False)
     history: History = field(default_factory=History)
     attempts: tuple[Attempt, ...] = ()
+    others: dict[str, FittedModel] = field(default_factory=dict)
+    assumption: str = ""
 
     @cached_property
     def model(self) -> FittedModel:

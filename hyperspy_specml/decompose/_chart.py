@@ -116,6 +116,6 @@ def _closure(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Ca
         optimizer.zero_grad()
         value = loss()
         value.backward()
-        return float(value)
+        return value.item()
 
     return evaluate

@@ -190,6 +190,7 @@ def _learn(
         smoothing=smooth.smoothing,
         interrupted=stopped or history.interrupted,
         attempts=fit.attempts,
+        assumption=fit.assumption,
         seconds=clock.seconds,
     )
     return data.without_counts(), (model, baseline), report
@@ -202,6 +203,7 @@ def _fold_models(
     models: dict[str, tuple[FittedModel, TrainingData]] = {}
     if architecture.trained:
         models[f"{architecture.name} ({k})"] = fit.fold_model, smooth
+        models |= {name: (other, smooth) for name, other in fit.others.items()}
         strongest = data.rank.chosen  # the strongest PCA, not only the one of the same size
         models[f"pca ({strongest})"] = LinearModel(data.fold_basis.first(strongest)), data
         models |= {name: (model, data) for name, model in architecture.rivals(data, k).items()}
