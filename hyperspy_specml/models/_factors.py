@@ -6,11 +6,11 @@ n spectra, E channels in use, P compressed scores, K endmembers.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.models._base import ANY, FittedModel, Parts
+from hyperspy_specml.models._base import FittedModel, Parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,11 +80,15 @@ class FactorModel(FittedModel):
         endmembers = endmembers / np.maximum(endmembers.sum(axis=1, keepdims=True), 1e-300)
         return replace(self, basis=self.basis.resampled(resample), endmembers=endmembers)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the number of endmembers."""
+        return {"n_endmembers": self.n_components}
+
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
-        """Return the model with these arrays."""
+        """Return the model with these settings and arrays."""
         basis = parts.basis()
-        endmembers = parts.array("endmembers", ANY, len(basis.weights))
+        endmembers = parts.array("endmembers", parts.size("n_endmembers"), len(basis.weights))
         if (endmembers < 0).any():
             raise ValueError("array 'endmembers' holds negative values")
         return cls(basis, endmembers)
