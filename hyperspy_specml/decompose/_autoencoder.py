@@ -137,7 +137,7 @@ class Autoencoder(Architecture):
         if not isinstance(model, LatentModel):
             return model
         scores = model.basis.project(data.summary.sample)
-        chart = straightened(model, scores)
+        chart = straightened(model, scores, data.shot)
         return model if chart is model else canonical(chart, scores)
 
     def final_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:

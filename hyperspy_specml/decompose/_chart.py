@@ -3,13 +3,14 @@
 A network finds a surface of spectra; any smooth invertible map of its latents, taken into encoder and decoder, leaves
 every spectrum that it decodes as it is. But scores are what users look at, and a score should mean the same all over
 the map. So the chart is chosen in which equal steps change the spectrum, in units of the noise, as equally as can be:
-its metric G = J'J, with J the derivative of the decoded scores, is as constant as can be. Minimised is
+its metric G, the squared derivative of the decoded scores over the noise variance of the spectrum, is as constant as
+can be. Minimised is
 
     log det mean G - mean log det G,
 
 which is never negative, zero where G is constant, and the same in all linear combinations of the latents, so that weak
-directions count as much as strong ones. On a flat surface, a mixture, the chart is linear. No truth and no counts are
-asked, and nothing that is scored changes.
+directions count as much as strong ones. A network that is PCA stays PCA. No truth and no counts are asked, and nothing
+that is scored changes.
 
 References
 ----------
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
 _POINTS = 400  # spectra at which the metric is looked at; there are some 40 numbers to find
 _ITERATIONS = 40
 _STEP = 0.05  # of the derivative, in standard deviations of a latent
+_FAINTEST = 0.05  # of the mean intensity: the noise of weaker spectra is not taken as smaller still
+_LINEAR = 1e-4  # relative change of the derivative that single precision gives a linear decoder
 _LEAST_GAIN = 0.01  # of what is minimised: less is not worth a map
 
 
-def straightened(model: LatentModel, scores: np.ndarray) -> LatentModel:
+def straightened(model: LatentModel, scores: np.ndarray, shot: float = 0.0) -> LatentModel:
     """Return the model in the chart of the most constant metric; what it decodes stays as it is.
 
     Parameters
@@ -51,6 +54,8 @@ def straightened(model: LatentModel, scores: np.ndarray) -> LatentModel:
         Its canonical latents are forgotten: the caller makes them anew.
     scores
         (n, P) compressed scores of spectra.
+    shot
+        Share of the noise variance that is proportional to the intensity of a spectrum.
     """
     from hyperspy_specml.nn import Chart, Charted
 
@@ -62,7 +67,8 @@ def straightened(model: LatentModel, scores: np.ndarray) -> LatentModel:
         chart = Chart(latents.shape[1]).to(device)
         _whiten(chart, latents)
         points = chart.whitened(latents)[:: -(-len(latents) // _POINTS)]
-        if not _fit(chart, points, _metric(model, chart, points)):
+        metric = _metric(model, chart, points, shot)
+        if metric is None or not _fit(chart, points, metric):
             return model
     return replace(model, network=Charted(copy.deepcopy(network), chart).eval())
 
@@ -75,10 +81,10 @@ def _whiten(chart: Chart, latents: Tensor) -> None:
     chart.axes.copy_((vectors / values.sqrt()).T)
 
 
-def _metric(model: LatentModel, chart: Chart, points: Tensor) -> Tensor:
+def _metric(model: LatentModel, chart: Chart, points: Tensor, shot: float) -> Tensor | None:
     """Return the (n, K, K) squared change of the spectrum with the whitened latents, in units of the noise.
 
-    Plus one, their own scatter over the map: a latent that noise hides has no shape.
+    Plus one, their own scatter over the map: a latent that noise hides has no shape. None where the decoder is linear.
     """
     network, back = model.network, torch.linalg.inv(chart.axes)
 
@@ -88,7 +94,13 @@ def _metric(model: LatentModel, chart: Chart, points: Tensor) -> Tensor:
     steps = _STEP * torch.eye(points.shape[1], device=points.device)
     with torch.no_grad():
         change = torch.stack([decoded(points + d) - decoded(points - d) for d in steps], dim=2) / (2 * _STEP)
-        return change.mT @ change + torch.eye(points.shape[1], device=points.device)  # (n, P, K) -> (n, K, K)
+        if (change - change[0]).abs().max() <= _LINEAR * change.abs().max():
+            return None
+        total = tensor_for(network, model.basis.components().sum(axis=1))
+        intensity = (decoded(points) + tensor_for(network, model.centre)) @ total + float(model.basis.offset.sum())
+        noise = 1 + shot * (intensity / intensity.mean() - 1).clamp_min(_FAINTEST - 1)  # (n,)
+        own = torch.eye(points.shape[1], device=points.device)
+        return change.mT @ change / noise[:, None, None] + own  # (n, P, K) -> (n, K, K)
 
 
 def _fit(chart: Chart, points: Tensor, metric: Tensor) -> bool:

@@ -80,6 +80,24 @@ def test_where_the_metric_is_constant_the_model_is_left_as_it_is():
     assert straightened(model, scores) is model
 
 
+def test_a_linear_decoder_is_left_as_it_is_also_where_the_noise_grows_with_the_intensity():
+    model, scores, _ = example(bent=False, flat=True)
+
+    assert straightened(model, scores, shot=1.0) is model
+
+
+def test_the_metric_is_in_units_of_the_noise_of_each_spectrum():
+    model, *_ = example(bent=True, flat=False)
+    model = dataclasses.replace(model, centre=np.array([200, 0, 0, 0, 0], np.float32))
+    chart, points = random_chart(2), torch.randn(9, 2)
+    plain, counts = (_chart._metric(model, chart, points, shot) - torch.eye(2) for shot in (0.0, 0.5))
+
+    decoded = model.network.decode(points @ torch.linalg.inv(chart.axes).T + chart.origin)
+    sums = model.basis.spectra(model.scale * decoded.detach().numpy() + model.centre).sum(axis=1)
+    noise = 1 + 0.5 * np.maximum(sums / sums.mean() - 1, -0.95)
+    np.testing.assert_allclose(counts.numpy(), plain.numpy() / noise[:, None, None], rtol=2e-3, atol=1e-3)
+
+
 def test_a_chart_that_noise_hides_is_none():
     model, scores, _ = example(bent=True, flat=True, size=0.01)  # a hundredth of the noise
 
