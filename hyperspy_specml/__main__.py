@@ -94,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--architecture", choices=architecture_names(), default="dense", help="default: dense")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the architecture; repeatable")
     add("--signal", metavar="NAME_OR_NUMBER", help="of a file with several; default: the most spectra")
-    add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER",
-        help="where to write, over the last run's files; default: specml_output")  # fmt: skip
+    where = "where to write, over the last run's files; default: specml_output"
+    add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER", help=where)
     add("--reconstruction", action="store_true", help=f"save it also if above {_SMALL // 10**6} MB")
     add("--shape", nargs=2, type=int, default=SHAPE, help=argparse.SUPPRESS)  # a small map for tests
     return parser
@@ -235,9 +235,8 @@ def beside_truth(simulated: SimulatedMap, result: DecompositionResult) -> tuple[
     pca = simulated.signal.decomposition_ae(architecture="pca", show_progressbar=False)
     models = [model for model in (result, result.baseline, pca) if model is not None]
     named = {f"{m.report.architecture} ({m.report.n_components})": m for m in models}
-    readouts = {
-        name: [_readout(model.scores, field) for field in simulated.truth.values()] for name, model in named.items()
-    }
+    truth = simulated.truth.values()
+    readouts = {name: [_readout(model.scores, field) for field in truth] for name, model in named.items()}
     clean = simulated.clean.data
     rows = [("", "spectra", *simulated.truth), ("counts", f"{_error(simulated.signal.data, clean):.4f}")]
     for name, model in named.items():
@@ -265,9 +264,8 @@ def _draw(truth: Mapping[str, BaseSignal], readouts: Mapping[str, list[tuple[np.
     import matplotlib.pyplot as plt
 
     rows = {"truth": [(field.data, 1.0) for field in truth.values()], **readouts}
-    figure, axes = plt.subplots(
-        len(rows), len(truth), figsize=(2.1 * len(truth), 2.3 * len(rows)), layout="constrained"
-    )
+    size = (2.1 * len(truth), 2.3 * len(rows))
+    figure, axes = plt.subplots(len(rows), len(truth), figsize=size, layout="constrained")
     for panels, (label, row) in zip(axes, rows.items(), strict=True):
         panels[0].set_ylabel(label)
         for panel, (image, share), (name, field) in zip(panels, row, truth.items(), strict=True):

@@ -10,7 +10,7 @@ import traits.api as t
 from hyperspy_specml.gui._curves import draw_numbers
 from hyperspy_specml.gui._guard import with_gui
 from hyperspy_specml.gui._tool import Action, Control, RunTool
-from hyperspy_specml.results import draw_map, draw_phase_map, draw_spectra
+from hyperspy_specml.results import draw_map, draw_phase_map, draw_phase_spectra, draw_spectra, phase_colour
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -147,11 +147,11 @@ class PhaseMap(RunTool):
     def create(self) -> None:
         """Keep copies of the map of labels and of the summed spectra."""
         self.created = [*self.created, self.result.labels.deepcopy(), self.result.spectra.deepcopy()]
-        self.message = "Labels and summed spectra are .created[-2] and .created[-1] of this tool."
+        self.message = "Created labels and summed spectra: .created[-2] and .created[-1] of this tool."
 
     def fill(self, figure: Figure) -> None:
         """Draw the scores of the numbers that are fitted so far, then map, spectra and the current pixel."""
-        if self.result is None or (self.running and self.stage != "Done"):
+        if self.result is None or (self.running and not self.computed):
             axes = figure.subplots()
             if self.progress is not None and self.progress.curves.get("phases"):
                 draw_numbers(axes, *np.array(self.progress.curves["phases"]).T)
@@ -183,12 +183,10 @@ class PhaseMap(RunTool):
             draw_phase_map(axes, result.labels, result.names)
 
     def _fill_spectra(self, axes: Axes) -> None:
-        """Draw the mean spectra of the phases, the selected one above the others."""
-        means = self.result.mean_spectra()
-        draw_spectra(axes, means, dict(zip(self.result.names, means.data, strict=True)), label="mean counts of a pixel")
-        for k, line in enumerate(axes.lines[: len(means.data)]):
-            selected = self.chosen in (None, k)
-            line.set(color=f"C{k % 10}", alpha=1.0 if selected else 0.35, zorder=3 if selected else 2)
+        """Draw the mean spectra of the phases, all but the selected one pale."""
+        draw_phase_spectra(axes, self.result.mean_spectra(), range(len(self.result.names)))
+        for k, line in enumerate(axes.lines[: len(self.result.names)]):
+            line.set_alpha(1.0 if self.chosen in (None, k) else 0.3)
 
     def fill_pixel(self) -> None:
         """Draw the spectrum of the current pixel beside that of its phase, as many counts as it has."""
@@ -203,7 +201,5 @@ class PhaseMap(RunTool):
             scale = np.nansum(counts, dtype=np.float64) / max(float(np.nansum(np.abs(mean))), 1e-300)
             chance = float(self.result.probability.data[(k, *self.pixel[::-1])])
             shown[f"{self.result.names[k]}, probability {chance:.2f}"] = mean * scale
-        draw_spectra(axes, self.result.spectra, shown, label=f"pixel {', '.join(map(str, self.pixel))}")
-        axes.lines[0].set_color("0.6")
-        if k >= 0:
-            axes.lines[1].set_color(f"C{k % 10}")
+        label = f"pixel {', '.join(map(str, self.pixel))}"
+        draw_spectra(axes, self.result.spectra, shown, label=label, colours=("0.6", phase_colour(k)))

@@ -209,6 +209,14 @@ def _canvas_class() -> type:
                 timer.daemon = True
                 timer.start()
 
+        def get_diff_image(self) -> bytes | None:
+            """Return the whole picture: the page drops one that it is still decoding when the next one comes.
+
+            A difference to a picture that was dropped would be drawn on an empty canvas.
+            """
+            self._force_full = True
+            return super().get_diff_image()
+
         def _remind(self, reminders: int) -> None:
             if self.stale:
                 self.send_picture(reminders)

@@ -10,6 +10,7 @@ from hyperspy_specml.models._denoisers import (
     noise_along,
 )
 from hyperspy_specml.models._factors import FactorModel
+from hyperspy_specml.models._file import is_kept, pack, read_model_file, unpack, write_model_file
 from hyperspy_specml.models._filters import Tiles, filters, plan_sample, tiles_of
 from hyperspy_specml.models._networks import AUTOENCODERS, LatentModel, SimplexModel, autoencoder_network, tensor_for
 from hyperspy_specml.models._phase_report import PhaseReport
@@ -25,4 +26,6 @@ from hyperspy_specml.models._report import (
     short,
 )
 from hyperspy_specml.models._reports import AnomalyReport, DecompositionReport, DenoiseReport, RemovedFeature
+from hyperspy_specml.models._shift_report import ShiftReport
 from hyperspy_specml.models._trained import Fingerprint, TrainedModel, in_words, same_channels
+from hyperspy_specml.models._vae import VariationalModel, variational_network

@@ -11,7 +11,7 @@ from hyperspy_specml.models import new_figure
 from hyperspy_specml.signals import spectral_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.anomaly import Candidate
     from hyperspy_specml.signals import Line
+
+    Scan = Sequence[BaseDataAxis]
 
 _MAX_COLUMNS = 4
 # Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
@@ -35,8 +37,8 @@ _NEGATIVE = 0.1
 # Length of a scale bar over the width of the map, at most.
 _BAR = 0.4
 # Weight in its family of the weakest X-ray line that is labelled, smallest rise of a spectrum at a labelled line
-# relative to its highest value, and the distance of two labels as a share of the axis.
-_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 0.035
+# relative to its highest value, and the distance of two labels in points.
+_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 9.0
 # Opacity of a colour over a map.
 _OVERLAY = 0.5
 # Lines that are marked at most.
@@ -44,9 +46,8 @@ _MARKED = 8
 
 
 def result_figure(
-    scores: BaseSignal, components: BaseSignal, *, title: str, components_shown: Iterable[int] | None = None,
-    figure: Figure | None = None,
-) -> Figure:  # fmt: skip
+    scores: BaseSignal, components: BaseSignal, title: str, shown: Iterable[int] | None, figure: Figure | None
+) -> Figure:
     """Draw components as score maps above their spectra.
 
     Parameters
@@ -67,11 +68,12 @@ def result_figure(
     OptionError
         There is no component of such an index.
     """
-    shown = checked_components(components_shown, len(scores.data))
+    shown = checked_components(shown, len(scores.data))
     n_columns = min(len(shown), _MAX_COLUMNS)
     n_rows = -(-len(shown) // n_columns)
-    figure = figure or new_figure(3 * n_columns + 0.6, 4.8 * n_rows + 0.4)
-    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False)
+    height = _map_height(scores.axes_manager.signal_axes)
+    figure = figure or new_figure(3 * n_columns + 0.6, 2.4 * (1 + height) * n_rows + 0.4)
+    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False, height_ratios=[height, 1] * n_rows)
     pairs = panels.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
     for unused in pairs[len(shown) :].flat:
         unused.remove()
@@ -85,6 +87,15 @@ def result_figure(
             below.set_ylabel("")
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
+
+
+def _map_height(scan_axes: Sequence[BaseDataAxis]) -> float:
+    """Return the height of a map above its spectrum, relative to that: less for oblong ones, which would leave room."""
+    if len(scan_axes) == 1:
+        return 0.7
+    (left, right), (top, bottom) = (axis_limits(axis) for axis in scan_axes[:2])
+    ratio = abs((bottom - top) / (right - left))
+    return float(np.clip(1.25 * ratio, 0.45, 1)) if 1 / _MAX_ASPECT < ratio else 1.0
 
 
 def checked_components(shown: Iterable[int] | None, n_components: int) -> list[int]:
@@ -102,9 +113,8 @@ def checked_components(shown: Iterable[int] | None, n_components: int) -> list[i
 
 
 def draw_map(
-    axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis], *, label: str = "",
-    like: np.ndarray | None = None, bar: bool = True,
-) -> None:  # fmt: skip
+    axes: Axes, values: np.ndarray, scan_axes: Scan, *, label: str = "", like: Any = None, bar: bool = True
+) -> None:
     """Draw a map: of one scan axis as a line, of two as an image, of three the image of the middle slice.
 
     An image whose pixels are to scale has a scale bar instead of ticks. Its colours diverge from zero where values
@@ -133,21 +143,26 @@ def draw_map(
     values = _middle_slice(values)
     places = [f"{axis_label(axis)} {axis.axis[axis.size // 2]:g}" for axis in scan_axes[:1:-1]]  # slowest first
     axes.set_title(", ".join(filter(None, [axes.get_title(), *places])), fontsize="medium")
-    axes.set_ylabel(axis_label(scan_axes[1]))
     x, y = (axis_limits(axis) for axis in scan_axes[:2])
     ratio = abs((y[1] - y[0]) / (x[1] - x[0]))
     to_scale = scan_axes[0].units == scan_axes[1].units and 1 / _MAX_ASPECT < ratio < _MAX_ASPECT
     low, high, colours = _contrast(values if like is None else like)
-    image = axes.imshow(
-        values, extent=(*x, *y[::-1]), aspect="equal" if to_scale else "auto", vmin=low, vmax=high, cmap=colours,
-        interpolation="nearest",
-    )  # fmt: skip
-    if to_scale and axis_units(scan_axes[0]):
-        _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    shape = "equal" if to_scale else "auto"
+    image = _draw_image(axes, values, scan_axes, aspect=shape, vmin=low, vmax=high, cmap=colours)
     if bar:
         beside = axes.inset_axes((1.03, 0, 0.04, 1))
         axes.figure.colorbar(image, cax=beside).set_label(label)
         beside.tick_params(labelsize="small")
+
+
+def _draw_image(axes: Axes, values: np.ndarray, scan_axes: Scan, *, aspect: str = "equal", **style: Any) -> AxesImage:
+    """Draw an image in calibrated units, with a scale bar if it is drawn to scale."""
+    x, y = (axis_limits(axis) for axis in scan_axes[:2])
+    axes.set_ylabel(axis_label(scan_axes[1]))
+    image = axes.imshow(values, extent=(*x, *y[::-1]), aspect=aspect, interpolation="nearest", **style)  # type: ignore[arg-type]
+    if aspect == "equal" and axis_units(scan_axes[0]):
+        _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    return image
 
 
 def _contrast(values: np.ndarray) -> tuple[float, float, str]:
@@ -168,10 +183,8 @@ def _scale_bar(axes: Axes, width: float, units: str) -> None:
     decade = 10 ** np.floor(np.log10(_BAR * width))
     length = decade * max(step for step in (1, 2, 5) if step * decade <= _BAR * width)
     outline = [withStroke(linewidth=2, foreground="black")]
-    bar = AnchoredSizeBar(
-        axes.transData, length, f"{length:g} {units}", "lower left", frameon=False, color="white", pad=0.4, sep=3,
-        size_vertical=0.015 * width, fill_bar=True,
-    )  # fmt: skip
+    style = {"frameon": False, "color": "white", "pad": 0.4, "sep": 3, "size_vertical": 0.015 * width, "fill_bar": True}
+    bar = AnchoredSizeBar(axes.transData, length, f"{length:g} {units}", "lower left", **style)
     bar.txt_label.get_children()[0].set(path_effects=outline, fontsize="small")
     bar.size_bar.get_children()[0].set(path_effects=outline)
     axes.add_artist(bar)
@@ -179,8 +192,9 @@ def _scale_bar(axes: Axes, width: float, units: str) -> None:
 
 
 def draw_spectra(
-    axes: Axes, like: BaseSignal, spectra: dict[str, np.ndarray], *, label: str = "intensity", **style: Any
-) -> None:
+    axes: Axes, like: BaseSignal, spectra: dict[str, np.ndarray], *, label: str = "intensity",
+    colours: Sequence[str] = (), **style: Any,
+) -> None:  # fmt: skip
     """Draw spectra above each other's axes, with the lines or edges of the elements that the metadata name.
 
     Parameters
@@ -193,12 +207,15 @@ def draw_spectra(
         (E,) values, by name; without a name there is no legend.
     label
         What the values are, with their unit.
+    colours
+        Of the spectra; by default matplotlib's own.
     **style
         Of the lines, as matplotlib takes it.
     """
     (energy,) = like.axes_manager.signal_axes
-    for name, values in spectra.items():
-        axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **style})
+    for i, (name, values) in enumerate(spectra.items()):
+        colour = {"color": colours[i]} if colours else {}
+        axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **colour, **style})
     axes.set(xlabel=axis_label(energy), ylabel=label)
     axes.margins(x=0)
     label_lines(axes, like, np.abs([*spectra.values()]).sum(axis=0))
@@ -233,11 +250,15 @@ def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
     """
     guessed = not len(signal.metadata.get_item("Sample.elements", ()))
     lines = [line for line in spectral_lines(signal) if line.rank == guessed and not (guessed and line.edge)]
-    for line in prominent_lines(lines, signal.axes_manager.signal_axes[0].axis, strength):
+    energy = signal.axes_manager.signal_axes[0].axis
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi  # in points
+    for line in prominent_lines(lines, energy, strength, apart=_APART / max(width, 1.0) * float(np.ptp(energy))):
         mark_line(axes, line.energy, f"{line.element} {line.name}" + "?" * guessed)
 
 
-def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray) -> list[Line]:
+def prominent_lines(
+    lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray, *, apart: float = 0.0
+) -> list[Line]:
     """Return the lines at the highest peaks of a spectrum, and the edges where it rises most.
 
     Parameters
@@ -248,10 +269,12 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
         (E,) in their units.
     strength
         (E,) values of the spectrum.
+    apart
+        Smallest distance of two of them, in units of the axis.
 
     Returns
     -------
-    The highest first, so far apart that texts do not meet. Of lines of elements that nobody listed, those of lower
+    The highest first. Of lines of elements that nobody listed, those of lower
     shells come first: they are likelier.
     """
     values = np.nan_to_num(strength)
@@ -260,7 +283,7 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
     found.sort(key=lambda line: (line.family if line.rank else "", -rises[line]))
     chosen: list[Line] = []
     for line in found:
-        if len(chosen) < _MARKED and all(abs(line.energy - o.energy) > _APART * np.ptp(energy) for o in chosen):
+        if len(chosen) < _MARKED and all(abs(line.energy - one.energy) > apart for one in chosen):
             chosen.append(line)
     return chosen
 
@@ -272,7 +295,8 @@ def _rise(line: Line, energy: np.ndarray, values: np.ndarray) -> float:
     if line.edge:
         return float(values[i : i + reach].max() - values[max(0, i - reach) : i + 1].mean())
     around = values[max(0, i - 4 * reach) : i + 4 * reach + 1]
-    return (float(values[max(0, i - 1) : i + 2].max()) - float(np.percentile(around, 25))) * (line.weight > _LABELLED)
+    rise = float(values[max(0, i - 1) : i + 2].max()) - float(np.percentile(around, 25))
+    return rise * line.weight * (line.weight > _LABELLED)
 
 
 def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top: float = 1.0) -> None:
@@ -288,11 +312,9 @@ def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top
         Where the text ends, as a share of the height of the axes.
     """
     axes.axvline(energy, color=colour, linestyle=":", linewidth=0.6, zorder=0)
-    place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction")}
-    axes.annotate(
-        text, **place, xytext=(1, -2), textcoords="offset points", rotation=90, va="top", fontsize="x-small",
-        color=colour,
-    )  # fmt: skip
+    place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction"), "xytext": (1, -2)}
+    style: Any = {"textcoords": "offset points", "rotation": 90, "va": "top", "fontsize": "x-small"}
+    axes.annotate(text, **place, **style, color=colour)
 
 
 def axis_limits(axis: BaseDataAxis) -> tuple[float, float]:
@@ -320,7 +342,7 @@ def axis_label(axis: BaseDataAxis) -> str:
 
 
 def draw_anomalies(
-    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Sequence[tuple[float, ...]]
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[int, tuple[float, ...]]
 ) -> None:
     """Draw the score map with the detected pixels outlined and numbers at some regions.
 
@@ -331,16 +353,15 @@ def draw_anomalies(
     score, detections
         Maps (nx, ny |).
     positions
-        Of the numbers, (x, y ...) in units of the scan axes.
+        Of regions by their numbers, (x, y ...) in units of the scan axes.
     """
     scan_axes = score.axes_manager.navigation_axes
     draw_map(axes, score.data, scan_axes, label="score (standard deviations)")
     if len(scan_axes) > 1:
         draw_outlines(axes, detections.data, scan_axes)
-    for i, position in enumerate(positions):
-        axes.annotate(
-            str(i), (position[0], position[1] if len(scan_axes) > 1 else 0), color="magenta", fontsize="small"
-        )
+    for i, position in positions.items():
+        place = position[0], position[1] if len(scan_axes) > 1 else 0
+        axes.annotate(str(i), place, color="magenta", fontsize="small")
 
 
 def draw_outlines(axes: Axes, mask: np.ndarray, scan_axes: Sequence[BaseDataAxis], colour: str = "magenta") -> None:
@@ -392,8 +413,8 @@ def _fine_grid(axis: BaseDataAxis) -> np.ndarray:
     return first + step * (np.arange(8 * (axis.size + 2)) - 7.5)
 
 
-def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
-    """Draw spectrum and residual of the first regions above each other.
+def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Mapping[int, Candidate | None]) -> None:
+    """Draw spectrum and residual of regions above each other.
 
     Parameters
     ----------
@@ -402,19 +423,28 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     spectra, residuals
         Mean spectra and residuals (regions | E).
     lines
-        One for each region that is drawn: the line that is marked, or None.
+        The regions that are drawn, by their numbers: the line that is marked, or None.
     """
     (energy,) = residuals.axes_manager.signal_axes
     step = 0.0
-    for i, (line, spectrum, residual) in enumerate(zip(lines, spectra.data, residuals.data, strict=False)):
+    for i, line in lines.items():
+        spectrum, residual = spectra.data[i], residuals.data[i]
         axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
-        axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
+        axes.plot(energy.axis, residual + step, color=f"C{i % 10}", linewidth=0.8, label=f"region {i}: residual")
         if line is not None:
-            mark_line(axes, line.energy, f"{i}: {line}", f"C{i}")
+            mark_line(axes, line.energy, f"{i}: {line}", f"C{i % 10}")
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
     axes.set(xlabel=axis_label(energy), ylabel="counts per pixel, shifted")
     axes.margins(x=0)
     legend_outside(axes)
+
+
+def phase_colour(k: int) -> str:
+    """Return the colour of a phase: matplotlib's ten, then their ten light ones."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["tab20"](2 * (k % 10) + k // 10 % 2))
 
 
 def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None:
@@ -433,7 +463,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
     from matplotlib.patches import Patch
 
     scan_axes = labels.axes_manager.navigation_axes
-    colours = ["black", "white", *(f"C{k % 10}" for k in range(len(names)))]
+    colours = ["black", "white", *map(phase_colour, range(len(names)))]
     shown = [k for k in range(-2, len(names)) if k >= 0 or (k == -2 and (labels.data == -2).any())]
     handles = [Patch(color=colours[k + 2], label=names[k] if k >= 0 else "none of these") for k in shown]
     axes.set_xlabel(axis_label(scan_axes[0]))
@@ -441,15 +471,10 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
         for k in shown:
             some = labels.data == k
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
+        axes.set_ylabel("phase")
     else:
-        x, y = (axis_limits(axis) for axis in scan_axes[:2])
-        axes.imshow(
-            _middle_slice(labels.data), extent=(*x, *y[::-1]), cmap=ListedColormap(colours), vmin=-2.5,
-            vmax=len(names) - 0.5, interpolation="nearest",
-        )  # fmt: skip
-        axes.set_ylabel(axis_label(scan_axes[1]))
-        if axis_units(scan_axes[0]):
-            _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+        style: Any = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}
+        _draw_image(axes, _middle_slice(labels.data), scan_axes, **style)
     axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
@@ -469,7 +494,7 @@ def draw_phase_spectra(axes: Axes, spectra: BaseSignal, shown: Sequence[int]) ->
     means = spectra.data[list(shown)]
     step = 1.05 * float(np.nanmax(np.abs(means), initial=1e-300))
     for i, (k, mean) in enumerate(zip(shown, means, strict=True)):
-        axes.plot(energy.axis, mean + i * step, color=f"C{k % 10}", linewidth=0.8)
+        axes.plot(energy.axis, mean + i * step, color=phase_colour(k), linewidth=0.8)
     label_lines(axes, spectra, np.abs(means).max(axis=0))
     axes.set(xlabel=axis_label(energy), ylabel="mean of a pixel" + ", shifted" * (len(shown) > 1))
     axes.margins(x=0)

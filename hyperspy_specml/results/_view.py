@@ -10,15 +10,38 @@ import numpy as np
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.latent import VIEW_METHODS, umap_coordinates
 from hyperspy_specml.models import new_figure
+from hyperspy_specml.results._figures import phase_colour
 from hyperspy_specml.signals import score_maps
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 # Expected share of the second phase from which a pixel is marked as a bridge between two.
 _BRIDGE = 0.25
+_LEAST_INTENSITY = 0.05  # of the median one: scores of spectra that are nearly empty are noise
 _CELLS = 80  # of the density, along each side
+
+
+def dose_free(scores: np.ndarray, intensity: np.ndarray) -> np.ndarray:
+    """Return (n, K) scores for one intensity, along the directions in which they vary most; NaN where there is none.
+
+    Parameters
+    ----------
+    scores
+        (n, K) scores that grow with the intensity.
+    intensity
+        (n,) expected sums of the spectra.
+    """
+    with np.errstate(invalid="ignore"):
+        fine = np.isfinite(scores).all(axis=1) & (intensity > _LEAST_INTENSITY * np.nanmedian(intensity))
+    free = scores[fine].astype(np.float64) / intensity[fine, None]
+    free -= np.average(free, axis=0, weights=intensity[fine])
+    _, axes = np.linalg.eigh((free * intensity[fine, None]).T @ free)
+    found = np.full(scores.shape, np.nan, np.float32)
+    found[fine] = free @ axes[:, ::-1]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,20 +111,20 @@ class LatentView:
         bridges.metadata.General.title, outliers.metadata.General.title = "Mixed pixels", "None of the phases"
         return cls(maps, template, bridges, outliers, method, names)
 
-    def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    def plot(self, figure: Figure | SubFigure | None = None, *, axes: Axes | None = None) -> Figure | SubFigure:
         """Plot the density of pixels, and in the colours of the phases where each of them has most of its pixels.
 
         Parameters
         ----------
-        figure
-            Draws into this one; None makes one.
+        figure, axes
+            Empty matplotlib figure or subfigure, or the axes, to plot into; by default a new figure of pyplot.
 
         Returns
         -------
-        matplotlib figure
+        the figure
         """
-        figure = figure or new_figure(5.4, 4.6)
-        axes = figure.subplots()
+        if axes is None:
+            axes = (figure or new_figure(6.4, 4.6)).subplots()
         x, y = self.coordinates.data.reshape(2, -1)
         fine = np.isfinite(x) & np.isfinite(y)
         limits = [np.percentile(values[fine], (0.2, 99.8)) if fine.any() else np.array([0.0, 1.0]) for values in (x, y)]
@@ -114,14 +137,14 @@ class LatentView:
                 part = np.histogram2d(x[fine & (labels == k)], y[fine & (labels == k)], bins=_CELLS, range=spans)[0]
                 if part.max() > 1:
                     centres = [0.5 * (edges[1:] + edges[:-1]) for edges in (across, up)]
-                    axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=f"C{k % 10}", linewidths=1.2)
-                axes.plot([], [], color=f"C{k % 10}", label=name)
+                    axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=phase_colour(k), linewidths=1.2)
+                axes.plot([], [], color=phase_colour(k), label=name)
             for marked, marker, name in ((self.bridges, ".", "mixed"), (self.outliers, "x", "none of these")):
                 some = fine & marked.data.reshape(-1)
                 if some.any():
                     axes.plot(x[some], y[some], marker, color="k", markersize=2.5, alpha=0.5, label=name)
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         what = "UMAP" if self.method == "umap" else "score"
         axes.set(xlabel=f"{what} 0", ylabel=f"{what} 1", xlim=spans[0], ylim=spans[1])
         axes.set_title(self.coordinates.metadata.General.title, fontsize="small", wrap=True)
-        return figure
+        return axes.figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from hyperspy.signal import BaseSignal
@@ -21,6 +21,8 @@ from hyperspy_specml.exceptions import (
 if TYPE_CHECKING:
     import dask.array as da
     from hyperspy.axes import BaseDataAxis
+
+    Mask: TypeAlias = BaseSignal | np.ndarray | None
 
 _logger = logging.getLogger(__name__)
 
@@ -44,13 +46,7 @@ class Spectra:
     signal_mask: np.ndarray | None
 
 
-def spectra_of(
-    signal: BaseSignal,
-    *,
-    method: str,
-    navigation_mask: BaseSignal | np.ndarray | None = None,
-    signal_mask: BaseSignal | np.ndarray | None = None,
-) -> Spectra:
+def spectra_of(signal: BaseSignal, *, method: str, navigation_mask: Mask = None, signal_mask: Mask = None) -> Spectra:
     """Check that a signal holds spectra and return them in array order, without touching the signal.
 
     Parameters
@@ -129,7 +125,7 @@ def _array_order(signal: BaseSignal) -> np.ndarray | da.Array:
     return signal.data.transpose([axis.index_in_array for axis in axes])
 
 
-def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], call: str) -> np.ndarray | None:
+def _read_mask(mask: Mask, shape: tuple[int, ...], call: str) -> np.ndarray | None:
     """Read a mask given in any of the usual forms as a bool array of *shape*."""
     if mask is None:
         return None
@@ -141,9 +137,8 @@ def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], cal
             _logger.info("%s: the array is read in array order, %s = s.data.shape[:-1]", call, shape)
             if array.shape == array.shape[::-1] == shape and not np.array_equal(array, array.T):
                 warnings.warn(
-                    f"{call}: the map is square, so mask and mask.T both fit. The array is read in array order, (y, x) "
-                    "as s.data; s.decomposition() reads (x, y). A signal says which is meant: "
-                    "hs.signals.BaseSignal(mask).T for a mask in array order.",
+                    f"Pass a signal, hs.signals.BaseSignal(mask).T, to say which axis is which: the map is square, so "
+                    f"mask and mask.T both fit {call}. The array is read in array order, (y, x) as s.data.",
                     MaskOrderWarning,
                     stacklevel=6,  # the user's line
                 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import hyperspy_specml as specml
 
@@ -23,7 +26,7 @@ def run(widgets):
 
 
 def wait(widgets):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while widgets["run_button"].disabled:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -58,6 +61,19 @@ def test_the_canvas_is_drawn_again_when_the_navigator_moves(counts, monkeypatch)
     counts.axes_manager.indices = (2, 3)
 
     assert drawn == [widgets["canvas"]]
+
+
+def test_every_picture_is_whole_since_the_page_may_have_dropped_the_one_before(counts):
+    canvas = opened(counts.decomposition_ae, 2)["canvas"]
+    pictures = []
+    for width in (3, 9):
+        canvas.figure.axes[0].axvline(0.5, linewidth=width)
+        canvas.draw()
+        canvas._png_is_old = True
+        pictures.append(np.asarray(Image.open(io.BytesIO(canvas.get_diff_image()))))
+
+    assert (pictures[1][..., 3] == 255).all()
+    assert (pictures[0] != pictures[1]).any()
 
 
 def test_a_denoised_signal_is_created(counts):

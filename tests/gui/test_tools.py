@@ -21,7 +21,7 @@ HOW = {"config": QUICK, "noise": "poisson"}
 
 
 def done(tool):
-    assert tool.wait(60)
+    assert tool.wait(300)
     return tool
 
 
@@ -90,13 +90,14 @@ def test_a_cancel_is_answered_within_a_second_and_keeps_the_best_so_far(counts, 
     tool, started = DecompositionAE(counts, 2, config=specml.TrainConfig(max_steps=100_000)), threading.Event()
     tool.observe(lambda event: started.set() if tool.progress.stage == "Train dense" else None, "fraction")
     tool.run()
-    assert started.wait(30)
+    assert started.wait(300)
 
+    start = time.process_time()  # whatever else the machine does
     tool.cancel()
-    start = time.monotonic()
+    assert tool.stage.startswith("Cancelling")
 
     assert done(tool).result.report.interrupted
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_cancel_before_there_is_anything_says_so(counts):
@@ -106,6 +107,29 @@ def test_a_cancel_before_there_is_anything_says_so(counts):
 
     assert done(tool).result is None or tool.result.report.interrupted
     assert tool.stage in ("Cancelled", "Done")
+
+
+def test_a_cancel_while_the_snapshot_is_made_ends_the_computation_that_begins(counts, monkeypatch):
+    tool, copy = DecompositionAE(counts, 2, **HOW), type(counts)._deepcopy_with_new_data
+
+    def slow_copy(signal, data):
+        tool.cancel()
+        return copy(signal, data)
+
+    for _ in range(2):  # the second time there is the progress of the first run, which has ended
+        with monkeypatch.context() as patch:
+            patch.setattr(type(counts), "_deepcopy_with_new_data", slow_copy)
+            tool.run()
+        assert done(tool).stage == "Cancelled"
+        assert tool.result is None
+
+
+def test_a_cancel_at_the_end_leaves_the_stage_as_it_is(counts):
+    tool = DecompositionAE(counts, 2, architecture="pca", noise="poisson")
+    tool.run()
+    done(tool).cancel()
+
+    assert tool.stage == "Done"
 
 
 def test_a_second_run_waits_for_the_first(counts, slow):
@@ -207,6 +231,13 @@ def test_a_region_of_the_table_moves_the_navigator_and_becomes_ordinary_and_is_e
 
     assert tool.ready(include)
     assert counts.axes_manager.indices == (6, 4)
+    tool.do("create")
+    np.testing.assert_array_equal(tool.created[0].data, tool.result.score.data)
+    assert tool.created[1].data.shape == (len(tool.rows), 31)
+    figure = tool.result.plot(components=[0])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0"]
+    with pytest.raises(OptionError, match="indices from 0"):
+        tool.result.plot(components=[99])
     tool.path = str(tmp_path / "regions.csv")
     tool.do("export")
     rows = list(csv.DictReader((tmp_path / "regions.csv").read_text().splitlines()))
@@ -348,7 +379,7 @@ def test_the_last_of_quick_selections_is_summed(explorer, counts):
     masks = np.eye(99, dtype=bool)
     for mask in masks[:20]:
         explorer.select(mask)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while explorer.running or explorer._summed is not explorer.selected:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -395,17 +426,17 @@ def test_warnings_of_one_thread_are_collected_and_those_of_others_go_on():
     def other():
         with collected() as found:
             ready.set()
-            assert go.wait(10)
+            assert go.wait(300)
             warnings.warn("theirs", BaselineBetterWarning, stacklevel=1)
             texts.extend(found)
 
     thread = threading.Thread(target=other)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(300)
     with collected() as mine:
         warnings.warn("mine", BaselineBetterWarning, stacklevel=1)
     go.set()
-    thread.join(10)
+    thread.join(300)
 
     assert (mine, texts) == (["mine"], ["theirs"])
     with pytest.raises(BaselineBetterWarning, match="later"):  # warnings are errors again
