@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.statistics import NoiseModel
 
+    Number = np.ndarray | int
+
 # Probability of one or more false candidates in the whole map.
 _CHANCE = 0.01
 # Channels: where a line's full width at half maximum is smaller, lines look like spikes and none are
@@ -277,9 +279,8 @@ def _neighbours(
 
 
 def _line_in_channels(
-    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray], noise: NoiseModel,
-    n_channels: np.ndarray | int = 1,
-) -> np.ndarray:  # fmt: skip
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple, noise: NoiseModel, n_channels: Number = 1
+) -> np.ndarray:
     """Return the most counts that channels can have of a line, given the counts of their neighbours.
 
     Parameters
@@ -294,7 +295,8 @@ def _line_in_channels(
         Neighbouring channels whose counts are summed.
     """
     spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
-    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(width, *reach, n_channels)
+    ratio = largest_line_ratio(width, reach[0], reach[1], n_channels)
+    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * ratio
 
 
 def largest_line_ratio(
@@ -304,9 +306,8 @@ def largest_line_ratio(
 
     At the end of the axis a line that is centred beside the channels can have more of its counts there.
     """
-    kinds, which = np.unique(
-        np.stack(np.broadcast_arrays(width, below, above, n_channels)), axis=1, return_inverse=True
-    )
+    table = np.stack(np.broadcast_arrays(width, below, above, n_channels))
+    kinds, which = np.unique(table, axis=1, return_inverse=True)
     most = np.array([_largest_ratio(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
     return most[which.reshape(-1)]
 

@@ -70,13 +70,8 @@ class DecompositionResult(Result):
 
     @classmethod
     def of(
-        cls,
-        source: Source,
-        model: TrainedModel,
-        scores: np.ndarray,
-        baseline: DecompositionResult | None,
-        empty: np.ndarray,
-    ) -> DecompositionResult:
+        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: Self | None, empty: np.ndarray
+    ) -> Self:
         """Make the signals of a result.
 
         Parameters
@@ -94,16 +89,10 @@ class DecompositionResult(Result):
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
-        return cls(
-            scores=source.score_maps(scores[:, :k], stamp),
-            components=source.component_spectra(spectra, stamp),
-            outputs=source.output_maps(model.model.outputs, scores[:, k:], stamp),
-            report=model.report,  # type: ignore[arg-type]  # that of a decomposition
-            model=model,
-            baseline=baseline,
-            _source=source,
-            _empty=empty,
-        )
+        maps, outputs = source.score_maps(scores[:, :k], stamp), model.model.outputs
+        found = source.component_spectra(spectra, stamp), source.output_maps(outputs, scores[:, k:], stamp)
+        report: Any = model.report
+        return cls(maps, *found, report, model, baseline, source, empty)
 
     @classmethod
     def restored(cls, source: Source, model: TrainedModel, scores: BaseSignal, parts: dict[str, Any]) -> Self:
@@ -279,9 +268,7 @@ class DecompositionResult(Result):
         OptionError
             There is no component of such an index.
         """
-        return result_figure(
-            self.scores, self.components, title=self._title, components_shown=components, figure=figure
-        )
+        return result_figure(self.scores, self.components, self._title, components, figure)
 
     def expected_spectrum(self, *indices: int) -> np.ndarray:
         """Return the (E,) spectrum that the model expects at one pixel: one of `reconstruction`, alone.
@@ -308,9 +295,7 @@ class DecompositionResult(Result):
         -------
         the tool, or what HyperSpy's ``gui(display=False)`` returns
         """
-        if signal is None:
-            signal = self._source.signal()
-        return open_tool("LatentExplorer", signal, display, toolkit, scores=self.scores)
+        return open_tool("LatentExplorer", signal, self._source, display, toolkit, scores=self.scores)
 
     def latent_view(self, *, method: str = "scores", random_state: int = 0, max_pixels: int = 10_000) -> LatentView:
         """Return two coordinates for each pixel, to be looked at beside the map.
