@@ -15,6 +15,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.stats
 
+from hyperspy_specml.denoise._totals import average_totals
 from hyperspy_specml.statistics import EMPTY, PoissonNoise, Windows, gain_of
 
 if TYPE_CHECKING:
@@ -158,6 +159,12 @@ class Denoised:
     def totals(self) -> np.ndarray:
         """Return the (n_pixels,) sums of the denoised spectra."""
         return self.scores @ self.model.components.sum(axis=1) + self.model.basis.offset.sum()
+
+    def with_totals(self, totals: np.ndarray) -> Self:
+        """Return the map with (n_pixels,) other sums: what is missing has the shape of the mean spectrum."""
+        mean = self.scores[self.used].mean(axis=0, dtype=np.float64) @ self.model.components + self.model.basis.offset
+        missing = np.where(self.used, totals - self.totals(), self.scores[:, 0])  # NaN stays where nothing is used
+        return self.plus(missing[:, None], mean[None] / max(mean.sum(), 1e-30))
 
     def plus(self, scores: np.ndarray, shapes: np.ndarray) -> Self:
         """Return the map with (n_pixels, F) more scores along (F, E) more spectra."""
@@ -359,7 +366,7 @@ def _deviate(residual: np.ndarray, variance: np.ndarray, gain: float) -> np.ndar
 
 def check_removed(
     stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, channels: np.ndarray, *, protect: bool,
-    mean: np.ndarray | None = None,
+    mean: np.ndarray | None = None, width: float | None = None,
 ) -> Denoised:  # fmt: skip
     """Keep the sums of counts; look for removed signal that noise cannot explain, and restore it on demand.
 
@@ -379,20 +386,26 @@ def check_removed(
         Whether what is found is restored: each pixel gets the sum of its own residual there.
     mean
         (E in use,) mean of the measured spectra, where it is known: it is kept.
+    width
+        Of the average of counts, in pixels, that spectra get as totals; None keeps those that they have.
     """
     progress, windows = stream.progress, overlapping_windows(int(channels.sum()), denoised.line_width)
     with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
         with progress.enter("Sum windows", 0.5):
             block = partial(_over_windows, windows, channels)
             counted = stream.map_rows(block, n_columns=len(windows) + 1, label="Sum windows")
+        valid, gain = denoised.used.reshape(stream.navigation_shape), gain_of(noise)
+        if width is not None:
+            totals = average_totals(counted[:, -1].reshape(valid.shape), valid, width)
+            denoised = denoised.with_totals(totals.reshape(-1))
         denoised = keep_counts(denoised, counted[:, -1]) if denoised.model.counts else denoised
         denoised = denoised if mean is None else keep_mean(denoised, mean, noise)
         sums = _window_sums(counted[:, :-1], denoised, noise, windows)
-        valid, gain = denoised.used.reshape(stream.navigation_shape), gain_of(noise)
         denoised = replace(denoised, removed=find_removed(sums, valid, windows, gain=gain, progress=progress))
     if protect and denoised.removed:
         with progress.enter("Restore removed signal"):
-            return _restored(stream, denoised, windows, channels)
+            denoised = _restored(stream, denoised, windows, channels)
+        return keep_counts(denoised, counted[:, -1]) if denoised.model.counts else denoised
     return denoised
 
 

@@ -5,6 +5,7 @@ Another map is denoised without a fit: see `apply_denoiser`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from hyperspy_specml.denoise._options import Asked
 from hyperspy_specml.denoise._removed import Denoised, check_removed
 from hyperspy_specml.denoise._spatial import sum_of_parts
 from hyperspy_specml.denoise._sums import basis_of_sums
+from hyperspy_specml.denoise._totals import choose_width
 from hyperspy_specml.exceptions import NegativeCountsError
 from hyperspy_specml.models import DenoiseReport, encode_map, encode_new_map, noise_along, plan_sample, tiles_of
 from hyperspy_specml.prepare import PairedRecordings, corrupt, prepare, smooth_basis
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
     Pairs = tuple[SpectrumStream, SpectrumStream] | None
+
+_logger = logging.getLogger(__name__)
 
 # Shares of the time of a call, measured at 128 x 128 pixels and 2048 channels; what is left is the check.
 _STAGES = {"prepare": 0.35, "fit": 0.48, "score": 0.06, "finish": 0.03, "apply": 0.03}
@@ -93,7 +97,7 @@ def denoise(
     with run.progress.enter("Prepare", _STAGES["prepare"]):
         data, width = _prepare(stream, run, asked, masks, pairs, detector)
     clock.stop("preparation")
-    denoiser, report = _learn(data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape)
+    denoiser, report, averaged = _learn(data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape)
     prepared = data.plain.without_counts()
     del data  # now no counts are in memory but the blocks: the larger the map, the larger are its scores
     with run.progress.enter("Apply", _STAGES["apply"]):
@@ -102,7 +106,8 @@ def denoise(
     clock.stop("application")
     with run.progress.enter("Check"):
         channels = prepared.summary.channels
-        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect, mean=moments.mean)
+        how: Any = {"protect": asked.protect, "mean": moments.mean, "width": averaged}
+        denoised = check_removed(stream, denoised, noise, channels, **how)
     clock.stop("check")
     return Denoising(denoiser, denoised, prepared, replace(report, seconds=clock.seconds))
 
@@ -133,8 +138,8 @@ def _prepare(
     return CandidateData(plain, smooth, tiles, asked.context, asked.options, run), width
 
 
-def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoiser, DenoiseReport]:
-    """Fit and choose a denoiser; return it and the report, with further fields."""
+def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoiser, DenoiseReport, float | None]:
+    """Fit and choose a denoiser; return it, the report, with further fields, and what `choose_width` chose."""
     plain, progress = data.plain, data.run.progress
     with progress.enter("Fit candidates", _STAGES["fit"]):
         entries = fit_candidates(data)
@@ -143,13 +148,19 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         validation, test = HeldOutError(plain, "validation"), HeldOutError(plain, "test")
         candidates = compare(entries, validation, test, progress)
         chosen = _choose(plain, candidates, entries)
-        found |= _quality(data.tiles, chosen, validation, test)
+        clean, basis = chosen.scores(), chosen.fold.basis
+        found |= _quality(data.tiles, chosen, clean, validation, test)
+        totals = clean @ basis.components().sum(axis=1) + basis.offset.sum()
+        width = choose_width(plain, data.tiles, totals)
+    if width:
+        text = "denoise_dae(): spectra get the mean counts of their neighbourhood as totals (a Gaussian of %g pixels)"
+        _logger.info(text, width)
     clock.stop("scoring")
     with progress.enter("Fit to all counts", _STAGES["finish"]):
         denoiser = chosen.on_all_counts()
     clock.stop("final fit")
     history = chosen.history
-    return denoiser, DenoiseReport(
+    report = DenoiseReport(
         noise_model=plain.estimate.model.to_dict() | {"fano": plain.estimate.fano},
         used=plain.summary.counts(),
         random_state=plain.seed,
@@ -167,6 +178,7 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         **history.curve(),
         **found,
     )
+    return denoiser, report, width
 
 
 def _choose(data: TrainingData, candidates: tuple[Candidate, ...], entries: list[Entry]) -> Entry:
@@ -177,13 +189,12 @@ def _choose(data: TrainingData, candidates: tuple[Candidate, ...], entries: list
     return min(zip(candidates, entries, strict=True), key=lambda pair: pair[0].validation_score)[1]
 
 
-def _quality(tiles: Tiles, chosen: Entry, *held_out: HeldOutError) -> dict[str, Any]:
+def _quality(tiles: Tiles, chosen: Entry, clean: np.ndarray, *held_out: HeldOutError) -> dict[str, Any]:
     """Return what denoising gains and costs, measured on the training fold and counts it has not seen."""
     data, fold = chosen.data, chosen.fold
     halves = [sum_of_parts(data, parts, fold.n_components)[0] for parts in _HALVES]
     first, second = (tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, data.fraction / 2)) for scores in halves)
     noise = 0.5 * float(np.square(first - second).sum(axis=1, dtype=np.float64).mean())
-    clean = chosen.scores()
     residuals = [unseen.scores(fold.basis) - clean for unseen in held_out]
     errors = np.einsum("np,np->n", *residuals, dtype=np.float64)
     n_channels = len(fold.basis.weights)
