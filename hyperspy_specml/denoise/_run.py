@@ -97,7 +97,9 @@ def denoise(
     with run.progress.enter("Prepare", _STAGES["prepare"]):
         data, width = _prepare(stream, run, asked, masks, pairs, detector)
     clock.stop("preparation")
-    denoiser, report, averaged = _learn(data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape)
+    denoiser, report, averaged = _learn(
+        data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape
+    )
     prepared = data.plain.without_counts()
     del data  # now no counts are in memory but the blocks: the larger the map, the larger are its scores
     with run.progress.enter("Apply", _STAGES["apply"]):

@@ -64,10 +64,11 @@ def choose_width(data: TrainingData, tiles: Tiles, totals: np.ndarray) -> float 
         return None
     counts = folds.validation.sum(axis=1, dtype=np.float64)[:, None]
     seen = tiles.maps(sum(part.sum(axis=1, dtype=np.float64) for part in folds.parts) / TRAIN)
-    least = _LEAST_TOTAL * max(float(seen.mean()), np.finfo(np.float32).tiny)
+    least = _LEAST_TOTAL * max(float(seen.mean()), 1e-30)
 
     def deviance(predicted: np.ndarray) -> np.ndarray:
-        return noise.deviance(counts, VALIDATION * np.maximum(predicted, least)[:, None], None)
+        expected = np.asarray(VALIDATION * np.maximum(predicted, least), np.float64)
+        return noise.deviance(counts, expected[:, None], None)
 
     maps = [*zip(seen, tiles.valid, strict=True)]
     averages = (tiles.flat(np.stack([average_totals(*one, width) for one in maps])) for width in WIDTHS)

@@ -11,10 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [
-    pytest.mark.realdata,
-    pytest.mark.filterwarnings("ignore::hyperspy.exceptions.VisibleDeprecationWarning"),
-]
+pytestmark = [pytest.mark.realdata, pytest.mark.filterwarnings("ignore::hyperspy.exceptions.VisibleDeprecationWarning")]
 
 # File, part of the map, and the first name of its regions: what is known of the specimen, and its other lines show.
 MAPS = {
