@@ -15,7 +15,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.stats
 
-from hyperspy_specml.denoise._totals import average_totals
+from hyperspy_specml.denoise._totals import average_totals, kept_totals
 from hyperspy_specml.statistics import EMPTY, PoissonNoise, Windows, gain_of
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ _LEAST_COUNTS = 0.2
 _TINY = 1e-12
 # Features restored at most, the strongest ones: each is a score map of its own.
 _MOST_FEATURES = 64
-# Ratio of neighbouring levels of intensity at which sums are compared: noise alone must not move spectra from one
-# to the next.
-_LEVEL = 4.0
-# Counts at a level that its sum is known by to a tenth.
-_LEAST_AT_LEVEL = 100
-# Standard errors beyond which denoised sums are farther from the counts than noise explains.
-_CLEAR = 3.0
 # Standard errors beyond which a channel of the mean spectrum is put right.
 _SURE = 4.0
 # Spectra summed over windows at a time: they stay in the cache.
@@ -190,33 +183,13 @@ def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
     measured, total = counts[used].astype(np.float64), np.maximum(denoised.totals()[used], 0)
     if not total.any():
         return denoised
-    level = np.round(np.log(np.maximum(total, 1e-6 * total.mean()) / total.mean()) / np.log(_LEVEL))
-    _, group = np.unique(level, return_inverse=True)
-    for faint in range(group.max()):
-        if max(measured[group == faint].sum(), total[group == faint].sum()) < _LEAST_AT_LEVEL:
-            group[group == faint] = faint + 1
-    kept = np.zeros_like(total)
-    for g in np.unique(group):
-        here = group == g
-        kept[here] = _drawn_to_counts(total[here], measured[here])
+    kept = kept_totals(total, measured)
     scale = np.ones(len(used), np.float32)
     scale[used] = np.divide(kept, total, out=np.ones_like(total), where=total > 0)
     scaled, offset = replace(denoised, scores=denoised.scores * scale[:, None]), denoised.model.basis.offset
     if not offset.any():
         return scaled
     return scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None])
-
-
-def _drawn_to_counts(total: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Return (n,) sums of spectra, in all as large as the measured ones, of which the noise is Poisson noise."""
-    total = total * (measured.sum() / max(total.sum(), 1e-30))
-    excess = np.square(measured - total) - total
-    error = excess.std() / np.sqrt(len(total))
-    if excess.mean() > _CLEAR * error and error > 0:
-        variance = excess.mean() / np.square(total).mean()  # of the true sums, relative to the denoised ones
-        total = (measured + 1 / variance) / (1 + 1 / (variance * np.maximum(total, 1e-6)))
-        total *= measured.sum() / total.sum()
-    return total
 
 
 def keep_mean(denoised: Denoised, mean: np.ndarray, noise: NoiseModel) -> Denoised:

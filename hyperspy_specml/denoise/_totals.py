@@ -20,11 +20,50 @@ if TYPE_CHECKING:
 
 # Standard deviations, in pixels, of the Gaussian averages that are tried.
 WIDTHS = (0.0, 0.5, 0.8, 1.2, 1.8, 2.7, 4.0)
+# Ratio of neighbouring levels of intensity at which sums are compared: noise alone must not move spectra from one
+# to the next.
+_LEVEL = 4.0
+# Counts at a level that its sum is known by to a tenth.
+_LEAST_AT_LEVEL = 100
+# Standard errors beyond which denoised sums are farther from the counts than noise explains.
+_CLEAR = 3.0
 # What an average may lose against the best one, relative to what noise costs a spectrum that keeps its own counts:
 # a narrow one has a little more noise, a wide one takes contrast from the map.
 _LOSS = 0.1
 # Smallest weight of the pixels with a spectrum in an average; and total that is scored, relative to the mean.
 _LEAST_COVER, _LEAST_TOTAL = 1e-6, 1e-3
+
+
+def kept_totals(total: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Return (n,) sums of spectra that hold as many counts as were measured, at each level of intensity.
+
+    Parameters
+    ----------
+    total, measured
+        (n,) sums of denoised spectra, none negative, and of the counts.
+    """
+    level = np.round(np.log(np.maximum(total, 1e-6 * total.mean()) / total.mean()) / np.log(_LEVEL))
+    _, group = np.unique(level, return_inverse=True)
+    for faint in range(group.max()):
+        if max(measured[group == faint].sum(), total[group == faint].sum()) < _LEAST_AT_LEVEL:
+            group[group == faint] = faint + 1
+    kept = np.zeros_like(total)
+    for g in np.unique(group):
+        here = group == g
+        kept[here] = _drawn_to_counts(total[here], measured[here])
+    return kept
+
+
+def _drawn_to_counts(total: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Return (n,) sums of spectra, in all as large as the measured ones, of which the noise is Poisson noise."""
+    total = total * (measured.sum() / max(total.sum(), 1e-30))
+    excess = np.square(measured - total) - total
+    error = excess.std() / np.sqrt(len(total))
+    if excess.mean() > _CLEAR * error and error > 0:
+        variance = excess.mean() / np.square(total).mean()  # of the true sums, relative to the denoised ones
+        total = (measured + 1 / variance) / (1 + 1 / (variance * np.maximum(total, 1e-6)))
+        total *= measured.sum() / total.sum()
+    return total
 
 
 def average_totals(totals: np.ndarray, valid: np.ndarray, width: float) -> np.ndarray:
@@ -74,7 +113,7 @@ def choose_width(data: TrainingData, tiles: Tiles, totals: np.ndarray) -> float 
     averages = (tiles.flat(np.stack([average_totals(*one, width) for one in maps])) for width in WIDTHS)
     scores = np.stack([deviance(predicted) for predicted in averages])
     best = scores[scores.mean(axis=1).argmin()]
-    own = paired(deviance(totals), best)
+    own = paired(deviance(kept_totals(np.maximum(TRAIN * totals, 0), tiles.flat(TRAIN * seen)) / TRAIN), best)
     if own.difference <= own.standard_error:
         return None
     pairs = [paired(one, best) for one in scores]
