@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 NAME ?= lazy
 
-.PHONY: demo test test-lowest lint format docs screenshots bench release-check clean
+.PHONY: demo test test-lowest test-gui lint format docs screenshots bench release-check clean
 
 demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all optional
 	$(BIN)/python -m hyperspy_specml $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
@@ -22,6 +22,12 @@ test-lowest:  ## LOWEST_PYTHON=python3.11
 	OMP_NUM_THREADS=1 $(LOWEST)/pytest -W default --timeout 120 -p no:cacheprovider tests/test_lowest.py tests/test_run.py \
 	    tests/statistics/test_moments.py tests/signals/test_spectra.py tests/signals/test_source.py
 
+# Every tool in a browser and in windows of Qt, drawn off screen. One process for each: browser and notebook are shared.
+test-gui: $(INSTALLED)
+	.ci/browser
+	SPECML_GUI_TESTS=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --timeout 300 tests/gui/test_browser.py \
+	    tests/gui/test_traitsui.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,9 +41,9 @@ docs: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-screenshots: $(INSTALLED)  ## the pictures of the docs' page on widgets; needs chromium and chromium-driver
+screenshots: $(INSTALLED)  ## the pictures of the docs' page on widgets
 	mkdir -p docs/_static/tools
-	SPECML_GUI_TESTS=1 SPECML_SCREENSHOTS=$(CURDIR)/docs/_static/tools $(BIN)/pytest tests/gui/test_browser.py tests/gui/test_traitsui.py
+	SPECML_SCREENSHOTS=$(CURDIR)/docs/_static/tools $(MAKE) test-gui
 
 bench: $(INSTALLED)  ## NAME=lazy SIZE=512
 	$(BIN)/python -m benchmarks $(NAME) $(if $(SIZE),--size $(SIZE))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hyperspy.signal import BaseSignal
 
-METHODS = ("decomposition_ae", "denoise_dae", "anomaly_map")
+METHODS = ("decomposition_ae", "denoise_dae", "anomaly_map", "phase_map")
 
 
 class Watch(Progress):

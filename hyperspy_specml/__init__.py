@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
     from hyperspy_specml.signals import provenance
-    from hyperspy_specml.workflows import load_model, train_denoiser
+    from hyperspy_specml.workflows import align, estimate_shift, load_model, train_denoiser
 
 __version__ = "0.1.0.dev0"
 
@@ -28,7 +28,7 @@ _HOMES = {  # of the public names
     "results": ("denoise_model", "denoise_report", "load_result"),
     "run": ("ComputeConfig", "TrainConfig"),
     "signals": ("provenance",),
-    "workflows": ("load_model", "train_denoiser"),
+    "workflows": ("align", "estimate_shift", "load_model", "train_denoiser"),
 }
 _MODULES = ("datasets", "estimators", "exceptions")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

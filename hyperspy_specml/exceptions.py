@@ -155,7 +155,7 @@ class Cancelled(SpecMLError, RuntimeError):
 
 
 class SpecMLWarning(UserWarning):
-    """Base of all warnings of the package."""
+    """Base of all warnings of the package: each says first what to do, then why, in two sentences at most."""
 
 
 class BaselineBetterWarning(SpecMLWarning):

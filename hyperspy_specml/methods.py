@@ -492,6 +492,9 @@ def phase_map(
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
     config: TrainConfig | None = None,
+    interactive: bool = False,
+    display: bool = True,
+    toolkit: str | None = None,
 ) -> PhaseResult:
     """Find the phases of a map: where each of them is, how much there is of it, and its spectrum.
 
@@ -530,6 +533,13 @@ def phase_map(
         Where the energy channels differ the model is resampled to those of the signal.
     config
         Memory: ``hyperspy_specml.TrainConfig``.
+    interactive
+        Open a tool with these arguments instead: its Run computes, and ``tool.result`` is what this method returns.
+    display
+        Show the tool and return it. If False, return what HyperSpy's ``gui(display=False)`` returns.
+    toolkit
+        Of the tool, "ipywidgets" or "traitsui"; by default all that are installed and not switched off in HyperSpy's
+        preferences.
 
     Returns
     -------
@@ -558,6 +568,8 @@ def phase_map(
         `model` is the path of a file that is no model or a damaged one.
     Cancelled
         The progress was cancelled before or after the search for the number, which keeps the best so far.
+    ImportError
+        ``interactive=True`` without the package of a toolkit; the message says how to install it.
 
     Warns
     -----
@@ -590,6 +602,11 @@ def phase_map(
     <EDSTEMSpectrum, title: Summed spectra of the phases of Simulated Fe-Cr-Ni map, dimensions: (4|256)>
     """
     given = locals()
+    signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
+    if interactive:
+        from hyperspy_specml.gui import PhaseMap
+
+        return PhaseMap(signal, **given).open(*how)
     from hyperspy_specml.workflows import phase_map as find
 
-    return find(given.pop("self"), **given)
+    return find(signal, **given)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,42 @@ def unchanged() -> Iterator[Callable[[BaseSignal], BaseSignal]]:
     yield watch
     for signal, before in watched:
         assert fingerprint(signal) == before
+
+
+def shorten_training(patch: pytest.MonkeyPatch, most: int) -> None:
+    """Train every network for so many steps at most, and look at its score every 20 steps."""
+    import hyperspy_specml as specml
+
+    over = specml.TrainConfig.over  # where a network's defaults come in
+
+    def brief(own: specml.TrainConfig, defaults: specml.TrainConfig) -> specml.TrainConfig:
+        config = over(own, defaults)
+        assert config.max_steps is not None
+        return replace(config, max_steps=min(most, config.max_steps), evaluate_every=20)
+
+    patch.setattr(specml.TrainConfig, "over", brief)
+
+
+@pytest.fixture
+def brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train every network briefly, for tests of what is around the training."""
+    shorten_training(monkeypatch, 60)
+
+
+@pytest.fixture
+def early_plateaus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look five times as often whether the score still falls, so that a training ends where it stops falling."""
+    shorten_training(monkeypatch, 600)
+
+
+@pytest.fixture(scope="module")
+def few_drawn_pixels() -> Iterator[None]:
+    """Draw an eighth of the pixels that scores are compared with, for tests to which no precise p-value matters."""
+    from hyperspy_specml.anomaly import _score
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_score, "_NULL_PIXELS", _score._PIECE)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,10 @@ import datetime
 import importlib
 import json
 import re
+import runpy
 import subprocess
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ import pytest
 import hyperspy_specml as specml
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +31,32 @@ ROOT = Path(__file__).resolve().parents[1]
 def harness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT)
     return importlib.import_module("benchmarks._harness")
+
+
+@pytest.fixture
+def benchmark(harness, tmp_path, monkeypatch, capsys, brief_training, few_drawn_pixels) -> Callable[..., str]:
+    """Run a benchmark in this process, contenders too, with short trainings and few draws; return what it printed.
+
+    New processes would import torch again and again. Contenders still get what JSON makes of their arguments.
+    """
+
+    def run_here(contender: Any) -> Any:
+        answer = tmp_path / "answer.json"
+        harness._run_here(contender.function, json.dumps(contender.arguments), str(answer))
+        found = json.loads(answer.read_text())
+        return harness.Run(found["seconds"], found["cpu_seconds"], found["seconds"], 1_000_000, found["facts"])
+
+    main = importlib.import_module("benchmarks.__main__").main
+    for name in ("_harness", "_cost", "field", "lazy"):
+        monkeypatch.setattr(importlib.import_module(f"benchmarks.{name}"), "run_contender", run_here)
+
+    def run(*arguments: str) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            main(arguments)
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture
@@ -57,15 +86,6 @@ def fail():
     return "some_contenders"
 
 
-def benchmark(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks", *arguments],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
 def tables(path: Path) -> dict[str, dict[str, dict[str, str]]]:
     """Return the cells of a record by table, first cell of the row, and column."""
     return {
@@ -75,16 +95,16 @@ def tables(path: Path) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def test_without_a_name_the_benchmarks_are_listed():
-    listed = benchmark()
+    listed = subprocess.run([sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert "lazy " in listed
-    assert "fe-l " in listed
+    assert "lazy " in listed.stdout
+    assert "fe-l " in listed.stdout
 
 
-def test_lazy_prints_ratios_to_hyperspy_writes_a_record_and_removes_its_file(tmp_path, monkeypatch):
+def test_lazy_prints_ratios_to_hyperspy_writes_a_record_and_removes_its_file(benchmark, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
 
     printed = benchmark("lazy", "--size", "20", "--channels", "128", "--quick", "--results", str(tmp_path))
 
@@ -115,7 +135,7 @@ def test_ours_see_the_same_channels_of_a_file_and_all_their_eigenvalues(harness,
     assert scree > lazy.COMPONENTS
 
 
-def test_fe_l_measures_every_dose_and_seed(tmp_path):
+def test_fe_l_measures_every_dose_and_seed(benchmark, tmp_path):
     size = ["--size", "14", "--channels", "64", "--doses", "5", "50", "--seeds", "2"]
 
     printed = benchmark("fe-l", *size, "--results", str(tmp_path))
@@ -130,6 +150,7 @@ def test_fe_l_measures_every_dose_and_seed(tmp_path):
     assert all(0 < float(row["Fe3+ read-out"]) <= 1 for row in rows.values())
 
 
+@pytest.mark.usefixtures("early_plateaus")
 def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
     fe_l = importlib.import_module("benchmarks.fe_l")
     simulated = specml.datasets.fe_l_map((14, 12), n_channels=64, dose=50.0, random_state=1)
@@ -138,6 +159,7 @@ def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
 
     dec = simulated.signal.decomposition_ae(fe_l.LATENTS, random_state=1, show_progressbar=False)
     assert len(path) == len(dec.report.steps)
+    assert dec.report.steps[-1] < 600  # the score ended both trainings: others would have ended elsewhere
 
 
 QUICK_ANOMALY = [
@@ -146,7 +168,8 @@ QUICK_ANOMALY = [
 ]  # fmt: skip
 
 
-def test_anomaly_compares_rivals_and_numbers_of_components(tmp_path):
+def test_anomaly_compares_rivals_and_numbers_of_components(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.anomaly.CONTAMINANTS", (1.0,))
     printed = benchmark(*QUICK_ANOMALY, "--parts", "rivals", "contamination", "--results", str(tmp_path))
 
     assert "isolation forest" in printed
@@ -161,10 +184,11 @@ def test_anomaly_compares_rivals_and_numbers_of_components(tmp_path):
     assert {*spare["grains, dose 400, fraction 1"]} == {"map", "chosen", "rank 5", "rank 8"}
 
 
-def test_anomaly_counts_false_alarms_and_measures_its_cost(tmp_path):
+def test_anomaly_counts_false_alarms_and_measures_its_cost(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks._cost._TIMES", 2)
     printed = benchmark(*QUICK_ANOMALY, "--parts", "calibration", "cost", "--results", str(tmp_path))
 
-    assert "anomaly_map(), lazy 144 x 144" in printed
+    assert "anomaly_map(), lazy 72 x 72" in printed
     assert "cosmic rays listed" in printed
     calibration = tables(tmp_path / "anomaly-calibration-quick.json")
     assert calibration["null maps"]["grains, dose 400"]["maps with regions"].endswith(" of 1")
@@ -209,7 +233,7 @@ def test_a_method_that_fails_on_a_measured_map_stands_in_its_row(field, harness)
     assert any("anomaly_map: " in cell and "omplex" in cell for cell in row)
 
 
-def test_line_width_compares_estimates_with_the_truth(tmp_path):
+def test_line_width_compares_estimates_with_the_truth(benchmark, tmp_path):
     asked = ["--cases", "lines", "close lines", "--widths", "5", "9", "--counts", "40", "--seeds", "1"]
 
     printed = benchmark("line-width", *asked, "--results", str(tmp_path))
@@ -287,7 +311,7 @@ def test_a_median_or_ratio_of_something_missing_is_missing(harness):
     assert harness.ratio(3.0, 2.0) == 1.5
 
 
-def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
+def test_decompositions_are_compared_on_maps_with_known_truth(benchmark, tmp_path):
     size = ["--size", "13", "--channels", "64", "--seeds", "1", "--maps", "grains"]
 
     printed = benchmark("decomposition", *size, "--results", str(tmp_path))
@@ -301,7 +325,7 @@ def test_decompositions_are_compared_on_maps_with_known_truth(tmp_path):
     assert found["pca"]["angle"] == "-"  # principal components are no spectra of phases
 
 
-def chosen_numbers(folder: Path, *architectures: str) -> dict[str, dict[str, str]]:
+def chosen_numbers(benchmark: Callable[..., str], folder: Path, *architectures: str) -> dict[str, dict[str, str]]:
     size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
 
     printed = benchmark("rank", *size, "--architectures", *architectures, "--results", str(folder))
@@ -314,15 +338,15 @@ def chosen_numbers(folder: Path, *architectures: str) -> dict[str, dict[str, str
     return found
 
 
-def test_the_numbers_of_components_chosen_stand_beside_those_expected(tmp_path):
-    found = chosen_numbers(tmp_path, "pca", "simplex")
+def test_the_numbers_of_components_chosen_stand_beside_those_expected(benchmark, tmp_path):
+    found = chosen_numbers(benchmark, tmp_path, "pca", "simplex")
 
     assert found["simplex"]["expected"] == "3"
     assert found["simplex"]["least error"] == "-"
 
 
-def test_the_number_of_latents_chosen_stands_beside_that_of_the_least_error(tmp_path):
-    found = chosen_numbers(tmp_path, "dense")
+def test_the_number_of_latents_chosen_stands_beside_that_of_the_least_error(benchmark, tmp_path):
+    found = chosen_numbers(benchmark, tmp_path, "dense")
 
     assert int(found["dense"]["least error"]) >= 1
 
@@ -339,8 +363,10 @@ def test_the_number_chosen_is_within_one_standard_error_of_the_best(harness):
     assert worse[found["chosen"] - 1] <= errors[found["chosen"] - 1]
 
 
-def test_maps_that_are_not_here_are_left_out_with_the_reason(tmp_path, monkeypatch):
+def test_maps_that_are_not_here_are_left_out_with_the_reason(benchmark, tmp_path, monkeypatch):
     monkeypatch.setenv("SPECML_DATA", str(tmp_path))
+    assert runpy.run_path(str(ROOT / "benchmarks" / "_maps.py"))["FOLDER"] == tmp_path
+    monkeypatch.setattr("benchmarks._maps.FOLDER", tmp_path)
 
     printed = benchmark("decomposition", "--maps", "espm", "--results", str(tmp_path))
 

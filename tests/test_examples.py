@@ -1,4 +1,4 @@
-"""The examples of README.md and of the pages run as they are printed."""
+"""The examples of README.md and of the pages run as they are printed, with shorter trainings than their readers'."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def blocks(page: Path) -> Iterator[str]:
         yield "\n" * text.count("\n", 0, found.start(1)) + code
 
 
+@pytest.mark.filterwarnings("ignore:.*PCA of the same size is better")  # after so short a training
+@pytest.mark.usefixtures("brief_training", "few_drawn_pixels")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=name_of)
 def test_the_examples_of_the_page_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # for the files that they save

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +24,13 @@ def _small(full: Callable[..., SimulatedMap], shape: tuple[int, ...], **options:
 
 
 @pytest.fixture
-def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_maps(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fe_cr_ni_map", "fe_l_map"):
         monkeypatch.setattr(specml.datasets, name, partial(_small, getattr(specml.datasets, name)))
-    over = specml.TrainConfig.over  # where a network's defaults come in
-    monkeypatch.setattr(
-        specml.TrainConfig, "over", lambda *given: replace(over(*given), max_steps=60, evaluate_every=30)
-    )
 
 
 @pytest.mark.filterwarnings("ignore:.*PCA of the same size is better")  # after so short a training
-@pytest.mark.usefixtures("_brief")
+@pytest.mark.usefixtures("_small_maps", "brief_training", "few_drawn_pixels")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_the_script_runs(script: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)

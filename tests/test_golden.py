@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +11,32 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def benchmark(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks", *arguments]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.returncode, done.stdout
+@pytest.fixture
+def golden(monkeypatch):
+    """The benchmark, with the one map that the test asks for."""
+    monkeypatch.syspath_prepend(ROOT)
+    found = importlib.import_module("benchmarks.golden")
+    maps = found.maps
+    monkeypatch.setattr(found, "maps", lambda: {"CL": maps()["CL"]})
+    return found
 
 
-def test_golden_finds_a_planted_difference_and_passes_equal_results(tmp_path):
+@pytest.fixture
+def benchmark(golden, capsys):
+    main = importlib.import_module("benchmarks.__main__").main
+
+    def run(*arguments):
+        code = 0
+        try:
+            main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_golden_finds_a_planted_difference_and_passes_equal_results(benchmark, tmp_path):
     path, only = tmp_path / "numbers.npz", ["--only", "CL/lazy/decomposition pca"]
     assert benchmark("golden", "--save", str(path), *only)[0] == 0
 
@@ -73,11 +90,7 @@ def test_golden_finds_a_planted_difference_and_passes_equal_results(tmp_path):
         ([np.inf, 1.0], [np.inf, 1.0], 0.0),
     ],
 )
-def test_differences_are_relative_to_the_spread(reference, values, expected):
-    sys.path.insert(0, str(ROOT))
-    golden = importlib.import_module("benchmarks.golden")
-    sys.path.remove(str(ROOT))
-
+def test_differences_are_relative_to_the_spread(golden, reference, values, expected):
     found = golden.differences({"a": np.array(reference), "gone": np.array(1.0)}, {"a": np.array(values)})
 
     assert found == {"a": pytest.approx(expected)}

@@ -374,8 +374,8 @@ def _warn_of_neighbours(setup: ScanSetup, reference: ReferenceModel) -> None:
     correlation = float((here * beside).sum()) / power if power else 0.0
     if correlation > _CORRELATED:
         _logger.warning(
-            "anomaly_map(): residuals of neighbouring pixels correlate by %.2f, as after shifting, filtering or "
-            "summing neighbours, so that regions may be false. Search the raw counts instead.",
+            "anomaly_map(): Search the raw counts instead. Residuals of neighbouring pixels correlate by %.2f, as "
+            "after shifting, filtering or summing neighbours: regions may be false.",
             correlation,
         )
 

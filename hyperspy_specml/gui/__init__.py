@@ -7,4 +7,5 @@ from hyperspy_specml.gui._anomaly import AnomalyMap
 from hyperspy_specml.gui._decomposition import DecompositionAE
 from hyperspy_specml.gui._denoise import DenoiseDAE
 from hyperspy_specml.gui._latent import LatentExplorer, inside
+from hyperspy_specml.gui._phases import PhaseMap
 from hyperspy_specml.gui._tool import Action, RunTool, Tool

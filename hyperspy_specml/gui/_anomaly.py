@@ -41,6 +41,8 @@ class AnomalyMap(RunTool):
         Spectra that count as ordinary: those of the regions that "Include as known" took.
     path
         File of "Export table".
+    created
+        Score maps, and below each the mean spectra of its regions, that "Create signals" made.
     """
 
     title = "Anomaly map"
@@ -54,6 +56,7 @@ class AnomalyMap(RunTool):
     actions = (
         *RunTool.actions[:-1],
         Action("include_known", "Include as known and search again", "The selected region becomes ordinary", "chosen"),
+        Action("create", "Create signals", "Keep score map and spectra of regions in .created", "result"),
         Action("export", "Export table", "Write the table of regions to a file", "result"),
         RunTool.actions[-1],
     )
@@ -65,6 +68,7 @@ class AnomalyMap(RunTool):
     chosen = t.Property(t.Any, observe="row, result, running")
     path = t.Str("regions.csv")
     known = t.Any(comparison_mode=SAME)
+    created = t.List(t.Any())
 
     def __init__(
         self, signal: BaseSignal, *, architecture: str = "pca", output_dimension: int | None = None,
@@ -118,6 +122,14 @@ class AnomalyMap(RunTool):
         self.known = hs.stack([*before, spectrum], axis=0, show_progressbar=False) if before else spectrum
         self.run()
 
+    def create(self) -> None:
+        """Keep copies of the score map and of the mean spectra of the regions."""
+        found = [self.result.score, *filter(None, [self.result.spectra])]
+        self.created = [*self.created, *(signal.deepcopy() for signal in found)]
+        self.message = (
+            f"Created: {', '.join(map(str, self.created[-len(found) :]))}, the last of .created of this tool."
+        )
+
     def export(self) -> None:
         """Write the table of regions as comma-separated values."""
         with Path(self.path).open("w", newline="", encoding="utf-8") as file:
@@ -136,7 +148,7 @@ class AnomalyMap(RunTool):
                 draw_training(axes, self.progress)
             return
         left, self._pixel = figure.subplots(1, 2, width_ratios=[1, 1.3])
-        positions = [region.position for region in self.result.regions[:_NUMBERED]]
+        positions = {i: region.position for i, region in enumerate(self.result.regions[:_NUMBERED])}
         draw_anomalies(left, self.result.score, self.result.detections, positions)
         left.set_title(self.result.report.threshold, fontsize="medium")
         self._maps = [left]

@@ -44,6 +44,21 @@ def draw_training(axes: Axes, progress: Progress) -> None:
         axes.legend(fontsize="small", loc="upper right")
 
 
+def draw_numbers(axes: Axes, numbers: np.ndarray, scores: np.ndarray, errors: np.ndarray | None = None) -> None:
+    """Draw held-out scores against the number of phases.
+
+    Parameters
+    ----------
+    axes
+        To draw into.
+    numbers, scores, errors
+        The numbers, their scores, and the standard errors of these.
+    """
+    axes.errorbar(numbers, scores - np.min(scores), yerr=errors, fmt="o-", markersize=4, linewidth=0.9)
+    axes.set_xticks(numbers)
+    axes.set(xlabel="phases", ylabel="held-out score above the best")
+
+
 def draw_candidates(axes: Axes, progress: Progress) -> None:
     """Draw the held-out errors of the candidates that are scored so far, the best at the top.
 

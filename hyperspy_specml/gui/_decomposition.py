@@ -91,7 +91,7 @@ class DecompositionAE(RunTool):
 
     def fill(self, figure: Figure) -> None:
         """Draw the training while it lasts, then component, training and the current pixel."""
-        if self.result is None or (self.running and self.stage != "Done"):
+        if self.result is None or (self.running and not self.computed):
             axes = figure.subplots()
             if self.progress is not None and self.progress.curves:
                 draw_training(axes, self.progress)
@@ -122,6 +122,6 @@ class DecompositionAE(RunTool):
         axes.clear()
         below = np.nanmin(np.append(model, 0)) - 1.1 * max(np.nanmax(np.abs(counts - model)), 1e-30)
         shown = {"counts": counts, "model": model, "residual (below)": counts - model + below}
-        draw_spectra(axes, self.result.components, shown, label=f"pixel {', '.join(map(str, self.pixel))}")
+        label = f"pixel {', '.join(map(str, self.pixel))}"
+        draw_spectra(axes, self.result.components, shown, label=label, colours=("0.6", "C1", "C2"))
         axes.axhline(below, color="0.7", linewidth=0.6)
-        axes.lines[0].set_color("0.6")

@@ -111,7 +111,7 @@ class DenoiseDAE(RunTool):
 
     def fill(self, figure: Figure) -> None:
         """Draw candidates while they are fitted, then maps and the current pixel."""
-        if self.result is None or (self.running and self.stage != "Done"):
+        if self.result is None or (self.running and not self.computed):
             left, right = figure.subplots(1, 2)
             if self.progress is not None:
                 draw_training(left, self.progress)
@@ -147,7 +147,7 @@ class DenoiseDAE(RunTool):
         axes, clean = self._pixel, np.asarray(self.result.inav[self.pixel].data)
         axes.clear()
         shown = {"counts": self.pixel_counts(), "denoised": clean}
-        draw_spectra(axes, self.result, shown, label=f"pixel {', '.join(map(str, self.pixel))}")
-        axes.lines[0].set_color("0.6")
+        label = f"pixel {', '.join(map(str, self.pixel))}"
+        draw_spectra(axes, self.result, shown, label=label, colours=("0.6", "C1"))
         axis = self.result.axes_manager.signal_axes[0]
         axes.axvline(axis.axis[self.channel], color="C2", linewidth=0.8)

@@ -229,17 +229,18 @@ class LatentExplorer(RunTool):
     # What is kept.
 
     def save_label(self) -> None:
-        """Give the selected pixels the next number on the map of labels; 0 is what has none."""
-        labels = np.zeros(self.maps[0].shape, int) if self.labels is None else self.labels.data.copy()
+        """Give the selected pixels the next number from 0 on the map of labels; -1 is what has none."""
+        labels = np.full(self.maps[0].shape, -1) if self.labels is None else self.labels.data.copy()
         labels.reshape(-1)[self.selected] = number = int(labels.max()) + 1
         self.labels = navigation_map(self.signal, labels, title=f"Labels of {self.name}")
-        self.message = f"Label {number} in .labels: {int(self.selected.sum())} pixels."
+        pixels = f"{int(self.selected.sum())} pixels"
+        self.message = f"Label {number} in .labels: {pixels}. s.phase_map(labels=tool.labels) takes it as a phase."
 
     def save_phase(self) -> None:
         """Keep the summed spectrum of the selection, and number its pixels."""
         self.save_label()
         self.phases = self._kept(self.phases, self._sum(), "Summed spectra of selections")
-        self.message = f"Phase {self.phases.data.shape[0] - 1} in .phases; {self.message}"
+        self.message = f"Phase {self.phases.data.shape[0] - 1} in .phases. {self.message}"
 
     def save_known(self) -> None:
         """Keep the mean spectrum of the selection."""

@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 # Signals are compared by identity: `==` would compare their values.
 SAME = t.ComparisonMode.identity
 # Seconds between two pictures of a computation, and between two changes of its numbers.
-_PICTURE, _NUMBERS = 0.7, 0.1
+_PICTURE, _NUMBERS = 1.0, 0.25
 # Part of a computation from which its time tells how long the rest takes.
 _ENOUGH = 0.05
 # Pixels per inch and inches of the figure: as wide as a notebook.
@@ -62,8 +62,9 @@ class Control(NamedTuple):
     ----------
     name, label
         Of the trait, and what stands before it.
-    most
-        Trait with its largest value, for a slider from 0; "" where the trait itself says all.
+    most, least
+        Traits with its largest and its smallest value, for a slider; without the latter it begins at 0, without
+        the first there is none.
     logarithmic
         Whether equal steps of a slider are equal factors.
     """
@@ -72,6 +73,7 @@ class Control(NamedTuple):
     label: str
     most: str = ""
     logarithmic: bool = False
+    least: str = ""
 
 
 class OptionsForm(t.HasTraits):
@@ -264,8 +266,9 @@ class ToolProgress(Progress):
 
     def __init__(self, tool: RunTool) -> None:
         super().__init__()
-        self.tool, self.start = tool, time.monotonic()
+        self.tool, self.start, self.cancelled = tool, time.monotonic(), False
         self._numbers = self._picture = 0.0
+        self._points = 0  # of the curves, when they were drawn last
 
     def show(self) -> None:
         """Pass numbers on some times a second, and the picture less often."""
@@ -273,8 +276,9 @@ class ToolProgress(Progress):
         if now - self._numbers > _NUMBERS or self.fraction == 1:
             self._numbers = now
             self.tool.follow(self, now - self.start)
-        if now - self._picture > _PICTURE and self.curves:
-            self._picture = now
+        points = sum(map(len, self.curves.values()))
+        if now - self._picture > _PICTURE and points > self._points:
+            self._picture, self._points = now, points
             self.tool.draw()
 
 
@@ -314,7 +318,9 @@ class RunTool(Tool):
         super().__init__(signal)
         self.arguments = arguments
         self.progress: ToolProgress | None = None
+        self.computed = False  # whether the result is there, and only has to be shown
         self._thread: threading.Thread | None = None
+        self._changing = threading.RLock()  # what is being computed
 
     def __repr__(self) -> str:
         """Say how to go on from here."""
@@ -346,35 +352,35 @@ class RunTool(Tool):
         compute
             Called in the worker thread with the snapshot and the progress.
         """
-        with self.lock:
+        with self._changing:
             if self.running:
                 return
-            self.running = True
+            progress = self.progress = ToolProgress(self)  # before anybody can cancel it
+            self.running, self.message, self.fraction, self.stage = True, "", 0.0, "Begin"
         try:
             # A copy of the axes and metadata, made here: meanwhile HyperSpy takes the data out of the signal.
             snapshot = self.signal._deepcopy_with_new_data(self.signal.data)
-            self.message, self.fraction, self.stage = "", 0.0, "Begin"
-            self.progress = ToolProgress(self)
-            self._thread = threading.Thread(target=self._work, args=(compute, snapshot, self.progress), daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(compute, snapshot, progress), daemon=True)
             self._thread.start()
         except BaseException:
             self.running = False
             raise
 
     def _work(self, compute: Callable[[BaseSignal, Progress], Any], snapshot: BaseSignal, progress: Progress) -> None:
+        end = "Failed"
         try:
             with collected() as warned:
                 result = compute(snapshot, progress)
-            self.result, self.message = result, " ".join(warned)
-            self.stage = "Done"
+            self.result, self.message, self.computed = result, " ".join(warned), True
             self.show_result()
+            end = "Done"
         except Cancelled as error:
-            self.stage, self.message = "Cancelled", f"{error} There was nothing to keep yet."
+            end, self.message = "Cancelled", f"{error} There was nothing to keep yet."
         except Exception as error:
-            self.stage = "Failed"
             self.failed(error)
         finally:
-            self.running = False
+            with self._changing:  # a cancel that comes now finds nothing to cancel, and the stage stays
+                self.stage, self.running, self.computed = end, False, False
         self.finished()
 
     def finished(self) -> None:
@@ -382,9 +388,11 @@ class RunTool(Tool):
 
     def cancel(self) -> None:
         """Ask the computation to end."""
-        if self.running and self.progress is not None:
-            self.stage = "Cancel: ends after the step that is being done"
-            self.progress.cancel()
+        with self._changing:
+            if self.running and self.progress is not None:
+                self.progress.cancel()
+                self.progress.cancelled = True
+                self.stage = f"Cancelling: {self.stage}"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing is being computed, at most so many seconds; return whether that is so."""
@@ -397,9 +405,11 @@ class RunTool(Tool):
         self.cancel()
         super().close()
 
-    def follow(self, progress: Progress, seconds: float) -> None:
+    def follow(self, progress: ToolProgress, seconds: float) -> None:
         """Show how far a computation is, after so many seconds."""
-        left = seconds / progress.fraction - seconds if progress.fraction > _ENOUGH else None
         self.fraction = progress.fraction
-        if progress.stage:
+        if progress.stage and progress.cancelled:
+            self.stage = f"Cancelling: {progress.stage}"
+        elif progress.stage:
+            left = seconds / progress.fraction - seconds if progress.fraction > _ENOUGH else None
             self.stage = progress.stage + ("" if left is None else f", about {left:.0f} s left")

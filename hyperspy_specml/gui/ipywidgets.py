@@ -86,6 +86,8 @@ class _View:
         widget = self._named(control.name, _input(owner, control))
         if control.most:
             self._follow(control.most, functools.partial(setattr, widget, "max"))
+        if control.least:
+            self._follow(control.least, functools.partial(setattr, widget, "min"))
 
         def typed(change: Any) -> None:
             try:
@@ -168,7 +170,8 @@ def _input(owner: Any, control: Control) -> Any:
     if isinstance(value, bool):
         return w.Checkbox(indent=False, **words)
     if control.most:
-        return w.IntSlider(min=0, max=max(value, getattr(owner, control.most)), **words)
+        least = getattr(owner, control.least) if control.least else 0
+        return w.IntSlider(min=least, max=max(value, getattr(owner, control.most)), **words)
     if control.logarithmic:
         return w.FloatLogSlider(
             min=math.log10(low), max=math.log10(high), readout_format=".4f", continuous_update=False, **words
@@ -205,6 +208,14 @@ def _canvas_class() -> type:
                 timer = threading.Timer(_LATER, self._remind, [reminders - 1])
                 timer.daemon = True
                 timer.start()
+
+        def get_diff_image(self) -> bytes | None:
+            """Return the whole picture: the page drops one that it is still decoding when the next one comes.
+
+            A difference to a picture that was dropped would be drawn on an empty canvas.
+            """
+            self._force_full = True
+            return super().get_diff_image()
 
         def _remind(self, reminders: int) -> None:
             if self.stale:

@@ -67,7 +67,8 @@ def _item(owner: Tool, control: Control) -> Any:
     if choices is not None:
         return Item(control.name, editor=EnumEditor(values=list(choices)), **words)
     if control.most:
-        slider = RangeEditor(low=0, high_name=control.most, mode="slider", is_float=False)
+        least: dict[str, Any] = {"low_name": control.least} if control.least else {"low": 0}
+        slider = RangeEditor(**least, high_name=control.most, mode="slider", is_float=False)
         return Item(control.name, editor=slider, springy=True, **words)
     if control.logarithmic:
         return Item(control.name, editor=RangeEditor(low=low, high=high, mode="logslider"), springy=True, **words)

@@ -12,6 +12,7 @@ from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.statistics import choose_rank
 
 if TYPE_CHECKING:
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import RankCurve
 
@@ -73,6 +74,15 @@ class Choice:
         """The mixture of the chosen number of phases."""
         return next(m for m in self.mixtures if m.n_phases == self.curve.chosen)
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of phases that were fitted."""
+        return tuple(mixture.n_phases for mixture in self.mixtures)
+
+    def with_number(self, n_phases: int) -> Choice:
+        """Return the choice with another of its numbers chosen."""
+        return replace(self, curve=replace(self.curve, chosen=n_phases))
+
 
 def one_phase(data: Data, *, mixed: bool) -> Mixture:
     """Return the mixture of a single phase."""
@@ -102,15 +112,17 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
     interrupted, weights = False, None
     try:
         while not mixtures or mixtures[-1].n_phases < most:
-            mixture, weights, score = _next(folds, start if not mixtures else mixtures[-1], weights)
+            before = start if not mixtures else mixtures[-1]
+            with run.progress.enter(f"Fit {before.n_phases + bool(mixtures)} phases", 1 / most):
+                mixture, weights, score = _next(folds, before, weights, run.progress)
             if mixtures and mixture.n_phases == mixtures[-1].n_phases:
                 break  # nothing is left to be split
             mixtures.append(mixture)
             scores.append(score)
+            run.progress.record("phases", mixture.n_phases, float(score.mean()))
             best = int(np.argmin([one.mean() for one in scores]))
             if n_phases is None and len(scores) - 1 - best >= _PATIENCE:
                 break
-            run.progress.advance(mixture.n_phases / most)
     except STOPPED:
         if not mixtures:
             raise
@@ -128,16 +140,21 @@ def _cautious(curve: RankCurve) -> RankCurve:
     return replace(curve, chosen=int(curve.ranks[int(np.argmax(good))]))
 
 
-def _next(folds: Folds, mixture: Mixture, weights: np.ndarray | None) -> tuple[Mixture, np.ndarray, np.ndarray]:
+def _next(
+    folds: Folds, mixture: Mixture, weights: np.ndarray | None, progress: Progress
+) -> tuple[Mixture, np.ndarray, np.ndarray]:
     """Return the fitted mixture of one phase more; without weights that of the same number."""
     if weights is None:
-        return _fitted(folds, mixture)
+        return _fitted(folds, mixture, progress)
     splits = [(*split(folds.data, mixture, weights, k), k) for k in range(mixture.n_fixed, mixture.n_phases)]
     splits = sorted((one for one in splits if np.isfinite(one[0])), key=lambda one: -one[0])
     if not splits:
         return mixture, weights, np.empty(0)
-    trials = [_brief(folds, _with_split(mixture, two, phase)) for _, two, phase in splits[:_TRIED]]
-    return _fitted(folds, min(trials, key=lambda trial: trial[1])[0])
+    trials = []
+    for _, two, phase in splits[:_TRIED]:
+        trials.append(_brief(folds, _with_split(mixture, two, phase)))
+        progress.advance(0.5 * len(trials) / _TRIED)
+    return _fitted(folds, min(trials, key=lambda trial: trial[1])[0], progress)
 
 
 def _brief(folds: Folds, mixture: Mixture) -> tuple[Mixture, float]:
@@ -158,16 +175,18 @@ def _with_split(mixture: Mixture, two: np.ndarray, phase: int) -> Mixture:
     return replace(mixture, spectra=spectra, prior=prior)
 
 
-def _fitted(folds: Folds, mixture: Mixture) -> tuple[Mixture, np.ndarray, np.ndarray]:
+def _fitted(folds: Folds, mixture: Mixture, progress: Progress) -> tuple[Mixture, np.ndarray, np.ndarray]:
     """Return the fitted mixture with the best strength, its weights, and its scores on the validation fold."""
     data, mixed = folds.data, mixture.mixed
     first = _FIRST_STRENGTH if data.grid.coupled else 0.0  # a strong one lets a new phase vanish
     mixture, weights = fit(data, replace(mixture, strength=first, mixed=None), steps=_STEPS)
-    for _ in range(_ROUNDS):
+    for done in range(_ROUNDS):
+        progress.advance(0.6 + 0.1 * done)
         strength = best_strength(folds, mixture)
         if strength == mixture.strength:
             break
         mixture, weights = fit(data, replace(mixture, strength=strength), steps=_MORE_STEPS)
+    progress.advance(0.9)
     if mixed is not None:
         mixture, weights = fit(data, replace(mixture, mixed=mixed), steps=_MIXED_STEPS)
     evidence, held = _evidence(folds, mixture)

@@ -165,7 +165,7 @@ def p_values(
     p = np.ones(len(deviates))
     for k in range(_N_GROUPS):
         like = null[theirs == k] if (theirs == k).sum() >= 50 else null
-        p[mine == k] = _tail_probability(like, deviates[mine == k])
+        p[mine == k] = tail_probability(like, deviates[mine == k])
     return p
 
 
@@ -174,8 +174,16 @@ def n_drawn() -> int:
     return _N_GROUPS * _PER_GROUP
 
 
-def _tail_probability(null: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the part of the null distribution above values; far out, of an exponential tail."""
+def tail_probability(null: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the part of the null distribution above values; far out, of an exponential tail.
+
+    Parameters
+    ----------
+    null
+        (m,) drawn under the null hypothesis.
+    values
+        (n,) observed.
+    """
     ordered = np.sort(null.astype(np.float64))
     p = (1 + len(ordered) - np.searchsorted(ordered, values, side="left")) / (1 + len(ordered))
     start = float(np.quantile(ordered, 1 - _TAIL))

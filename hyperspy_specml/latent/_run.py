@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 # Shares of the time of a call, measured on maps of 96 x 96 x 1024.
-_STAGES = {"read": 0.15, "choose": 0.65, "fit": 0.1}
+_STAGES = {"read": 0.15, "choose": 0.65, "fit": 0.1, "assign": 0.05}
 # Iterations on all counts, which begin with what was fitted to 70 % of them.
 _STEPS = 8
 # Part of a pixel that is one phase, from which its counts are summed into the spectrum of the phase.
@@ -146,7 +146,7 @@ class Phases:
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def find_phases(
     stream: SpectrumStream, task: PhaseTask, run: Run | None = None, *, widths: np.ndarray | None = None,
-    masks: Masks = (None, None),
+    masks: Masks = (None, None), choice: Choice | None = None,
 ) -> Phases:  # fmt: skip
     """Find the phases of a map.
 
@@ -162,6 +162,8 @@ def find_phases(
         (whole axis,) full width at half maximum of a line in channels; None estimates one from the spectra.
     masks
         Navigation and signal mask, True = masked.
+    choice
+        What an earlier call with the same arguments found, with another number chosen: nothing is searched for.
 
     Raises
     ------
@@ -180,28 +182,32 @@ def find_phases(
     used, channels = summary.pixel_state == USED, summary.channels
     clock.stop("preparation")
     folds = _folds(table, recipe, task, run.seed)
-    with run.progress.enter("Choose the number", _STAGES["choose"]):
-        choice = choose(
-            Folds(folds.train, folds.validation), _start(folds.train, task, recipe), run, n_phases=_number(task)
-        )
+    if choice is None:
+        with run.progress.enter("Choose the number", _STAGES["choose"]):
+            choice = choose(
+                Folds(folds.train, folds.validation), _start(folds.train, task, recipe), run, n_phases=_number(task)
+            )
     clock.stop("choice")
     with run.progress.enter("Fit", _STAGES["fit"]):
         candidates = _candidates(folds, choice.chosen, recipe, run.seed)
+        run.progress.advance(0.4)
         whole = Data(table.values, recipe.law, table.grid, folds.train.given)
         mixture, _ = fit(whole, choice.chosen, steps=_STEPS)
+        run.progress.advance(0.8)
         mixture = _ordered(mixture, len(task.names))
         error = _model_error(table, mixture, recipe, run.seed)
     clock.stop("fit")
     pixels: Pixels
-    view = find_view(table.values, table.grid.used, recipe)
-    axes = view_axes(view, recipe)
-    if table.whole:
-        evidence, pixels = recipe.law.evidence(table.values, mixture.spectra), whole
-        coordinates, _ = axes.coordinates(table.values)
-    else:
-        given = np.full(stream.n_pixels, -1) if task.given is None else task.given
-        evidence, coordinates, _, pixels = _read_evidence(stream, recipe, mixture, axes, used, given)
-    classes = classify(pixels, mixture, evidence)
+    with run.progress.enter("Assign pixels", _STAGES["assign"]):
+        view = find_view(table.values, table.grid.used, recipe)
+        axes = view_axes(view, recipe)
+        if table.whole:
+            evidence, pixels = recipe.law.evidence(table.values, mixture.spectra), whole
+            coordinates, _ = axes.coordinates(table.values)
+        else:
+            given = np.full(stream.n_pixels, -1) if task.given is None else task.given
+            evidence, coordinates, _, pixels = _read_evidence(stream, recipe, mixture, axes, used, given)
+        classes = classify(pixels, mixture, evidence)
     clock.stop("assignment")
     with run.progress.enter("Sum spectra"):
         labels, second, areas, errors = _labels(classes, pixels.grid)
@@ -271,8 +277,8 @@ def recognise_phases(
             phases=mixture.spectra, law=recipe.law, error=model.error, seed=run.seed,
         )  # fmt: skip
     clock.stop("comparison")
-    classes = classify(pixels, mixture, evidence)
     with run.progress.enter("Sum spectra"):
+        classes = classify(pixels, mixture, evidence)
         labels, second, areas, errors = _labels(classes, pixels.grid)
         labels[p < level] = NONE_OF_THESE
         areas = np.bincount(labels[labels >= 0], minlength=mixture.n_phases) / max(1, int(used.sum()))

@@ -24,4 +24,5 @@ from hyperspy_specml.models._report import (
     short,
 )
 from hyperspy_specml.models._reports import AnomalyReport, DecompositionReport, DenoiseReport, RemovedFeature
+from hyperspy_specml.models._shift_report import ShiftReport
 from hyperspy_specml.models._trained import Fingerprint, TrainedModel, in_words, same_channels

@@ -91,9 +91,8 @@ class PhaseReport(Report):
         size = abs(model.difference) / model.standard_error if model.difference else 0.0
         if self.varies():
             return (
-                f"Spectra vary within phases or mix everywhere: PCA of the same size describes them better, by "
-                f"{size:.1f} standard errors. Labels say which phase is strongest, no more; "
-                "s.decomposition_ae(architecture='simplex') gives shares."
+                "Prefer s.decomposition_ae(architecture='simplex'), which gives shares: spectra vary within phases or "
+                f"mix everywhere, and PCA of the same size is better, by {size:.1f} standard errors."
             )
         if model.difference < 0 and size > CLEAR:
             return f"{model.name} are better than PCA of the same size, by {size:.1f} standard errors."

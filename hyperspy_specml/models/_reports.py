@@ -79,7 +79,7 @@ class DecompositionReport(Report):
         if self.baseline_is_better():
             centred = self.candidates[-1].name.startswith("centred")
             instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
-            return f"PCA of the same size is better, by {size:.1f} standard errors: prefer {instead}."
+            return f"Prefer {instead}: PCA of the same size is better, by {size:.1f} standard errors."
         if model.difference < 0 and size > CLEAR:
             text = f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
             if self.chosen not in (model.name, self.candidates[-1].name):

@@ -124,9 +124,7 @@ class SimplexNetwork(nn.Module):
 
         Beyond the end of a run of channels the value at its end is repeated.
         """
-        near, far, weight = self._neighbours(shift)
-        here = spectra.gather(1, near)
-        return here + weight * (spectra.gather(1, far) - here)
+        return _interpolated(spectra, *self._neighbours(shift))
 
     @torch.no_grad()
     def decode_transposed(self, weights: Tensor, abundances: Tensor, intensity: Tensor, shift: Tensor) -> Tensor:
@@ -226,8 +224,9 @@ class SimplexNetwork(nn.Module):
         shift = self.shift_prior.expand_as(precision)
         limit = mixture.shape[1] / 8
         for _ in range(_SEARCH_STEPS):
-            residual = x - intensity * (self.shifted(mixture, shift) @ self.to_scores)  # (B, P)
-            change = intensity * (self.shifted(slope, shift) @ self.to_scores)
+            between = self._neighbours(shift)
+            residual = x - intensity * (_interpolated(mixture, *between) @ self.to_scores)  # (B, P)
+            change = intensity * (_interpolated(slope, *between) @ self.to_scores)
             curvature = precision * change.square().sum(dim=1) + 1 / self.shift_variance
             gradient = precision * (residual * change).sum(dim=1) - (shift - self.shift_prior) / self.shift_variance
             shift = (shift + gradient / curvature).clamp(-limit, limit)
@@ -236,6 +235,12 @@ class SimplexNetwork(nn.Module):
             self.shift_variance.mul_(_DECAY).add_((1 - _DECAY) * found)
             self.shift_mean.mul_(_DECAY).add_((1 - _DECAY) * shift.mean())
         return shift - self.shift_mean
+
+
+def _interpolated(spectra: Tensor, near: Tensor, far: Tensor, weight: Tensor) -> Tensor:
+    """Return (B, E) spectra between two channels each; see `SimplexNetwork._neighbours`."""
+    here = spectra.gather(1, near)
+    return here + weight * (spectra.gather(1, far) - here)
 
 
 def _slope(spectra: Tensor) -> Tensor:

@@ -2,4 +2,5 @@
 
 from hyperspy_specml.prepare._corruptions import CORRUPTIONS, PairedRecordings, corrupt
 from hyperspy_specml.prepare._prepare import Masks, check_enough, prepare, smooth_basis
+from hyperspy_specml.prepare._shifts import LearntShifts, ShiftModel, ShiftTask, learn_shifts
 from hyperspy_specml.prepare._training_data import Draws, TrainingData, project_parts

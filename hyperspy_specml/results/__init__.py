@@ -9,10 +9,13 @@ from hyperspy_specml.results._figures import (
     draw_map,
     draw_outlines,
     draw_overlay,
+    draw_phase_map,
+    draw_phase_spectra,
     draw_spectra,
     legend_outside,
     mark_line,
 )
 from hyperspy_specml.results._load import load_result
 from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares
+from hyperspy_specml.results._shifts import ShiftResult
 from hyperspy_specml.results._view import LatentView

@@ -14,12 +14,12 @@ from hyperspy_specml.anomaly import Candidate
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import as_html, as_text, data_frame, new_figure
 from hyperspy_specml.results._explore import open_tool
-from hyperspy_specml.results._figures import draw_anomalies, draw_regions
+from hyperspy_specml.results._figures import checked_components, draw_anomalies, draw_regions
 from hyperspy_specml.results._files import Result
 from hyperspy_specml.results._page import small_maps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from hyperspy.signal import BaseSignal
@@ -280,24 +280,34 @@ class AnomalyResult(Result):
             rows.append(row)
         return data_frame(rows, "found.to_dataframe()")
 
-    def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    def plot(
+        self, figure: Figure | SubFigure | None = None, *, components: Sequence[int] | None = None
+    ) -> Figure | SubFigure:
         """Plot the score map with its regions outlined, and the spectra of the strongest ones.
 
         Parameters
         ----------
         figure
-            Draws into this one; None makes one.
+            Empty matplotlib figure or subfigure to plot into; by default a new one of pyplot.
+        components
+            Numbers of the regions whose spectra are shown; by default the first three.
 
         Returns
         -------
-        matplotlib figure
+        the figure
+
+        Raises
+        ------
+        OptionError
+            There is no region of such a number.
         """
+        numbers = list(range(len(self.regions)))[:_MOST_DRAWN]
+        shown = numbers if components is None else checked_components(components, len(self.regions))
         figure = figure or new_figure(10 if self.regions else 5, 4.2)
-        shown = self.regions[:_MOST_DRAWN]
         axes = figure.subplots(1, 1 + bool(shown), squeeze=False, width_ratios=[1, 1.4][: 1 + bool(shown)])[0]
-        draw_anomalies(axes[0], self.score, self.detections, [region.position for region in shown])
+        draw_anomalies(axes[0], self.score, self.detections, {i: self.regions[i].position for i in shown})
         if self.spectra is not None and self.residuals is not None:
-            lines = [region.candidates[0] if region.candidates else None for region in shown]
+            lines = {i: next(iter(self.regions[i].candidates), None) for i in shown}
             draw_regions(axes[1], self.spectra, self.residuals, lines)
         figure.suptitle(self.score.metadata.General.title, fontsize="medium", wrap=True)
         return figure

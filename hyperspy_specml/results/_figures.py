@@ -11,7 +11,7 @@ from hyperspy_specml.models import new_figure
 from hyperspy_specml.signals import spectral_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hyperspy.axes import BaseDataAxis
     from hyperspy.signal import BaseSignal
@@ -34,18 +34,13 @@ _AMOUNTS, _SIGNED = "viridis", "RdBu_r"
 _NEGATIVE = 0.1
 # Length of a scale bar over the width of the map, at most.
 _BAR = 0.4
-# Weight in its family of the weakest X-ray line or edge that is labelled, and the distance of two labels as a
-# share of the axis.
-_LABELLED, _APART = 0.5, 0.035
+# Weight in its family of the weakest X-ray line that is labelled, smallest rise of a spectrum at a labelled line
+# relative to its highest value, and the distance of two labels as a share of the axis.
+_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 0.035
 # Opacity of a colour over a map.
 _OVERLAY = 0.5
 # Lines that are marked at most.
 _MARKED = 8
-# Lines that are named in a figure, at most.
-_MOST_LINES = 10
-# Smallest weight of a line in its family, and smallest rise over its surroundings relative to the highest value, of
-# lines that are named.
-_MAIN_LINE, _LEAST_RISE = 0.5, 0.02
 
 
 def result_figure(
@@ -75,8 +70,9 @@ def result_figure(
     shown = checked_components(components_shown, len(scores.data))
     n_columns = min(len(shown), _MAX_COLUMNS)
     n_rows = -(-len(shown) // n_columns)
-    figure = figure or new_figure(3 * n_columns + 0.6, 4.8 * n_rows + 0.4)
-    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False)
+    height = _map_height(scores.axes_manager.signal_axes)
+    figure = figure or new_figure(3 * n_columns + 0.6, 2.4 * (1 + height) * n_rows + 0.4)
+    panels = figure.subplots(2 * n_rows, n_columns, squeeze=False, height_ratios=[height, 1] * n_rows)
     pairs = panels.reshape(n_rows, 2, n_columns).swapaxes(1, 2).reshape(-1, 2)
     for unused in pairs[len(shown) :].flat:
         unused.remove()
@@ -90,6 +86,15 @@ def result_figure(
             below.set_ylabel("")
     figure.suptitle(title, fontsize="medium", wrap=True)
     return figure
+
+
+def _map_height(scan_axes: Sequence[BaseDataAxis]) -> float:
+    """Return the height of a map above its spectrum, relative to that: less for oblong ones, which would leave room."""
+    if len(scan_axes) == 1:
+        return 0.7
+    (left, right), (top, bottom) = (axis_limits(axis) for axis in scan_axes[:2])
+    ratio = abs((bottom - top) / (right - left))
+    return float(np.clip(1.25 * ratio, 0.45, 1)) if 1 / _MAX_ASPECT < ratio else 1.0
 
 
 def checked_components(shown: Iterable[int] | None, n_components: int) -> list[int]:
@@ -184,8 +189,9 @@ def _scale_bar(axes: Axes, width: float, units: str) -> None:
 
 
 def draw_spectra(
-    axes: Axes, like: BaseSignal, spectra: dict[str, np.ndarray], *, label: str = "intensity", **style: Any
-) -> None:
+    axes: Axes, like: BaseSignal, spectra: dict[str, np.ndarray], *, label: str = "intensity",
+    colours: Sequence[str] = (), **style: Any,
+) -> None:  # fmt: skip
     """Draw spectra above each other's axes, with the lines or edges of the elements that the metadata name.
 
     Parameters
@@ -198,12 +204,15 @@ def draw_spectra(
         (E,) values, by name; without a name there is no legend.
     label
         What the values are, with their unit.
+    colours
+        Of the spectra; by default matplotlib's own.
     **style
         Of the lines, as matplotlib takes it.
     """
     (energy,) = like.axes_manager.signal_axes
-    for name, values in spectra.items():
-        axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **style})
+    for i, (name, values) in enumerate(spectra.items()):
+        colour = {"color": colours[i]} if colours else {}
+        axes.plot(energy.axis, values, **{"linewidth": 0.8, "label": name, **colour, **style})
     axes.set(xlabel=axis_label(energy), ylabel=label)
     axes.margins(x=0)
     label_lines(axes, like, np.abs([*spectra.values()]).sum(axis=0))
@@ -223,27 +232,62 @@ def legend_outside(axes: Axes) -> None:
 
 
 def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
-    """Mark the strong X-ray lines or edges of the elements that a signal's metadata name, the highest ones first.
+    """Mark the X-ray lines or edges that stand out most: of the elements that the metadata list.
+
+    Where they list none, the likeliest X-ray lines are marked, with a question mark.
 
     Parameters
     ----------
     axes
         With energy along x.
     signal
-        With ``metadata.Sample.elements``; without, nothing is marked.
+        Gives energy axis, type and elements.
     strength
-        (E,) height of what is drawn: of lines too close for two texts the higher one is marked.
+        (E,) height of what is drawn.
     """
-    (energy,) = signal.axes_manager.signal_axes
-    elements = set(signal.metadata.get_item("Sample.elements", ()))
-    lines = [line for line in spectral_lines(signal) if line.element in elements and line.weight >= _LABELLED]
-    heights = np.nan_to_num(strength)
-    lines.sort(key=lambda line: -heights[np.abs(energy.axis - line.energy).argmin()])
-    marked: list[float] = []
-    for line in lines:
-        if len(marked) < _MARKED and all(abs(line.energy - other) > _APART * np.ptp(energy.axis) for other in marked):
-            mark_line(axes, line.energy, f"{line.element} {line.name}")
-            marked.append(line.energy)
+    guessed = not len(signal.metadata.get_item("Sample.elements", ()))
+    lines = [line for line in spectral_lines(signal) if line.rank == guessed and not (guessed and line.edge)]
+    for line in prominent_lines(lines, signal.axes_manager.signal_axes[0].axis, strength):
+        mark_line(axes, line.energy, f"{line.element} {line.name}" + "?" * guessed)
+
+
+def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray) -> list[Line]:
+    """Return the lines at the highest peaks of a spectrum, and the edges where it rises most.
+
+    Parameters
+    ----------
+    lines
+        Of the elements that there are, or may be.
+    energy
+        (E,) in their units.
+    strength
+        (E,) values of the spectrum.
+
+    Returns
+    -------
+    The highest first, so far apart that texts do not meet. Of lines of elements that nobody listed, those of lower
+    shells come first: they are likelier.
+    """
+    values = np.nan_to_num(strength)
+    rises = {line: _rise(line, energy, values) for line in lines}
+    found = [line for line, rise in rises.items() if rise > _LEAST_RISE * values.max(initial=0)]
+    found.sort(key=lambda line: (line.family if line.rank else "", -rises[line]))
+    chosen: list[Line] = []
+    for line in found:
+        if len(chosen) < _MARKED and all(abs(line.energy - o.energy) > _APART * np.ptp(energy) for o in chosen):
+            chosen.append(line)
+    return chosen
+
+
+def _rise(line: Line, energy: np.ndarray, values: np.ndarray) -> float:
+    """Return how far a spectrum rises at a line above its surroundings, or at an edge above what lies before it."""
+    reach = max(2, len(values) // 150)
+    i = int(np.abs(energy - line.energy).argmin())
+    if line.edge:
+        return float(values[i : i + reach].max() - values[max(0, i - reach) : i + 1].mean())
+    around = values[max(0, i - 4 * reach) : i + 4 * reach + 1]
+    rise = float(values[max(0, i - 1) : i + 2].max()) - float(np.percentile(around, 25))
+    return rise * line.weight * (line.weight > _LABELLED)
 
 
 def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top: float = 1.0) -> None:
@@ -291,7 +335,7 @@ def axis_label(axis: BaseDataAxis) -> str:
 
 
 def draw_anomalies(
-    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Sequence[tuple[float, ...]]
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[int, tuple[float, ...]]
 ) -> None:
     """Draw the score map with the detected pixels outlined and numbers at some regions.
 
@@ -302,13 +346,13 @@ def draw_anomalies(
     score, detections
         Maps (nx, ny |).
     positions
-        Of the numbers, (x, y ...) in units of the scan axes.
+        Of regions by their numbers, (x, y ...) in units of the scan axes.
     """
     scan_axes = score.axes_manager.navigation_axes
     draw_map(axes, score.data, scan_axes, label="score (standard deviations)")
     if len(scan_axes) > 1:
         draw_outlines(axes, detections.data, scan_axes)
-    for i, position in enumerate(positions):
+    for i, position in positions.items():
         axes.annotate(
             str(i), (position[0], position[1] if len(scan_axes) > 1 else 0), color="magenta", fontsize="small"
         )
@@ -363,8 +407,8 @@ def _fine_grid(axis: BaseDataAxis) -> np.ndarray:
     return first + step * (np.arange(8 * (axis.size + 2)) - 7.5)
 
 
-def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Sequence[Candidate | None]) -> None:
-    """Draw spectrum and residual of the first regions above each other.
+def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: Mapping[int, Candidate | None]) -> None:
+    """Draw spectrum and residual of regions above each other.
 
     Parameters
     ----------
@@ -373,15 +417,16 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     spectra, residuals
         Mean spectra and residuals (regions | E).
     lines
-        One for each region that is drawn: the line that is marked, or None.
+        The regions that are drawn, by their numbers: the line that is marked, or None.
     """
     (energy,) = residuals.axes_manager.signal_axes
     step = 0.0
-    for i, (line, spectrum, residual) in enumerate(zip(lines, spectra.data, residuals.data, strict=False)):
+    for i, line in lines.items():
+        spectrum, residual = spectra.data[i], residuals.data[i]
         axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
-        axes.plot(energy.axis, residual + step, color=f"C{i}", linewidth=0.8, label=f"region {i}: residual")
+        axes.plot(energy.axis, residual + step, color=f"C{i % 10}", linewidth=0.8, label=f"region {i}: residual")
         if line is not None:
-            mark_line(axes, line.energy, f"{i}: {line}", f"C{i}")
+            mark_line(axes, line.energy, f"{i}: {line}", f"C{i % 10}")
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
     axes.set(xlabel=axis_label(energy), ylabel="counts per pixel, shifted")
     axes.margins(x=0)
@@ -424,65 +469,26 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
     axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
-def draw_phase_spectra(
-    axes: Axes, spectra: BaseSignal, n_spectra: Sequence[int], names: Sequence[str], lines: Sequence[Line]
-) -> None:
-    """Draw the mean spectra of phases above each other, and name the lines that stand out most.
+def draw_phase_spectra(axes: Axes, spectra: BaseSignal, shown: Sequence[int]) -> None:
+    """Draw spectra of phases above each other, and name the lines that stand out most.
 
     Parameters
     ----------
     axes
         Where to draw.
     spectra
-        Sums (phases | E).
-    n_spectra
-        Of how many pixels.
-    names
-        Of the phases.
-    lines
-        Lines or edges that may be named.
+        Means (phases | E).
+    shown
+        Numbers of the phases that are drawn.
     """
     (energy,) = spectra.axes_manager.signal_axes
-    means = spectra.data / np.maximum(1, np.array(n_spectra))[:, None]
+    means = spectra.data[list(shown)]
     step = 1.05 * float(np.nanmax(np.abs(means), initial=1e-300))
-    for k, (mean, name) in enumerate(zip(means, names, strict=True)):
-        axes.plot(energy.axis, mean + k * step, color=f"C{k % 10}", linewidth=0.8, label=name)
-    top = means.max(axis=0)
-    for line, height in _prominent(lines, energy.axis, top):
-        k = int(np.nanargmax(means[:, int(np.abs(energy.axis - line.energy).argmin())]))
-        axes.annotate(
-            f"{line.element} {line.name}", (line.energy, height + k * step), fontsize="x-small", rotation=90,
-            ha="center", va="bottom", xytext=(0, 2), textcoords="offset points",
-        )  # fmt: skip
-    axes.set_xlabel(axis_label(energy))
-    axes.set_ylabel("mean of a pixel, shifted")
-    axes.margins(x=0.01, y=0.12)
-
-
-def _prominent(lines: Sequence[Line], energy: np.ndarray, spectrum: np.ndarray) -> list[tuple[Line, float]]:
-    """Return lines at the highest places of a spectrum, and its height there; edges where it rises.
-
-    Of lines at one place, those of lower shells come first: without a list of elements they are likelier.
-    """
-    values = np.nan_to_num(spectrum)
-    reach = max(2, len(values) // 150)
-    found: list[tuple[str, float, Line, float]] = []
-    for line in lines:
-        i = int(np.abs(energy - line.energy).argmin())
-        near, around = values[max(0, i - 1) : i + 2], values[max(0, i - 4 * reach) : i + 4 * reach + 1]
-        if line.edge:
-            rise = float(values[i : i + reach].max() - values[max(0, i - reach) : i + 1].mean())
-        else:
-            rise = (float(near.max()) - float(np.percentile(around, 25))) * (line.weight > _MAIN_LINE)
-        found.append((line.family, rise, line, float(values[max(0, i - reach) : i + reach + 1].max())))
-    least = _LEAST_RISE * float(values.max(initial=0))
-    found = sorted((one for one in found if one[1] > least), key=lambda one: (one[0], -one[1]))
-    chosen: list[tuple[Line, float]] = []
-    apart = 2.5 * reach * float(np.abs(np.diff(energy)).mean())
-    for _, _, line, height in found:
-        if len(chosen) < _MOST_LINES and all(abs(line.energy - other.energy) > apart for other, _ in chosen):
-            chosen.append((line, height))
-    return chosen
+    for i, (k, mean) in enumerate(zip(shown, means, strict=True)):
+        axes.plot(energy.axis, mean + i * step, color=f"C{k % 10}", linewidth=0.8)
+    label_lines(axes, spectra, np.abs(means).max(axis=0))
+    axes.set(xlabel=axis_label(energy), ylabel="mean of a pixel" + ", shifted" * (len(shown) > 1))
+    axes.margins(x=0)
 
 
 def _middle_slice(values: np.ndarray) -> np.ndarray:

@@ -124,9 +124,8 @@ def _linear_form(
             (spectra - spectra.mean(axis=0)) ** 2
         )
         warnings.warn(
-            "to_learning_results(): the decoder is curved, HyperSpy's results are not. The linear components "
-            f"written instead give {100 * (1 - left):.1f} % of the variance of dec.reconstruction; the last is a "
-            "constant.",
+            "Use dec.reconstruction where all of it counts: the decoder is curved, and the linear components that "
+            f"HyperSpy can hold give {100 * (1 - left):.1f} % of the variance. The last one is a constant.",
             LinearApproximationWarning,
             stacklevel=4,  # the user's line
         )

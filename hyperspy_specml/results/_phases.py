@@ -10,17 +10,19 @@ import numpy as np
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import as_html, as_text, new_figure
-from hyperspy_specml.results._figures import draw_phase_map, draw_phase_spectra
+from hyperspy_specml.results._explore import open_tool
+from hyperspy_specml.results._figures import checked_components, draw_phase_map, draw_phase_spectra
 from hyperspy_specml.results._view import LatentView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure, SubFigure
 
     from hyperspy_specml.models import PhaseReport, TrainedModel
-    from hyperspy_specml.signals import Line
+    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.signals import Source
 
 _HEAD = ("", "phase", "pixels", "share", "area")
 
@@ -80,6 +82,8 @@ class PhaseResult:
         keeps them.
     names
         Of the phases.
+    alternatives
+        Numbers of phases that were fitted on the way: ``phases.at_number(k)`` gives the phases of each.
     """
 
     labels: BaseSignal
@@ -93,7 +97,63 @@ class PhaseResult:
     model: TrainedModel
     names: tuple[str, ...]
     _coordinates: np.ndarray = field(repr=False)
-    _lines: tuple[Line, ...] = field(default=(), repr=False)
+    alternatives: tuple[int, ...] = ()
+    _source: Source | None = field(default=None, repr=False)
+    _with_number: Callable[..., PhaseResult] | None = field(default=None, repr=False)
+
+    def at_number(self, n_phases: int, *, show_progressbar: bool | Progress | None = None) -> PhaseResult:
+        """Return the phases of another number that was fitted on the way; the search is not done again.
+
+        Parameters
+        ----------
+        n_phases
+            One of the `alternatives`.
+        show_progressbar
+            As in ``s.phase_map()``.
+
+        Returns
+        -------
+        what ``s.phase_map(n_phases)`` returns, with the scores of all numbers in its report
+
+        Raises
+        ------
+        OptionError
+            This number was not fitted, or nothing was: the phases are known ones, or from a file.
+        Cancelled
+            The `Progress` was cancelled.
+        """
+        if self._with_number is None or n_phases not in self.alternatives:
+            fitted = f"{', '.join(map(str, self.alternatives))} were" if self.alternatives else "none was"
+            raise OptionError(
+                f"at_number({n_phases!r}): of the numbers of phases {fitted} fitted. Find them anew, "
+                f"s.phase_map({n_phases!r})."
+            )
+        return self._with_number(n_phases, show_progressbar)
+
+    def explore(self, signal: BaseSignal | None = None, *, display: bool = True, toolkit: str | None = None) -> Any:
+        """Open the result in the tool of ``s.phase_map(interactive=True)``.
+
+        Parameters
+        ----------
+        signal
+            The map whose phases these are, if its navigator is to follow the tool; by default a view of its data.
+        display, toolkit
+            As in ``s.phase_map()``.
+
+        Returns
+        -------
+        the tool, or what HyperSpy's ``gui(display=False)`` returns
+
+        Raises
+        ------
+        OptionError
+            The result has no map, such as one of a file, and no signal is given.
+        """
+        if signal is None:
+            if self._source is None:
+                raise OptionError("explore() needs the map whose phases these are: phases.explore(s).")
+            signal = self._source.signal()
+        return open_tool("PhaseMap", signal, display, toolkit, result=self)
 
     def rename(self, names: Mapping[int, str]) -> PhaseResult:
         """Return the result with other names of phases, also in its model.
@@ -120,24 +180,41 @@ class PhaseResult:
         model = replace(self.model, model=replace(fitted, names=called))
         return replace(self, names=called, shares=table, model=model)
 
-    def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    def plot(
+        self, figure: Figure | SubFigure | None = None, *, components: Sequence[int] | None = None
+    ) -> Figure | SubFigure:
         """Plot the map of phases with legend and scale bar, and the mean spectra with the strongest lines labelled.
 
         Parameters
         ----------
         figure
-            Draws into this one; None makes one.
+            Empty matplotlib figure or subfigure to plot into; by default a new one of pyplot.
+        components
+            Numbers of the phases whose spectra are shown; all by default.
 
         Returns
         -------
-        matplotlib figure
+        the figure
+
+        Raises
+        ------
+        OptionError
+            There is no phase of such a number.
         """
+        shown = checked_components(components, len(self.names))
         figure = figure or new_figure(10.5, 4.4)
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
         draw_phase_map(left, self.labels, self.names)
-        draw_phase_spectra(right, self.spectra, self.n_spectra, self.names, self._lines)
+        draw_phase_spectra(right, self.mean_spectra(), shown)
         figure.suptitle(self.labels.metadata.General.title, fontsize="medium", wrap=True)
         return figure
+
+    def mean_spectra(self) -> BaseSignal:
+        """Return the mean spectra of the phases, (phases | E): `spectra` over the number of pixels of each."""
+        means = self.spectra.deepcopy()
+        means.data = self.spectra.data / np.maximum(1, np.array(self.n_spectra))[:, None]
+        means.metadata.General.title = self.spectra.metadata.General.title.replace("Summed", "Mean")
+        return means
 
     def latent_view(self, *, method: str = "scores", random_state: int = 0, max_pixels: int = 10_000) -> LatentView:
         """Return two coordinates for each pixel, to be looked at beside the map.

@@ -14,6 +14,7 @@ from hyperspy_specml.signals import score_maps
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 # Expected share of the second phase from which a pixel is marked as a bridge between two.
@@ -88,20 +89,20 @@ class LatentView:
         bridges.metadata.General.title, outliers.metadata.General.title = "Mixed pixels", "None of the phases"
         return cls(maps, template, bridges, outliers, method, names)
 
-    def plot(self, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
+    def plot(self, figure: Figure | SubFigure | None = None, *, axes: Axes | None = None) -> Figure | SubFigure:
         """Plot the density of pixels, and in the colours of the phases where each of them has most of its pixels.
 
         Parameters
         ----------
-        figure
-            Draws into this one; None makes one.
+        figure, axes
+            Empty matplotlib figure or subfigure, or the axes, to plot into; by default a new figure of pyplot.
 
         Returns
         -------
-        matplotlib figure
+        the figure
         """
-        figure = figure or new_figure(5.4, 4.6)
-        axes = figure.subplots()
+        if axes is None:
+            axes = (figure or new_figure(6.4, 4.6)).subplots()
         x, y = self.coordinates.data.reshape(2, -1)
         fine = np.isfinite(x) & np.isfinite(y)
         limits = [np.percentile(values[fine], (0.2, 99.8)) if fine.any() else np.array([0.0, 1.0]) for values in (x, y)]
@@ -120,8 +121,8 @@ class LatentView:
                 some = fine & marked.data.reshape(-1)
                 if some.any():
                     axes.plot(x[some], y[some], marker, color="k", markersize=2.5, alpha=0.5, label=name)
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         what = "UMAP" if self.method == "umap" else "score"
         axes.set(xlabel=f"{what} 0", ylabel=f"{what} 1", xlim=spans[0], ylim=spans[1])
         axes.set_title(self.coordinates.metadata.General.title, fontsize="small", wrap=True)
-        return figure
+        return axes.figure

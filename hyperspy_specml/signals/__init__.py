@@ -1,6 +1,7 @@
 """Between HyperSpy signals and arrays: checks and masks on the way in, native signals on the way out."""
 
 from hyperspy_specml.signals._lines import Line, below_first_line, line_width, spectral_lines
+from hyperspy_specml.signals._moved import move_spectra
 from hyperspy_specml.signals._source import (
     Decoder,
     Source,

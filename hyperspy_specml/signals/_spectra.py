@@ -141,9 +141,8 @@ def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], cal
             _logger.info("%s: the array is read in array order, %s = s.data.shape[:-1]", call, shape)
             if array.shape == array.shape[::-1] == shape and not np.array_equal(array, array.T):
                 warnings.warn(
-                    f"{call}: the map is square, so mask and mask.T both fit. The array is read in array order, (y, x) "
-                    "as s.data; s.decomposition() reads (x, y). A signal says which is meant: "
-                    "hs.signals.BaseSignal(mask).T for a mask in array order.",
+                    f"Pass a signal, hs.signals.BaseSignal(mask).T, to say which axis is which: the map is square, so "
+                    f"mask and mask.T both fit {call}. The array is read in array order, (y, x) as s.data.",
                     MaskOrderWarning,
                     stacklevel=6,  # the user's line
                 )

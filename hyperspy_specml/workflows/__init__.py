@@ -5,3 +5,4 @@ from hyperspy_specml.workflows._call import load_model
 from hyperspy_specml.workflows._decomposition import decomposition
 from hyperspy_specml.workflows._denoising import denoising, train_denoiser
 from hyperspy_specml.workflows._phases import phase_map
+from hyperspy_specml.workflows._shifts import align, estimate_shift

@@ -48,8 +48,8 @@ def anomalies(
     call = Call.on(signal, "anomaly_map", **shared)
     if signal.metadata.get_item("Specml.method", None) == "denoise_dae":
         _logger.warning(
-            "anomaly_map(): the signal was denoised by denoise_dae(), so that residuals of neighbouring pixels "
-            "correlate and what is rare may be gone. Search the raw counts instead."
+            "anomaly_map(): Search the raw counts instead. The signal was denoised by denoise_dae(): residuals of "
+            "neighbouring pixels correlate, and what is rare may be gone."
         )
     k, trained, reference = n_components(output_dimension), None, None
     if model is not None:

@@ -60,8 +60,7 @@ def decomposition(
     report, summary = found.report, found.prepared.summary
     _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
     if report.baseline_is_better():
-        text = f"decomposition_ae(architecture={architecture!r}): {report.verdict()}"
-        warnings.warn(text, BaselineBetterWarning, stacklevel=3)  # the user's line
+        warnings.warn(report.verdict(), BaselineBetterWarning, stacklevel=3)  # the user's line
     moments, state = summary.moments, summary.channel_state
     baseline = call.fitted(found.baseline, state, moments.n, moments.sums, report.of_baseline())
     trained = replace(baseline, model=found.model, report=report, baseline=baseline)

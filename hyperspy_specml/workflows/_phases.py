@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import replace
+from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from hyperspy_specml.exceptions import BaselineBetterWarning, MaskError, OptionE
 from hyperspy_specml.latent import PhaseModel, PhaseTask, find_phases, recognise_phases
 from hyperspy_specml.models import PhaseReport
 from hyperspy_specml.results import PhaseResult, PhaseShare, PhaseShares
-from hyperspy_specml.signals import component_spectra, line_width, navigation_map, score_maps, spectral_lines, stamp
+from hyperspy_specml.signals import component_spectra, line_width, navigation_map, score_maps, stamp
 from hyperspy_specml.statistics import USED, expand_channels
 from hyperspy_specml.workflows._anomaly import known_spectra, scan_area
 from hyperspy_specml.workflows._call import Call, whole_number, yes_or_no
@@ -23,9 +24,9 @@ from hyperspy_specml.workflows._call import Call, whole_number, yes_or_no
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hyperspy_specml.latent import Phases
+    from hyperspy_specml.latent import Choice, Phases
     from hyperspy_specml.models import TrainedModel
-    from hyperspy_specml.signals import Line
+    from hyperspy_specml.progress import Progress
 
 _logger = logging.getLogger(__name__)
 
@@ -59,14 +60,33 @@ def phase_map(
             f"Ask for as many at least, n_phases={len(names)}, or leave n_phases out."
         )
     task = PhaseTask(number, mixed, noise, spectra, of_pixels, names)
+    result = _find(call, task, searched=number is None and labels is None)
+    verdict = result.report.verdict()
+    if result.report.varies():
+        warnings.warn(verdict, BaselineBetterWarning, stacklevel=3)  # the user's line
+    _logger.info("phase_map(): %s", verdict)
+    return result
+
+
+def _find(call: Call, task: PhaseTask, *, searched: bool, choice: Choice | None = None) -> PhaseResult:
+    """Return the phases of a map, of one of the numbers of an earlier choice if there is one."""
     with call.running(trained=False) as (run, stream):
-        found = find_phases(stream, task, run, widths=line_width(signal), masks=call.masks())
-    report = _report(call, found, mixed=mixed, chosen=number is None and labels is None)
-    if report.varies():
-        warnings.warn(f"phase_map(): {report.verdict()}", BaselineBetterWarning, stacklevel=4)  # the user's line
-    _logger.info("phase_map(): %s", report.verdict())
+        found = find_phases(stream, task, run, widths=line_width(call.signal), masks=call.masks(), choice=choice)
+    assert found.choice is not None
+    report = _report(call, found, mixed=task.mixed, chosen=searched)
     state, moments = found.summary.channel_state, found.summary.moments
-    return _wrap(call, found, report, call.fitted(found.model, state, moments.n, moments.sums, report))
+    result = _wrap(call, found, report, call.fitted(found.model, state, moments.n, moments.sums, report))
+    as_it_was = replace(call, signal=call.source.template)  # whatever the user does to the signal meanwhile
+    again = partial(_with_number, as_it_was, task, found.choice, searched)
+    return replace(result, alternatives=found.choice.numbers, _with_number=again)
+
+
+def _with_number(
+    call: Call, task: PhaseTask, choice: Choice, searched: bool, n_phases: int,
+    show_progressbar: bool | Progress | None,
+) -> PhaseResult:  # fmt: skip
+    """Return the result of another number of phases that was fitted."""
+    return _find(call.watched(show_progressbar), task, searched=searched, choice=choice.with_number(n_phases))
 
 
 def _recognise(call: Call, model: object, level: float, given: dict[str, bool]) -> PhaseResult:
@@ -177,14 +197,8 @@ def _wrap(call: Call, found: Phases, report: PhaseReport, trained: TrainedModel)
     coordinates = np.where((found.summary.pixel_state == USED)[:, None], found.coordinates, np.nan).astype(np.float32)
     return PhaseResult(
         labels, probability, mixed, spectra, n_spectra, _shares(call, found), p_value, report, trained, names,
-        coordinates, _lines(call),
+        coordinates, _source=call.source,
     )  # fmt: skip
-
-
-def _lines(call: Call) -> tuple[Line, ...]:
-    """Return the lines that a figure may name: of the elements in the metadata, or of all where there are none."""
-    elements = {str(one) for one in call.signal.metadata.get_item("Sample.elements", ())}  # files hold an array
-    return tuple(line for line in spectral_lines(call.signal) if not elements or line.element in elements)
 
 
 def _shares(call: Call, found: Phases) -> PhaseShares:

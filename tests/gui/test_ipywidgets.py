@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import hyperspy_specml as specml
 
@@ -60,6 +63,19 @@ def test_the_canvas_is_drawn_again_when_the_navigator_moves(counts, monkeypatch)
     assert drawn == [widgets["canvas"]]
 
 
+def test_every_picture_is_whole_since_the_page_may_have_dropped_the_one_before(counts):
+    canvas = opened(counts.decomposition_ae, 2)["canvas"]
+    pictures = []
+    for width in (3, 9):
+        canvas.figure.axes[0].axvline(0.5, linewidth=width)
+        canvas.draw()
+        canvas._png_is_old = True
+        pictures.append(np.asarray(Image.open(io.BytesIO(canvas.get_diff_image()))))
+
+    assert (pictures[1][..., 3] == 255).all()
+    assert (pictures[0] != pictures[1]).any()
+
+
 def test_a_denoised_signal_is_created(counts):
     widgets = opened(counts.denoise_dae, noise="poisson", context="spatial", config=QUICK)
     run(widgets)
@@ -96,6 +112,22 @@ def test_the_explorer_of_a_result(counts):
     found = counts.anomaly_map(noise="poisson", show_progressbar=False)
     widgets = found.explore(counts, display=False, toolkit="ipywidgets")["ipywidgets"]["wdict"]
     assert len(widgets["rows"].options) == len(found.regions)
+
+
+def test_phases_from_open_to_created_signals(counts):
+    widgets = opened(counts.phase_map, 2, noise="poisson")
+    run(widgets)
+    assert widgets["stage"].value == "Done", widgets["message"].value
+    assert (widgets["number"].min, widgets["number"].value, widgets["number"].max) == (1, 2, 2)
+    widgets["number"].value = 1
+    wait(widgets)
+    assert len(widgets["rows"].options) == 1
+    widgets["rows"].value = 0
+    widgets["called"].value = "matrix"
+    widgets["rename_button"].click()
+    assert "matrix" in widgets["rows"].options[0][0]
+    widgets["create_button"].click()
+    assert ".created[-2]" in widgets["message"].value
 
 
 def test_a_value_out_of_range_is_refused_with_a_message(counts):

@@ -12,8 +12,8 @@ from matplotlib.backend_bases import MouseEvent
 from matplotlib.path import Path
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.gui import AnomalyMap, DecompositionAE, DenoiseDAE, LatentExplorer, inside
+from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError
+from hyperspy_specml.gui import AnomalyMap, DecompositionAE, DenoiseDAE, LatentExplorer, PhaseMap, inside
 from hyperspy_specml.gui._warnings import collected
 
 QUICK = specml.TrainConfig(max_steps=60, evaluate_every=10)
@@ -90,13 +90,14 @@ def test_a_cancel_is_answered_within_a_second_and_keeps_the_best_so_far(counts, 
     tool, started = DecompositionAE(counts, 2, config=specml.TrainConfig(max_steps=100_000)), threading.Event()
     tool.observe(lambda event: started.set() if tool.progress.stage == "Train dense" else None, "fraction")
     tool.run()
-    assert started.wait(30)
+    assert started.wait(60)
 
+    start = time.process_time()  # whatever else the machine does
     tool.cancel()
-    start = time.monotonic()
+    assert tool.stage.startswith("Cancelling")
 
     assert done(tool).result.report.interrupted
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_cancel_before_there_is_anything_says_so(counts):
@@ -106,6 +107,29 @@ def test_a_cancel_before_there_is_anything_says_so(counts):
 
     assert done(tool).result is None or tool.result.report.interrupted
     assert tool.stage in ("Cancelled", "Done")
+
+
+def test_a_cancel_while_the_snapshot_is_made_ends_the_computation_that_begins(counts, monkeypatch):
+    tool, copy = DecompositionAE(counts, 2, **HOW), type(counts)._deepcopy_with_new_data
+
+    def slow_copy(signal, data):
+        tool.cancel()
+        return copy(signal, data)
+
+    for _ in range(2):  # the second time there is the progress of the first run, which has ended
+        with monkeypatch.context() as patch:
+            patch.setattr(type(counts), "_deepcopy_with_new_data", slow_copy)
+            tool.run()
+        assert done(tool).stage == "Cancelled"
+        assert tool.result is None
+
+
+def test_a_cancel_at_the_end_leaves_the_stage_as_it_is(counts):
+    tool = DecompositionAE(counts, 2, architecture="pca", noise="poisson")
+    tool.run()
+    done(tool).cancel()
+
+    assert tool.stage == "Done"
 
 
 def test_a_second_run_waits_for_the_first(counts, slow):
@@ -207,6 +231,13 @@ def test_a_region_of_the_table_moves_the_navigator_and_becomes_ordinary_and_is_e
 
     assert tool.ready(include)
     assert counts.axes_manager.indices == (6, 4)
+    tool.do("create")
+    np.testing.assert_array_equal(tool.created[0].data, tool.result.score.data)
+    assert tool.created[1].data.shape == (len(tool.rows), 31)
+    figure = tool.result.plot(components=[0])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0"]
+    with pytest.raises(OptionError, match="indices from 0"):
+        tool.result.plot(components=[99])
     tool.path = str(tmp_path / "regions.csv")
     tool.do("export")
     rows = list(csv.DictReader((tmp_path / "regions.csv").read_text().splitlines()))
@@ -222,6 +253,62 @@ def test_a_statistic_without_error_rates_is_not_relabelled(counts):
 
     with pytest.raises(OptionError, match="has no error rates"):
         found.at_fdr(0.1)
+
+
+@pytest.fixture
+def grains(make_map):
+    """Two phases of 9 x 5 and 9 x 6 pixels with different lines."""
+    peaks = np.exp(-0.5 * ((np.arange(31) - np.array([[9], [22]])) / 2) ** 2) + 0.05
+    rates = 30 * np.repeat(peaks, [5, 6], axis=0)[:, None] * np.ones((11, 9, 1))
+    return make_map(data=np.random.default_rng(1).poisson(rates).astype(np.uint16))
+
+
+def test_phases_are_those_of_the_method_and_others_are_shown_without_a_search(grains, unchanged, monkeypatch):
+    tool = PhaseMap(unchanged(grains), noise="poisson")
+    tool.run()
+    found = done(tool).result
+    assert tool.stage == "Done", tool.message
+    expected = grains.phase_map(noise="poisson", show_progressbar=False)
+    np.testing.assert_array_equal(found.labels.data, expected.labels.data)
+    assert (tool.number, tool.first_number, tool.last_number) == (2, 1, max(found.alternatives))
+    three = grains.phase_map(3, noise="poisson", show_progressbar=False)
+    from hyperspy_specml.latent import _run
+
+    monkeypatch.setattr(_run, "choose", None)  # a search would fail
+
+    tool.number = 3
+
+    assert done(tool).stage == "Done", tool.message
+    np.testing.assert_array_equal(tool.result.labels.data, three.labels.data)
+    np.testing.assert_array_equal(tool.result.spectra.data, three.spectra.data)
+    tool.number = 2
+    assert tool.result is found
+    with pytest.raises(OptionError, match=r"1, 2, 3.* were fitted"):
+        found.at_number(30)
+
+
+def test_a_phase_is_selected_looked_at_renamed_and_created(grains):
+    tool = PhaseMap(grains, result=grains.phase_map(noise="poisson", show_progressbar=False))
+    rename = next(action for action in tool.actions if action.name == "rename")
+    assert not tool.ready(rename)
+
+    tool.row = 1
+    tool.called = "oxide"
+    tool.do("rename")
+
+    assert tool.result.names == ("phase 0", "oxide")
+    assert "oxide" in tool.rows[1]
+    assert tool.row == 1
+    for tool.shown in ("share of the second phase", "probability of the selected phase", "phases"):
+        tool.figure.canvas.draw()
+    grains.axes_manager.indices = (2, 1)
+    counts, of_phase = tool._pixel.lines[:2]
+    assert of_phase.get_label().split(",")[0] == tool.result.names[tool.result.labels.data[1, 2]]
+    np.testing.assert_allclose(of_phase.get_ydata().sum(), counts.get_ydata().sum())
+    tool.do("create")
+    labels, spectra = tool.created
+    np.testing.assert_array_equal(labels.data, tool.result.labels.data)
+    assert spectra.data.shape == (2, 31)
 
 
 @pytest.fixture
@@ -272,7 +359,7 @@ def test_a_selection_is_kept_as_phase_label_known_spectrum_and_mask(explorer, co
         explorer.do(action)
 
     np.testing.assert_allclose(explorer.phases.data, counts.data[selected].sum(axis=0)[None])
-    np.testing.assert_array_equal(explorer.labels.data, selected.astype(int))
+    np.testing.assert_array_equal(explorer.labels.data, np.where(selected, 0, -1))
     np.testing.assert_array_equal(explorer.mask.data, selected)
     assert explorer.phases.axes_manager.signal_axes[0].units == "eV"
     masked = counts.decomposition_ae(
@@ -280,6 +367,12 @@ def test_a_selection_is_kept_as_phase_label_known_spectrum_and_mask(explorer, co
     )
     np.testing.assert_array_equal(np.isnan(masked.scores.data[0]), selected)
     counts.anomaly_map(known=explorer.known, noise="poisson", show_progressbar=False)
+    explorer.select(~selected.reshape(-1))
+    done(explorer).do("save_phase")
+    with pytest.warns(BaselineBetterWarning):  # every pixel is a mixture
+        phases = counts.phase_map(labels=explorer.labels, noise="poisson", show_progressbar=False)
+    assert phases.names == ("phase 0", "phase 1")
+    np.testing.assert_array_equal((phases.labels.data == 0)[selected], True)
 
 
 def test_the_last_of_quick_selections_is_summed(explorer, counts):

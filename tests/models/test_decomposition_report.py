@@ -106,7 +106,7 @@ def test_the_page_says_the_same_as_the_text_and_escapes_names(report):
         (-2.5, 1.0, "dense (2) is better than PCA of the same size, by 2.5 standard errors."),
         (-1.5, 1.0, "dense (2) and PCA of the same size cannot be told apart (1.5 standard errors)."),
         (1.5, 1.0, "dense (2) and PCA of the same size cannot be told apart (1.5 standard errors)."),
-        (2.5, 1.0, "PCA of the same size is better, by 2.5 standard errors: prefer result.baseline."),
+        (2.5, 1.0, "Prefer result.baseline: PCA of the same size is better, by 2.5 standard errors."),
         (0.0, 0.0, "dense (2) and PCA of the same size cannot be told apart (0.0 standard errors)."),
     ],
 )

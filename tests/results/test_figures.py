@@ -145,14 +145,27 @@ def test_lines_of_the_elements_are_labelled_the_highest_first_and_never_on_top_o
     energy = {"name": "Energy", "units": "keV", "scale": 0.02, "offset": 0.0}
     signal = make_map(data=np.ones((7, 5, 500), np.uint8), energy=energy, signal_type="EDS_TEM")
     signal.metadata.Sample.elements = ["Cr", "Fe", "Mn"]  # Mn Ka lies 5.9 keV, Cr Ka 5.41, Fe Ka 6.40
-    heights = np.exp(-0.5 * ((np.arange(500) * 0.02 - 5.9) / 0.05) ** 2)
+    places = np.array([[5.9], [6.4], [6.49], [0.7]])  # Mn Kb lies on top of Fe Ka
+    heights = ([[4], [3], [3], [1]] * np.exp(-0.5 * ((np.arange(500) * 0.02 - places) / 0.05) ** 2)).sum(axis=0)
     axes = plt.figure().subplots()
 
     draw_spectra(axes, signal, {"": heights})
 
     places = sorted(text.xy[0] for text in axes.texts)
     assert np.diff(places).min() > 0.03 * 10
-    assert "Mn Ka" in [text.get_text() for text in axes.texts]
+    assert [text.get_text() for text in axes.texts] == ["Mn Ka", "Fe Ka", "Fe La"]  # no Cr: there is no peak
+
+
+def test_the_likeliest_lines_are_labelled_as_guesses_where_no_element_is_listed(make_map):
+    energy = {"name": "Energy", "units": "keV", "scale": 0.02, "offset": 0.0}
+    signal = make_map(data=np.ones((7, 5, 500), np.uint8), energy=energy, signal_type="EDS_TEM")
+    signal.metadata.Sample.elements = []
+    heights = np.exp(-0.5 * ((np.arange(500) * 0.02 - 6.4) / 0.05) ** 2)
+    axes = plt.figure().subplots()
+
+    draw_spectra(axes, signal, {"": heights})
+
+    assert [text.get_text() for text in axes.texts] == ["Fe Ka?"]
 
 
 def test_a_selection_is_laid_over_its_pixels(make_map):

@@ -232,7 +232,9 @@ def test_a_numpy_mask_that_fits_a_square_map_turned_too_is_a_warning():
     signal = hs.signals.Signal1D(np.ones((7, 7, 11)))
     mask = np.zeros((7, 7), bool)
     mask[6, 1] = True
-    with pytest.warns(MaskOrderWarning, match=r"mask\.T both fit.*array order, \(y, x\).*BaseSignal\(mask\)\.T"):
+    with pytest.warns(
+        MaskOrderWarning, match=r"^Pass .*BaseSignal\(mask\)\.T.*mask\.T both fit.*array order, \(y, x\)"
+    ):
         read = spectra_of(signal, method="test", navigation_mask=mask)
     np.testing.assert_array_equal(read.navigation_mask, mask)
     by_signal = spectra_of(signal, method="test", navigation_mask=hs.signals.BaseSignal(mask).T)
