@@ -165,7 +165,7 @@ class Denoised:
         return replace(self, model=model, scores=np.concatenate([self.scores, scores.astype(np.float32)], axis=1))
 
 
-def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
+def keep_counts(denoised: Denoised, counts: np.ndarray, where: np.ndarray | None = None) -> Denoised:
     """Scale denoised spectra to the counts that were measured, as far as noise lets these be known.
 
     At each level of intensity the spectra hold together as many counts as were measured. Where sums of single spectra
@@ -178,8 +178,10 @@ def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
         The map.
     counts
         (n_pixels,) sums of the measured spectra.
+    where
+        (n_pixels,) bool, spectra that may be scaled; None for all.
     """
-    used = denoised.used
+    used = denoised.used if where is None else denoised.used & where
     measured, total = counts[used].astype(np.float64), np.maximum(denoised.totals()[used], 0)
     if not total.any():
         return denoised
@@ -189,7 +191,7 @@ def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
     scaled, offset = replace(denoised, scores=denoised.scores * scale[:, None]), denoised.model.basis.offset
     if not offset.any():
         return scaled
-    return scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None])
+    return scaled.plus(np.where(denoised.used, scale - 1, scaled.scores[:, 0])[:, None], offset[None])
 
 
 def keep_mean(denoised: Denoised, mean: np.ndarray, noise: NoiseModel) -> Denoised:
@@ -378,7 +380,10 @@ def check_removed(
     if protect and denoised.removed:
         with progress.enter("Restore removed signal"):
             denoised = _restored(stream, denoised, windows, channels)
-        return keep_counts(denoised, counted[:, -1]) if denoised.model.counts else denoised
+        if denoised.model.counts:  # regions have their own ones again
+            elsewhere = np.ones(stream.n_pixels, bool)
+            elsewhere[np.concatenate([region.pixels for region in denoised.removed])] = False
+            denoised = keep_counts(denoised, counted[:, -1], elsewhere)
     return denoised
 
 

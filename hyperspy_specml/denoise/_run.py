@@ -5,7 +5,6 @@ Another map is denoised without a fit: see `apply_denoiser`.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
     Pairs = tuple[SpectrumStream, SpectrumStream] | None
-
-_logger = logging.getLogger(__name__)
 
 # Shares of the time of a call, measured at 128 x 128 pixels and 2048 channels; what is left is the check.
 _STAGES = {"prepare": 0.35, "fit": 0.48, "score": 0.06, "finish": 0.03, "apply": 0.03}
@@ -97,9 +94,7 @@ def denoise(
     with run.progress.enter("Prepare", _STAGES["prepare"]):
         data, width = _prepare(stream, run, asked, masks, pairs, detector)
     clock.stop("preparation")
-    denoiser, report, averaged = _learn(
-        data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape
-    )
+    denoiser, report = _learn(data, clock, corruption=asked.corruption, line_width=width, shape=stream.navigation_shape)
     prepared = data.plain.without_counts()
     del data  # now no counts are in memory but the blocks: the larger the map, the larger are its scores
     with run.progress.enter("Apply", _STAGES["apply"]):
@@ -108,7 +103,7 @@ def denoise(
     clock.stop("application")
     with run.progress.enter("Check"):
         channels = prepared.summary.channels
-        how: Any = {"protect": asked.protect, "mean": moments.mean, "width": averaged}
+        how: Any = {"protect": asked.protect, "mean": moments.mean, "width": report.averaged}
         denoised = check_removed(stream, denoised, noise, channels, **how)
     clock.stop("check")
     return Denoising(denoiser, denoised, prepared, replace(report, seconds=clock.seconds))
@@ -140,8 +135,8 @@ def _prepare(
     return CandidateData(plain, smooth, tiles, asked.context, asked.options, run), width
 
 
-def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoiser, DenoiseReport, float | None]:
-    """Fit and choose a denoiser; return it, the report, with further fields, and what `choose_width` chose."""
+def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoiser, DenoiseReport]:
+    """Fit and choose a denoiser; return it and the report, with further fields."""
     plain, progress = data.plain, data.run.progress
     with progress.enter("Fit candidates", _STAGES["fit"]):
         entries = fit_candidates(data)
@@ -153,16 +148,13 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         clean, basis = chosen.scores(), chosen.fold.basis
         found |= _quality(data.tiles, chosen, clean, validation, test)
         totals = clean @ basis.components().sum(axis=1) + basis.offset.sum()
-        width = choose_width(plain, data.tiles, totals)
-    if width:
-        text = "denoise_dae(): spectra get the mean counts of their neighbourhood as totals (a Gaussian of %g pixels)"
-        _logger.info(text, width)
+        found["averaged"] = choose_width(plain, data.tiles, totals)
     clock.stop("scoring")
     with progress.enter("Fit to all counts", _STAGES["finish"]):
         denoiser = chosen.on_all_counts()
     clock.stop("final fit")
     history = chosen.history
-    report = DenoiseReport(
+    return denoiser, DenoiseReport(
         noise_model=plain.estimate.model.to_dict() | {"fano": plain.estimate.fano},
         used=plain.summary.counts(),
         random_state=plain.seed,
@@ -180,7 +172,6 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         **history.curve(),
         **found,
     )
-    return denoiser, report, width
 
 
 def _choose(data: TrainingData, candidates: tuple[Candidate, ...], entries: list[Entry]) -> Entry:
@@ -237,7 +228,7 @@ def denoise_own_map(
 def apply_denoiser(
     stream: SpectrumStream, denoiser: FittedDenoiser, *, channels: np.ndarray, noise: NoiseModel,
     mean: np.ndarray, masked: np.ndarray | None = None, detector: np.ndarray | None = None,
-    protect: bool = True,
+    protect: bool = True, averaged: float | None = None,
 ) -> Denoised:  # fmt: skip
     """Denoise the spectra of another map than the one of the training.
 
@@ -260,6 +251,8 @@ def apply_denoiser(
         (all channels,) full width at half maximum of a line in channels, where the resolution is known.
     protect
         Whether removed signal that noise cannot explain is restored.
+    averaged
+        Width that was chosen for the training map: see `choose_width`.
 
     Raises
     ------
@@ -285,7 +278,7 @@ def apply_denoiser(
         scores[used] = (scores[used] - zero) * scale + zero
     with progress.enter("Check"):
         denoised = Denoised.of(denoiser.basis, noise, scores, state, width, ratio)
-        return check_removed(stream, denoised, noise, channels, protect=protect)
+        return check_removed(stream, denoised, noise, channels, protect=protect, width=averaged)
 
 
 def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, noise: NoiseModel) -> np.ndarray:
