@@ -11,24 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
+    from hyperspy_specml.decompose import (
+        Autoencoder,
+        DenseOptions,
+        PCAOptions,
+        SimplexOptions,
+        VariationalOptions,
+        register_architecture,
+    )
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
+    from hyperspy_specml.live import Damage, EnergyDrift, IntensityChange, NewPhase, scan_order
     from hyperspy_specml.progress import Progress, ProgressBar
     from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
     from hyperspy_specml.signals import provenance
-    from hyperspy_specml.workflows import align, estimate_shift, load_model, train_denoiser
+    from hyperspy_specml.workflows import LiveMonitor, align, estimate_shift, load_model, train_denoiser
 
 __version__ = "0.1.0.dev0"
 
 _HOMES = {  # of the public names
-    "decompose": ("Autoencoder", "DenseOptions", "PCAOptions", "SimplexOptions", "register_architecture"),
+    "decompose": (
+        "Autoencoder",
+        "DenseOptions",
+        "PCAOptions",
+        "SimplexOptions",
+        "VariationalOptions",
+        "register_architecture",
+    ),
     "denoise": ("DenoiseOptions", "LibraryOptions"),
     "progress": ("Progress", "ProgressBar"),
     "results": ("denoise_model", "denoise_report", "load_result"),
     "run": ("ComputeConfig", "TrainConfig"),
     "signals": ("provenance",),
-    "workflows": ("align", "estimate_shift", "load_model", "train_denoiser"),
+    "live": ("Damage", "EnergyDrift", "IntensityChange", "NewPhase", "scan_order"),
+    "workflows": ("LiveMonitor", "align", "estimate_shift", "load_model", "train_denoiser"),
 }
 _MODULES = ("datasets", "estimators", "exceptions")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

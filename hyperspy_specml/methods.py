@@ -56,8 +56,9 @@ def decomposition_ae(
         best by more than its standard error.
     architecture
         "dense": nonlinear encoder and decoder. "simplex": abundances that sum to one of non-negative
-        endmember spectra, and an intensity for each pixel. "pca": noise-weighted principal components. Or one that
-        ``specml.register_architecture`` made known.
+        endmember spectra, and an intensity for each pixel. "vae": as "dense", with the
+        error of every score. "pca": noise-weighted principal components. Or one that ``specml.register_architecture``
+        made known.
     options
         Of the architecture, by its own class: ``specml.DenseOptions(n_hidden=128)``, ``specml.SimplexOptions``,
         ``specml.PCAOptions(centre=True)``.
@@ -160,15 +161,7 @@ def decomposition_ae(
     >>> dec.scores
     <Signal2D, title: Scores of Simulated Fe-Cr-Ni map, dimensions: (3|16, 16)>
     """
-    given = locals()
-    signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
-    if interactive:
-        from hyperspy_specml.gui import DecompositionAE
-
-        return DecompositionAE(signal, **given).open(*how)
-    from hyperspy_specml.workflows import decomposition
-
-    return decomposition(signal, **given)
+    return _answer("decomposition_ae", "DecompositionAE", locals())
 
 
 def anomaly_map(
@@ -314,15 +307,7 @@ def anomaly_map(
     >>> found.score
     <BaseSignal, title: Anomaly map of Simulated Fe-Cr-Ni map, dimensions: (32, 32|)>
     """
-    given = locals()
-    signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
-    if interactive:
-        from hyperspy_specml.gui import AnomalyMap
-
-        return AnomalyMap(signal, **given).open(*how)
-    from hyperspy_specml.workflows import anomalies
-
-    return anomalies(signal, **given)
+    return _answer("anomaly_map", "AnomalyMap", locals())
 
 
 def denoise_dae(
@@ -466,15 +451,7 @@ def denoise_dae(
     >>> s.denoise_dae(context="spatial", show_progressbar=False)
     <EDSTEMSpectrum, title: Simulated Fe-Cr-Ni map denoised, dimensions: (16, 16|256)>
     """
-    given = locals()
-    signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
-    if interactive:
-        from hyperspy_specml.gui import DenoiseDAE
-
-        return DenoiseDAE(signal, **given).open(*how)
-    from hyperspy_specml.workflows import denoising
-
-    return denoising(signal, **given)
+    return _answer("denoise_dae", "DenoiseDAE", locals())
 
 
 def phase_map(
@@ -601,12 +578,16 @@ def phase_map(
     >>> phases.spectra
     <EDSTEMSpectrum, title: Summed spectra of the phases of Simulated Fe-Cr-Ni map, dimensions: (4|256)>
     """
-    given = locals()
+    return _answer("phase_map", "PhaseMap", locals())
+
+
+def _answer(method: str, tool: str, given: dict[str, Any]) -> Any:
+    """Call the workflow of a method with what the method was given, or open its tool."""
     signal, interactive, *how = (given.pop(name) for name in ("self", "interactive", "display", "toolkit"))
     if interactive:
-        from hyperspy_specml.gui import PhaseMap
+        from hyperspy_specml import gui
 
-        return PhaseMap(signal, **given).open(*how)
-    from hyperspy_specml.workflows import phase_map as find
+        return getattr(gui, tool)(signal, **given).open(*how)
+    from hyperspy_specml import workflows
 
-    return find(signal, **given)
+    return getattr(workflows, method)(workflows.Call.on(signal, method, given), **given)

@@ -10,9 +10,8 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.run import ComputeConfig, Run, TrainConfig
 
 DEFAULTS = TrainConfig(
-    learning_rate=0.01, batch_size=64, max_steps=500, evaluate_every=50, patience=3, restarts=2,
-    comparison_share=0.25,
-)  # fmt: skip
+    learning_rate=0.01, batch_size=64, max_steps=500, evaluate_every=50, patience=3, restarts=2, comparison_share=0.25
+)
 
 
 @pytest.mark.parametrize(

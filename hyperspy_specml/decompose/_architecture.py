@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_DEFAULTS = TrainConfig(
-    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
-    comparison_share=0.2,
-)  # fmt: skip
+_TIMES: dict[str, Any] = {"max_steps": 3000, "evaluate_every": 100, "patience": 4, "restarts": 1}
+_DEFAULTS = TrainConfig(learning_rate=5e-3, batch_size=512, comparison_share=0.2, **_TIMES)
 SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
 COMPARED = 1 << 23  # deviances per number of components: these decide, so they are more
 _SIZES = {"n_hidden": 1 << 16, "n_layers": 100}  # the largest that are meant

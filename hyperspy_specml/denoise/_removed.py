@@ -448,10 +448,8 @@ def _over_windows(windows: Windows, channels: np.ndarray, rows: np.ndarray, pixe
         for start in range(0, len(rows), _SLAB):
             several = slice(start, start + _SLAB)
             values = rows[several, channels]
-            sums[several, :-1], sums[several, -1] = (
-                windows.sums(values, slice(None)),
-                values.sum(axis=1, dtype=np.float64),
-            )
+            sums[several, :-1] = windows.sums(values, slice(None))
+            sums[several, -1] = values.sum(axis=1, dtype=np.float64)
     return sums
 
 

@@ -155,20 +155,15 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
     clock.stop("final fit")
     history = chosen.history
     return denoiser, DenoiseReport(
-        noise_model=plain.estimate.model.to_dict() | {"fano": plain.estimate.fano},
-        used=plain.summary.counts(),
-        random_state=plain.seed,
         chosen=chosen.name,
         candidates=candidates,
-        hold_out=plain.hold_out,
-        correlation=plain.correlation,
-        n_sampled=len(plain.summary.sample_pixels),
         smoothing=data.smooth.smoothing,
         interrupted=any(entry.history.interrupted for entry in entries),
         context=data.context,
         n_components=chosen.fold.n_components,
         n_boxes=len(data.tiles.rows),
         n_steps=history.steps[-1] if history.steps else 0,
+        **plain.facts(),
         **history.curve(),
         **found,
     )

@@ -1,9 +1,9 @@
 """Phases on arrays: mixtures of spectra with a spatial prior, their number, known phases again, pictures."""
 
-from hyperspy_specml.latent._choose import Choice, Folds, choose, one_phase
+from hyperspy_specml.latent._choose import Choice, Folds, best_strength, choose, one_phase
 from hyperspy_specml.latent._grid import Grid
 from hyperspy_specml.latent._laws import Law, LineLaw, MultinomialLaw
-from hyperspy_specml.latent._mixture import Data, Mixture, classify, fit, held_out_scores
+from hyperspy_specml.latent._mixture import Classes, Data, Mixture, classify, fit, held_out_scores
 from hyperspy_specml.latent._model import PhaseModel
 from hyperspy_specml.latent._reject import drawn, tail_probability
 from hyperspy_specml.latent._run import NONE_OF_THESE, Phases, PhaseTask, find_phases, recognise_phases

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.latent._mixture import Data, Mixture, classify, fit, held_out_scores, split
+from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, varies_within
+from hyperspy_specml.latent._mixture import Classes, Data, Mixture, alike, classify, fit_classes, held_out_scores, split
 from hyperspy_specml.progress import STOPPED
-from hyperspy_specml.statistics import choose_rank
+from hyperspy_specml.statistics import choose_rank, paired
 
 if TYPE_CHECKING:
     from hyperspy_specml.progress import Progress
@@ -23,13 +24,20 @@ _FIRST_STRENGTH = 0.4
 _BRIEF_STEPS, _STEPS, _MORE_STEPS, _MIXED_STEPS = 5, 10, 5, 3
 # Times that the strength and the spectra are found from each other.
 _ROUNDS = 3
+# Part of the time in which phases are added; then some are left out again.
+_GROWING = 0.7
 # Splits of a mixture that are carried out: those that alone gain most.
-_TRIED = 4
+_TRIED = 6
 # Numbers tried after the best one, and the largest.
 _PATIENCE = 2
 MOST_PHASES = 12
-# Standard errors by which a number of phases is clearly worse than another.
+# Standard errors by which a phase less is clearly worse.
 _CLEAR = 2.0
+# Relative distance from mixtures of the others below which a phase that lies between them is none: spectra of one
+# phase differ by as much with thickness and absorption.
+_LEAST_DISTANCE = 0.1
+# Phases that are left out for a trial, and phases near one that it may go over into.
+_LEFT_OUT, _NEAREST = 3, 2
 # Agreement of neighbours beyond chance from which a map has an order, 1 where they are always alike.
 _LEAST_AGREEMENT = 0.1
 _MIXED = 0.3  # part of the border pixels that are mixtures, to begin with
@@ -53,35 +61,60 @@ class Folds:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Mixtures of rising number of phases.
+    """The mixture that was chosen, and why.
 
     Attributes
     ----------
-    mixtures
-        One per number.
+    fits
+        Mixtures by number of phases, with what the pixels are by each of them.
     curve
-        Their held-out scores and the number that these choose.
+        Their held-out scores, and the number that was chosen.
+    merged
+        Why phases that held-out counts alone would keep are none: "mixture" of others, or "variation" within one.
     interrupted
         Whether the user ended the search.
     """
 
-    mixtures: tuple[Mixture, ...]
+    fits: dict[int, tuple[Mixture, Classes]] = field(repr=False)
     curve: RankCurve
+    merged: tuple[str, ...]
     interrupted: bool
 
     @property
     def chosen(self) -> Mixture:
         """The mixture of the chosen number of phases."""
-        return next(m for m in self.mixtures if m.n_phases == self.curve.chosen)
+        return self.fits[self.curve.chosen][0]
+
+    @property
+    def classes(self) -> Classes:
+        """What the pixels are by it."""
+        return self.fits[self.curve.chosen][1]
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """The numbers of phases that were fitted."""
-        return tuple(mixture.n_phases for mixture in self.mixtures)
+        return tuple(self.fits)
 
     def with_number(self, n_phases: int) -> Choice:
         """Return the choice with another of its numbers chosen."""
         return replace(self, curve=replace(self.curve, chosen=n_phases))
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A mixture, what the pixels are by it, and their scores on the validation fold."""
+
+    mixture: Mixture
+    classes: Classes
+    scores: np.ndarray
+
+    @property
+    def score(self) -> float:
+        return float(self.scores.mean())
+
+    @property
+    def n_phases(self) -> int:
+        return self.mixture.n_phases
 
 
 def one_phase(data: Data, *, mixed: bool) -> Mixture:
@@ -93,7 +126,7 @@ def one_phase(data: Data, *, mixed: bool) -> Mixture:
 
 
 def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> Choice:
-    """Grow a mixture phase by phase, as far as held-out counts support it.
+    """Grow a mixture phase by phase as far as held-out counts support it, then leave out what is no phase.
 
     Parameters
     ----------
@@ -106,50 +139,52 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
     n_phases
         Where to stop; None leaves it to the validation fold.
     """
-    most = n_phases or max(MOST_PHASES, start.n_phases)
-    mixtures: list[Mixture] = []
-    scores: list[np.ndarray] = []
-    interrupted, weights = False, None
+    found: dict[int, _Fitted] = {}
+    merged: list[str] = []
+    interrupted = False
     try:
-        while not mixtures or mixtures[-1].n_phases < most:
-            before = start if not mixtures else mixtures[-1]
-            with run.progress.enter(f"Fit {before.n_phases + bool(mixtures)} phases", 1 / most):
-                mixture, weights, score = _next(folds, before, weights, run.progress)
-            if mixtures and mixture.n_phases == mixtures[-1].n_phases:
-                break  # nothing is left to be split
-            mixtures.append(mixture)
-            scores.append(score)
-            run.progress.record("phases", mixture.n_phases, float(score.mean()))
-            best = int(np.argmin([one.mean() for one in scores]))
-            if n_phases is None and len(scores) - 1 - best >= _PATIENCE:
-                break
+        best = _grow(folds, start, run, found, n_phases)
+        if n_phases is None:
+            best = _prune(folds, best, run, found, merged)
     except STOPPED:
-        if not mixtures:
+        if not found:
             raise
-        interrupted = True
-    numbers = np.array([mixture.n_phases for mixture in mixtures])
-    curve = _cautious(choose_rank(numbers, np.array(scores), "held-out counts"))
-    if n_phases is not None and not interrupted:
-        curve = replace(curve, chosen=mixtures[-1].n_phases)
-    return Choice(tuple(mixtures), curve, interrupted)
+        interrupted, best = True, _smallest(found)
+    numbers = sorted(found)
+    curve = choose_rank(np.array(numbers), np.array([found[k].scores for k in numbers]), "held-out counts")
+    curve = replace(curve, chosen=best.n_phases)
+    return Choice({k: (found[k].mixture, found[k].classes) for k in numbers}, curve, tuple(merged), interrupted)
 
 
-def _cautious(curve: RankCurve) -> RankCurve:
-    """Return the curve with the smallest number that is not clearly worse than the best of many tried."""
-    good = curve.scores - curve.scores.min() <= _CLEAR * np.nan_to_num(curve.standard_errors)
-    return replace(curve, chosen=int(curve.ranks[int(np.argmax(good))]))
+def _grow(folds: Folds, start: Mixture, run: Run, found: dict[int, _Fitted], n_phases: int | None) -> _Fitted:
+    """Add phases while that makes held-out counts likelier; return the best mixture, or that of `n_phases`."""
+    most, last = n_phases or max(MOST_PHASES, start.n_phases), None
+    while last is None or last.n_phases < most:
+        with run.progress.enter(f"Fit {last.n_phases + 1 if last else start.n_phases} phases", _GROWING / most):
+            grown = _fitted(folds, start, run.progress) if last is None else _one_more(folds, last, run.progress)
+        if grown is None:
+            break  # nothing is left to be split
+        last = found[grown.n_phases] = grown
+        run.progress.record("phases", last.n_phases, last.score)
+        if n_phases is None and last.n_phases - _smallest(found).n_phases >= _PATIENCE:
+            break
+    assert last is not None
+    return last if n_phases else _smallest(found)
 
 
-def _next(
-    folds: Folds, mixture: Mixture, weights: np.ndarray | None, progress: Progress
-) -> tuple[Mixture, np.ndarray, np.ndarray]:
-    """Return the fitted mixture of one phase more; without weights that of the same number."""
-    if weights is None:
-        return _fitted(folds, mixture, progress)
-    splits = [(*split(folds.data, mixture, weights, k), k) for k in range(mixture.n_fixed, mixture.n_phases)]
+def _smallest(found: dict[int, _Fitted]) -> _Fitted:
+    return min(found.values(), key=lambda one: one.score)
+
+
+def _one_more(folds: Folds, last: _Fitted, progress: Progress) -> _Fitted | None:
+    """Return the fitted mixture of one phase more: the likeliest after few iterations of several splits."""
+    mixture, classes, splits = last.mixture, last.classes, []
+    for k in range(mixture.n_fixed, mixture.n_phases):
+        for inside in (False, True) if folds.data.grid.coupled else (False,):
+            splits.append((*split(folds.data, mixture, classes, k, inside=inside), k))
     splits = sorted((one for one in splits if np.isfinite(one[0])), key=lambda one: -one[0])
     if not splits:
-        return mixture, weights, np.empty(0)
+        return None
     trials = []
     for _, two, phase in splits[:_TRIED]:
         trials.append(_brief(folds, _with_split(mixture, two, phase)))
@@ -157,14 +192,82 @@ def _next(
     return _fitted(folds, min(trials, key=lambda trial: trial[1])[0], progress)
 
 
+def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], merged: list[str]) -> _Fitted:
+    """Leave out one phase after the other as long as that is not clearly worse, or what is left out is no phase."""
+    share = (1 - _GROWING) / best.n_phases
+    while best.n_phases > max(1, best.mixture.n_fixed):
+        with run.progress.enter(f"Fit {best.n_phases - 1} phases", share):
+            fewer = _without_one(folds, best, merged, run.progress)
+        if fewer is None:
+            break
+        best = found[fewer.n_phases] = fewer
+        run.progress.record("phases", best.n_phases, best.score)
+    return best
+
+
+def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progress) -> _Fitted | None:
+    """Return the fitted mixture without the least distinct phase; None where all of them are distinct."""
+    mixture, data = best.mixture, folds.data
+    free = range(mixture.n_fixed, mixture.n_phases)
+    far = {k: distance_to_mixtures(mixture.spectra, k, data) for k in free}
+    for k in sorted(free, key=lambda k: far[k][0] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
+        fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
+        worse = paired(fewer.scores, best.scores)
+        if worse.difference <= _CLEAR * worse.standard_error:
+            return fewer
+    labels = np.where(data.grid.used, best.classes.pure.argmax(axis=0), -1)
+    for k in sorted(free, key=lambda k: far[k][0]):
+        if far[k][0] < _LEAST_DISTANCE and lies_between(labels, data.grid, k, far[k][1]):
+            merged.append("mixture")
+            return _fitted(folds, _left_out(mixture, k), progress, warm=True)
+    for k in sorted(free, key=lambda k: far[k][0]):
+        for other in _nearest(mixture, k):
+            if _go_over(folds, best, k, int(other)):
+                merged.append("variation")
+                return _fitted(folds, _joined(mixture, k, int(other)), progress, warm=True)
+    return None
+
+
+def _left_out(mixture: Mixture, phase: int) -> Mixture:
+    keep = np.arange(mixture.n_phases) != phase
+    return replace(mixture, spectra=mixture.spectra[keep], prior=mixture.prior[keep])
+
+
+def _nearest(mixture: Mixture, phase: int) -> np.ndarray:
+    unit = alike(mixture.spectra)
+    scale = 1 / np.sqrt(np.maximum(np.abs(unit).mean(axis=0), 1e-30))
+    apart = np.linalg.norm((unit - unit[phase]) * scale, axis=1)
+    return np.setdiff1d(np.argsort(apart)[: _NEAREST + 1], [phase])
+
+
+def _go_over(folds: Folds, best: _Fitted, one: int, other: int) -> bool:
+    """Return whether two phases are ends of a variation within one."""
+    if not folds.data.grid.coupled:
+        return False
+    labels = best.classes.pure.argmax(axis=0)
+    sides = np.where(labels == other, 1, np.where(labels == one, 0, -1))
+    sides[~folds.data.grid.used] = -1
+    return varies_within(folds.data, folds.validation, alike(best.mixture.spectra)[[one, other]], sides)
+
+
+def _joined(mixture: Mixture, one: int, other: int) -> Mixture:
+    """Return the mixture with two phases in one; a known one stays as it is."""
+    spectra, prior, keep = mixture.spectra.copy(), mixture.prior.copy(), np.arange(mixture.n_phases) != one
+    if other >= mixture.n_fixed:
+        unit = alike(spectra)
+        spectra[other] = (prior[one] * unit[one] + prior[other] * unit[other]) * np.abs(spectra[other]).sum()
+    prior[other] += prior[one]
+    return replace(mixture, spectra=spectra[keep], prior=prior[keep])
+
+
 def _brief(folds: Folds, mixture: Mixture) -> tuple[Mixture, float]:
     """Return the mixture after few iterations, and its mean score on the validation fold."""
-    mixture = replace(mixture, strength=_FIRST_STRENGTH if folds.data.grid.coupled else 0.0)
-    found, _ = fit(folds.data, replace(mixture, mixed=None), steps=_BRIEF_STEPS)
+    mixed, first = mixture.mixed, _FIRST_STRENGTH if folds.data.grid.coupled else 0.0
+    found, classes = fit_classes(folds.data, replace(mixture, strength=first, mixed=None), steps=_BRIEF_STEPS)
+    found = replace(found, mixed=mixed)
     evidence, held = _evidence(folds, found)
-    classes = classify(folds.data, found, evidence)
-    score = held_out_scores(folds.data, found, classes, folds.validation, held).mean()
-    return replace(found, mixed=mixture.mixed), float(score)
+    classes = classify(folds.data, found, evidence, start=classes.pure)
+    return found, float(held_out_scores(folds.data, found, classes, folds.validation, held).mean())
 
 
 def _with_split(mixture: Mixture, two: np.ndarray, phase: int) -> Mixture:
@@ -175,23 +278,38 @@ def _with_split(mixture: Mixture, two: np.ndarray, phase: int) -> Mixture:
     return replace(mixture, spectra=spectra, prior=prior)
 
 
-def _fitted(folds: Folds, mixture: Mixture, progress: Progress) -> tuple[Mixture, np.ndarray, np.ndarray]:
-    """Return the fitted mixture with the best strength, its weights, and its scores on the validation fold."""
+def _fitted(folds: Folds, mixture: Mixture, progress: Progress, *, warm: bool = False) -> _Fitted:
+    """Return the fitted mixture with the best strength, and its scores on the validation fold.
+
+    Parameters
+    ----------
+    folds
+        Training and validation fold.
+    mixture
+        To begin with.
+    progress
+        Of the stage.
+    warm
+        Whether its phases are nearly right: then pixels may be mixtures from the beginning.
+    """
     data, mixed = folds.data, mixture.mixed
-    first = _FIRST_STRENGTH if data.grid.coupled else 0.0  # a strong one lets a new phase vanish
-    mixture, weights = fit(data, replace(mixture, strength=first, mixed=None), steps=_STEPS)
+    if not warm:  # a strong prior lets a new phase vanish, and so do mixtures
+        first = _FIRST_STRENGTH if data.grid.coupled else 0.0
+        mixture = replace(mixture, strength=first, mixed=None)
+    mixture, classes = fit_classes(data, mixture, steps=_MORE_STEPS if warm else _STEPS)
     for done in range(_ROUNDS):
         progress.advance(0.6 + 0.1 * done)
         strength = best_strength(folds, mixture)
         if strength == mixture.strength:
             break
-        mixture, weights = fit(data, replace(mixture, strength=strength), steps=_MORE_STEPS)
+        mixture, classes = fit_classes(data, replace(mixture, strength=strength), steps=_MORE_STEPS, start=classes.pure)
     progress.advance(0.9)
     if mixed is not None:
-        mixture, weights = fit(data, replace(mixture, mixed=mixed), steps=_MIXED_STEPS)
+        mixed = mixture.mixed or mixed
+        mixture, classes = fit_classes(data, replace(mixture, mixed=mixed), steps=_MIXED_STEPS, start=classes.pure)
     evidence, held = _evidence(folds, mixture)
-    classes = classify(data, mixture, evidence)
-    return mixture, weights, held_out_scores(data, mixture, classes, folds.validation, held)
+    classes = classify(data, mixture, evidence, start=classes.pure)
+    return _Fitted(mixture, classes, held_out_scores(data, mixture, classes, folds.validation, held))
 
 
 def best_strength(folds: Folds, mixture: Mixture) -> float:

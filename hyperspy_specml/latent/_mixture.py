@@ -1,6 +1,6 @@
 """A mixture of phases: fitted by expectation maximisation, and grown by splitting what is two phases in one.
 
-Where two phases meet, the beam sees both. Pixels there may be mixtures of the two, in quarters; such pixels shape no
+Where two phases meet, the beam sees both. Pixels there may be mixtures of the two, in sixths; such pixels shape no
 phase, so borders do not become phases of their own.
 
 References
@@ -27,11 +27,13 @@ _SETTLED = 1e-3
 # Smallest share of a phase that its prior stands for: what is rarer is a phase by its spectra.
 _LEAST_PRIOR = 1e-3
 # Shares of the first of two phases in a mixed pixel.
-_QUARTERS = (0.25, 0.5, 0.75)
+_PARTS = (1 / 6, 1 / 3, 0.5, 2 / 3, 5 / 6)
 # Iterations for the direction of a split, and of the two phases in one alone.
 _DIRECTIONS, _ALONE = 8, 6
 # Sweeps over all pixels in an iteration that goes on from the last one.
 _WARM_SWEEPS = 2
+# Pixels of a phase away from its borders that are enough to say along which direction it is split.
+_LEAST_INSIDE = 30
 _NEVER = np.float32(-1e30)  # log evidence of what cannot be
 
 
@@ -163,7 +165,7 @@ def pairs_of(n_phases: int) -> np.ndarray:
     """Return the (M - K, K) shares of all mixtures of two phases."""
     rows = []
     for one, other in combinations(range(n_phases), 2):
-        for share in _QUARTERS:
+        for share in _PARTS:
             row = np.zeros(n_phases)
             row[one], row[other] = share, 1 - share
             rows.append(row)
@@ -171,6 +173,24 @@ def pairs_of(n_phases: int) -> np.ndarray:
 
 
 def fit(data: Data, mixture: Mixture, *, steps: int) -> tuple[Mixture, np.ndarray]:
+    """Fit the spectra and shares of phases; see `fit_classes`.
+
+    Parameters
+    ----------
+    data, mixture, steps
+        As there.
+
+    Returns
+    -------
+    the mixture, and the (K, n) weights with which pixels shape its phases
+    """
+    mixture, classes = fit_classes(data, mixture, steps=steps)
+    return mixture, classes.weights
+
+
+def fit_classes(
+    data: Data, mixture: Mixture, *, steps: int, start: np.ndarray | None = None
+) -> tuple[Mixture, Classes]:
     """Fit the spectra and shares of phases by expectation maximisation.
 
     Parameters
@@ -181,21 +201,23 @@ def fit(data: Data, mixture: Mixture, *, steps: int) -> tuple[Mixture, np.ndarra
         To begin with.
     steps
         Iterations at most.
+    start
+        (K, n) probabilities of the phases that are nearly right.
 
     Returns
     -------
-    the mixture, and the (K, n) weights with which pixels shape its phases
+    the mixture, and what the pixels are
     """
     classes = None
     for _ in range(steps):
         before = classes
         evidence = data.law.evidence(data.values, mixture.spectra)
-        classes = classify(data, mixture, evidence, start=before and before.pure)
+        classes = classify(data, mixture, evidence, start=before.pure if before else start)
         mixture = _updated(data, mixture, classes)
         if before and np.abs(classes.pure - before.pure).sum() < _SETTLED * data.grid.used.sum():
             break
     assert classes is not None
-    return mixture, classes.weights
+    return mixture, classes
 
 
 def _updated(data: Data, mixture: Mixture, classes: Classes) -> Mixture:
@@ -278,26 +300,34 @@ def _clamped(evidence: np.ndarray, given: np.ndarray) -> np.ndarray:
     return evidence
 
 
-def split(data: Data, mixture: Mixture, weights: np.ndarray, phase: int) -> tuple[float, np.ndarray]:
+def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside: bool) -> tuple[float, np.ndarray]:
     """Split the pixels of a phase in two, along the direction in which they differ most.
 
     Parameters
     ----------
     data, mixture
         The spectra and the phases.
-    weights
-        (K, n) as `fit` returned them.
+    classes
+        What the pixels are.
     phase
         Which one.
+    inside
+        Look only at pixels with no other phase near them: where borders are blurred, they differ most.
 
     Returns
     -------
     by how much the two describe these pixels better, as a log likelihood, and their (2, G) spectra
     """
-    members = np.flatnonzero(weights[phase] > 0.5)
-    if len(members) < 4:
+    members = classes.weights[phase] > 0.5
+    if inside:
+        near = data.grid.meet(np.where(data.grid.used, classes.pure.argmax(axis=0), -1), mixture.n_phases)
+        members &= near.sum(axis=0) == 1
+    members = np.flatnonzero(members)
+    if len(members) < (_LEAST_INSIDE if inside else 4):
         return -np.inf, np.empty((0, 0))
     values, law, one = data.values[members], data.law, mixture.spectra[phase : phase + 1]
+    if inside:
+        one = law.update(values, np.ones((1, len(members)), np.float32), one)
     rest = ((values - law.expected(values, one)) / law.deviation(one)).astype(np.float32)
     along = _direction(rest, members, data.grid)
     side = along > _threshold(along)

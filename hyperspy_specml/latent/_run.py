@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -12,9 +12,10 @@ from threadpoolctl import threadpool_limits
 from hyperspy_specml.anomaly import scan_line_drift
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.latent._choose import Choice, Folds, choose, one_phase
+from hyperspy_specml.latent._compress import compression
 from hyperspy_specml.latent._grid import Grid
 from hyperspy_specml.latent._laws import MultinomialLaw
-from hyperspy_specml.latent._mixture import Classes, Data, Mixture, Pixels, alike, classify, fit, pairs_of
+from hyperspy_specml.latent._mixture import Classes, Data, Mixture, Pixels, alike, classify, fit_classes, pairs_of
 from hyperspy_specml.latent._model import PhaseModel
 from hyperspy_specml.latent._reject import deviations, expected_mixture, model_error, n_drawn, p_values
 from hyperspy_specml.latent._table import Recipe, Table, read_table
@@ -55,10 +56,10 @@ _PURE = 0.75
 _MOST_LIKELIHOODS = 1 << 26
 # By how much the errors of shares exceed those of independent pixels: neighbours are wrong together.
 _TOGETHER = 4.0
-# Part of the border pixels of a phase that may be wrong alike: mixtures are in quarters, and borders have a shape.
+# Part of the border pixels of a phase that may be wrong alike: mixtures are in sixths, and borders have a shape.
 _OF_BORDER = 0.03
-# Pixels that the model error is measured on, at most.
-_MOST_ERROR_ROWS = 4000
+# Pixels that the model error is measured on, and those that are compared with PCA, at most.
+_MOST_ERROR_ROWS, _MOST_COMPARED = 2000, 8192
 NONE_OF_THESE = -2
 
 
@@ -182,17 +183,16 @@ def find_phases(
     used, channels = summary.pixel_state == USED, summary.channels
     clock.stop("preparation")
     folds = _folds(table, recipe, task, run.seed)
+    known = _known(task, recipe)
     if choice is None:
         with run.progress.enter("Choose the number", _STAGES["choose"]):
-            choice = choose(
-                Folds(folds.train, folds.validation), _start(folds.train, task, recipe), run, n_phases=_number(task)
-            )
+            choice = _choose(folds, known, task, run)
     clock.stop("choice")
     with run.progress.enter("Fit", _STAGES["fit"]):
-        candidates = _candidates(folds, choice.chosen, recipe, run.seed)
+        candidates = _candidates(folds, _expanded(folds.train, choice, known), choice.classes, recipe)
         run.progress.advance(0.4)
         whole = Data(table.values, recipe.law, table.grid, folds.train.given)
-        mixture, _ = fit(whole, choice.chosen, steps=_STEPS)
+        mixture, _ = fit_classes(whole, _expanded(whole, choice, known), steps=_STEPS, start=choice.classes.pure)
         run.progress.advance(0.8)
         mixture = _ordered(mixture, len(task.names))
         error = _model_error(table, mixture, recipe, run.seed)
@@ -214,16 +214,12 @@ def find_phases(
         spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
     names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
     mixed = -1.0 if mixture.mixed is None else mixture.mixed
-    model = PhaseModel(
-        spectra, n_spectra, mixture.prior, float(mixture.strength), float(mixed), recipe.width, error, names,
-        estimate.model, view,
-    )  # fmt: skip
+    fitted = spectra, n_spectra, mixture.prior, float(mixture.strength), float(mixed), recipe.width, error
+    model = PhaseModel(*fitted, names, estimate.model, view)
     clock.stop("spectra")
     probability = _probability(classes, used)
-    return Phases(
-        labels, probability, second, areas, errors, coordinates, None, model, summary, choice, candidates, estimate,
-        stream.drift, clock.seconds,
-    )  # fmt: skip
+    maps = labels, probability, second, areas, errors, coordinates, None
+    return Phases(*maps, model, summary, choice, candidates, estimate, stream.drift, clock.seconds)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
@@ -272,10 +268,9 @@ def recognise_phases(
         evidence, coordinates, (intensity, deviates), pixels = scanned
         p = np.full(stream.n_pixels, np.nan)
         members, expected = _expected_sample(summary, mixture, recipe)
-        p[used] = p_values(
-            deviates[used], intensity[used], expected, np.searchsorted(np.flatnonzero(used), members),
-            phases=mixture.spectra, law=recipe.law, error=model.error, seed=run.seed,
-        )  # fmt: skip
+        of_phases: Any = {"phases": mixture.spectra, "law": recipe.law, "error": model.error, "seed": run.seed}
+        members = np.searchsorted(np.flatnonzero(used), members)
+        p[used] = p_values(deviates[used], intensity[used], expected, members, **of_phases)
     clock.stop("comparison")
     with run.progress.enter("Sum spectra"):
         classes = classify(pixels, mixture, evidence)
@@ -336,12 +331,34 @@ def _folds(table: Table, recipe: Recipe, task: PhaseTask, seed: int) -> _Split:
     return _Split(Data(train, recipe.fold_law, table.grid, given), validation, test)
 
 
-def _start(data: Data, task: PhaseTask, recipe: Recipe) -> Mixture:
+def _choose(folds: _Split, known: np.ndarray, task: PhaseTask, run: Run) -> Choice:
+    """Choose the mixture among those of fewer values, which tell phases apart as well."""
+    matrix = compression(folds.train, known)
+    small = replace(folds.train, values=folds.train.values @ matrix)
+    start = _start(small, known @ matrix, mixed=task.mixed)
+    return choose(Folds(small, folds.validation @ matrix), start, run, n_phases=_number(task))
+
+
+def _known(task: PhaseTask, recipe: Recipe) -> np.ndarray:
+    """Return the (N, G) spectra of known phases as values of the law."""
+    if task.known is None:
+        return np.empty((0, len(recipe.mean)))
+    return recipe.phases(np.nan_to_num(task.known[:, recipe.channels]))
+
+
+def _expanded(data: Data, choice: Choice, known: np.ndarray) -> Mixture:
+    """Return the chosen mixture with spectra in all values."""
+    weights = choice.classes.weights
+    spectra = data.law.update(data.values, weights, (weights @ data.values).astype(np.float64))
+    if choice.chosen.n_fixed:
+        spectra[: len(known)] = known
+    return replace(choice.chosen, spectra=spectra)
+
+
+def _start(data: Data, known: np.ndarray, *, mixed: bool) -> Mixture:
     """Return the mixture that the search begins with: labelled phases, known ones, and one for all others."""
-    one, known = one_phase(data, mixed=task.mixed), np.empty((0, data.values.shape[1]))
-    if task.known is not None:
-        known = recipe.phases(np.nan_to_num(task.known[:, recipe.channels]))
-        known *= one.spectra.sum() / np.maximum(np.abs(known.sum(axis=1, keepdims=True)), 1e-30)
+    one = one_phase(data, mixed=mixed)
+    known = known * one.spectra.sum() / np.maximum(np.abs(known.sum(axis=1, keepdims=True)), 1e-30)
     n_given = int(data.given.max(initial=-1)) + 1
     if n_given:
         weights = (data.given == np.arange(n_given)[:, None]).astype(np.float32)
@@ -361,26 +378,27 @@ def _ordered(mixture: Mixture, n_first: int) -> Mixture:
     return replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order])
 
 
-def _candidates(folds: _Split, mixture: Mixture, recipe: Recipe, seed: int) -> tuple[Candidate, ...]:
+def _candidates(folds: _Split, mixture: Mixture, classes: Classes, recipe: Recipe) -> tuple[Candidate, ...]:
     """Score the mixture on the test fold beside PCA of the same size, both fitted to the training fold."""
     data, k = folds.train, mixture.n_phases
-    used = data.grid.used
-    law, train = data.law, data.values
-    shares = classify(data, mixture, law.evidence(train, mixture.spectra)).phase_shares
-    noise = recipe.noise if isinstance(law, MultinomialLaw) else PoissonGaussianNoise(0.0, 1.0)
-    rows = train[used]
+    some = np.flatnonzero(data.grid.used)
+    rows = data.values[some]
+    noise = recipe.noise if isinstance(data.law, MultinomialLaw) else PoissonGaussianNoise(0.0, 1.0)
     basis = principal_basis(moments_of(rows), noise, n_vectors=k)
-    pca = basis.spectra(basis.project(rows))
-    unit, s = alike(mixture.spectra).astype(np.float32), shares[:, used].T
-    if isinstance(law, MultinomialLaw):
-        own = rows.sum(axis=1, keepdims=True) * (s @ unit)
+    step = -(-len(some) // _MOST_COMPARED)
+    some, rows = some[::step], rows[::step]
+    floor = 1e-3 * np.maximum(rows.mean(axis=0), 1e-2 * max(float(rows.mean()), 0))
+    unit, shares = alike(mixture.spectra).astype(np.float32), classes.phase_shares[:, some].T
+    if isinstance(data.law, MultinomialLaw):
+        own = rows.sum(axis=1, keepdims=True) * (shares @ unit)
     else:
-        own = _scaled(s @ unit, rows)
-    scores = {}
-    for fold, values, fraction in (("validation", folds.validation, VALIDATION), ("test", folds.test, TEST)):
-        held, floor = values[used], 1e-3 * np.maximum(rows.mean(axis=0), 1e-2 * max(float(rows.mean()), 0))
-        for name, prediction in (("phases", own), ("pca", pca)):
-            scores[fold, name] = _deviance(held, prediction, fraction, floor, law)
+        own = _scaled(shares @ unit, rows)
+    predictions = {"phases": own, "pca": basis.spectra(basis.project(rows))}
+    scores = {
+        (fold, name): _deviance(values[some], prediction, fraction, floor, data.law)
+        for fold, values, fraction in (("validation", folds.validation, VALIDATION), ("test", folds.test, TEST))
+        for name, prediction in predictions.items()
+    }
     pair = paired(scores["test", "phases"], scores["test", "pca"])
     means = {key: float(value.mean()) for key, value in scores.items()}
     return (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Directions that are kept, and spectra that they are found from, at most.
 DIRECTIONS = 8
-_MOST_ROWS = 4096
+_MOST_ROWS = 2048
 VIEW_METHODS = ("scores", "umap")
 
 

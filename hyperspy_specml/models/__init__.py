@@ -9,6 +9,7 @@ from hyperspy_specml.models._denoisers import (
     UnfilteredScores,
     noise_along,
 )
+from hyperspy_specml.models._file import is_kept, pack, read_model_file, unpack, write_model_file
 from hyperspy_specml.models._filters import MOST_SCAN_AXES, Tiles, filters, plan_sample, tiles_of
 from hyperspy_specml.models._networks import AUTOENCODERS, LatentModel, SimplexModel, autoencoder_network, tensor_for
 from hyperspy_specml.models._phase_report import PhaseReport
@@ -26,3 +27,4 @@ from hyperspy_specml.models._report import (
 from hyperspy_specml.models._reports import AnomalyReport, DecompositionReport, DenoiseReport, RemovedFeature
 from hyperspy_specml.models._shift_report import ShiftReport
 from hyperspy_specml.models._trained import Fingerprint, TrainedModel, in_words, same_channels
+from hyperspy_specml.models._vae import VariationalModel, variational_network

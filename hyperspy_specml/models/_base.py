@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.streaming import SpectrumStream
 
+    Models = Sequence["FittedModel"]
+    State = np.ndarray | None
+
 ANY = -1  # in a shape: whatever it is
 _NO_COUNTS = 255  # state of a used spectrum with a value that is negative or no whole number
 
@@ -265,9 +268,8 @@ class LinearModel(FittedModel):
 
 
 def encode_map(
-    stream: SpectrumStream, models: Sequence[FittedModel], channels: np.ndarray, state: np.ndarray | None = None,
-    *, masked: np.ndarray | None = None,
-) -> tuple[list[np.ndarray], np.ndarray]:  # fmt: skip
+    stream: SpectrumStream, models: Models, channels: np.ndarray, state: State = None, *, masked: State = None
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Score every spectrum under each model, in one pass over the file.
 
     Parameters
@@ -309,12 +311,7 @@ def encode_map(
 
 
 def encode_new_map(
-    stream: SpectrumStream,
-    models: Sequence[FittedModel],
-    channels: np.ndarray,
-    masked: np.ndarray | None,
-    *,
-    method: str,
+    stream: SpectrumStream, models: Models, channels: np.ndarray, masked: State, *, method: str
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Score the spectra of another map than that of the training; see `encode_map`.
 
@@ -342,7 +339,7 @@ def encode_new_map(
 
 
 def _encode_rows(
-    rows: np.ndarray, pixels: np.ndarray, *, models: Sequence[FittedModel], channels: np.ndarray, look: bool
+    rows: np.ndarray, pixels: np.ndarray, *, models: Models, channels: np.ndarray, look: bool
 ) -> np.ndarray:
     """Return the columns of a block, with `look` the state of its spectra in a last one."""
     rows = np.asarray(rows, rows.dtype.newbyteorder("="))

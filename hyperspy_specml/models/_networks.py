@@ -202,28 +202,23 @@ class LatentModel(FittedModel):
 
     def settings(self) -> dict[str, Any]:
         """Return name and options of the architecture, and the scale."""
-        return {"architecture": self.name, "options": to_plain(self.options), "scale": self.scale} | {
-            "keeps_totals": self.keeps_totals
-        }
+        own = {"scale": self.scale, "keeps_totals": self.keeps_totals}
+        return {"architecture": self.name, "options": to_plain(self.options)} | own
 
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays."""
         basis, options = parts.basis(), parts.setting("options", dict)
         name, make = parts.setting("architecture", str), parts.named("architecture", AUTOENCODERS)
-        origin, scale = parts.array("origin", ANY), parts.setting("scale", float)
-        p, k = basis.n_vectors, len(origin)
+        p, k = basis.n_vectors, len(parts.array("origin", ANY))
         try:
             network = loaded(lambda: autoencoder_network(make, p, k, options), parts)
         except (TypeError, RuntimeError) as error:  # an option of the wrong type, or a size below zero
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
-        centre, rotation, deviation = (
-            parts.array("centre", p),
-            parts.array("rotation", k, k),
-            parts.array("deviation", k),
-        )
-        shift, keeps_totals = parts.array("shift", p), parts.setting("keeps_totals", bool)
-        return cls(basis, network, centre, scale, rotation, origin, deviation, shift, keeps_totals, name, options)
+        shapes = {"centre": (p,), "rotation": (k, k), "origin": (k,), "deviation": (k,), "shift": (p,)}
+        own: dict[str, Any] = {of: parts.array(of, *shape) for of, shape in shapes.items()}
+        own |= {"scale": parts.setting("scale", float), "keeps_totals": parts.setting("keeps_totals", bool)}
+        return cls(basis, network, **own, name=name, options=options)
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report without its curves, as nested numbers, text and lists for ``metadata.Specml``."""
-        return {"method": self.method} | {name: to_plain(getattr(self, name)) for name in self._short_fields()}
+        return {"method": self.method} | to_plain(self, curves=False)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
@@ -221,15 +221,10 @@ class Report:
         Raises
         ------
         ValueError
-            It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
-            model file has them.
+            It is not such a report.
         """
-        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}
+        found = {item.name: to_plain(plain[item.name]) for item in fields(cls) if item.name in plain}
         return from_plain(cls, found, cls.method)
-
-    @classmethod
-    def _short_fields(cls) -> list[str]:
-        return [item.name for item in fields(cls) if not item.metadata.get("curve")]
 
     def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
         """Return the report of a model that was applied to another map than the one it was trained on.
@@ -246,6 +241,16 @@ class Report:
         return replace(self, used=self.used | used, seconds=seconds, trained_on=self.trained_on or title, **found)
 
     # What several reports say alike.
+    def _beside_pca(self, verb: str = "is") -> tuple[float, str]:
+        """Return by how many standard errors the first candidate is better than PCA, and that in words."""
+        model = self.candidates[0]
+        size = -model.difference / model.standard_error if model.difference else 0.0
+        if size > CLEAR:
+            return size, f"{model.name} {verb} better than PCA of the same size, by {size:.1f} standard errors."
+        return size, f"{model.name} and PCA of the same size cannot be told apart ({abs(size):.1f} standard errors)."
+
+    def _no_hold_out(self) -> str:
+        return f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores favour "
 
     def _known(self) -> list[Row]:
         return [fact for fact in self.facts() if fact[1]]

@@ -3,3 +3,4 @@
 from hyperspy_specml.nn._dense import DenseNetwork, Shrinkage
 from hyperspy_specml.nn._mixture import FilterMixture
 from hyperspy_specml.nn._simplex import SimplexNetwork
+from hyperspy_specml.nn._vae import VariationalNetwork

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import Folds, MapSummary, PrincipalBasis
     from hyperspy_specml.streaming import SpectrumStream
 
+    Score = Callable[[TrainingData, PrincipalBasis], np.ndarray]
+
 Masks = tuple[np.ndarray | None, np.ndarray | None]
 """Navigation and signal mask, True = masked."""
 
@@ -207,9 +209,8 @@ def check_fold_independence(data: TrainingData) -> TrainingData:
 
 
 def smooth_basis(
-    data: TrainingData, n_components: int, *, widest: float = np.inf,
-    score: Callable[[TrainingData, PrincipalBasis], np.ndarray] | None = None,
-) -> TrainingData:  # fmt: skip
+    data: TrainingData, n_components: int, *, widest: float = np.inf, score: Score | None = None
+) -> TrainingData:
     """Return the data on the smoothest basis that the validation fold likes.
 
     Parameters

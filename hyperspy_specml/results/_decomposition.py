@@ -12,9 +12,12 @@ import numpy as np
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._files import Result
+from hyperspy_specml.results._generate import check_generate, generated
+from hyperspy_specml.results._interval import Interval, Uncertainty, check_interval
 from hyperspy_specml.results._learning import write_learning_results
 from hyperspy_specml.results._page import small_maps
-from hyperspy_specml.signals import Decoder, mark_empty
+from hyperspy_specml.results._view import LatentView, dose_free
+from hyperspy_specml.signals import Decoder, mark_empty, navigation_map
 from hyperspy_specml.statistics import expand_channels
 
 if TYPE_CHECKING:
@@ -67,13 +70,8 @@ class DecompositionResult(Result):
 
     @classmethod
     def of(
-        cls,
-        source: Source,
-        model: TrainedModel,
-        scores: np.ndarray,
-        baseline: DecompositionResult | None,
-        empty: np.ndarray,
-    ) -> DecompositionResult:
+        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: Self | None, empty: np.ndarray
+    ) -> Self:
         """Make the signals of a result.
 
         Parameters
@@ -91,16 +89,10 @@ class DecompositionResult(Result):
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
-        return cls(
-            scores=source.score_maps(scores[:, :k], stamp),
-            components=source.component_spectra(spectra, stamp),
-            outputs=source.output_maps(model.model.outputs, scores[:, k:], stamp),
-            report=model.report,  # type: ignore[arg-type]  # that of a decomposition
-            model=model,
-            baseline=baseline,
-            _source=source,
-            _empty=empty,
-        )
+        maps, outputs = source.score_maps(scores[:, :k], stamp), model.model.outputs
+        found = source.component_spectra(spectra, stamp), source.output_maps(outputs, scores[:, k:], stamp)
+        report: Any = model.report
+        return cls(maps, *found, report, model, baseline, source, empty)
 
     @classmethod
     def restored(cls, source: Source, model: TrainedModel, scores: BaseSignal, parts: dict[str, Any]) -> Self:
@@ -150,6 +142,96 @@ class DecompositionResult(Result):
         """
         return self.outputs.get("shift")
 
+    @property
+    def scores_error(self) -> BaseSignal | None:
+        """Standard deviations of the scores, maps like `scores`; None of models that do not know them.
+
+        Of architecture "vae": those of the posterior of each spectrum. `interval` widens them by what the decoder adds.
+        """
+        model: Any = self.model.model
+        if not hasattr(model, "covariances"):
+            return None
+        columns = self._columns().reshape(len(self._empty), -1)
+        with np.errstate(invalid="ignore"):
+            errors = np.sqrt(np.diagonal(model.covariances(columns), axis1=1, axis2=2))
+        errors[self._empty] = 0
+        found = self._source.score_maps(errors.astype(np.float32), self.model.report.to_dict())
+        found.metadata.General.title = f"Errors of the scores of {self._source.title}"
+        return found
+
+    def interval(self, quantity: Any, level: float = 0.9, *, replicas: int = 1) -> Interval:
+        """Return maps between which the truth of each spectrum lies, with this probability.
+
+        Parameters
+        ----------
+        quantity
+            A window of the energy axis, ``(700, 720)``, in its unit: the intensity of the reconstruction in it. The
+            name of an X-ray line or an edge, ``"Fe_Ka"``: the window of one full width on both sides of it, or of
+            50 eV from the onset. Two of these in a tuple: their ratio. A whole number: that score.
+        level
+            Share of the spectra whose truth should lie between the maps, 0 to 1.
+        replicas
+            Maps that are drawn from the model and fitted anew, as long as the first training each time, when it is
+            first asked for. Their errors, whose truth is known, say how much wider the intervals have to be. 0 trusts
+            the model.
+
+        Returns
+        -------
+        lower and upper ends, native maps ``(scan axes |)``, NaN where a spectrum was not used. Their provenance holds
+        the ``inflation``: the factor by which the replicas widened them
+
+        Raises
+        ------
+        OptionError
+            An unknown quantity, an impossible level, or an architecture that this is not known of: it is for "vae",
+            for "dense", by a variational autoencoder that starts as it, and for "pca", by its noise.
+        DataRequiredError
+            The architecture is "dense", and the result was loaded without its signal.
+
+        Notes
+        -----
+        Replicas hold the error of the decoder, which the posterior of the latents does not know; neither holds what
+        no model of this kind could describe. Measured coverage is in the user guide.
+        """
+        check_interval(level, replicas)
+        return self._uncertainty.interval(quantity, level, replicas)
+
+    def generate(self, shape: Sequence[int], intensity: float | None = None, *, random_state: int = 0) -> BaseSignal:
+        """Draw a new map of spectra like those of the decomposed one, with noise; nothing is next to anything.
+
+        The latents are drawn from a mixture of normal distributions that is fitted to draws from the posteriors of
+        all spectra, the intensities too. Without noise, drawn spectra can be told from real ones; that is not promised.
+
+        Parameters
+        ----------
+        shape
+            Of the new scan, in array order: (ny, nx).
+        intensity
+            Expected sum of each spectrum, in signal units; by default they vary as those of the map.
+        random_state
+            Seed.
+
+        Returns
+        -------
+        signal of the class, energy axis and metadata of the input, in memory: whole numbers of counts where the noise
+        is that of counts. Channels that were not used are 0. Its provenance holds ``two_sample``, how well real spectra
+        are told from drawn ones of the same number (area under the curve; 0.5: not at all), and ``floor``, the same
+        for two drawn maps. Real ones are those of the other half of the map than the mixture was fitted to; without
+        the data there is none
+
+        Raises
+        ------
+        OptionError
+            A shape or an intensity that is not positive, an intensity where the model does not know it, or an
+            architecture that this is not known of: it is for "vae" and "pca", and for "dense" by its variational one.
+        """
+        check_generate(shape, intensity, self.model.model)
+        return generated(self._uncertainty, tuple(map(int, shape)), intensity, random_state)
+
+    @cached_property
+    def _uncertainty(self) -> Uncertainty:
+        return Uncertainty.of(self._source, self.model, self._columns().reshape(len(self._empty), -1))
+
     @cached_property
     def reconstruction(self) -> BaseSignal:
         """The model of every spectrum: shape, class and laziness of the input, float32.
@@ -186,9 +268,7 @@ class DecompositionResult(Result):
         OptionError
             There is no component of such an index.
         """
-        return result_figure(
-            self.scores, self.components, title=self._title, components_shown=components, figure=figure
-        )
+        return result_figure(self.scores, self.components, self._title, components, figure)
 
     def expected_spectrum(self, *indices: int) -> np.ndarray:
         """Return the (E,) spectrum that the model expects at one pixel: one of `reconstruction`, alone.
@@ -215,9 +295,40 @@ class DecompositionResult(Result):
         -------
         the tool, or what HyperSpy's ``gui(display=False)`` returns
         """
-        if signal is None:
-            signal = self._source.signal()
-        return open_tool("LatentExplorer", signal, display, toolkit, scores=self.scores)
+        return open_tool("LatentExplorer", signal, self._source, display, toolkit, scores=self.scores)
+
+    def latent_view(self, *, method: str = "scores", random_state: int = 0, max_pixels: int = 10_000) -> LatentView:
+        """Return two coordinates for each pixel, to be looked at beside the map.
+
+        Parameters
+        ----------
+        method
+            "scores": the first two scores; where they grow with the intensity, those of one intensity along the two
+            directions in which they vary most. "umap": a picture of all scores by UMAP, with the extra
+            ``hyperspy_specml[umap]``.
+        random_state
+            Seed of UMAP.
+        max_pixels
+            Pixels that UMAP is fitted to, at most; the others are placed afterwards.
+
+        Raises
+        ------
+        OptionError
+            Unknown method, or umap-learn is not installed.
+
+        Notes
+        -----
+        Distances and densities in such a picture are not those of spectra; ``s.phase_map()`` says which phases
+        there are, and its ``latent_view()`` shows where they lie.
+        """
+        shape, k = self.scores.data.shape[1:], len(self.scores.data)
+        scores = self.scores.data.reshape(k, -1).T.astype(np.float64)
+        if self.intensity is None:
+            scores = dose_free(scores, scores @ np.nansum(self.components.data, axis=1))
+        else:
+            scores = np.where(self._empty[:, None], np.nan, scores)
+        template = navigation_map(self._source.template, np.zeros(shape, np.int16), title=self._source.title)
+        return LatentView.of(template, scores, method=method, seed=random_state, most=max_pixels)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write to ``signal.learning_results`` what HyperSpy's own plots, models, BSS and clustering read.

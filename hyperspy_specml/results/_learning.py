@@ -120,9 +120,8 @@ def _linear_form(
     if curved:
         plane = np.linalg.lstsq(np.column_stack([rows, constant]), spectra, rcond=None)[0]
         components, offset = plane[:-1], plane[-1]
-        left = np.sum((spectra - rows @ components - constant * offset) ** 2) / np.sum(
-            (spectra - spectra.mean(axis=0)) ** 2
-        )
+        rest, centred = spectra - rows @ components - constant * offset, spectra - spectra.mean(axis=0)
+        left = np.sum(rest**2) / np.sum(centred**2)
         warnings.warn(
             "Use dec.reconstruction where all of it counts: the decoder is curved, and the linear components that "
             f"HyperSpy can hold give {100 * (1 - left):.1f} % of the variance. The last one is a constant.",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hyperspy_specml.exceptions import ModelFileError, SpectraRequiredError
-from hyperspy_specml.models import AnomalyReport, DecompositionReport
+from hyperspy_specml.models import AnomalyReport, DecompositionReport, PhaseReport
 from hyperspy_specml.results._anomaly import AnomalyResult
 from hyperspy_specml.results._decomposition import DecompositionResult
 from hyperspy_specml.results._files import read_result
+from hyperspy_specml.results._phases import PhaseResult
 from hyperspy_specml.signals import Source, axis_spec, energy_axis, spectra_of
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 def load_result(
     path: str | os.PathLike[str], *, signal: BaseSignal | None = None
-) -> DecompositionResult | AnomalyResult:
-    """Load a result that ``dec.save(path)`` or ``found.save(path)`` saved; no code of it is run.
+) -> DecompositionResult | AnomalyResult | PhaseResult:
+    """Load a result that ``dec.save(path)``, ``found.save(path)`` or ``phases.save(path)`` saved; no code of it is run.
 
     Parameters
     ----------
@@ -54,6 +55,8 @@ def load_result(
     first, model, parts = read_result(path)
     if isinstance(model.report, AnomalyReport):
         return AnomalyResult.restored(model, first, parts)
+    if isinstance(model.report, PhaseReport):
+        return PhaseResult.restored(model, first, parts)
     if not isinstance(model.report, DecompositionReport):
         raise ModelFileError(f"load_result({str(path)!r}): the result is one of {model.report.method}.")
     source = Source.rebuilt(parts["components"], first, title=parts.pop("title"), lazy=bool(parts.pop("lazy")))

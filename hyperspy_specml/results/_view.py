@@ -10,6 +10,7 @@ import numpy as np
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.latent import VIEW_METHODS, umap_coordinates
 from hyperspy_specml.models import new_figure
+from hyperspy_specml.results._figures import phase_colour
 from hyperspy_specml.signals import score_maps
 
 if TYPE_CHECKING:
@@ -19,7 +20,28 @@ if TYPE_CHECKING:
 
 # Expected share of the second phase from which a pixel is marked as a bridge between two.
 _BRIDGE = 0.25
+_LEAST_INTENSITY = 0.05  # of the median one: scores of spectra that are nearly empty are noise
 _CELLS = 80  # of the density, along each side
+
+
+def dose_free(scores: np.ndarray, intensity: np.ndarray) -> np.ndarray:
+    """Return (n, K) scores for one intensity, along the directions in which they vary most; NaN where there is none.
+
+    Parameters
+    ----------
+    scores
+        (n, K) scores that grow with the intensity.
+    intensity
+        (n,) expected sums of the spectra.
+    """
+    with np.errstate(invalid="ignore"):
+        fine = np.isfinite(scores).all(axis=1) & (intensity > _LEAST_INTENSITY * np.nanmedian(intensity))
+    free = scores[fine].astype(np.float64) / intensity[fine, None]
+    free -= np.average(free, axis=0, weights=intensity[fine])
+    _, axes = np.linalg.eigh((free * intensity[fine, None]).T @ free)
+    found = np.full(scores.shape, np.nan, np.float32)
+    found[fine] = free @ axes[:, ::-1]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +137,8 @@ class LatentView:
                 part = np.histogram2d(x[fine & (labels == k)], y[fine & (labels == k)], bins=_CELLS, range=spans)[0]
                 if part.max() > 1:
                     centres = [0.5 * (edges[1:] + edges[:-1]) for edges in (across, up)]
-                    axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=f"C{k % 10}", linewidths=1.2)
-                axes.plot([], [], color=f"C{k % 10}", label=name)
+                    axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=phase_colour(k), linewidths=1.2)
+                axes.plot([], [], color=phase_colour(k), label=name)
             for marked, marker, name in ((self.bridges, ".", "mixed"), (self.outliers, "x", "none of these")):
                 some = fine & marked.data.reshape(-1)
                 if some.any():

@@ -1,6 +1,13 @@
 """Noise models, splitting, moments, bases, held-out scores and rank: NumPy, SciPy and dask only."""
 
-from hyperspy_specml.statistics._basis import PrincipalBasis, canonical_signs, principal_basis, project_on, refine_basis
+from hyperspy_specml.statistics._basis import (
+    PrincipalBasis,
+    canonical_signs,
+    channel_weights,
+    principal_basis,
+    project_on,
+    refine_basis,
+)
 from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
 from hyperspy_specml.statistics._folds import (
     FRACTIONS,
@@ -47,4 +54,5 @@ from hyperspy_specml.statistics._spikes import (
 )
 from hyperspy_specml.statistics._states import BELOW_LINES, EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 from hyperspy_specml.statistics._summary import MapSummary, count_states, expand_channels, sample_size, summarise_map
+from hyperspy_specml.statistics._two_sample import two_sample_score
 from hyperspy_specml.statistics._windows import Windows, energy_windows, signed_squares, spatial_sums

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 from scipy.ndimage import gaussian_filter1d
-from threadpoolctl import threadpool_limits
 
 from hyperspy_specml.statistics._moments import row_slabs
 from hyperspy_specml.statistics._states import USED
+from hyperspy_specml.streaming import one_blas_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -218,7 +218,7 @@ def leading_vectors(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.
     size = len(matrix)
     if size < _LARGE or n_vectors > size // 8:
         subset = (size - n_vectors, size - 1)
-        with threadpool_limits(limits=1, user_api="blas"):  # see all_eigenvalues
+        with one_blas_thread():  # see all_eigenvalues
             values, vectors = scipy.linalg.eigh(matrix, subset_by_index=subset, check_finite=False)
         return values[::-1], vectors[:, ::-1]
     basis = np.random.default_rng(0).standard_normal((size, n_vectors + _OVERSAMPLING))
@@ -240,13 +240,12 @@ def all_eigenvalues(matrix: np.ndarray, n_vectors: int) -> tuple[np.ndarray, np.
         return values[::-1], vectors[:, : -n_vectors - 1 : -1]
     # The reduction is limited by memory: a second thread gains nothing on an idle machine, and on a busy one
     # the two wait for each other at every column.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         work = int(scipy.linalg.lapack.dsytrd_lwork(size, lower=1)[0])
         reflectors, diagonal, beside, tau, _ = scipy.linalg.lapack.dsytrd(matrix, lower=1, lwork=work)
         values = scipy.linalg.eigvalsh_tridiagonal(diagonal, beside)
-        _, turned = scipy.linalg.eigh_tridiagonal(
-            diagonal, beside, select="i", select_range=(size - n_vectors, size - 1)
-        )
+        last = (size - n_vectors, size - 1)
+        _, turned = scipy.linalg.eigh_tridiagonal(diagonal, beside, select="i", select_range=last)
         # The reflectors of a lower reduction are those of a QR of what lies below the first row.
         below = np.asfortranarray(reflectors[1:, :-1])
         turned[1:] = scipy.linalg.lapack.dormqr("L", "N", below, tau, turned[1:], 64 * n_vectors)[0]

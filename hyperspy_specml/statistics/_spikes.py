@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics._noise import NoiseModel
     from hyperspy_specml.statistics._summary import MapSummary
 
+    Number = np.ndarray | int
+
 # Probability of one or more false spikes in a whole map.
 SPIKE_CHANCE = 0.01
 # Channels: where a line's full width at half maximum is smaller, lines look like spikes and none are searched.
@@ -153,9 +155,14 @@ def _usual(around: np.ndarray, typical: np.ndarray, n_beside: np.ndarray, noise:
 
 
 def _repeated(
-    rows: np.ndarray, noise: NoiseModel, mean: np.ndarray, row: np.ndarray, channel: np.ndarray, pixels: np.ndarray,
+    rows: np.ndarray,
+    noise: NoiseModel,
+    mean: np.ndarray,
+    row: np.ndarray,
+    channel: np.ndarray,
+    pixels: np.ndarray,
     shape: tuple[int, ...],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Return (m,) bool: the pixels around a hot value have an excess in its channel, too.
 
     Parameters
@@ -191,9 +198,8 @@ def channels_beside(
 
 
 def line_in_channels(
-    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple[np.ndarray, np.ndarray], noise: NoiseModel,
-    n_channels: np.ndarray | int = 1,
-) -> np.ndarray:  # fmt: skip
+    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple, noise: NoiseModel, n_channels: Number = 1
+) -> np.ndarray:
     """Return the most counts that channels can have of a line, given the counts of their neighbours.
 
     Parameters
@@ -208,7 +214,8 @@ def line_in_channels(
         Neighbouring channels whose counts are summed.
     """
     spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
-    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * largest_line_ratio(width, *reach, n_channels)
+    ratio = largest_line_ratio(width, reach[0], reach[1], n_channels)
+    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * ratio
 
 
 def largest_line_ratio(
@@ -218,9 +225,8 @@ def largest_line_ratio(
 
     At the end of the axis a line that is centred beside the channels can have more of its counts there.
     """
-    kinds, which = np.unique(
-        np.stack(np.broadcast_arrays(width, below, above, n_channels)), axis=1, return_inverse=True
-    )
+    table = np.stack(np.broadcast_arrays(width, below, above, n_channels))
+    kinds, which = np.unique(table, axis=1, return_inverse=True)
     most = np.array([_largest_ratio(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
     return most[which.reshape(-1)]
 

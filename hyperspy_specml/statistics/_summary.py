@@ -64,7 +64,7 @@ class MapSummary:
     pixel_sums: np.ndarray
     sample: np.ndarray = field(repr=False)
     sample_pixels: np.ndarray = field(repr=False)
-    minimum: float
+    minimum: float = 0.0
     n_hot: int = 0
 
     @property
@@ -133,9 +133,8 @@ def summarise_map(
         seen = channel_state == USED
         # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
         wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
-        measure = (
-            wide_moments if wide or not products else partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
-        )
+        exactly = partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
+        measure = wide_moments if wide or not products else exactly
         block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
         moments, parts = stream.fold(block, _merge, label="Summarise")
         *found, minima, n_recorded, n_whole, not_finite, saturated, counts = zip(*parts, strict=True)
@@ -144,7 +143,8 @@ def summarise_map(
         bad = _bad_channels(sum(not_finite), sum(n_recorded), sum(n_recorded) - sum(n_whole))
         if not bad.any():
             n_saturated, pieces = sum(saturated), [np.concatenate(some) for some in found]
-            return _finish(moments, n_saturated, min(minima), pieces, channel_state, counts=all(counts))
+            summary = _finish(moments, n_saturated, pieces, channel_state, counts=all(counts))
+            return replace(summary, minimum=min(minima))
         channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
 
 
@@ -250,9 +250,8 @@ def _merge(a: tuple[Moments, list], b: tuple[Moments, list]) -> tuple[Moments, l
 
 
 def _finish(
-    moments: Moments, saturated: np.ndarray, minimum: float, pieces: list[np.ndarray], channel_state: np.ndarray, *,
-    counts: bool,
-) -> MapSummary:  # fmt: skip
+    moments: Moments, saturated: np.ndarray, pieces: list[np.ndarray], channel_state: np.ndarray, *, counts: bool
+) -> MapSummary:
     inside = np.flatnonzero(channel_state == USED)
     channel_state[inside[moments.squares == 0]] = EMPTY
     channel_state[inside[saturated > _SATURATED * max(1, moments.n)]] = SATURATED
@@ -269,7 +268,7 @@ def _finish(
     moments = moments if keep.all() else moments.select(keep)
     if moments.products.ndim == 1:
         moments = replace(moments, rows=sample)
-    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels[order], minimum)
+    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels[order])
 
 
 def sample_size(stream: SpectrumStream) -> int:

@@ -7,16 +7,15 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import threadpool_limits
-
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.progress import STOPPED
+from hyperspy_specml.streaming import one_openmp_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -347,10 +346,10 @@ def choose_device(name: str) -> str:
     return name
 
 
-def one_thread(device: str) -> threadpool_limits:
+def one_thread(device: str) -> AbstractContextManager[Any]:
     """Run small operations on one CPU core; no limit on other devices.
 
     A batch is too small to share: two threads gain a fifth on an idle machine and lose a factor on a busy
     one, waiting for each other. One thread also gives the same bits on any number of cores.
     """
-    return threadpool_limits(limits=1 if torch.device(device).type == "cpu" else None, user_api="openmp")
+    return one_openmp_thread() if torch.device(device).type == "cpu" else nullcontext()

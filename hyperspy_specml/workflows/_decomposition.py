@@ -18,7 +18,6 @@ from hyperspy_specml.workflows._call import Call, n_components
 
 if TYPE_CHECKING:
     import numpy as np
-    from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.models import TrainedModel
 
@@ -27,29 +26,21 @@ _logger = logging.getLogger(__name__)
 _MANY_SATURATED = 0.1  # share of the spectra from which a map is scored by values that were not measured
 
 
-def decomposition(
-    signal: BaseSignal, output_dimension: object, *, architecture: str, options: object, noise: str, energy_shift: bool,
-    model: object, **shared: Any,
-) -> DecompositionResult:  # fmt: skip
-    """Fit a decomposition, or apply a model, and wrap the answer; `shared` are the arguments of `Call.on`."""
-    call = Call.on(signal, "decomposition_ae", **shared)
+def decomposition_ae(
+    call: Call, output_dimension: Any, architecture: str, options: Any, noise: str, energy_shift: bool, model: Any
+) -> DecompositionResult:
+    """Fit a decomposition, or apply a model, and wrap the answer."""
     k = n_components(output_dimension)
     if model is not None:
-        trained = call.trained_model(
-            model, "a trained model, result.model or the path of its file", DecompositionReport
-        )
+        needed = "a trained model, result.model or the path of its file"
+        trained = call.trained_model(model, needed, DecompositionReport)
         own = trained.model
-        call.refuse_beside_model(
-            trained,
-            "fit anew",
-            output_dimension=k not in (None, own.n_components),
-            architecture=architecture not in ("dense", own.architecture),  # "dense" is what nobody said
-            options=options is not None,
-            noise=noise != "auto",
-            energy_shift=energy_shift and "shift" not in own.outputs,
-        )
+        given = {"output_dimension": k not in (None, own.n_components), "options": options is not None}
+        given["architecture"] = architecture not in ("dense", own.architecture)  # "dense" is what nobody said
+        given |= {"noise": noise != "auto", "energy_shift": energy_shift and "shift" not in own.outputs}
+        call.refuse_beside_model(trained, "fit anew", **given)
         return _apply(call, trained.on_axis(call.axis, method=call.method))
-    if energy_shift and not energy_axis(signal).is_uniform:
+    if energy_shift and not energy_axis(call.signal).is_uniform:
         raise OptionError(
             "decomposition_ae(energy_shift=True) moves spectra by equal channels, but the energy axis is not "
             "uniform. Make it so first: s.interpolate_on_axis('uniform', -1)."
@@ -60,7 +51,7 @@ def decomposition(
     report, summary = found.report, found.prepared.summary
     _logger.info("decomposition_ae(architecture=%r): %s", architecture, report.verdict())
     if report.baseline_is_better():
-        warnings.warn(report.verdict(), BaselineBetterWarning, stacklevel=3)  # the user's line
+        warnings.warn(report.verdict(), BaselineBetterWarning, stacklevel=4)  # the user's line
     moments, state = summary.moments, summary.channel_state
     baseline = call.fitted(found.baseline, state, moments.n, moments.sums, report.of_baseline())
     trained = replace(baseline, model=found.model, report=report, baseline=baseline)

@@ -188,10 +188,13 @@ def test_everything_is_checked_before_the_file_is_read(
 
 def test_options_that_cannot_be_are_refused() -> None:
     for kind, options in (
-        (specml.DenoiseOptions, {"n_hidden": 0}), (specml.DenoiseOptions, {"n_layers": 1.5}),
-        (specml.DenoiseOptions, {"centre": "no"}), (specml.DenoiseOptions, {"n_hidden_spatial": True}),
-        (specml.LibraryOptions, {"n_hidden": -3}), (specml.LibraryOptions, {"n_layers": None}),
-    ):  # fmt: skip
+        (specml.DenoiseOptions, {"n_hidden": 0}),
+        (specml.DenoiseOptions, {"n_layers": 1.5}),
+        (specml.DenoiseOptions, {"centre": "no"}),
+        (specml.DenoiseOptions, {"n_hidden_spatial": True}),
+        (specml.LibraryOptions, {"n_hidden": -3}),
+        (specml.LibraryOptions, {"n_layers": None}),
+    ):
         with pytest.raises(OptionError, match=rf"{kind.__name__}\({next(iter(options))}=...\) must be"):
             kind(**options)
     library = specml.datasets.fe_l_library(40, n_channels=64)

@@ -7,6 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from hyperspy_specml import datasets, load_result
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 
 N_CHANNELS = 96
@@ -121,6 +122,33 @@ def test_names_follow_the_result_and_its_model(result):
         phases.rename({7: "ferrite"})
 
 
+def test_a_saved_result_is_the_same_again(result, tmp_path):
+    _, phases, _ = result
+    again = load_result(phases.rename({0: "ferrite"}).save(tmp_path / "phases"))
+    for name in ("labels", "probability", "mixed", "spectra"):
+        one, other = (getattr(of, name) for of in (again, phases))
+        np.testing.assert_array_equal(one.data, other.data)
+        assert type(one) is type(other)
+    assert again.names[0] == again.shares[0].name == "ferrite"
+    assert list(again.shares)[1:] == list(phases.shares)[1:]
+    assert str(again.report) == str(phases.report)
+    np.testing.assert_array_equal(again.latent_view().coordinates.data, phases.latent_view().coordinates.data)
+
+
+def test_exspy_quantifies_the_summed_spectra_of_phases():
+    simulated = datasets.fe_cr_ni_map((14, 18), texture="grains", n_channels=512, dose=400)
+    phases = simulated.signal.phase_map(show_progressbar=False)
+    spectra = phases.spectra
+    spectra.set_elements(["Fe", "Cr", "Ni"])
+    spectra.set_lines(["Fe_Ka", "Cr_Ka", "Ni_Ka"])
+    lines = spectra.get_lines_intensity()
+    found = spectra.quantification(lines, method="CL", factors=[1.0, 1.0, 1.0], plot_result=False)
+    parts = np.stack([one.data for one in found])
+    np.testing.assert_allclose(parts.sum(axis=0), 100, rtol=1e-6)
+    assert parts.shape[1] == len(phases.names)
+    assert np.ptp(parts, axis=1).max() > 10  # phases differ
+
+
 def test_what_a_model_has_decided_is_refused_beside_it(make_map, result):
     signal, phases, _ = result
     with pytest.raises(OptionError, match=r"phase_map\(n_phases=\.\.\., model=.*find the phases anew"):
@@ -136,6 +164,19 @@ def test_a_view_marks_pixels_and_is_native(result):
     assert view.coordinates.axes_manager.signal_axes[0].units == "µm"
     with pytest.raises(OptionError, match="method"):
         phases.latent_view(method="tsne")
+
+
+def test_the_view_of_a_decomposition_does_not_depend_on_the_dose(make_map):
+    data, labels = planted(dose=400.0)
+    dec = make_map(data=data, signal_type="EELS").decomposition_ae(3, architecture="pca", show_progressbar=False)
+    x, y = dec.latent_view().coordinates.data
+    thickness = np.linspace(0.5, 1.5, labels.shape[0])[:, None] * np.ones(labels.shape[1])
+    for k in range(3):
+        inside = labels == k
+        assert abs(np.corrcoef(x[inside], thickness[inside])[0, 1]) < 0.3
+    centres = np.array([[c[labels == k].mean() for c in (x, y)] for k in range(3)])
+    apart = np.linalg.norm(centres[:, None] - centres, axis=-1)[np.triu_indices(3, 1)]
+    assert apart.min() > 4 * max(np.hypot(x[labels == k].std(), y[labels == k].std()) for k in range(3))
 
 
 def test_too_few_spectra_are_refused_with_the_argument_of_this_method(make_map):

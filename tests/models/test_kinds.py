@@ -124,8 +124,11 @@ def parts_from_file(model):
 def assert_same(one, other):
     assert type(one) is type(other)
     assert (one.kind, one.architecture, one.n_components, one.outputs) == (
-        other.kind, other.architecture, other.n_components, other.outputs,
-    )  # fmt: skip
+        other.kind,
+        other.architecture,
+        other.n_components,
+        other.outputs,
+    )
     assert parts_of(one).settings == parts_of(other).settings
     arrays, others = parts_of(one).arrays, parts_of(other).arrays
     assert arrays.keys() == others.keys()
@@ -229,11 +232,11 @@ def test_settings_of_a_wrong_type_or_size_are_value_errors(model):
     parts = parts_from_file(model)
     wrongly = [
         (".".join(path), wrong)
-        for path, value in settings_in(parts.settings) if path[-2:] != NOT_READ
+        for path, value in settings_in(parts.settings)
+        if path[-2:] != NOT_READ
         for wrong in wrong_values(value)
-        if not (path[-1] in MAY_BE_MISSING and wrong in (None, KeyError))
-        and accepted(changed(parts, path, wrong))
-    ]  # fmt: skip
+        if not (path[-1] in MAY_BE_MISSING and wrong in (None, KeyError)) and accepted(changed(parts, path, wrong))
+    ]
 
     assert wrongly == []
 

@@ -29,7 +29,7 @@ OPTIONS = [
     ({"random_state": None}, "random_state=None must be a whole number, 0 or more"),
     ({"random_state": -1}, "random_state=-1 must be a whole number, 0 or more"),
     ({"architecture": "densse"}, r"architecture='densse' is unknown.*Did you mean 'dense'\?"),
-    ({"architecture": None}, r"architecture=None is unknown; use one of 'dense', 'simplex', 'pca'"),
+    ({"architecture": None}, r"architecture=None is unknown; use one of 'dense', 'vae', 'simplex', 'pca'"),
     ({"noise": "poison"}, r"noise='poison' is unknown.*Did you mean 'poisson'\?"),
     ({"device": "cuda:99"}, r"device='cuda:99' cannot be used.*device='auto' or 'cpu'"),
     ({"device": "gpu"}, r"device='gpu' cannot be used.*device='auto' or 'cpu'"),
@@ -68,14 +68,14 @@ def test_whole_numbers_of_numpy_are_numbers(make_map, make_counts, decompose, k)
 
 SIGNALS = {
     "complex": (hs.signals.ComplexSignal1D(np.ones((7, 5, 11), "c8")), DataTypeError, TypeError, r"s\.real"),
-    "one spectrum": (
-        hs.signals.Signal1D(np.ones(11)), NavigationRequiredError, NavigationDimensionError, r"hs\.stack",
-    ),
+    "one spectrum": (hs.signals.Signal1D(np.ones(11)), NavigationRequiredError, NavigationDimensionError, r"hs\.stack"),
     "two signal axes": (
         hs.signals.Signal1D(np.ones((7, 5, 11))).transpose(signal_axes=2),
-        SpectraRequiredError, SignalDimensionError, r"s\.transpose",
+        SpectraRequiredError,
+        SignalDimensionError,
+        r"s\.transpose",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", SIGNALS)

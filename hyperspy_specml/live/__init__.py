@@ -1,0 +1,8 @@
+"""While a scan runs, on arrays: phases discovered, what may be unseen, changes over frames, where to look longer."""
+
+from hyperspy_specml.live._coverage import ORDERS, UnseenArea, scan_order, unseen_area
+from hyperspy_specml.live._dwell import dwell_times
+from hyperspy_specml.live._events import Damage, EnergyDrift, Event, IntensityChange, NewPhase
+from hyperspy_specml.live._library import Library, window_deviates
+from hyperspy_specml.live._monitor import Known, Monitor, Setup
+from hyperspy_specml.live._trend import limit_of, null_maxima, trend

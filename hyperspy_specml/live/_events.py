@@ -1,0 +1,107 @@
+"""What a monitor tells of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened.
+
+    Attributes
+    ----------
+    time
+        Seconds since the monitor was made or resumed.
+    n_spectra
+        Received so far.
+    """
+
+    time: float
+    n_spectra: int
+
+
+@dataclass(frozen=True)
+class NewPhase(Event):
+    """Spectra that no phase known so far explains, nor a mixture of them.
+
+    Attributes
+    ----------
+    phase
+        Its number from now on.
+    position
+        Pixel (x, y) that shows it most clearly.
+    p_value
+        Of that pixel, for the whole scan (0 to 1); of phases found by held-out counts NaN.
+    energy
+        Where that spectrum differs most, in units of the energy axis.
+    n_pixels
+        That belong to it so far.
+    """
+
+    phase: int
+    position: tuple[int, ...]
+    p_value: float
+    energy: float
+    n_pixels: int
+
+
+@dataclass(frozen=True)
+class Damage(Event):
+    """Counts in a window of energy decay or grow with the dose, not by drift or intensity.
+
+    Attributes
+    ----------
+    frame
+        Number of frames that showed it.
+    energy, width
+        Centre and width of the window, in units of the energy axis.
+    rate
+        Relative change of the window per frame; negative for a loss.
+    elements
+        With lines in the window, the likeliest first.
+    p_value
+        For 40 frames and all windows.
+    """
+
+    frame: int
+    energy: float
+    width: float
+    rate: float
+    elements: tuple[str, ...]
+    p_value: float
+
+
+@dataclass(frozen=True)
+class EnergyDrift(Event):
+    """The energy axis has moved.
+
+    Attributes
+    ----------
+    frame
+        Number of frames.
+    shift
+        Of the last frame against the first, in units of the energy axis.
+    error
+        Its standard error.
+    """
+
+    frame: int
+    shift: float
+    error: float
+
+
+@dataclass(frozen=True)
+class IntensityChange(Event):
+    """All channels together gain or lose: the current, the thickness or the position changes.
+
+    Attributes
+    ----------
+    frame
+        Number of frames.
+    ratio
+        Counts of the last frame over those of the first.
+    """
+
+    frame: int
+    ratio: float

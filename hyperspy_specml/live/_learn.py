@@ -1,0 +1,135 @@
+"""Learn the phases of the spectra received so far, and judge by held-out counts whether that is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hyperspy_specml.latent import (
+    FRACTIONS,
+    Data,
+    Folds,
+    Grid,
+    Mixture,
+    choose,
+    classify,
+    fit,
+    held_out_scores,
+    one_phase,
+)
+from hyperspy_specml.live._library import Library
+from hyperspy_specml.run import Run
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+
+if TYPE_CHECKING:
+    from hyperspy_specml.latent import Recipe
+
+# Iterations on all counts, from phases fitted to the training fold.
+_STEPS = 8
+# Part of the spectra of a sample that are certainly of its phases, and relative errors that are tried.
+_ORDINARY, _ERRORS = 0.9, (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What was learnt.
+
+    Attributes
+    ----------
+    library
+        The phases, with their null distribution.
+    mixture
+        The same, with the agreement of neighbours.
+    gain, gain_error
+        Mean fall of the held-out deviance per spectrum against the library before, and its standard error; NaN
+        where there was none.
+    """
+
+    library: Library
+    mixture: Mixture
+    gain: float
+    gain_error: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether held-out counts are not described worse than before."""
+        return not self.gain < 0
+
+
+def learn(
+    values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | None, seed: int, n_phases: int | None = None
+) -> Lesson:
+    """Learn phases from spectra.
+
+    Parameters
+    ----------
+    values
+        (n, G) values of the law, 0 where a pixel is not used.
+    grid
+        The pixels.
+    recipe
+        From spectra to values.
+    before
+        The library that is compared with.
+    seed
+        Of the folds and of the drawn spectra.
+    n_phases
+        None leaves it to held-out counts.
+    """
+    train, validation, _ = held_folds(values, recipe, seed)
+    data = Data(train, recipe.fold_law, grid, np.full(len(values), -1))
+    folds = Folds(data, validation)
+    choice = choose(folds, one_phase(data, mixed=False), Run(), n_phases=n_phases)
+    gain, error = np.nan, np.nan
+    if before is not None:
+        old = replace(choice.chosen, spectra=before.spectra, prior=_prior(before), mixed=None)
+        difference = _scores(folds, old) - _scores(folds, choice.chosen)
+        gain, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+    whole = replace(data, values=values, law=recipe.law)
+    mixture, weights = fit(whole, choice.chosen, steps=_STEPS)
+    order = np.argsort(-mixture.prior)
+    mixture, weights = replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order]), weights[order]
+    library = Library(weights @ values, np.maximum(weights.sum(axis=1), 1.0), recipe.law)
+    used = np.flatnonzero(grid.used)
+    library = replace(library, error=_model_error(library, values[used], seed)).with_null(values[used], seed=seed)
+    return Lesson(library, mixture, gain, error)
+
+
+def held_folds(values: np.ndarray, recipe: Recipe, seed: int) -> list[np.ndarray]:
+    """Return the (n, G) values of the training, validation and test fold.
+
+    Parameters
+    ----------
+    values
+        (n, G) values of the law.
+    recipe
+        From spectra to values.
+    seed
+        Of the folds.
+    """
+    noise = PoissonNoise() if recipe.deviation is None else PoissonGaussianNoise(0.0, 1.0)
+    return [fold.astype(np.float32) for fold in noise.split(values, np.arange(len(values)), FRACTIONS, seed=seed)]
+
+
+def _prior(library: Library) -> np.ndarray:
+    return library.n_spectra / library.n_spectra.sum()
+
+
+def _scores(folds: Folds, mixture: Mixture) -> np.ndarray:
+    data = folds.data
+    evidence = data.law.evidence(data.values, mixture.spectra)
+    held = data.law.held_out(data.values, folds.validation, mixture.spectra)
+    return held_out_scores(data, mixture, classify(data, mixture, evidence), folds.validation, held)
+
+
+def _model_error(library: Library, values: np.ndarray, seed: int) -> float:
+    """Return the relative error of windows that makes most spectra ordinary."""
+    some = values[:: -(-len(values) // 2000)]
+    null = library.with_null(some, seed=seed).null
+    limit = 1.05 * float(np.quantile(null, _ORDINARY))
+    for error in _ERRORS:
+        if np.quantile(replace(library, error=error).look(some).deviate, _ORDINARY) <= limit:
+            return error
+    return _ERRORS[-1]

@@ -1,0 +1,671 @@
+"""`LiveMonitor`: spectra in while the scan runs, native maps and events out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperspy.axes import BaseDataAxis
+from hyperspy.signal import BaseSignal
+
+from hyperspy_specml.exceptions import ArrayShapeError, DataRequiredError, DataTypeError, OptionError
+from hyperspy_specml.latent import PhaseModel
+from hyperspy_specml.live import ORDERS, Damage, EnergyDrift, Known, Library, Monitor, NewPhase, Setup, dwell_times
+from hyperspy_specml.models import TrainedModel
+from hyperspy_specml.results import draw_live
+from hyperspy_specml.signals import axis_spec, component_spectra, line_width, navigation_map, score_maps, spectral_lines
+from hyperspy_specml.signals import energy_axis as energy_axis_of_signal
+from hyperspy_specml.streaming import plain_array
+from hyperspy_specml.workflows._call import load_model
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from matplotlib.figure import Figure
+
+    from hyperspy_specml.live import Event, UnseenArea
+
+# Seconds between two looks at a growing file.
+_POLL = 0.5
+# Full width at half maximum of a Gaussian, in standard deviations.
+_FULL_WIDTH = 2.355
+# Elements named with a window that decays, and standard deviations that their lines must show.
+_MOST_NAMES, _LEAST_DEVIATE = 5, 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class LivePhases:
+    """The phases of the part of a map that has been scanned.
+
+    Attributes
+    ----------
+    labels
+        Int map (scan axes |): the most probable phase, -1 where nothing was scanned yet.
+    probability
+        Maps (phases | scan axes), NaN where nothing was scanned.
+    spectra
+        Summed spectra (phases | E) of the pixels of each phase.
+    n_spectra
+        Of how many pixels each of these is the sum.
+    """
+
+    labels: BaseSignal
+    probability: BaseSignal
+    spectra: BaseSignal
+    n_spectra: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return the number of phases."""
+        return len(self.n_spectra)
+
+
+class LiveMonitor:
+    """Look at a scan while it runs: new phases, what may be unseen, damage and drift, where to look longer.
+
+    Spectra come in blocks, in any order, from this process or another thread. The first of them (a 32nd of the map,
+    256 to 2048) give the noise and the first phases; from then on every spectrum is compared with the phases known so
+    far and their mixtures (windows of energy under the noise model, at most one false new phase in 20 scans), and what
+    fits none of them becomes a new phase. Phases are learnt again, beside the scan, whenever the number of spectra has
+    doubled, and taken over if held-out counts are described no worse. All sums are exact and in bounded memory.
+
+    Parameters
+    ----------
+    navigation_shape : tuple of int
+        Pixels along the scan axes, (nx, ny) as ``s.axes_manager.navigation_shape``.
+    energy_axis : HyperSpy axis, dict, array or signal
+        The energy axis of the spectra; of an array its values. A signal also gives class, metadata (elements, detector)
+        and calibrated scan axes.
+    order : str or array
+        "raster", "grid" or "random" as in `scan_order`, or positions (n_pixels, number of scan axes). In raster order
+        `unseen` makes no statement.
+    reference : TrainedModel, optional
+        What is ordinary: the phases of another map, ``phases.model``. None learns from the first spectra.
+    noise : str
+        "auto", "poisson", "gaussian" or "poisson-gaussian".
+    n_components : int
+        Of the streaming PCA.
+    random_state : int
+        Seed of everything random.
+    beside : bool
+        Learn in a thread of its own while spectra arrive. False learns within `update`: events repeat from run to run.
+
+    Raises
+    ------
+    OptionError
+        An argument has no possible value.
+    ModelAxisError, ModelFileError
+        The reference does not fit the energy axis, or is no model of phases.
+
+    Notes
+    -----
+    The largest squared deviate of windows one, two and four lines wide is compared with spectra drawn from the phases,
+    whose own noise is drawn, too; the level is that of the whole scan (Bonferroni).
+
+    Examples
+    --------
+    >>> import hyperspy_specml as specml
+    >>> s = specml.datasets.fe_cr_ni_map((24, 24), n_channels=256, dose=100).signal
+    >>> monitor = specml.LiveMonitor((24, 24), s, order="grid", beside=False)
+    >>> events = list(monitor.replay(s))
+    >>> monitor.n_spectra
+    576
+    """
+
+    def __init__(
+        self,
+        navigation_shape: tuple[int, ...],
+        energy_axis: BaseDataAxis | dict[str, Any] | np.ndarray | BaseSignal,
+        order: str | np.ndarray | Sequence[Sequence[int]] = "raster",
+        reference: TrainedModel | str | os.PathLike[str] | None = None,
+        *,
+        noise: str = "auto",
+        n_components: int = 8,
+        random_state: int = 0,
+        beside: bool = True,
+    ) -> None:
+        shape = _shape(navigation_shape)
+        self._template = _template(shape, energy_axis)
+        self._positions = _order(order, shape, random_state)
+        setup = Setup(
+            shape[::-1], self._template.data.shape[-1], order if isinstance(order, str) else "positions", noise,
+            line_width(self._template), n_components, random_state, beside,
+        )  # fmt: skip
+        self._monitor = Monitor(setup, None if reference is None else self._known(reference))
+        self.events: list[Event] = []
+
+    def _known(self, reference: TrainedModel | str | os.PathLike[str]) -> Known:
+        trained = reference if isinstance(reference, TrainedModel) else load_model(reference)
+        trained = trained.on_axis(axis_spec(energy_axis_of_signal(self._template)), method="LiveMonitor")
+        model = trained.model
+        if not isinstance(model, PhaseModel):
+            raise OptionError(
+                f"LiveMonitor(reference=...) needs the phases of another map, phases.model, but got {trained!r}. "
+                "Find them with s.phase_map()."
+            )
+        recipe = model.recipe(trained.channels)
+        sums = recipe.phases(model.spectra)
+        return Known(recipe, Library(sums, model.n_spectra, recipe.law, model.error))
+
+    # What arrives
+
+    def update(
+        self, block: np.ndarray | BaseSignal, positions: np.ndarray | Sequence[Sequence[int]] | None = None, *,
+        even: bool = True,
+    ) -> tuple[Event, ...]:  # fmt: skip
+        """Take spectra of the scan.
+
+        Parameters
+        ----------
+        block : array or signal
+            Spectra (..., E) of any real dtype. Spectra with values that are not finite are counted and left out.
+        positions : array, optional
+            (n, number of scan axes) int pixels (x, y) of these spectra. None: the next ones in the order of the scan.
+            Pixels that come again are added up, and belong to the next frame.
+        even : bool
+            Whether all pixels of this pass get the same dwell time. Passes with another (see `next_dwell`) do not enter
+            the trends over frames.
+
+        Returns
+        -------
+        tuple of Event
+            What happened since the last call; all of them are in ``monitor.events``.
+
+        Raises
+        ------
+        DataTypeError, ArrayShapeError
+            No real numbers, or a wrong number of channels; nothing is lost, the monitor goes on.
+        OptionError
+            Positions outside of the map, of another number than the spectra, or a scan that is over.
+        """
+        rows = plain_array(block.data if isinstance(block, BaseSignal) else block)
+        n_channels = self._monitor.setup.n_channels
+        if rows.dtype.kind not in "uifb":
+            raise DataTypeError(f"update(block of {rows.dtype}) needs real numbers, e.g. monitor.update(block.real).")
+        if rows.ndim == 0 or rows.shape[-1] != n_channels:
+            raise ArrayShapeError(
+                f"update(block of shape {rows.shape}) needs spectra of {n_channels} channels, (..., {n_channels}): the "
+                "energy axis was given when the monitor was made."
+            )
+        rows = rows.reshape(-1, n_channels)
+        pixels = self._pixels(positions, len(rows))
+        found: list[Event] = []
+        while len(pixels):  # a pixel that comes twice in a block is of two frames
+            _, first = np.unique(pixels, return_index=True)
+            first.sort()
+            found += self._monitor.update(rows[first], pixels[first], even=even)
+            rest = np.setdiff1d(np.arange(len(pixels)), first)
+            rows, pixels = rows[rest], pixels[rest]
+        return self._tell(found)
+
+    def _tell(self, found: list[Event]) -> tuple[Event, ...]:
+        told = tuple(map(self._calibrated, found))
+        self.events += told
+        return told
+
+    def _pixels(self, positions: Any, n: int) -> np.ndarray:
+        shape = self._monitor.setup.shape
+        if positions is None:
+            start = int(self._monitor.n_received + self._monitor.n_lost) % len(self._positions)
+            order = np.take(self._positions, np.arange(start, start + n), axis=0, mode="wrap")
+            return np.ravel_multi_index(tuple(order.T[::-1]), shape)
+        where = np.atleast_2d(np.asarray(positions))
+        if where.dtype.kind not in "ui" or where.shape != (n, len(shape)):
+            raise OptionError(
+                f"update(positions of {where.dtype} and shape {where.shape}): {n} spectra need whole numbers of shape "
+                f"({n}, {len(shape)}), the pixels (x, y) of each."
+            )
+        if len(where) and ((where < 0) | (where >= shape[::-1])).any():
+            worst = where[((where < 0) | (where >= shape[::-1])).any(axis=1)][0]
+            raise OptionError(f"update(positions=...): pixel {tuple(worst.tolist())} lies outside of {shape[::-1]}.")
+        return np.ravel_multi_index(tuple(where.T[::-1]), shape)
+
+    def replay(self, signal: BaseSignal, *, block: int | None = None, seconds: float = 0.0) -> Iterator[Event]:
+        """Take the spectra of a map that is there already, in the order of the scan: for tests and teaching.
+
+        Parameters
+        ----------
+        signal : Signal1D
+            The map, lazy or not, of the shape of the scan.
+        block : int, optional
+            Spectra at a time; by default those of a line.
+        seconds : float
+            That a block takes at least.
+
+        Yields
+        ------
+        Event
+            As they happen.
+
+        Raises
+        ------
+        ArrayShapeError
+            The map has another shape.
+        """
+        shape = self._monitor.setup.shape
+        array = _in_array_order(signal)
+        if array.shape != (*shape, self._monitor.setup.n_channels):
+            raise ArrayShapeError(
+                f"replay(map of shape {array.shape}) needs (array order) {(*shape, self._monitor.setup.n_channels)}."
+            )
+        step = block or shape[-1]
+        for start in range(0, len(self._positions), step):
+            begun, where = time.monotonic(), self._positions[start : start + step]
+            index = tuple(where.T[::-1])
+            rows = array[index] if isinstance(array, np.ndarray) else array.vindex[index].compute()
+            yield from self.update(rows, where)
+            time.sleep(max(0.0, seconds - (time.monotonic() - begun)))
+
+    def watch(self, path: str | os.PathLike[str], *, timeout: float = 60.0) -> Iterator[Event]:
+        """Follow a file that grows line by line, or a memory-mapped array that is filled.
+
+        Parameters
+        ----------
+        path : path
+            A .zspy or .hspy file whose first axis grows, or a .npy file of the whole shape, (..., E) in array order,
+            that holds zeros where nothing was written yet.
+        timeout : float
+            Seconds without a new line after which the scan is over.
+
+        Yields
+        ------
+        Event
+            As they happen.
+
+        Raises
+        ------
+        ArrayShapeError
+            The file holds spectra of another shape.
+        """
+        path, shape, done, last = Path(path), self._monitor.setup.shape, 0, time.monotonic()
+        while done < shape[0] and time.monotonic() - last < timeout:
+            lines = _lines_of(path, done)
+            if lines is not None and lines.shape[1:] != (*shape[1:], self._monitor.setup.n_channels):
+                raise ArrayShapeError(
+                    f"watch({str(path)!r}): lines of shape {lines.shape[1:]}, but the monitor needs "
+                    f"{(*shape[1:], self._monitor.setup.n_channels)}."
+                )
+            if lines is None or not len(lines):
+                time.sleep(min(_POLL, timeout))
+                continue
+            last = time.monotonic()
+            for line in lines:
+                index = np.indices(shape[1:]).reshape(len(shape) - 1, -1)[::-1]
+                where = np.stack([*index, np.full(index.shape[1] if len(index) else 1, done)], axis=1)
+                yield from self.update(line, where)
+                done += 1
+
+    def finish(self) -> tuple[Event, ...]:
+        """Learn the phases once more from the whole scan.
+
+        The result does not depend on the order in which spectra came.
+
+        Returns
+        -------
+        tuple of Event
+            New phases that this shows.
+        """
+        return self._tell(self._monitor.finish())
+
+    # What is known
+
+    @property
+    def n_phases(self) -> int:
+        """Number of phases met so far; 0 until there are enough spectra to begin with."""
+        library = self._monitor.library
+        return 0 if library is None else library.n_phases
+
+    @property
+    def n_spectra(self) -> int:
+        """Number of spectra received."""
+        return self._monitor.n_received
+
+    @property
+    def n_lost(self) -> int:
+        """Number of spectra with values that were not finite."""
+        return self._monitor.n_lost
+
+    @property
+    def unseen(self) -> UnseenArea:
+        """How large a phase not yet met may be; prints as a sentence."""
+        return self._monitor.unseen
+
+    @property
+    def phases(self) -> LivePhases:
+        """The phases so far, as native signals."""
+        monitor = self._monitor
+        library = self._need_library()
+        classes, pixels = monitor.classes()
+        probability = np.full((library.n_phases, monitor.setup.n_pixels), np.nan, np.float32)
+        probability[:, pixels] = classes.phase_probability
+        probability[:, monitor.visits == 0] = np.nan
+        labels = np.full(monitor.setup.n_pixels, -1, np.int16)
+        labels[pixels] = classes.phase_probability.argmax(axis=0)
+        labels[monitor.visits == 0] = -1
+        shape = monitor.setup.shape
+        maps = score_maps(self._template, probability.T.reshape(*shape, -1), title="Phase probabilities")
+        sums = self._ungrouped(library.sums)
+        return LivePhases(
+            navigation_map(self._template, labels.reshape(shape), title="Phases"), maps,
+            component_spectra(self._template, sums, title="Summed spectra of the phases"),
+            tuple(int(n) for n in library.n_spectra),
+        )  # fmt: skip
+
+    @property
+    def novelty(self) -> BaseSignal:
+        """Map of p-values: how likely so large a deviation from the phases known so far is; NaN where not scanned."""
+        return self._map(self._monitor.p_value, "Novelty")
+
+    @property
+    def score(self) -> BaseSignal:
+        """Map of the largest deviation of any window from the phases, in standard deviations; NaN where not scanned."""
+        return self._map(np.sqrt(self._monitor.deviation), "Largest deviation from the phases")
+
+    @property
+    def intensity(self) -> BaseSignal:
+        """Map of the counts received."""
+        return self._map(self._monitor.intensity, "Counts")
+
+    @property
+    def residual_map(self) -> BaseSignal:
+        """Map of the mean squared residual of the streaming PCA per channel, in units of the noise variance."""
+        return self._map(self._monitor.residuals(), "Residual of the principal components")
+
+    @property
+    def components(self) -> BaseSignal:
+        """Spectra (K | E) of the leading principal components of all spectra so far."""
+        self._need_library()
+        monitor = self._monitor
+        basis = monitor.subspace.basis(monitor.noise, monitor.setup.n_components)
+        return component_spectra(self._template, basis.components(), title="Principal components")
+
+    def _map(self, values: np.ndarray, title: str) -> BaseSignal:
+        with self._monitor.lock:
+            return navigation_map(self._template, values.reshape(self._monitor.setup.shape).copy(), title=title)
+
+    def _ungrouped(self, sums: np.ndarray) -> np.ndarray:
+        """Return (K, E) spectra of sums over groups of channels."""
+        recipe = self._monitor.recipe
+        assert recipe is not None
+        deviation = 1.0 if recipe.deviation is None else recipe.deviation
+        return np.repeat(sums * deviation / recipe.width, recipe.width, axis=1)[:, : self._monitor.setup.n_channels]
+
+    def _need_library(self) -> Library:
+        library = self._monitor.library
+        if library is None:
+            raise DataRequiredError(
+                f"the phases need {self._monitor.setup.n_first} spectra to begin with, but {self.n_spectra} have come. "
+                "Go on with monitor.update(block, positions)."
+            )
+        return library
+
+    def next_dwell(self, total: float, max_ratio: float = 4.0) -> BaseSignal:
+        """Return how long to stay at each pixel in a second pass, so that it tells most about the phases.
+
+        In proportion to the root of the entropy of the phase probabilities: pixels whose phase is certain get little.
+
+        Parameters
+        ----------
+        total : float
+            Sum of the dwell times over the map, in any unit.
+        max_ratio : float
+            Largest dwell time over the mean one.
+
+        Returns
+        -------
+        BaseSignal
+            Map (scan axes |) of dwell times in the unit of `total`.
+
+        Raises
+        ------
+        OptionError
+            `total` is not positive or `max_ratio` is below 1.
+        DataRequiredError
+            The map has not been scanned once, or its counts do not tell the phases apart: dwell times by them would
+            follow errors.
+        """
+        if not (np.isfinite(total) and total > 0 and max_ratio >= 1):
+            raise OptionError(f"next_dwell(total={total!r}, max_ratio={max_ratio!r}) needs total > 0, max_ratio >= 1.")
+        self._need_library()
+        monitor = self._monitor
+        missing = int((monitor.visits == 0).sum())
+        if missing:
+            raise DataRequiredError(f"next_dwell(): {missing} pixels have not been scanned yet; finish the first pass.")
+        classes, pixels = monitor.classes()
+        if len(pixels) != monitor.setup.n_pixels:
+            raise DataRequiredError("next_dwell(): the map is too large to be kept; ask for parts of it.")
+        dwell = dwell_times(classes.phase_probability, total, max_ratio)
+        return self._map(dwell, "Dwell time")
+
+    def plot(self, figure: Figure | None = None) -> Figure:
+        """Draw the map so far, the spectra of the phases, what happened, and what may be unseen.
+
+        Parameters
+        ----------
+        figure : matplotlib figure, optional
+            That is drawn anew; None makes one.
+
+        Returns
+        -------
+        matplotlib figure
+        """
+        return draw_live(self, figure)
+
+    # Files
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
+        """Save the state in a .specml file; `LiveMonitor.load` goes on from it.
+
+        Parameters
+        ----------
+        path : path
+            Without a suffix it gets ".specml".
+        overwrite : bool, optional
+            What to do with a file that is there: True replaces it, False leaves it, None is an error.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        """
+        from hyperspy_specml.models import pack, write_model_file
+
+        description, arrays = self._monitor.state()
+        scan = [axis_spec(axis) for axis in self._template.axes_manager.navigation_axes]
+        description |= {"axis": axis_spec(energy_axis_of_signal(self._template)), "scan": scan}
+        description["metadata"] = {"signal_type": self._template.metadata.Signal.signal_type}
+        return write_model_file(path, pack(description, arrays | {"positions": self._positions}), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], signal: BaseSignal | None = None) -> LiveMonitor:
+        """Go on from a saved state.
+
+        Parameters
+        ----------
+        path : path
+            Of the file.
+        signal : BaseSignal, optional
+            Gives class and metadata again, which the file does not hold.
+
+        Returns
+        -------
+        LiveMonitor
+
+        Raises
+        ------
+        ModelFileError
+            The file holds no state of a monitor, or is damaged.
+        """
+        from hyperspy_specml.models import read_model_file, unpack
+
+        description, arrays = unpack(read_model_file(path), str(path))
+        monitor = cls.__new__(cls)
+        monitor._positions = arrays.pop("positions").astype(np.int64)
+        shape = tuple(description["setup"]["shape"])[::-1]
+        monitor._template = _template(shape, signal if signal is not None else description["axis"])
+        if signal is None:
+            for axis, spec in zip(monitor._template.axes_manager.navigation_axes, description["scan"], strict=True):
+                axis.name, axis.units = spec["name"], spec["units"]
+                axis.scale, axis.offset = spec.get("scale", 1.0), spec.get("offset", 0.0)
+        monitor._monitor = Monitor.from_state(description, arrays)
+        monitor.events = []
+        return monitor
+
+    def _calibrated(self, event: Event) -> Event:
+        """Return the event with energies in units of the axis and with elements."""
+        axis = energy_axis_of_signal(self._template)
+        step = float(np.gradient(axis.axis).mean()) if axis.size > 1 else 1.0
+
+        def at(channel: float) -> float:
+            return float(np.interp(channel, np.arange(axis.size), axis.axis))
+
+        if isinstance(event, NewPhase):
+            return replace(event, energy=at(event.energy) if np.isfinite(event.energy) else event.energy)
+        if isinstance(event, EnergyDrift):
+            return replace(event, shift=event.shift * step, error=event.error * step)
+        if isinstance(event, Damage):
+            centre, width = at(event.energy), event.width * step
+            names = self._changing(event.rate)
+            return replace(event, energy=centre, width=width, elements=names)
+        return event
+
+    def _changing(self, rate: float) -> tuple[str, ...]:
+        """Return the elements whose lines change most with the dose, in the direction of `rate`."""
+        trend, axis = self._monitor.trend, energy_axis_of_signal(self._template)
+        widths = line_width(self._template)
+        if trend is None or widths is None:
+            return ()
+        lines = spectral_lines(self._template)
+        best = min((line.rank for line in lines), default=0)
+        shapes: dict[tuple[str, str], np.ndarray] = {}
+        channels = np.arange(axis.size)
+        for line in lines:
+            if line.rank > max(best, 0):
+                continue  # where the sample's elements are listed, others are not asked for
+            at = float(np.interp(line.energy, axis.axis, channels))
+            one = line.weight * np.exp(-0.5 * ((channels - at) / (widths[int(at)] / _FULL_WIDTH)) ** 2)
+            shapes[line.element, line.family] = shapes.get((line.element, line.family), 0) + one
+        strength: dict[str, float] = {}
+        for (element, _), shape in shapes.items():
+            strength[element] = max(strength.get(element, 0.0), float(np.sign(rate)) * trend.of_shape(shape))
+        clear = [name for name, found in strength.items() if found > _LEAST_DEVIATE]
+        return tuple(sorted(clear, key=lambda name: -strength[name])[:_MOST_NAMES])
+
+    def __repr__(self) -> str:
+        """Say how far the scan is."""
+        done = int((self._monitor.visits > 0).sum())
+        return (
+            f"<LiveMonitor: {done} of {self._monitor.setup.n_pixels} pixels, {self.n_phases} phases, "
+            f"{len(self.events)} events>"
+        )
+
+
+def _shape(navigation_shape: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(n) for n in navigation_shape)
+        right = bool(shape) and all(n >= 1 and n == m for n, m in zip(shape, navigation_shape, strict=True))
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        raise OptionError(
+            f"LiveMonitor(navigation_shape={navigation_shape!r}) needs the pixels along the scan axes, e.g. (64, 64)."
+        )
+    return shape
+
+
+def _template(shape: tuple[int, ...], energy: Any) -> BaseSignal:
+    """Return a signal without data of the scan's shape, with the energy axis and metadata that were given."""
+    if isinstance(energy, BaseSignal):
+        if energy.axes_manager.signal_dimension != 1:
+            raise OptionError(f"LiveMonitor(energy_axis={energy!r}) needs a signal of spectra.")
+        metadata, axis = energy.metadata.as_dictionary(), energy_axis_of_signal(energy).get_axis_dictionary()
+        scan = [a.get_axis_dictionary() for a in energy.axes_manager.navigation_axes]
+    else:
+        metadata, scan = {}, []
+        if isinstance(energy, BaseDataAxis):
+            axis = energy.get_axis_dictionary()
+        elif isinstance(energy, dict):
+            axis = dict(energy)
+        else:
+            values = np.asarray(energy, float)
+            if values.ndim != 1 or len(values) < 1 or not np.isfinite(values).all():
+                raise OptionError(f"LiveMonitor(energy_axis={energy!r}) needs an axis of HyperSpy, or its values.")
+            axis = (
+                {"axis": values, "name": "Energy"}
+                if not _uniform(values)
+                else {
+                    "size": len(values),
+                    "offset": values[0],
+                    "scale": float(np.diff(values).mean()) if len(values) > 1 else 1.0,
+                    "name": "Energy",
+                }
+            )
+    axis["navigate"] = False
+    if len(scan) != len(shape):
+        scan = [{"name": name} for name in ("x", "y", "z")[: len(shape)]] if len(shape) < 4 else [{} for _ in shape]
+    axes = [spec | {"size": size, "navigate": True} for spec, size in zip(scan, shape, strict=True)][::-1]
+    for spec in axes:
+        spec.pop("axis", None)
+    size = int(axis.get("size") or len(axis["axis"]))
+    for key in ("_HyperSpy", "Markers", "Specml"):
+        metadata.pop(key, None)
+    found = BaseSignal(np.broadcast_to(np.float32(0), (*shape[::-1], size)), axes=[*axes, axis], metadata=metadata)
+    found._assign_subclass()
+    return found
+
+
+def _uniform(values: np.ndarray) -> bool:
+    steps = np.diff(values)
+    return bool(len(steps) == 0 or np.allclose(steps, steps.mean(), rtol=1e-6))
+
+
+def _order(order: Any, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Return the (n_pixels, d) positions in the order of the scan."""
+    from hyperspy_specml.live import scan_order
+
+    if isinstance(order, str):
+        if order not in ORDERS:
+            raise OptionError.unknown("order", order, ORDERS)
+        return scan_order(shape, order, random_state=seed)
+    positions = np.asarray(order)
+    n = int(np.prod(shape))
+    if positions.dtype.kind not in "ui" or positions.shape != (n, len(shape)):
+        raise OptionError(
+            f"LiveMonitor(order of shape {positions.shape}) needs a name ({', '.join(ORDERS)}), or the position (x, y) "
+            f"of every pixel in turn, whole numbers of shape {(n, len(shape))}."
+        )
+    inside = ((positions >= 0) & (positions < shape)).all()
+    if not inside or len(np.unique(positions, axis=0)) != n:
+        raise OptionError(f"LiveMonitor(order=...): positions must name every pixel of {shape} once.")
+    return positions.astype(np.int64)
+
+
+def _in_array_order(signal: BaseSignal) -> Any:
+    manager = signal.axes_manager
+    axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
+    return signal.data.transpose([axis.index_in_array for axis in axes])
+
+
+def _lines_of(path: Path, start: int) -> np.ndarray | None:
+    """Return the lines of a growing file from `start` on; None where there is no file yet."""
+    if not path.exists():
+        return None
+    if path.suffix == ".npy":
+        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        new = array[start:]
+        empty = np.flatnonzero(~new.reshape(len(new), -1).any(axis=1))
+        return np.array(new[: empty[0] if len(empty) else len(new)])
+    import hyperspy.api as hs
+
+    lazy = hs.load(path, lazy=True)
+    array = _in_array_order(lazy)
+    found = np.asarray(array[start:]) if array.shape[0] > start else array[:0].compute()
+    lazy.close_file() if path.suffix == ".hspy" else None
+    return found

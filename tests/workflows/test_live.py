@@ -1,0 +1,252 @@
+"""`LiveMonitor`: native maps of the part that was scanned, from blocks, replays and growing files."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import hyperspy.api as hs
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import hyperspy_specml as specml
+from hyperspy_specml.exceptions import SpecMLError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hyperspy.signals import Signal1D
+
+SHAPE = (18, 16)  # (nx, ny)
+
+
+@pytest.fixture(scope="module")
+def signal() -> Signal1D:
+    simulated = specml.datasets.fe_cr_ni_map(SHAPE[::-1], n_channels=128, dose=200, texture="grains", n_phases=2)
+    return simulated.signal
+
+
+def monitor_of(signal: Signal1D, **options: Any) -> specml.LiveMonitor:
+    return specml.LiveMonitor(SHAPE, signal, **{"order": "grid", "beside": False} | options)
+
+
+@pytest.fixture(scope="module")
+def scanned(signal: Signal1D) -> specml.LiveMonitor:
+    monitor = monitor_of(signal)
+    for _ in monitor.replay(signal):
+        pass
+    return monitor
+
+
+def test_maps_are_native_and_in_place(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
+    assert scanned.n_spectra == 288
+    maps = (scanned.novelty, scanned.score, scanned.intensity, scanned.residual_map, scanned.phases.labels)
+    for one in maps:
+        assert one.axes_manager.navigation_shape == SHAPE
+        assert one.axes_manager[0].scale == signal.axes_manager[0].scale
+        assert one.axes_manager[0].units == signal.axes_manager[0].units
+    assert (scanned.intensity.data == signal.data.sum(axis=-1)).all()
+    assert np.isfinite(scanned.novelty.data).all()
+
+
+def test_phases_are_native(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
+    phases = scanned.phases
+    assert len(phases) == scanned.n_phases == 2
+    assert type(phases.spectra) is type(signal)
+    assert phases.spectra.axes_manager[-1].scale == signal.axes_manager[-1].scale
+    assert phases.probability.axes_manager.signal_shape == SHAPE
+    assert phases.probability.data.sum(axis=0) == pytest.approx(1)
+    for k in range(2):  # the sum of the pixels that are clearly of the phase
+        own = signal.data[phases.labels.data == k].sum(axis=0)
+        one = phases.spectra.data[k]
+        assert np.corrcoef(own, one)[0, 1] > 0.98
+        assert one.sum() < 1.1 * own.sum()
+
+
+def test_the_picture_has_map_spectra_and_words(scanned: specml.LiveMonitor) -> None:
+    figure = scanned.plot()
+    assert len(figure.axes) >= 2
+    assert any("no phase not yet met" in text.get_text() for text in figure.texts)
+    assert scanned.plot(figure) is figure
+    plt.close("all")
+
+
+@pytest.mark.parametrize("energy", ["axis", "dict", "array"])
+def test_an_axis_is_enough(signal: Signal1D, energy: str) -> None:
+    axis = signal.axes_manager.signal_axes[0]
+    given = {"axis": axis, "dict": axis.get_axis_dictionary(), "array": axis.axis}[energy]
+    monitor = specml.LiveMonitor(SHAPE, given)
+    monitor.update(signal.data[0])
+    assert monitor.intensity.data[0].sum() == signal.data[0].sum()
+    assert np.allclose(monitor._template.axes_manager.signal_axes[0].axis, axis.axis)
+    assert "18 of 288 pixels" in repr(monitor)
+
+
+def test_positions_are_x_and_y(signal: Signal1D) -> None:
+    monitor = monitor_of(signal)
+    monitor.update(signal.data[3, 5], [[5, 3]])
+    assert monitor._monitor.visits.reshape(SHAPE[::-1]).nonzero() == (np.array([3]), np.array([5]))
+
+
+def test_blocks_without_positions_follow_the_order(signal: Signal1D) -> None:
+    one, other = monitor_of(signal), monitor_of(signal)
+    where = specml.scan_order(SHAPE, "grid")
+    for start in range(0, 288, 50):
+        some = where[start : start + 50]
+        rows = signal.data[some[:, 1], some[:, 0]]
+        one.update(rows)
+        other.update(hs.signals.Signal1D(rows), some)
+    assert (one.intensity.data == other.intensity.data).all()
+    assert (one.phases.labels.data == other.phases.labels.data).all()
+
+
+def test_a_pixel_that_comes_twice_is_in_the_next_frame(signal: Signal1D) -> None:
+    monitor = monitor_of(signal)
+    monitor.update(np.concatenate([signal.data[0], signal.data[0]]), [[x, 0] for x in range(18)] * 2)
+    assert (monitor._monitor.visits[:18] == 2).all()
+    assert monitor._monitor.frame_pixels == [18, 18]
+
+
+def test_lazy_replays_as_eager(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
+    monitor = monitor_of(signal)
+    list(monitor.replay(signal.as_lazy()))
+    assert (monitor.phases.labels.data == scanned.phases.labels.data).all()
+
+
+def test_a_growing_file_is_followed(signal: Signal1D, tmp_path: Path) -> None:
+    path = tmp_path / "scan.npy"
+    array = np.lib.format.open_memmap(path, "w+", signal.data.dtype, signal.data.shape)
+
+    def write() -> None:
+        for y, line in enumerate(signal.data):
+            array[y] = line
+            array.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    monitor = specml.LiveMonitor(SHAPE, signal, beside=False)
+    for _ in monitor.watch(path, timeout=20):
+        pass
+    writer.join()
+    assert (monitor.intensity.data == signal.data.sum(axis=-1)).all()
+
+
+def test_a_file_of_hyperspy_is_followed(signal: Signal1D, tmp_path: Path) -> None:
+    signal.inav[:, :10].save(tmp_path / "scan.hspy")
+    monitor = specml.LiveMonitor(SHAPE, signal, beside=False)
+    assert list(monitor.watch(tmp_path / "scan.hspy", timeout=0.2)) == monitor.events
+    assert monitor.n_spectra == 180
+    assert np.isnan(monitor.novelty.data[10:]).all()
+
+
+def test_a_saved_monitor_goes_on(signal: Signal1D, scanned: specml.LiveMonitor, tmp_path: Path) -> None:
+    monitor, where = monitor_of(signal), specml.scan_order(SHAPE, "grid")
+    rows = signal.data[where[:, 1], where[:, 0]]
+    for start in range(0, 270, 18):
+        monitor.update(rows[start : start + 18])
+    path = monitor.save(tmp_path / "state")
+    assert path.suffix == ".specml"
+    for again in (specml.LiveMonitor.load(path, signal), specml.LiveMonitor.load(path)):
+        again.update(rows[270:])
+        assert (again.phases.labels.data == scanned.phases.labels.data).all()
+        assert again.intensity.axes_manager[0].units == signal.axes_manager[0].units
+    with pytest.raises(SpecMLError, match="overwrite"):
+        monitor.save(path)
+    (tmp_path / "bad.specml").write_bytes(b"no")
+    with pytest.raises(SpecMLError):
+        specml.LiveMonitor.load(tmp_path / "bad.specml")
+
+
+def test_known_phases_are_where_a_scan_begins(signal: Signal1D) -> None:
+    model = signal.phase_map(2, show_progressbar=False).model
+    monitor = monitor_of(signal, reference=model)
+    assert list(monitor.replay(signal)) == []
+    assert monitor.n_phases == 2
+    strange = specml.datasets.fe_cr_ni_map(
+        SHAPE[::-1], n_channels=128, dose=200, texture="grains", n_phases=2,
+        rare_phase=specml.datasets.RarePhase(n_pixels=9),
+    )  # fmt: skip
+    second = monitor_of(signal, reference=model)
+    events = list(second.replay(strange.signal))
+    rare = strange.rare_mask.data
+    assert any(isinstance(event, specml.NewPhase) and rare[event.position[::-1]] for event in events)
+
+
+def test_damage_names_the_element() -> None:
+    template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=512).signal
+    template.add_elements(["Nb"])
+    axis, rng = template.axes_manager.signal_axes[0], np.random.default_rng(0)
+    mean = template.data.sum(axis=(0, 1)) / template.data.sum()
+    monitor = specml.LiveMonitor((4, 4), template, beside=False)
+    nb = np.exp(-0.5 * ((axis.axis - 2.166) / 0.06) ** 2)
+    events: list[Any] = []
+    for frame in range(12):
+        counts = rng.poisson(2000 * (mean + 0.05 * 0.9**frame * nb / nb.sum()), (16, axis.size))
+        events += monitor.update(counts.astype(np.uint16))
+    damage = next(event for event in events if isinstance(event, specml.Damage))
+    assert damage.elements[0] == "Nb"
+    assert damage.rate < 0
+    assert abs(damage.energy - 2.166) < damage.width
+    assert not any(isinstance(event, specml.EnergyDrift) for event in events)
+
+
+def test_dwell_times_need_a_whole_scan(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
+    dwell = scanned.next_dwell(288.0, max_ratio=3)
+    assert dwell.data.sum() == pytest.approx(288)
+    assert dwell.data.max() <= 3 + 1e-6
+    half = monitor_of(signal)
+    half.update(signal.data.reshape(-1, 128)[:280], specml.scan_order(SHAPE, "raster")[:280])
+    with pytest.raises(SpecMLError, match="8 pixels have not been scanned"):
+        half.next_dwell(288.0)
+    for bad in ({"total": 0.0}, {"total": np.nan}, {"total": 1.0, "max_ratio": 0.5}):
+        with pytest.raises(SpecMLError, match="next_dwell"):
+            scanned.next_dwell(**bad)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"navigation_shape": (0, 4)}, "navigation_shape"),
+        ({"navigation_shape": 5}, "navigation_shape"),
+        ({"order": "spiral"}, "spiral"),
+        ({"order": np.zeros((288, 2), int)}, "every pixel"),
+        ({"order": np.zeros((3, 2), int)}, "every pixel"),
+        ({"energy_axis": np.zeros((2, 2))}, "energy_axis"),
+        ({"reference": "nowhere.specml"}, "nowhere"),
+    ],
+)
+def test_bad_monitors_are_refused(signal: Signal1D, arguments: dict, message: str) -> None:
+    with pytest.raises((SpecMLError, FileNotFoundError), match=message):
+        specml.LiveMonitor(**{"navigation_shape": SHAPE, "energy_axis": signal} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("block", "positions", "message"),
+    [
+        (np.zeros((2, 100)), None, "128 channels"),
+        (np.zeros(()), None, "128 channels"),
+        (np.zeros((2, 128), complex), None, "real numbers"),
+        (np.zeros((2, 128)), [[0, 0]], "2 spectra"),
+        (np.zeros((1, 128)), [[0.5, 0]], "whole numbers"),
+        (np.zeros((1, 128)), [[18, 0]], "outside"),
+        (np.zeros((1, 128)), [[0, -1]], "outside"),
+    ],
+)
+def test_bad_blocks_are_refused_and_nothing_is_lost(
+    signal: Signal1D, scanned: specml.LiveMonitor, block: np.ndarray, positions: Any, message: str
+) -> None:
+    before = scanned.n_spectra
+    with pytest.raises(SpecMLError, match=message):
+        scanned.update(block, positions)
+    assert scanned.n_spectra == before
+
+
+def test_without_spectra_there_are_no_phases(signal: Signal1D) -> None:
+    monitor = monitor_of(signal)
+    assert monitor.update(np.zeros((0, 128))) == ()
+    assert monitor.unseen.bound is None
+    with pytest.raises(SpecMLError, match="256 spectra to begin with"):
+        monitor.phases  # noqa: B018  (the access is the test)
+    assert len(monitor.plot().axes) >= 1
+    plt.close("all")
