@@ -168,13 +168,10 @@ class PhaseResult(Result):
         shares = json.loads(np.asarray(parts["shares"], np.uint8).tobytes())
         fitted: Any = model.model
         report: Any = model.report
-        return cls(
-            labels=labels, report=report, model=model, names=fitted.names, p_value=parts.get("p_value"),
-            n_spectra=tuple(int(n) for n in np.atleast_1d(parts["n_spectra"])),
-            shares=PhaseShares(tuple(PhaseShare(**row) for row in shares)),
-            _coordinates=np.asarray(parts["coordinates"]),
-            **{name: parts[name] for name in ("probability", "mixed", "spectra")},
-        )  # fmt: skip
+        own: dict[str, Any] = {name: parts[name] for name in ("probability", "mixed", "spectra")}
+        own |= {"n_spectra": tuple(int(n) for n in np.atleast_1d(parts["n_spectra"])), "names": fitted.names}
+        own |= {"shares": PhaseShares(PhaseShare(**row) for row in shares), "p_value": parts.get("p_value")}
+        return cls(labels, report=report, model=model, _coordinates=np.asarray(parts["coordinates"]), **own)
 
     def taken_apart(self) -> tuple[BaseSignal, dict[str, Any]]:
         """Return the map of labels, and by name all else but the model; see `save`."""

@@ -17,7 +17,7 @@ from hyperspy_specml.progress import Progress
 from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.streaming import SpectrumStream
 
-RUN = Run(TrainConfig(max_steps=600, evaluate_every=50, patience=3, batch_size=256))
+RUN = Run(TrainConfig(max_steps=400, evaluate_every=40, patience=2, batch_size=128))
 BRIEF = Run(TrainConfig(max_steps=60, evaluate_every=20))
 SIMPLEX = choose_architecture("simplex", SimplexOptions(n_hidden=32))
 SMALL = choose_architecture("simplex", SimplexOptions(n_hidden=16))
