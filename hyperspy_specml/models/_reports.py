@@ -46,6 +46,8 @@ class DecompositionReport(Report):
     attempts
         Starts of the training: name, score on the validation fold (for the simplex architecture with the penalty
         on its volume), and why it counts as collapsed, or "".
+    assumption
+        What unmixing supposes of the phases, by which its candidates differ; "" for others.
     """
 
     method = "decomposition_ae"
@@ -59,6 +61,7 @@ class DecompositionReport(Report):
     scree: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, metadata=CURVE)
     noise_edge: float
     attempts: tuple[Attempt, ...] = ()
+    assumption: str = ""
 
     def words(self) -> list[str]:
         """Return the verdict."""
@@ -95,7 +98,7 @@ class DecompositionReport(Report):
         """Return the report of the baseline alone."""
         pca = next(c for c in reversed(self.candidates) if c.name == f"pca ({self.n_components})")
         own: dict[str, Any] = {"candidates": (pca,), "chosen": pca.name, "rank": self.baseline_rank, "smoothing": 0.0}
-        own |= {"steps": (), "step_scores": (), "best_step": 0, "interrupted": False, "attempts": ()}
+        own |= {"steps": (), "step_scores": (), "best_step": 0, "interrupted": False, "attempts": (), "assumption": ""}
         return replace(self, architecture="pca", **own)
 
     def n_above_edge(self) -> int:
@@ -107,6 +110,7 @@ class DecompositionReport(Report):
         added = self.n_added
         return [
             ("architecture", f"{self.architecture}, {self.n_components} components"),
+            ("supposes", self.assumption),
             *self._origin("trained on", ": noise, scores and rank below are of that map"),
             ("noise model", self._noise()),
             ("hold-out", self._hold_out()),

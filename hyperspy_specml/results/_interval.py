@@ -34,7 +34,7 @@ _SEED_STEP = 104729  # between the seeds of replicas; a prime
 class Interval(NamedTuple):
     """Maps between which the truth lies; ``low, high = dec.interval(...)``.
 
-    Attributes
+    Parameters
     ----------
     low, high
         Native maps ``(scan axes |)``. ``specml.provenance(low)["inflation"]`` says by how much replicas widened them.

@@ -20,6 +20,7 @@ from hyperspy_specml.statistics._folds import (
     RankCurve,
     bi_cross_validation,
     choose_rank,
+    falls,
     fold_correlation,
     holds_out,
     make_folds,
