@@ -344,7 +344,8 @@ def denoise_dae(
     ----------
     context
         What candidates may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
-        "spatial": neighbouring pixels too. "auto": the validation counts decide.
+        "spatial": neighbouring pixels too. "auto": the validation counts decide. They also decide, in any
+        context, over how many neighbours the total counts of a spectrum are averaged.
     corruption
         What networks are trained on. "split": one part of the counts is input, the others are target. The
         classical corruptions add noise to the training counts and have them as target: "poisson" draws counts
