@@ -351,7 +351,8 @@ def denoise_dae(
     ----------
     context
         What candidates may see. "spectral": one spectrum at a time, for spectra whose order means nothing.
-        "spatial": neighbouring pixels too. "auto": the validation counts decide.
+        "spatial": neighbouring pixels too. "auto": the validation counts decide. They also decide, in any
+        context, over how many neighbours the total counts of a spectrum are averaged.
     corruption
         What networks are trained on. "split": one part of the counts is input, the others are target. The
         classical corruptions add noise to the training counts and have them as target: "poisson" draws counts
@@ -488,8 +489,8 @@ def phase_map(
     Parameters
     ----------
     n_phases
-        Number of phases K, known and labelled ones included. By default the smallest number whose held-out score is
-        not clearly worse than the best.
+        Number of phases K, known and labelled ones included. By default as many as held-out counts
+        support, without those that lie between two others as their mixture or that vary into one another.
     known
         Spectra of phases that are there however few pixels they have, such as ``found.spectra`` of
         ``s.anomaly_map()``; navigation axes are free. They come first, as "known 0" and so on.

@@ -155,7 +155,7 @@ def _learn(
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)
             fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
             k = fit.fold_model.n_components
-        model = fit.model
+        model = architecture.shown(fit.model, smooth)
     clock.stop("training")
     with run.progress.enter("Score", shares["score"]):
         candidates = _score(_fold_models(data, smooth, architecture, fit, k), k)
@@ -174,6 +174,7 @@ def _learn(
         smoothing=smooth.smoothing,
         interrupted=stopped or fit.history.interrupted,
         attempts=fit.attempts,
+        assumption=fit.assumption,
         seconds=clock.seconds,
         **data.facts(),
         **fit.history.curve(),
@@ -188,6 +189,7 @@ def _fold_models(
     models: dict[str, tuple[FittedModel, TrainingData]] = {}
     if architecture.trained:
         models[f"{architecture.name} ({k})"] = fit.fold_model, smooth
+        models |= {name: (other, smooth) for name, other in fit.others.items()}
         strongest = data.rank.chosen  # the strongest PCA, not only the one of the same size
         models[f"pca ({strongest})"] = LinearModel(data.fold_basis.first(strongest)), data
         models |= {name: (model, data) for name, model in architecture.rivals(data, k).items()}

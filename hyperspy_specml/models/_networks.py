@@ -211,8 +211,15 @@ class LatentModel(FittedModel):
         basis, options = parts.basis(), parts.setting("options", dict)
         name, make = parts.setting("architecture", str), parts.named("architecture", AUTOENCODERS)
         p, k = basis.n_vectors, len(parts.array("origin", ANY))
+
+        def network_of_file() -> nn.Module:
+            from hyperspy_specml.nn import Chart, Charted
+
+            network = autoencoder_network(make, p, k, options)
+            return Charted(network, Chart(k)) if "network.chart.coefficients" in parts.arrays else network
+
         try:
-            network = loaded(lambda: autoencoder_network(make, p, k, options), parts)
+            network = loaded(network_of_file, parts)
         except (TypeError, RuntimeError) as error:  # an option of the wrong type, or a size below zero
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
         shapes = {"centre": (p,), "rotation": (k, k), "origin": (k,), "deviation": (k,), "shift": (p,)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hyperspy_specml.models._file import from_plain, to_plain
+from hyperspy_specml.statistics import falls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -299,7 +300,7 @@ class Report:
         """Return why a training of so many steps ended."""
         if self.interrupted:
             return "interrupted: the best until then"
-        if self.best_step == n_steps:
+        if falls(self.step_scores):
             return f"still getting better: more may help, config=specml.TrainConfig(max_steps={2 * n_steps})"
         return "best held-out score"
 

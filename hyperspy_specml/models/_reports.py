@@ -46,6 +46,8 @@ class DecompositionReport(Report):
     attempts
         Starts of the training: name, score on the validation fold (for the simplex architecture with the penalty
         on its volume), and why it counts as collapsed, or "".
+    assumption
+        What unmixing supposes of the phases, by which its candidates differ; "" for others.
     """
 
     method = "decomposition_ae"
@@ -59,6 +61,7 @@ class DecompositionReport(Report):
     scree: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, metadata=CURVE)
     noise_edge: float
     attempts: tuple[Attempt, ...] = ()
+    assumption: str = ""
 
     def words(self) -> list[str]:
         """Return the verdict."""
@@ -95,7 +98,7 @@ class DecompositionReport(Report):
         """Return the report of the baseline alone."""
         pca = next(c for c in reversed(self.candidates) if c.name == f"pca ({self.n_components})")
         own: dict[str, Any] = {"candidates": (pca,), "chosen": pca.name, "rank": self.baseline_rank, "smoothing": 0.0}
-        own |= {"steps": (), "step_scores": (), "best_step": 0, "interrupted": False, "attempts": ()}
+        own |= {"steps": (), "step_scores": (), "best_step": 0, "interrupted": False, "attempts": (), "assumption": ""}
         return replace(self, architecture="pca", **own)
 
     def n_above_edge(self) -> int:
@@ -107,6 +110,7 @@ class DecompositionReport(Report):
         added = self.n_added
         return [
             ("architecture", f"{self.architecture}, {self.n_components} components"),
+            ("supposes", self.assumption),
             *self._origin("trained on", ": noise, scores and rank below are of that map"),
             ("noise model", self._noise()),
             ("hold-out", self._hold_out()),
@@ -234,6 +238,9 @@ class DenoiseReport(Report):
         and a half of it.
     n_steps
         Steps of the training of the chosen network; 0 for filters and PCA.
+    averaged
+        Width in pixels of the average over neighbours from which spectra of counts have their totals; None where
+        no average is clearly better than the totals of the denoiser.
     relative_intensity
         Mean counts of this map over those of the training map; for libraries the mean counts of a spectrum.
     shape
@@ -257,6 +264,7 @@ class DenoiseReport(Report):
     n_components: int
     n_boxes: int = 1
     n_steps: int = 0
+    averaged: float | None = None
     corruption: str = "split"
     relative_intensity: float = 1.0
     line_width: float | None = None
@@ -319,6 +327,7 @@ class DenoiseReport(Report):
             ("error left", f"{error}; the signal varies by {self.signal_variance:.3g}"),
             ("hold-out", self._hold_out()),
             *self._counts(),
+            ("totals", f"counts averaged over {self.averaged:g} pixels" if self.averaged else ""),
             ("intensity", intensity),
             ("learnt from", f"{self.n_sampled} spectra{where}"),
             ("resampled", f"from {self.resampled_from}" if self.resampled_from else ""),

@@ -15,7 +15,8 @@ from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 ENERGY, N_PIXELS = np.arange(60), 9
-BRIEF = TrainConfig(max_steps=600)
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
+BRIEF = TrainConfig(max_steps=300)
 CONFIG = TrainConfig()
 
 
@@ -150,7 +151,7 @@ def test_the_planted_phase_is_found_with_a_network_too(rare, dense):
     assert network.difference == pytest.approx(network.score - pca.score)
     assert network.difference > -2 * network.standard_error
     assert "does not describe" in str(dense.report)
-    assert dense.report.steps[-1] == 600
+    assert dense.report.steps[-1] == 300
     assert "Nb" in [candidate.element for candidate in region.candidates[:3]]
 
 

@@ -194,11 +194,14 @@ def test_candidates_are_drawn_with_the_best_at_the_top(report):
     assert axes.get_xlabel() == "held-out score, difference to plain PCA"
 
 
-def test_a_training_that_was_best_at_its_last_step_says_that_more_may_help(report):
-    last = dataclasses.replace(report, best_step=40)
+def test_a_training_whose_score_still_fell_says_that_more_may_help(report):
+    last = dataclasses.replace(report, best_step=40, step_scores=(5.0, 4.5, 4.4))
+    steps = tuple(range(0, 240, 20))
+    chance = dataclasses.replace(report, best_step=220, steps=steps, step_scores=(9.0, *[4.5, 4.4] * 5, 4.3))
 
     assert "step 40 of 40 (still getting better: more may help, config=specml.TrainConfig(max_steps=80))" in str(last)
     assert "interrupted" in str(dataclasses.replace(last, interrupted=True))
+    assert "step 220 of 220 (best held-out score)" in str(chance)
     assert "more may help" not in str(report)
 
 

@@ -84,12 +84,20 @@ def library(result):
     return models.LibraryDenoiser(basis_of(result), *moments, np.array([0.01, 0.3]), network)
 
 
+def unmoved(model):
+    """Return a simplex model that has learnt to shift spectra as one that has not."""
+    network = copy.deepcopy(model.network)
+    network.shifts = False
+    return dataclasses.replace(model, network=network)
+
+
 EXAMPLES = {
     "pca": lambda result: decomposed(result, architecture="pca"),
     "pca about the mean": lambda result: decomposed(result, architecture="pca", options=specml.PCAOptions(centre=True)),
     "autoencoder": lambda result: decomposed(result, options=specml.DenseOptions(n_hidden=16)),
-    "simplex": lambda result: decomposed(result, architecture="simplex"),
+    "simplex": lambda result: unmoved(EXAMPLES["simplex with shifts"](result)),
     "simplex with shifts": lambda result: decomposed(result, architecture="simplex", energy_shift=True),
+    "nmf": lambda result: models.FactorModel(basis_of(result), np.random.default_rng(4).random((3, N_CHANNELS))),
     "unfiltered": lambda result: models.UnfilteredScores(basis_of(result)),
     "filtered": lambda result: filtered(result, network=False),
     "filtered by a network": lambda result: filtered(result, network=True),
