@@ -20,6 +20,7 @@ BENCHMARKS = {
     "lazy": "benchmarks.lazy",
     "fe-l": "benchmarks.fe_l",
     "decomposition": "benchmarks.decomposition",
+    "architectures": "benchmarks.architectures",
     "rank": "benchmarks.rank",
     "line-width": "benchmarks.line_width",
     "denoise": "benchmarks.denoise",

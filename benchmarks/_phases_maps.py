@@ -18,7 +18,15 @@ _PIXELS_PER_GRAIN = 200
 
 
 def phase_map(
-    kind: str, dose: float, seed: int, *, size: int, channels: int, blur: int = 1, rare: bool = False
+    kind: str,
+    dose: float,
+    seed: int,
+    *,
+    size: int,
+    channels: int,
+    blur: int = 1,
+    rare: bool = False,
+    shift: float = 0.0,
 ) -> tuple[BaseSignal, np.ndarray]:
     """Simulate a map; return it and the (size, size, K) shares of its phases.
 
@@ -35,6 +43,8 @@ def phase_map(
         Pixels that the beam covers along each side.
     rare
         Plant 24 pixels with 40 % lines of Nb.
+    shift
+        Error of the calibration in units of the energy axis: lines lie so much higher.
     """
     texture: Any = "smooth" if kind == "alloy" else "grains"
     phase = datasets.RarePhase() if rare else None
@@ -49,7 +59,9 @@ def phase_map(
         shares = np.concatenate([shares * (1 - strange), strange], axis=-1)
     assert template.endmembers is not None
     thickness = np.linspace(0.5, 1.5, size) if kind == "ramp" else 1 + 0.2 * _field(rng, size)
-    mean = dose * np.broadcast_to(thickness, (size, size))[..., None] * (shares @ template.endmembers.data)
+    energy = template.signal.axes_manager.signal_axes[0].axis
+    spectra = [np.interp(energy - shift, energy, spectrum) for spectrum in template.endmembers.data]
+    mean = dose * np.broadcast_to(thickness, (size, size))[..., None] * (shares @ np.array(spectra))
     signal = template.signal.deepcopy()
     signal.data = rng.poisson(np.maximum(mean, 0)).astype(np.uint16)
     return signal, shares

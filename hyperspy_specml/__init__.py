@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
-    from hyperspy_specml.decompose import Autoencoder, DenseOptions, PCAOptions, SimplexOptions, register_architecture
+    from hyperspy_specml.decompose import (
+        Autoencoder,
+        DenseOptions,
+        PCAOptions,
+        SimplexOptions,
+        VariationalOptions,
+        register_architecture,
+    )
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
     from hyperspy_specml.live import Damage, EnergyDrift, IntensityChange, NewPhase, scan_order
     from hyperspy_specml.progress import Progress, ProgressBar
@@ -23,7 +30,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _HOMES = {  # of the public names
-    "decompose": ("Autoencoder", "DenseOptions", "PCAOptions", "SimplexOptions", "register_architecture"),
+    "decompose": (
+        "Autoencoder",
+        "DenseOptions",
+        "PCAOptions",
+        "SimplexOptions",
+        "VariationalOptions",
+        "register_architecture",
+    ),
     "denoise": ("DenoiseOptions", "LibraryOptions"),
     "progress": ("Progress", "ProgressBar"),
     "results": ("denoise_model", "denoise_report", "load_result"),

@@ -56,8 +56,9 @@ def decomposition_ae(
         best by more than its standard error.
     architecture
         "dense": nonlinear encoder and decoder. "simplex": abundances that sum to one of non-negative
-        endmember spectra, and an intensity for each pixel. "pca": noise-weighted principal components. Or one that
-        ``specml.register_architecture`` made known.
+        endmember spectra, and an intensity for each pixel. "vae": as "dense", with the
+        error of every score. "pca": noise-weighted principal components. Or one that ``specml.register_architecture``
+        made known.
     options
         Of the architecture, by its own class: ``specml.DenseOptions(n_hidden=128)``, ``specml.SimplexOptions``,
         ``specml.PCAOptions(centre=True)``.

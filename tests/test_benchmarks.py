@@ -325,6 +325,23 @@ def test_decompositions_are_compared_on_maps_with_known_truth(benchmark, tmp_pat
     assert found["pca"]["angle"] == "-"  # principal components are no spectra of phases
 
 
+def test_architectures_are_compared_by_error_coverage_and_drawn_maps(benchmark, tmp_path):
+    size = ["--size", "10", "--channels", "64", "--seeds", "1", "--maps", "Fe-L", "--doses", "30", "--steps", "2"]
+
+    printed = benchmark("architectures", *size, "--architectures", "pca", "--results", str(tmp_path))
+
+    assert "two-sample: 10 x 10 pixels, 64 channels; maps: 1" in printed
+    found = {
+        part: tables(tmp_path / f"architectures-{part}.json")[part] for part in ("errors", "coverage", "two-sample")
+    }
+    row = found["errors"]["Fe-L, 30 counts"]
+    assert float(row["excess"]) > 0
+    assert row["of dense"] == "-"
+    assert 0.3 < float(found["coverage"]["Fe-L, 30 counts"]["coverage"]) <= 1
+    assert float(found["coverage"]["Fe-L, 30 counts"]["width / PCA"]) == 1
+    assert 0.3 < float(found["two-sample"]["Fe-L, 30 counts"]["floor"]) < 0.7
+
+
 def chosen_numbers(benchmark: Callable[..., str], folder: Path, *architectures: str) -> dict[str, dict[str, str]]:
     size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
 

@@ -40,6 +40,12 @@ def test_the_script_runs(script: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_there_are_scripts() -> None:
-    assert {"alloy_triangle", "anomaly_couple", "eds_unmixing", "iron_valence", "measured_map", "rare_phase_doses"} <= {
-        script.stem for script in SCRIPTS
-    }
+    assert {
+        "alloy_phases",
+        "alloy_triangle",
+        "anomaly_couple",
+        "eds_unmixing",
+        "iron_valence",
+        "measured_map",
+        "rare_phase_doses",
+    } <= {script.stem for script in SCRIPTS}

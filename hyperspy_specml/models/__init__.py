@@ -27,3 +27,4 @@ from hyperspy_specml.models._report import (
 from hyperspy_specml.models._reports import AnomalyReport, DecompositionReport, DenoiseReport, RemovedFeature
 from hyperspy_specml.models._shift_report import ShiftReport
 from hyperspy_specml.models._trained import Fingerprint, TrainedModel, in_words, same_channels
+from hyperspy_specml.models._vae import VariationalModel, variational_network

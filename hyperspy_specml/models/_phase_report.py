@@ -105,7 +105,8 @@ class PhaseReport(Report):
                 f"mix everywhere, and PCA of the same size is better, by {size:.1f} standard errors."
             )
         if model.difference < 0 and size > CLEAR:
-            return f"{model.name} are better than PCA of the same size, by {size:.1f} standard errors."
+            verb = "is" if self.n_phases == 1 else "are"
+            return f"{model.name} {verb} better than PCA of the same size, by {size:.1f} standard errors."
         return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
 
     def varies(self) -> bool:

@@ -12,3 +12,4 @@ from hyperspy_specml.nn._patches import (
     merged,
 )
 from hyperspy_specml.nn._simplex import SimplexNetwork
+from hyperspy_specml.nn._vae import VariationalNetwork

@@ -15,6 +15,7 @@ from hyperspy_specml.results._figures import (
     legend_outside,
     mark_line,
 )
+from hyperspy_specml.results._interval import Interval
 from hyperspy_specml.results._live import draw_live
 from hyperspy_specml.results._load import load_result
 from hyperspy_specml.results._phases import PhaseResult, PhaseShare, PhaseShares

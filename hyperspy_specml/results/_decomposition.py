@@ -12,6 +12,8 @@ import numpy as np
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._files import Result
+from hyperspy_specml.results._generate import check_generate, generated
+from hyperspy_specml.results._interval import Interval, Uncertainty, check_interval
 from hyperspy_specml.results._learning import write_learning_results
 from hyperspy_specml.results._page import small_maps
 from hyperspy_specml.results._view import LatentView, dose_free
@@ -150,6 +152,96 @@ class DecompositionResult(Result):
         ``energy_shift=True``.
         """
         return self.outputs.get("shift")
+
+    @property
+    def scores_error(self) -> BaseSignal | None:
+        """Standard deviations of the scores, maps like `scores`; None of models that do not know them.
+
+        Of architecture "vae": those of the posterior of each spectrum. `interval` widens them by what the decoder adds.
+        """
+        model: Any = self.model.model
+        if not hasattr(model, "covariances"):
+            return None
+        columns = self._columns().reshape(len(self._empty), -1)
+        with np.errstate(invalid="ignore"):
+            errors = np.sqrt(np.diagonal(model.covariances(columns), axis1=1, axis2=2))
+        errors[self._empty] = 0
+        found = self._source.score_maps(errors.astype(np.float32), self.model.report.to_dict())
+        found.metadata.General.title = f"Errors of the scores of {self._source.title}"
+        return found
+
+    def interval(self, quantity: Any, level: float = 0.9, *, replicas: int = 1) -> Interval:
+        """Return maps between which the truth of each spectrum lies, with this probability.
+
+        Parameters
+        ----------
+        quantity
+            A window of the energy axis, ``(700, 720)``, in its unit: the intensity of the reconstruction in it. The
+            name of an X-ray line or an edge, ``"Fe_Ka"``: the window of one full width on both sides of it, or of
+            50 eV from the onset. Two of these in a tuple: their ratio. A whole number: that score.
+        level
+            Share of the spectra whose truth should lie between the maps, 0 to 1.
+        replicas
+            Maps that are drawn from the model and fitted anew, as long as the first training each time, when it is
+            first asked for. Their errors, whose truth is known, say how much wider the intervals have to be. 0 trusts
+            the model.
+
+        Returns
+        -------
+        lower and upper ends, native maps ``(scan axes |)``, NaN where a spectrum was not used. Their provenance holds
+        the ``inflation``: the factor by which the replicas widened them
+
+        Raises
+        ------
+        OptionError
+            An unknown quantity, an impossible level, or an architecture that this is not known of: it is for "vae",
+            for "dense", by a variational autoencoder that starts as it, and for "pca", by its noise.
+        DataRequiredError
+            The architecture is "dense", and the result was loaded without its signal.
+
+        Notes
+        -----
+        Replicas hold the error of the decoder, which the posterior of the latents does not know; neither holds what
+        no model of this kind could describe. Measured coverage is in the user guide.
+        """
+        check_interval(level, replicas)
+        return self._uncertainty.interval(quantity, level, replicas)
+
+    def generate(self, shape: Sequence[int], intensity: float | None = None, *, random_state: int = 0) -> BaseSignal:
+        """Draw a new map of spectra like those of the decomposed one, with noise; nothing is next to anything.
+
+        The latents are drawn from a mixture of normal distributions that is fitted to draws from the posteriors of
+        all spectra, the intensities too. Without noise, drawn spectra can be told from real ones; that is not promised.
+
+        Parameters
+        ----------
+        shape
+            Of the new scan, in array order: (ny, nx).
+        intensity
+            Expected sum of each spectrum, in signal units; by default they vary as those of the map.
+        random_state
+            Seed.
+
+        Returns
+        -------
+        signal of the class, energy axis and metadata of the input, in memory: whole numbers of counts where the noise
+        is that of counts. Channels that were not used are 0. Its provenance holds ``two_sample``, how well real spectra
+        are told from drawn ones of the same number (area under the curve; 0.5: not at all), and ``floor``, the same
+        for two drawn maps. Real ones are those of the other half of the map than the mixture was fitted to; without
+        the data there is none
+
+        Raises
+        ------
+        OptionError
+            A shape or an intensity that is not positive, an intensity where the model does not know it, or an
+            architecture that this is not known of: it is for "vae" and "pca", and for "dense" by its variational one.
+        """
+        check_generate(shape, intensity, self.model.model)
+        return generated(self._uncertainty, tuple(map(int, shape)), intensity, random_state)
+
+    @cached_property
+    def _uncertainty(self) -> Uncertainty:
+        return Uncertainty.of(self._source, self.model, self._columns().reshape(len(self._empty), -1))
 
     @cached_property
     def reconstruction(self) -> BaseSignal:

@@ -9,6 +9,7 @@ from hyperspy_specml.signals._source import (
     mark_empty,
     marked_empty,
     navigation_map,
+    new_scan,
     provenance,
     score_maps,
     stamp,

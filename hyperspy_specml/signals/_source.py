@@ -110,6 +110,25 @@ def navigation_map(signal: BaseSignal, array: np.ndarray, *, title: str) -> Base
     return _signal(array, axes, {"General": {"title": title}})
 
 
+def new_scan(signal: BaseSignal, array: np.ndarray, *, title: str) -> BaseSignal:
+    """Make a signal of the same class, energy axis and metadata on a scan of another shape.
+
+    Parameters
+    ----------
+    signal
+        Gives them, and the steps of the scan.
+    array
+        Shape (*navigation, E) in array order; without a scan axis of *signal*, an axis counts pixels.
+    title
+        Of the new signal.
+    """
+    known, sizes = _axes(signal.axes_manager.navigation_axes, navigate=True), array.shape[:-1]
+    uniform = [axis for axis in known if "scale" in axis][-len(sizes) :] if sizes else []
+    plain = [{"name": f"axis {i}", "navigate": True} for i in range(len(sizes) - len(uniform))]
+    scan = [axis | {"size": size} for axis, size in zip([*plain, *uniform], sizes, strict=True)]
+    return _signal(array, [*scan, *_axes(signal.axes_manager.signal_axes, navigate=False)], _metadata(signal, title))
+
+
 def stamp(signal: BaseSignal, provenance: Mapping[str, Any]) -> BaseSignal:
     """Write where a signal comes from under ``metadata.Specml``, in types that every file keeps.
 

@@ -43,4 +43,5 @@ from hyperspy_specml.statistics._noise import (
 from hyperspy_specml.statistics._resample import Resampling, plan_resampling
 from hyperspy_specml.statistics._states import BELOW_LINES, EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 from hyperspy_specml.statistics._summary import MapSummary, count_states, expand_channels, sample_size, summarise_map
+from hyperspy_specml.statistics._two_sample import two_sample_score
 from hyperspy_specml.statistics._windows import Windows, energy_windows, signed_squares, spatial_sums

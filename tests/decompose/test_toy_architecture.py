@@ -145,7 +145,7 @@ def test_a_process_that_does_not_know_it_says_its_name_and_one_that_does_reads_i
 
     said = python(attempt)
     assert "load_model('toy'): the file" in said
-    assert "architecture 'toy' is not one of 'dense'; import the package that registers it first" in said
+    assert "architecture 'toy' is not one of 'dense', 'vae'; import the package that registers it first" in said
     python(knowing)
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), dec.scores.data)
 
@@ -156,7 +156,7 @@ def test_a_file_of_an_architecture_that_is_gone_is_refused_with_its_name(signal,
     path = decompose(signal).model.save(tmp_path / "toy")
     del AUTOENCODERS["toy"]
 
-    with pytest.raises(ModelFileError, match=r"architecture 'toy' is not one of 'dense'"):
+    with pytest.raises(ModelFileError, match=r"architecture 'toy' is not one of 'dense', 'vae'"):
         specml.load_model(path)
 
 
@@ -176,7 +176,7 @@ def test_options_of_another_class_are_refused_by_the_name_of_its_own(signal):
 def test_it_is_listed_where_a_name_is_misspelt(signal):
     with pytest.raises(OptionError, match=r"architecture='tyo' is unknown.*'toy'\. Did you mean 'toy'\?"):
         decompose(signal, architecture="tyo")
-    assert architecture_names() == ("dense", "simplex", "pca", "toy")
+    assert architecture_names() == ("dense", "vae", "simplex", "pca", "toy")
 
 
 @pytest.mark.usefixtures("toy")

@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.decompose import DenseOptions, SimplexOptions
+from hyperspy_specml.decompose import DenseOptions, SimplexOptions, VariationalOptions
 from hyperspy_specml.exceptions import BaselineBetterWarning
 from hyperspy_specml.run import TrainConfig
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 SCANS = {1: (71,), 2: (12, 17), 3: (3, 8, 10)}
 N_CHANNELS = 61
 QUICK = TrainConfig(max_steps=60, evaluate_every=20)
-SMALL = {"dense": DenseOptions(n_hidden=32), "simplex": SimplexOptions(n_hidden=32)}
+SMALL = {
+    "dense": DenseOptions(n_hidden=32),
+    "simplex": SimplexOptions(n_hidden=32),
+    "vae": VariationalOptions(n_hidden=32),
+}
 
 
 def make_counts(scan: tuple[int, ...] = SCANS[2], *, dose: float = 40.0, seed: int = 0) -> np.ndarray:

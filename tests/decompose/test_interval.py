@@ -1,0 +1,76 @@
+"""Intervals and new spectra on arrays, where the answer is known in closed form or by brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hyperspy_specml.decompose import Certainty, Quantity, decompose, draw_noise, fit_density, inflation, make_replica
+from hyperspy_specml.models import LinearModel
+from hyperspy_specml.run import Run
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, moments_of, principal_basis, two_sample_score
+from hyperspy_specml.streaming import SpectrumStream
+
+RUN = Run()
+WINDOW = (np.arange(64) < 14).astype(float)
+OTHER = (np.arange(64) > 50).astype(float)
+
+
+@pytest.mark.parametrize(
+    "noise", [PoissonNoise(), PoissonGaussianNoise(2.0, 3.0), PoissonGaussianNoise(0.0, 2.0, (1.0, 0.4))]
+)
+@pytest.mark.parametrize("quantity", [Quantity(WINDOW), Quantity(WINDOW, OTHER), Quantity(component=1)])
+def test_the_noise_of_a_projection_is_that_of_many_draws(planted_counts, noise, quantity):
+    _, expected = planted_counts((5, 7), dose=60.0)
+    expected = expected.reshape(-1, 64)
+    model = LinearModel(principal_basis(moments_of(expected), noise, n_vectors=3))
+    sure, rng = Certainty(model, noise), np.random.default_rng(0)
+    columns = model.encode(expected)
+
+    drawn = [sure.values(model.encode(draw_noise(expected, noise, rng)), quantity) for _ in range(600)]
+
+    np.testing.assert_allclose(sure.deviations(columns, quantity), np.std(drawn, axis=0), rtol=0.15)
+
+
+def test_a_replica_finds_the_inflation_that_the_truth_asks_for(planted_counts):
+    counts, expected = planted_counts((24, 20), dose=20.0)
+    found = decompose(SpectrumStream(counts.astype(np.uint16)), RUN, architecture="pca", n_components=3)
+    sure, quantity = Certainty(found.model, PoissonNoise()), Quantity(WINDOW)
+
+    replica = make_replica(sure, found.scores, 400, Run(seed=5))
+    factor = inflation([replica], quantity, 0.9)
+
+    assert len(replica.drawn) == 400
+    error = np.abs(sure.values(found.scores, quantity) - expected.reshape(-1, 64) @ WINDOW)
+    wanted = np.quantile(error / sure.deviations(found.scores, quantity), 0.9) / 1.64485
+    assert factor == pytest.approx(max(1, wanted), rel=0.15)
+    assert inflation([replica], Quantity(component=0), 0.5) >= 1
+
+
+def test_a_mixture_of_two_clouds_is_found():
+    rng = np.random.default_rng(2)
+    clouds = [
+        rng.multivariate_normal(m, c, 600) for m, c in ([(-4, 1), [[1, 0.5], [0.5, 1]]], [(5, 0), [[0.3, 0], [0, 2]]])
+    ]
+    values = np.vstack(clouds)
+
+    density = fit_density(values, rng)
+    drawn = density.draw(1200, rng)
+
+    assert len(density.shares) == 2
+    left = drawn[:, 0] < 0
+    assert left.mean() == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_allclose(np.cov(drawn[left].T), [[1, 0.5], [0.5, 1]], atol=0.2)
+    assert two_sample_score(values, drawn) < 0.56
+
+
+def test_samples_are_told_apart_by_mean_by_covariance_and_by_shape_and_same_ones_are_not():
+    rng = np.random.default_rng(1)
+    one = rng.standard_normal((1000, 3))
+    ring = rng.standard_normal((1000, 3))
+    ring[:, :2] *= (2 / np.linalg.norm(ring[:, :2], axis=1))[:, None]
+
+    assert two_sample_score(one, rng.standard_normal((1000, 3))) == pytest.approx(0.5, abs=0.05)
+    assert two_sample_score(one, one + 2) > 0.9
+    assert two_sample_score(one, 3 * rng.standard_normal((1000, 3))) > 0.8
+    assert two_sample_score(one, ring) > 0.85
