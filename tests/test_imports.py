@@ -30,7 +30,7 @@ LAYERS = (
     {"workflows"},
     {"results"},
     {"signals"},
-    {"estimators", "live", "pretrain"},
+    {"estimators", "live", "pretraining"},
     {"latent"},
     {"anomaly", "denoise"},
     {"decompose"},
@@ -45,7 +45,7 @@ LAYERS = (
 )
 # They know arrays only: no signals.
 WITHOUT_SIGNALS = {
-    "anomaly", "decompose", "denoise", "estimators", "latent", "lazy", "live", "models", "nn", "prepare", "pretrain",
+    "anomaly", "decompose", "denoise", "estimators", "latent", "lazy", "live", "models", "nn", "prepare", "pretraining",
     "progress", "run", "statistics", "streaming", "train",
 }  # fmt: skip
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

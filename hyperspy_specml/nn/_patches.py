@@ -2,8 +2,8 @@
 
 References
 ----------
-A. Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021; K. He et al., "Masked autoencoders are scalable vision
-learners", CVPR 2022; E. J. Hu et al., "LoRA: Low-rank adaptation of large language models", ICLR 2022.
+A. Dosovitskiy et al., "An image is worth 16x16 words", ICLR 2021; K. He et al., "Masked autoencoders are scalable
+vision learners", CVPR 2022; E. J. Hu et al., "LoRA: Low-rank adaptation of large language models", ICLR 2022.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class PatchEncoder(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
 
     def tokens(self, patches: Tensor, place: Tensor, dose: Tensor) -> Tensor:
-        """Map (B, N, patch) values, (B, N, 128) codes and (B,) log doses to (B, 1 + N, width); the first is the dose."""
+        """Map (B, N, patch) values, (B, N, 128) codes and (B,) log doses to (B, 1 + N, width); first the dose."""
         first = self.dose(torch.stack([dose, torch.ones_like(dose)], dim=-1))[:, None]
         x = torch.cat([first, self.embed(patches) + self.place(place)], dim=1)
         for block in self.blocks:

@@ -16,7 +16,7 @@ from hyperspy.signal import BaseSignal
 from hyperspy_specml.exceptions import DataTypeError, EnergyAxisMismatchError, OptionError, TooFewSpectraError
 from hyperspy_specml.models import as_html, as_text, pack, read_model_file, unpack, write_model_file
 from hyperspy_specml.nn import PatchShape
-from hyperspy_specml.pretrain import (
+from hyperspy_specml.pretraining import (
     METHODS,
     NORMALISATIONS,
     OBJECTIVES,
@@ -34,17 +34,18 @@ from hyperspy_specml.pretrain import (
     train_encoder,
     tune,
 )
-from hyperspy_specml.progress import Progress
 from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.signals import axis_spec, energy_axis, navigation_map, score_maps, spectra_of, spectral_lines
 from hyperspy_specml.streaming import SpectrumStream, plain_array
 from hyperspy_specml.train import choose_device
-from hyperspy_specml.workflows._call import whole_number
-from hyperspy_specml.workflows._phases import labels_of
+from hyperspy_specml.workflows._call import _progress, _shown, whole_number
+from hyperspy_specml.workflows._phases import labels_of_areas
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from hyperspy_specml.progress import Progress
 
 _logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ _PATCH, _PATCHES = 32, 64
 # Energies differ in kind where their dispersions differ by this factor.
 _SAME_KIND = 3.0
 # Elements that X-ray spectra are simulated with where the metadata list none.
-_COMMON = ("C", "N", "O", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "K", "Ca", "Ti", "Cr", "Mn", "Fe", "Ni", "Cu", "Zn", "Nb")
+_COMMON = tuple("C N O Na Mg Al Si P S Cl K Ca Ti Cr Mn Fe Ni Cu Zn Nb".split())
 
 
 def pretrain(
@@ -82,11 +83,11 @@ def pretrain(
     Parameters
     ----------
     signals : list of signals or paths
-        Spectra of any kind: EELS, EDS, Raman, XRD, pooled; files are read block by block. They give the energies that the
-        encoder knows, and with "masked" also what it learns from.
+        Spectra of any kind: EELS, EDS, Raman, XRD, pooled; files are read block by block. They give the energies that
+        the encoder knows, and with "masked" also what it learns from.
     objective : str
-        "simulated": the parameters of simulated spectra, whose composition, instrument, shift and dose are drawn at random:
-        X-ray spectra of the elements in the metadata (or of twenty common ones), or mixtures of `library`.
+        "simulated": the parameters of simulated spectra, whose composition, instrument, shift and dose are drawn at
+        random: X-ray spectra of the elements in the metadata (or of twenty common ones), or mixtures of `library`.
         "masked": three quarters of the patches of each spectrum from the others.
     library : Signal1D, optional
         Noise-free spectra (n | E), of valences, say, whose mixtures are simulated instead.
@@ -118,8 +119,8 @@ def pretrain(
 
     Notes
     -----
-    Masked pretraining at this budget loses to principal components on the sets it was tried on; simulated spectra with known
-    parameters pay where the physics is right (K. He et al., CVPR 2022, for the masks).
+    Masked pretraining at this budget loses to principal components on the sets it was tried on; simulated spectra with
+    known parameters pay where the physics is right (K. He et al., CVPR 2022, for the masks).
 
     Examples
     --------
@@ -140,8 +141,7 @@ def pretrain(
     opened = [_opened(one) for one in given]
     grids = _grids(opened, shape)
     shape = shape or PatchShape(patch=min(_PATCH, max(2, min(grid.size for grid in grids) // 8)))
-    bar = show_progressbar if isinstance(show_progressbar, Progress) else _progress(show_progressbar)
-    with bar as progress:
+    with _progress("pretrain", _shown(show_progressbar)) as progress:
         run = Run(settings, whole_number("random_state", random_state, least=0), choose_device(device), progress)
         if objective == "masked":
             with progress.enter("Read spectra", 0.1):
@@ -159,12 +159,6 @@ def pretrain(
     }  # fmt: skip
     _logger.info("pretrain(): %s, best of %d steps at %d", objective, history.steps[-1], history.best_step)
     return Encoder(replace(trained, about=about))
-
-
-def _progress(shown: bool | None) -> Progress:
-    from hyperspy_specml.workflows._call import shown_progress
-
-    return shown_progress("pretrain", shown)
 
 
 def _inner(start: Encoder | None) -> SpectrumEncoder | None:
@@ -351,9 +345,7 @@ class Encoder:
             return BaseSignal(values[0])
         return score_maps(signal, values.reshape(*shape, -1), title=f"Latents of {_title(signal)}")
 
-    def fine_tune(
-        self, signal: BaseSignal, labels: Any, method: str = "auto", *, random_state: int = 0
-    ) -> Predictor:
+    def fine_tune(self, signal: BaseSignal, labels: Any, method: str = "auto", *, random_state: int = 0) -> Predictor:
         """Learn classes or values from labelled spectra.
 
         Parameters
@@ -361,12 +353,12 @@ class Encoder:
         signal : Signal1D
             The spectra, of which some are labelled.
         labels : array, signal or dict
-            For every spectrum (array order of the scan) a class as a whole number (-1: no label) or text ("": none), or a
-            value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``.
+            For every spectrum (array order of the scan) a class as a whole number (-1: no label) or text ("": none), or
+            a value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``.
         method : str
-            "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra; "linear": on the
-            latents; "lora": low-rank adapters of the attention are trained; "full": the whole network is. "auto" cross-validates
-            the first five on the labels and takes the best.
+            "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra; "linear": on
+            the latents; "lora": low-rank adapters of the attention are trained; "full": the whole network is. "auto"
+            cross-validates the first five on the labels and takes the best.
         random_state : int
             Seed of folds and trainings.
 
@@ -558,7 +550,8 @@ class Predictor:
         arrays |= {f"features.{name}": getattr(features, name) for name in _FEATURES}
         description = {
             "predictor": 1, "encoder_of": inner, "method": self.method, "gamma": head.gamma, "kind": features.kind,
-            "names": list(self.names), "spread": self.spread, "table": [[c.method, c.score, c.error] for c in self.table],
+            "names": list(self.names), "spread": self.spread,
+            "table": [[c.method, c.score, c.error] for c in self.table],
         }  # fmt: skip
         return write_model_file(path, pack(description, arrays), overwrite=overwrite)
 
@@ -719,14 +712,14 @@ def _truth(signal: BaseSignal, labels: Any) -> tuple[np.ndarray, tuple[str, ...]
     """Return labels of all spectra, names of the classes (none: values), and which spectra have one."""
     shape = _scan_shape(signal) or (1,)
     if hasattr(labels, "items"):
-        found, names = labels_of(signal, labels, shape)
+        found, names = labels_of_areas(signal, labels, shape, "fine_tune")
         values, known = found, found >= 0
     else:
         array = np.asarray(labels.data if isinstance(labels, BaseSignal) else labels)
         if array.size != int(np.prod(shape)):
             raise OptionError(
-                f"fine_tune(labels of shape {array.shape}) needs one label for each spectrum, shape {shape} in array order; "
-                "-1, '' or NaN where there is none."
+                f"fine_tune(labels of shape {array.shape}) needs one label for each spectrum, shape {shape} in array "
+                "order; -1, '' or NaN where there is none."
             )
         array = array.reshape(-1)
         if array.dtype.kind == "f":

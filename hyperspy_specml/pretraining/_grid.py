@@ -1,4 +1,4 @@
-"""Spectra of any instrument on a common grid of energies: what a channel holds is spread over the channels it overlaps."""
+"""Spectra of any instrument on a common grid: what a channel holds is spread over the channels that it overlaps."""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.pretrain._encoder import Inputs, SpectrumEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
 
 METHODS = ("auto", "raw", "pca", "aligned", "linear", "lora", "full")
 # What "auto" compares, from the simplest on.
@@ -29,7 +30,7 @@ _FOLDS, _REPEATS = 5, 2
 # Principal components of the features "pca" and "aligned".
 _COMPONENTS = 12
 # Strengths of the ridge (of unit features), inverse strengths of the logistic regression.
-_RIDGE, _INVERSE = np.logspace(-3, 4, 15), np.logspace(-3, 3, 13)
+_RIDGE, _INVERSE = np.logspace(-4, 4, 17), np.logspace(-2, 3, 6)
 # Largest shift that is looked for, part of the channels.
 _SHIFTS = 0.03
 # Steps and learning rates of adapters and of the whole network.
@@ -152,8 +153,9 @@ def fit_head(features: np.ndarray, truth: np.ndarray, *, n_classes: int, kernel:
         squares = (features**2).sum(axis=1)
         gram = np.exp(-gamma * np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0))
         return Head(_ridge_dual(gram, truth - constant)[:, None], constant, features, gamma)
-    dual = _ridge_dual(features @ features.T, truth - constant)
-    return Head((features.T @ dual)[:, None], constant)
+    centre = features.mean(axis=0)
+    weights = (features - centre).T @ _ridge_dual((features - centre) @ (features - centre).T, truth - constant)
+    return Head(weights[:, None], constant - centre @ weights)
 
 
 def _ridge_dual(gram: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -176,9 +178,11 @@ def _logistic(features: np.ndarray, truth: np.ndarray, n_classes: int) -> Head:
         int(np.bincount(truth, minlength=n_classes)[np.unique(truth)].min()),
         1 / np.sqrt(features.shape[1]),
     )
-    values, strengths = features * scale, _INVERSE
+    # Weights lie in the space of the spectra: in its own coordinates fits cost the number of spectra, not of channels.
+    space = np.linalg.svd(features, full_matrices=False)[2] if len(features) < features.shape[1] else None
+    values, strengths = (features if space is None else features @ space.T) * scale, _INVERSE
     if smallest >= 2:
-        folds = StratifiedKFold(min(4, smallest), shuffle=True, random_state=0)
+        folds = StratifiedKFold(min(3, smallest), shuffle=True, random_state=0)
         means = [
             cross_val_score(
                 LogisticRegression(C=c, max_iter=300), values, truth, cv=folds, scoring="neg_log_loss"
@@ -189,12 +193,12 @@ def _logistic(features: np.ndarray, truth: np.ndarray, n_classes: int) -> Head:
     else:
         strength = 1.0
     model = LogisticRegression(C=strength, max_iter=1000).fit(values, truth)
-    weights, constant = np.zeros((features.shape[1], n_classes)), np.full(n_classes, -1e3)
+    weights, constant = np.zeros((values.shape[1], n_classes)), np.full(n_classes, -1e3)
     if len(model.classes_) == 2:  # one row for the second class against the first
         weights[:, model.classes_[1]], constant[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
     else:
         weights[:, model.classes_], constant[model.classes_] = model.coef_.T, model.intercept_
-    return Head(weights * scale, constant)
+    return Head((weights if space is None else space.T @ weights) * scale, constant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,8 +336,8 @@ def contest(
     folds = list(_folds(truth, n_classes, seed))
     if not folds:
         raise OptionError(
-            "fine_tune(method='auto') needs two labelled spectra of every class for its cross-validation. Label more, or "
-            "say the method, method='linear'."
+            "fine_tune(method='auto') needs two labelled spectra of every class, or six values, to cross-validate. Label "
+            "more, or say the method, method='linear'."
         )
     found = []
     for k, method in enumerate(_CONTENDERS):

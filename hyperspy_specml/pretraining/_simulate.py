@@ -9,10 +9,12 @@ C. Fiori, D. Newbury, Scanning Electron Microsc. I (1978) 401 (width of X-ray li
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.pretrain._grid import SpectralGrid
+if TYPE_CHECKING:
+    from hyperspy_specml.pretraining._grid import SpectralGrid
 
 # Energy of Mn Ka and full width at half maximum over standard deviation.
 _MN_KA, _FWHM = 5898.7, 2.3548

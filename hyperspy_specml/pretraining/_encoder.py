@@ -10,7 +10,7 @@ import numpy as np
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import pack, unpack
-from hyperspy_specml.pretrain._grid import SpectralGrid
+from hyperspy_specml.pretraining._grid import SpectralGrid
 
 if TYPE_CHECKING:
     from hyperspy_specml.nn import PatchEncoder, PatchShape
@@ -64,8 +64,8 @@ class SpectrumEncoder:
         if not fitting:
             known = "; ".join(f"{g.first:g} to {g.centres[-1]:g} {g.units}" for g in self.grids)
             raise EnergyAxisMismatchError(
-                f"the encoder knows {known}, but the data cover {centres.min():g} to {centres.max():g} {units}. Pretrain "
-                "one with such spectra, specml.pretrain([s, ...])."
+                f"the encoder knows {known}, but the data cover {centres.min():g} to {centres.max():g} {units}. "
+                "Pretrain one with such spectra, specml.pretrain([s, ...])."
             )
         step = abs(centres[-1] - centres[0]) / max(1, len(centres) - 1)
         return max(fitting, key=lambda grid: (grid.overlap(centres), -abs(np.log(grid.step / max(step, 1e-30)))))

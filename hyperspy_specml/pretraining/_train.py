@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.pretrain._encoder import Inputs, SpectrumEncoder
+from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
 from hyperspy_specml.train import Batch, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hyperspy_specml.nn import PatchShape
-    from hyperspy_specml.pretrain._grid import SpectralGrid
+    from hyperspy_specml.pretraining._grid import SpectralGrid
     from hyperspy_specml.run import Run
     from hyperspy_specml.train import History
 
