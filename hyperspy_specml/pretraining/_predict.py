@@ -336,8 +336,8 @@ def contest(
     folds = list(_folds(truth, n_classes, seed))
     if not folds:
         raise OptionError(
-            "fine_tune(method='auto') needs two labelled spectra of every class, or six values, to cross-validate. Label "
-            "more, or say the method, method='linear'."
+            "fine_tune(method='auto') needs two labelled spectra of every class, or six values, to cross-validate. "
+            "Label more, or say the method, method='linear'."
         )
     found = []
     for k, method in enumerate(_CONTENDERS):
