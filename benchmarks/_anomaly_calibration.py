@@ -85,10 +85,13 @@ def without_anomalies(kind: str, dose: float, n_maps: int, size: Size) -> dict[s
         any_region += bool(found.regions)
     pooled = np.concatenate(p)
     return {
-        "kind": kind, "dose": dose, "maps": n_maps, "maps_with_regions": any_region,
+        "kind": kind,
+        "dose": dose,
+        "maps": n_maps,
+        "maps_with_regions": any_region,
         "share_below": {str(level): float((pooled < level).mean()) for level in LEVELS},
         "seconds": time.perf_counter() - start,
-    }  # fmt: skip
+    }
 
 
 def with_anomalies(kind: str, dose: float, n_maps: int, size: Size) -> dict[str, Any]:
@@ -106,11 +109,13 @@ def with_anomalies(kind: str, dose: float, n_maps: int, size: Size) -> dict[str,
 def null_table(size: Size, null: Sequence[dict[str, Any]]) -> Table:
     """Return the table of maps without anomalies."""
     rows = [
-        [f"{case['kind']}, dose {case['dose']:g}",
-         *(number(case["share_below"][str(level)] / level) for level in LEVELS),
-         f"{case['maps_with_regions']} of {case['maps']}"]
+        [
+            f"{case['kind']}, dose {case['dose']:g}",
+            *(number(case["share_below"][str(level)] / level) for level in LEVELS),
+            f"{case['maps_with_regions']} of {case['maps']}",
+        ]
         for case in null
-    ]  # fmt: skip
+    ]
     head = ["map", *(f"p < {level:g}" for level in LEVELS), "maps with regions"]
     caption = f"share of pixels below p, over p, where nothing is anomalous; regions at fdr={NULL_FDR:g}; {size}"
     return Table("null maps", caption, head, rows, total=True)
@@ -128,9 +133,7 @@ def planted_table(size: Size, planted: Sequence[dict[str, Any]]) -> Table:
             *(f"{case[key]} of {true}" if eds else "-" for key in ("energy", "named")),
             f"{case['listed']} of {case['spikes']}", str(case["spike_regions"]),
         ])  # fmt: skip
-    head = [
-        "map", "phases found", "regions false", "energy right", "named", "cosmic rays listed", "as regions",
-    ]  # fmt: skip
+    head = ["map", "phases found", "regions false", "energy right", "named", "cosmic rays listed", "as regions"]
     caption = f"{PLANTED} phases and {SPIKES} cosmic rays in each map; fdr={FDR:g}; {size}"
     return Table("planted phases", caption, head, rows, total=True)
 

@@ -121,10 +121,12 @@ def normals_table(where: str, cases: Sequence[dict[str, Any]]) -> Table:
 def contamination_table(where: str, cases: Sequence[dict[str, Any]]) -> Table:
     """Return the smallest average precision over the maps, for each rank."""
     rows = [
-        [f"{case['kind']}, dose {case['dose']:g}, fraction {case['fraction']:g}",
-         *(number(min(run[str(rank)] for run in case["runs"]), ".3f") for rank in RANKS)]
+        [
+            f"{case['kind']}, dose {case['dose']:g}, fraction {case['fraction']:g}",
+            *(number(min(run[str(rank)] for run in case["runs"]), ".3f") for rank in RANKS),
+        ]
         for case in cases
-    ]  # fmt: skip
+    ]
     head = ["map", *(f"rank {rank}" if rank else "chosen" for rank in RANKS)]
     return Table("components to spare", f"smallest average precision; {where}", head, rows)
 
@@ -204,8 +206,10 @@ def _detect(kind: str, dose: float, seed: int, size: Size, rare: tuple[int, floa
 def smallest_table(where: str, found: Sequence[dict[str, Any]]) -> Table:
     """Return the table of smallest phases."""
     rows = [
-        [f"{one['kind']}, dose {one['dose']:g}, fraction {one['fraction']:g}",
-         *("-" if one[name] is None else str(one[name]) for name in (OURS, ORACLE))]
+        [
+            f"{one['kind']}, dose {one['dose']:g}, fraction {one['fraction']:g}",
+            *("-" if one[name] is None else str(one[name]) for name in (OURS, ORACLE)),
+        ]
         for one in found
-    ]  # fmt: skip
+    ]
     return Table("smallest phase", f"pixels found at power {POWER:g}; {where}", ["map", "ours", "oracle"], rows)

@@ -39,9 +39,12 @@ def score_shape(kind: str, dose: float, seed: int, size: Size, *, fraction: floa
     return {
         "average_precision": average_precision(found.score.data, truth),
         "overlap": float((inside & truth).sum() / (inside | truth).sum()),
-        "pixels": int((inside & truth).sum()), "planted": int(truth.sum()), "extra": int((inside & ~truth).sum()),
-        "regions": len(true), "false": true.count(False),
-    }  # fmt: skip
+        "pixels": int((inside & truth).sum()),
+        "planted": int(truth.sum()),
+        "extra": int((inside & ~truth).sum()),
+        "regions": len(true),
+        "false": true.count(False),
+    }
 
 
 def planted_pixels(size: tuple[int, ...], shape: str, rng: np.random.Generator) -> np.ndarray:

@@ -18,8 +18,9 @@ def measure(maps: Sequence[str], doses: Sequence[float], size: int, channels: in
     """Measure."""
     results = {
         f"{name} {dose:g}": [_measure(name, dose, size, channels, seed) for seed in range(seeds)]
-        for name in maps for dose in doses
-    }  # fmt: skip
+        for name in maps
+        for dose in doses
+    }
     rows = []
     for name, runs in results.items():
         errors = runs[0]["errors"]

@@ -34,8 +34,9 @@ def measure(size: int, quick: bool) -> list[Table]:
     tables = []
     for drift in (False, True):
         fit = _Fit(free=drift)
-        rows = {method: [_errors(method, dose, drift, size, draws, fit, library) for dose in doses]
-                for method in METHODS}  # fmt: skip
+        rows = {
+            method: [_errors(method, dose, drift, size, draws, fit, library) for dose in doses] for method in METHODS
+        }
         rows["noise-free"] = [_errors("noise-free", doses[0], drift, size, 1, fit, library)]
         tables.append(_table(drift, rows, doses, f"{size} x {size} pixels, {draws} draws of each dose"))
     return tables

@@ -142,10 +142,9 @@ def _eels_unmix() -> KnownMap:
     shares = truth["abundances"].reshape(len(endmembers), -1).T.astype(np.float64)
     drift = truth["drift_channels"].ravel()
     channels = np.arange(endmembers.shape[1])
-    clean = np.array([
-        np.interp(channels - d, channels, spectrum)
-        for d, spectrum in zip(drift, shares @ endmembers, strict=True)
-    ])  # fmt: skip
+    clean = np.array(
+        [np.interp(channels - d, channels, spectrum) for d, spectrum in zip(drift, shares @ endmembers, strict=True)]
+    )
     scale = signal.data.sum(dtype=np.float64) / clean.sum()
     amounts = scale * shares * endmembers.sum(axis=1)
     return KnownMap(signal, scale * clean, amounts, endmembers, float(drift.mean()), len(endmembers))

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_NO_CODE = {
-    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
-}  # fmt: skip
+_NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
 @dataclass(frozen=True)
@@ -137,10 +135,11 @@ class Package:
     def private_imports(self) -> list[Import]:
         """Return imports of another folder's private modules or names, those for types included."""
         return [
-            one for one in self.imports
+            one
+            for one in self.imports
             if self.folder(one.importer) != self.folder(one.target)
             and any(p.startswith("_") and not p.startswith("__") for p in one.written.split(".")[2:])
-        ]  # fmt: skip
+        ]
 
     def _statements(self) -> Iterator[tuple[str, int, str, str, bool]]:
         """Yield importer, line, dotted name, name given to it here, and whether it is for types."""

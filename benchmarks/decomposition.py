@@ -31,14 +31,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "HyperSpy SVD": ("hyperspy", {"algorithm": "SVD"}),
     "HyperSpy NMF": ("hyperspy", {"algorithm": "NMF"}),
     "scikit-learn NMF, Frobenius": ("sklearn_nmf", {"init": "nndsvda"}),
-    "scikit-learn NMF, KL": (
-        "sklearn_nmf", {"init": "nndsvda", "solver": "mu", "beta_loss": "kullback-leibler"},
-    ),
+    "scikit-learn NMF, KL": ("sklearn_nmf", {"init": "nndsvda", "solver": "mu", "beta_loss": "kullback-leibler"}),
     "pca": ("ours", {"architecture": "pca"}),
     "dense": ("ours", {"architecture": "dense"}),
     "simplex": ("ours", {"architecture": "simplex"}),
     "simplex, shift": ("ours", {"architecture": "simplex", "energy_shift": True}),
-}  # fmt: skip
+}
 # scikit-learn's defaults stop the KL solver far from its minimum.
 _NMF: dict[str, Any] = {"max_iter": 1000, "tol": 1e-6}
 _FIGURES = ("angle", "moved", "abundances", "error", "kept")
@@ -96,9 +94,11 @@ def hyperspy(where: dict[str, Any], algorithm: str) -> Callable[[], Callable[[],
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             signal.decomposition(
-                normalize_poissonian_noise=algorithm == "SVD", algorithm=algorithm,
-                output_dimension=known.n_components, print_info=False,
-            )  # fmt: skip
+                normalize_poissonian_noise=algorithm == "SVD",
+                algorithm=algorithm,
+                output_dimension=known.n_components,
+                print_info=False,
+            )
         found = signal.learning_results
         spectra = found.factors.T if algorithm == "NMF" else None
         return partial(_judge, known, found.loadings @ found.factors.T, found.loadings, spectra)
@@ -221,9 +221,7 @@ def _bounds(known: KnownMap) -> dict[str, dict[str, Any]]:
 
 
 def _plain(result: Run) -> dict[str, Any]:
-    return {
-        **result.facts, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "peak": result.peak,
-    }  # fmt: skip
+    return {**result.facts, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "peak": result.peak}
 
 
 def _table(key: str, options: argparse.Namespace, figures: dict[str, list[dict[str, Any]]]) -> Table:

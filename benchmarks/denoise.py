@@ -36,16 +36,16 @@ _DOSES = (20.0, 50.0, 200.0, 1000.0)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
-        "--quick", action="store_true",
+        "--quick",
+        action="store_true",
         help=f"one seed of {QUICK_SIZE} x {QUICK_SIZE} pixels and {QUICK_CHANNELS} channels (rare: 64 x 64; "
         "valence: 40 x 40, two draws, 10 to 300 counts), none of choice, elements and cost: 11 minutes on one core",
-    )  # fmt: skip
+    )
     parser.add_argument("--parts", nargs="+", default=None, choices=PARTS, help="only these")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
     parser.add_argument(
-        "--doses", type=float, nargs="+", default=list(_DOSES),
-        help="counts per pixel (EDS), per channel (EELS)",
-    )  # fmt: skip
+        "--doses", type=float, nargs="+", default=list(_DOSES), help="counts per pixel (EDS), per channel (EELS)"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--channels", type=int, default=2048, help="of the EDS maps; EELS maps have 512")
@@ -122,7 +122,10 @@ def _row(name: str, runs: list[dict[str, Any]]) -> list[str]:
 
     ours = [run["ours"] for run in runs]
     return [
-        name, middle(ours, ".4f"), middle([run["known"]["pca"] for run in runs], ".4f"), middle(best, ".4f"),
+        name,
+        middle(ours, ".4f"),
+        middle([run["known"]["pca"] for run in runs], ".4f"),
+        middle(best, ".4f"),
         runs[0]["best_rival"],
         middle([a / b for a, b in zip(ours, best, strict=True)]),
         middle([run["ours"] / run["tuned"]["error"] for run in runs]),
@@ -130,4 +133,4 @@ def _row(name: str, runs: list[dict[str, Any]]) -> list[str]:
         middle([run["ours"] / min(run["contexts"].values()) for run in runs if run["contexts"]]),
         runs[0]["chosen"],
         middle([run["seconds"] for run in runs], ".1f"),
-    ]  # fmt: skip
+    ]

@@ -129,9 +129,10 @@ def _anomalies(signal: Any) -> dict[str, Any]:
     elements = dict.fromkeys(region.candidates[0].element for region in found.regions if region.candidates)
     n_pixels = found.detections.data.size
     return {
-        "regions": len(found.regions), "elements": ", ".join(elements) or "-",
+        "regions": len(found.regions),
+        "elements": ", ".join(elements) or "-",
         "share": float(found.detections.data.sum()) / n_pixels,
-    }  # fmt: skip
+    }
 
 
 _FACTS = {"decomposition_ae": _decomposed, "denoise_dae": _denoised, "anomaly_map": _anomalies}

@@ -166,10 +166,12 @@ def _ratios(name: str, width: float, counts: float, seeds: int) -> list[dict[str
         spectra, model = _simulate(features(width), counts, shape, noise, np.random.default_rng([seed, int(width)]))
         mean = typical_mean(spectra)
         plain = spectra.mean(axis=0, dtype=float)
-        found.append({
-            which: estimate(mean if which == "ours" else plain, model, len(spectra)) / width
-            for which, estimate in ESTIMATORS.items()
-        })  # fmt: skip
+        found.append(
+            {
+                which: estimate(mean if which == "ours" else plain, model, len(spectra)) / width
+                for which, estimate in ESTIMATORS.items()
+            }
+        )
     return found
 
 

@@ -94,12 +94,14 @@ def _score(kind: str, dose: float, seed: int, options: argparse.Namespace) -> di
     area = shares.reshape(-1, 4).mean(axis=0)
     rows = [(found.shares[k], area[partner[k]]) for k in ours]
     return {
-        "ari": adjusted_rand_score(truth, labels), "ece": _calibration_error(right, confidence), "cpu": cpu,
+        "ari": adjusted_rand_score(truth, labels),
+        "ece": _calibration_error(right, confidence),
+        "cpu": cpu,
         "auc": roc_auc_score(~right, -confidence) if 0 < right.sum() < len(right) else 1.0,
         "right": len(found.names) == 4,
         "within": sum(abs(row.share - a) <= 2 * row.share_error + 1e-9 for row, a in rows),
         **{name: adjusted_rand_score(truth, other[used]) for name, other in rivals.items()},
-    }  # fmt: skip
+    }
 
 
 def _rivals(signal: BaseSignal) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The main job from the command line: ``python -m hyperspy_specml map.dm4``.
+"""The main job from the command line: ``python -m hyperspy_specml map.dm4``; with ``--phases``, its phase map.
 
 Without a file it decomposes a simulated map and shows the truth beside what was found.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hyperspy_specml.datasets import SimulatedMap
-    from hyperspy_specml.results import DecompositionResult
+    from hyperspy_specml.results import DecompositionResult, PhaseResult
 
 # The demo's map: an Fe-L2,3 edge whose shape and position vary, which no few components can follow.
 SHAPE = (64, 64)
@@ -51,6 +51,8 @@ _FILES = {
     "pca_scores.hspy": "score maps of PCA",
     "pca_components.hspy": "component spectra of PCA",
     "reconstruction.hspy": "the model of every spectrum",
+    "phases.png": "map of phases, and their spectra",
+    "phases.hspy": "the phase map: specml.load_result reads it",
 }
 
 
@@ -85,17 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hyperspy_specml",
-        description="Decompose a spectrum image, scored beside PCA on counts that no model has seen.",
+        description="Decompose a spectrum image, or find its phases, scored beside PCA on held-out counts.",
     )
     add = parser.add_argument
     add("file", nargs="?", type=Path, help="any file that HyperSpy reads; default: a simulated map")
     add("--lazy", action="store_true", help="read in pieces, for maps larger than memory")
     add("--output-dimension", type=int, metavar="K", help="components; default: by held-out score")
+    add("--phases", action="store_true", help="find the phases instead; --output-dimension is their number")
     add("--architecture", choices=architecture_names(), default="dense", help="default: dense")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the architecture; repeatable")
     add("--signal", metavar="NAME_OR_NUMBER", help="of a file with several; default: the most spectra")
-    add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER",
-        help="where to write, over the last run's files; default: specml_output")  # fmt: skip
+    where = "where to write, over the last run's files; default: specml_output"
+    add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER", help=where)
     add("--reconstruction", action="store_true", help=f"save it also if above {_SMALL // 10**6} MB")
     add("--shape", nargs=2, type=int, default=SHAPE, help=argparse.SUPPRESS)  # a small map for tests
     return parser
@@ -134,26 +137,56 @@ def _run(options: argparse.Namespace) -> None:
         raise SpecMLError(f"--output {folder} cannot be a folder ({error}): name another one.") from error
     if file is not None and file.resolve() in [(folder / name).resolve() for name in _FILES]:
         raise SpecMLError(f"this would replace its own input {file}: name another folder with --output.")
+    if options.phases:
+        _refuse_beside_phases(options)
     if file is None:
         simulated = fe_l_map(tuple(options.shape), dose=DOSE, lazy=options.lazy)
         signal, k = simulated.signal, k or N_FIELDS
         print(f"{signal}, {simulated.dose:g} counts per channel\n")
     else:
         signal = _choose(_load(file, lazy=options.lazy), options.signal)
-    chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
-    result = signal.decomposition_ae(k, **chosen, show_progressbar=sys.stderr.isatty())
-    print(result, flush=True)
+    result: DecompositionResult | PhaseResult
+    if options.phases:
+        result = signal.phase_map(k, show_progressbar=sys.stderr.isatty())
+        print(f"{result}\n\n{result.report}", flush=True)
+    else:
+        chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
+        result = signal.decomposition_ae(k, **chosen, show_progressbar=sys.stderr.isatty())
+        print(result, flush=True)
     for name in _FILES:  # files of two maps must not lie side by side
         (folder / name).unlink(missing_ok=True)
-    if simulated is not None:
-        text, figure = beside_truth(simulated, result)
-        print(f"\n{text}")
-        figure.savefig(folder / "truth.png", dpi=90)
-    _write(result, folder, reconstruction=options.reconstruction)
+    if options.phases:
+        _write_phases(result, folder)
+    else:
+        if simulated is not None:
+            text, figure = beside_truth(simulated, result)
+            print(f"\n{text}")
+            figure.savefig(folder / "truth.png", dpi=90)
+        _write(result, folder, reconstruction=options.reconstruction)
     print(f"\nIn {folder} after {time.perf_counter() - start:.0f} s:")
     for name, content in _FILES.items():
         if (folder / name).exists():
             print(f"  {name:<20} {content}")
+
+
+def _refuse_beside_phases(options: argparse.Namespace) -> None:
+    if options.file is None:
+        raise SpecMLError(
+            "--phases needs a file: the simulated map has none. python -m hyperspy_specml map.dm4 --phases"
+        )
+    others = {"--architecture": options.architecture != "dense", "--option": options.option}
+    given = [name for name, is_given in (others | {"--reconstruction": options.reconstruction}).items() if is_given]
+    if given:
+        raise SpecMLError(f"{', '.join(given)} beside --phases: phases are not decomposed. Leave one of them out.")
+
+
+def _write_phases(result: PhaseResult, folder: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    result.plot().savefig(folder / "phases.png", dpi=100)
+    result.report.plot().savefig(folder / "report.png", dpi=100)
+    plt.close("all")
+    result.save(folder / "phases.hspy", overwrite=True)
 
 
 def _load(file: Path, *, lazy: bool) -> list[BaseSignal]:
@@ -235,9 +268,8 @@ def beside_truth(simulated: SimulatedMap, result: DecompositionResult) -> tuple[
     pca = simulated.signal.decomposition_ae(architecture="pca", show_progressbar=False)
     models = [model for model in (result, result.baseline, pca) if model is not None]
     named = {f"{m.report.architecture} ({m.report.n_components})": m for m in models}
-    readouts = {
-        name: [_readout(model.scores, field) for field in simulated.truth.values()] for name, model in named.items()
-    }
+    truth = simulated.truth.values()
+    readouts = {name: [_readout(model.scores, field) for field in truth] for name, model in named.items()}
     clean = simulated.clean.data
     rows = [("", "spectra", *simulated.truth), ("counts", f"{_error(simulated.signal.data, clean):.4f}")]
     for name, model in named.items():
@@ -265,9 +297,8 @@ def _draw(truth: Mapping[str, BaseSignal], readouts: Mapping[str, list[tuple[np.
     import matplotlib.pyplot as plt
 
     rows = {"truth": [(field.data, 1.0) for field in truth.values()], **readouts}
-    figure, axes = plt.subplots(
-        len(rows), len(truth), figsize=(2.1 * len(truth), 2.3 * len(rows)), layout="constrained"
-    )
+    size = (2.1 * len(truth), 2.3 * len(rows))
+    figure, axes = plt.subplots(len(rows), len(truth), figsize=size, layout="constrained")
     for panels, (label, row) in zip(axes, rows.items(), strict=True):
         panels[0].set_ylabel(label)
         for panel, (image, share), (name, field) in zip(panels, row, truth.items(), strict=True):

@@ -39,10 +39,11 @@ class ComputeConfig:
         name = type(self).__name__
         for setting in fields(self):
             value = getattr(self, setting.name)
-            number = isinstance(value, Real) and float(value) > 0
+            least = "no negative" if setting.name == "extension" else "a positive"
+            number = isinstance(value, Real) and (float(value) > 0 or (value == 0 and least == "no negative"))
             if not (number or value is None or setting.name == "kernel"):
                 raise OptionError(
-                    f"{name}({setting.name}={value!r}) must be a positive number, e.g. {name}({setting.name}=1)."
+                    f"{name}({setting.name}={value!r}) must be {least} number, e.g. {name}({setting.name}=1)."
                 )
         if self.kernel not in KERNELS:
             raise OptionError.unknown(f"{name}(kernel=...)", self.kernel, KERNELS)
@@ -62,7 +63,10 @@ class TrainConfig(ComputeConfig):
     batch_size
         Spectra per step.
     max_steps
-        Steps at most.
+        Steps at most; see `extension`.
+    extension
+        Share of `max_steps` that a training goes on for beyond them, at most, while its held-out score falls by more
+        than the scatter of the last scores explains. By default 1 for most networks, and 0 where you set `max_steps`.
     evaluate_every
         Steps between two scores on the validation fold.
     patience
@@ -84,6 +88,7 @@ class TrainConfig(ComputeConfig):
     learning_rate: float | None = None
     batch_size: int | None = None
     max_steps: int | None = None
+    extension: float | None = None
     evaluate_every: int | None = None
     patience: int | None = None
     restarts: int | None = None
@@ -102,6 +107,8 @@ class TrainConfig(ComputeConfig):
             Of the network.
         """
         missing = {f.name: getattr(defaults, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        if self.max_steps is not None and self.extension is None:
+            missing["extension"] = 0.0  # a bound that was asked for holds
         return replace(self, **missing)
 
 
@@ -134,7 +141,7 @@ class Run:
         """Return the run of a training that only compares, or that the user does not want to wait for."""
         n_steps, share = self.config.max_steps, self.config.comparison_share
         assert n_steps is not None and share is not None  # noqa: PT018
-        return replace(self, config=replace(self.config, max_steps=max(1, int(n_steps * share))))
+        return replace(self, config=replace(self.config, max_steps=max(1, int(n_steps * share)), extension=0.0))
 
 
 class Clock:

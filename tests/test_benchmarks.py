@@ -124,6 +124,7 @@ def test_lazy_prints_ratios_to_hyperspy_writes_a_record_and_removes_its_file(ben
     assert all(float(row["CPU s"]) >= 0 for row in rows)
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_ours_see_the_same_channels_of_a_file_and_all_their_eigenvalues(harness, tmp_path):
     lazy, path = importlib.import_module("benchmarks.lazy"), str(tmp_path / "map.hspy")
     lazy.write_map(path, 20, 128)()
@@ -192,8 +193,10 @@ def test_anomaly_counts_false_alarms_and_measures_its_cost(benchmark, tmp_path, 
     assert "cosmic rays listed" in printed
     calibration = tables(tmp_path / "anomaly-calibration-quick.json")
     assert calibration["null maps"]["grains, dose 400"]["maps with regions"].endswith(" of 1")
-    found, false = (calibration["planted phases"]["grains, dose 400"][key].split(" of ")
-                    for key in ("phases found", "regions false"))  # fmt: skip
+    found, false = (
+        calibration["planted phases"]["grains, dose 400"][key].split(" of ")
+        for key in ("phases found", "regions false")
+    )
     assert found[1] == "6"
     assert int(found[0]) <= 6
     assert int(false[0]) <= int(false[1])
@@ -269,10 +272,10 @@ def test_counts_are_kept_where_every_quarter_has_them_and_a_read_out_is_linear(h
 
 
 def test_only_the_call_is_timed_and_the_process_beside_it(harness, contenders):
-    run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 0.8}))
+    run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 1.6}))
 
-    assert 0.2 <= run.seconds < 0.7
-    assert run.process_seconds >= 1.0
+    assert 0.4 <= run.seconds < 1.6  # a busy machine lets a sleeper lie
+    assert run.process_seconds >= 2.0
     assert run.facts == {}
 
 
@@ -454,8 +457,7 @@ def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch)
 
     for table in valence.measure(7, True):
         assert table.columns[-1] == "reaches raw 300 at"
-        raw, _, free = ([[float(x) for x in re.findall(r"[\d.]+", cell)] for cell in row[1:3]]
-                        for row in table.rows)  # fmt: skip
+        raw, _, free = ([[float(x) for x in re.findall(r"[\d.]+", cell)] for cell in row[1:3]] for row in table.rows)
         assert free[0][0] < 0.03
         assert raw[1][0] < 0.6 * raw[0][0]
         for rmse, bias, spread in raw:
@@ -602,8 +604,10 @@ def test_rows_of_other_conditions_or_without_a_name_are_not_mixed(records, tmp_p
         records.Table(name, "7 x 5 pixels", ["map"], [["a"]], keys=keys)
         for name, keys in zip("xy", (1, 0), strict=True)
     ]
-    new = [records.Table("x", "9 x 5 pixels", ["map"], [["b"]]),
-           records.Table("y", "7 x 5 pixels", ["map"], [["b"]], keys=0)]  # fmt: skip
+    new = [
+        records.Table("x", "9 x 5 pixels", ["map"], [["b"]]),
+        records.Table("y", "7 x 5 pixels", ["map"], [["b"]], keys=0),
+    ]
     records.save_tables(path, old, a_run("2026-01-01"))
     records.save_tables(path, new, a_run("2026-02-02"))
 

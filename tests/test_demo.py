@@ -103,6 +103,26 @@ def test_saved_results_reopen_with_axes_units_and_class(
     np.testing.assert_allclose(reconstruction.data, expected.reconstruction.data, rtol=1e-4, atol=1e-3)
 
 
+def test_phases_are_found_and_saved_as_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shares = np.eye(2)[np.broadcast_to(np.arange(20) > 8, (14, 20)).astype(int)]
+    lines = np.exp(-0.5 * ((np.arange(64) - np.array([[20], [44]])) / 3) ** 2) + 0.02
+    counts = np.random.default_rng(0).poisson(5 * shares @ lines).astype(np.uint16)
+    hs.signals.Signal1D(counts).save(tmp_path / "map.hspy")
+    found = tmp_path / "found"
+    assert main([str(tmp_path / "map.hspy"), "--phases", "--output", str(found)]) == 0
+    assert names(found) == {"phases.png", "report.png", "phases.hspy"}
+    assert "2 phases" in capsys.readouterr().out
+    assert [row.pixels for row in specml.load_result(found / "phases.hspy").shares] == [154, 126]
+
+
+def test_what_phases_would_ignore_is_refused(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--phases"], [str(file), "--phases", "--reconstruction", "--architecture", "pca"]):
+        assert main([*arguments, "--output", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "--phases needs a file" in said
+    assert "--architecture, --reconstruction beside --phases" in said
+
+
 def test_a_run_replaces_all_files_of_the_run_before_and_no_others(file: Path, folder: Path) -> None:
     assert pca("--shape", 7, 11, "--output", folder) == 0
     assert "truth.png" in names(folder)

@@ -205,9 +205,11 @@ def test_hyperspys_decomposition_takes_a_linear_estimator(make_map, counts, lazy
     before = data.copy()
 
     signal.decomposition(
-        algorithm=make(NoiseWeightedPCA), output_dimension=3, print_info=False,
+        algorithm=make(NoiseWeightedPCA),
+        output_dimension=3,
+        print_info=False,
         **({"navigation_mask": hs.signals.BaseSignal(mask).T} if masked else {}),
-    )  # fmt: skip
+    )
 
     np.testing.assert_array_equal(np.asarray(signal.data), before)  # HyperSpy adds a `mean_` to the data
     pca = make(NoiseWeightedPCA).fit(data[~mask])

@@ -197,7 +197,7 @@ class Case:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SpecMLWarning)  # so brief a training may lose against PCA
             thread.start()
-            thread.join(timeout=120)
+            thread.join(timeout=300)
         assert not thread.is_alive()
         return answer[0]
 
@@ -327,15 +327,15 @@ def test_another_thread_may_cancel_at_any_time(signal, case):
         def show(self) -> None:
             if self.stage and self.fraction > 0.1 and not self.busy.is_set():
                 self.busy.set()
-                assert self.go_on.wait(60)
+                assert self.go_on.wait(300)
 
     progress, outcome = Waiting(), []
     thread = threading.Thread(target=lambda: outcome.append(case.run(signal, progress)))
     thread.start()
-    assert progress.busy.wait(60)
+    assert progress.busy.wait(300)
     progress.cancel()
     progress.go_on.set()
-    thread.join(60)
+    thread.join(300)
 
     assert isinstance(outcome[0], Cancelled) or case.interrupted(outcome[0])
 

@@ -10,8 +10,8 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.run import ComputeConfig, Run, TrainConfig
 
 DEFAULTS = TrainConfig(
-    learning_rate=0.01, batch_size=64, max_steps=500, evaluate_every=50, patience=3, restarts=2,
-    comparison_share=0.25,
+    learning_rate=0.01, batch_size=64, max_steps=500, extension=2.0, evaluate_every=50, patience=3,
+    restarts=2, comparison_share=0.25,
 )  # fmt: skip
 
 
@@ -22,6 +22,7 @@ DEFAULTS = TrainConfig(
         ({"learning_rate": -1e-3}, r"TrainConfig\(learning_rate=-0\.001\) must be a positive number"),
         ({"patience": float("nan")}, r"TrainConfig\(patience=nan\) must be a positive number"),
         ({"memory_budget": 0}, r"TrainConfig\(memory_budget=0\) must be a positive number"),
+        ({"extension": -1}, r"TrainConfig\(extension=-1\) must be no negative number"),
         ({"kernel": "float16"}, r"TrainConfig\(kernel=\.\.\.\)='float16' is unknown.*'float32'"),
     ],
 )
@@ -51,8 +52,10 @@ def test_what_is_set_stands_and_what_is_not_comes_from_the_network():
     run = Run(config, seed=5, device="cpu").over(DEFAULTS)
 
     assert run.config == dataclasses.replace(
-        DEFAULTS, max_steps=7, learning_rate=3e-3, memory_budget=10**6, kernel="float32"
-    )
+        DEFAULTS, max_steps=7, extension=0, learning_rate=3e-3, memory_budget=10**6, kernel="float32"
+    )  # no extension beyond a bound that was set
+    assert Run(TrainConfig(max_steps=7, extension=3)).over(DEFAULTS).config.extension == 3
+    assert Run().over(DEFAULTS).config == DEFAULTS
     assert (run.seed, run.device) == (5, "cpu")
 
 
@@ -60,4 +63,4 @@ def test_what_is_set_stands_and_what_is_not_comes_from_the_network():
 def test_a_brief_run_takes_the_share_of_the_steps_and_at_least_one(max_steps, share, brief):
     run = Run(dataclasses.replace(DEFAULTS, max_steps=max_steps, comparison_share=share))
 
-    assert run.brief().config == dataclasses.replace(run.config, max_steps=brief)
+    assert run.brief().config == dataclasses.replace(run.config, max_steps=brief, extension=0)

@@ -1,6 +1,5 @@
 """Anomaly maps on arrays: reference model, scan, null distribution, regions with their elements."""
 
-from hyperspy_specml.anomaly._components import NetworkTrial
 from hyperspy_specml.anomaly._elements import Candidate, EnergyAxis
 from hyperspy_specml.anomaly._reference import ReferenceModel
 from hyperspy_specml.anomaly._regions import FoundRegion

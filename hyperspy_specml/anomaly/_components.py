@@ -286,9 +286,8 @@ def _normalised(inputs: np.ndarray, basis: PrincipalBasis, noise: NoiseModel, ro
     variance = noise.variance(rows).mean(axis=1)
     weights = variance.mean() / np.maximum(variance, _LEAST_VARIANCE * variance.mean())
     draws = Draws(inputs.reshape(-1, 1, n_vectors), np.ones(1), others.reshape(-1, n_vectors), 1.0)
-    return NormalisedScores.of(
-        basis, mean[:, None], np.ones(1), np.repeat(weights, n_parts).astype(np.float32), about_mean=False, draws=draws
-    )
+    weights = np.repeat(weights, n_parts).astype(np.float32)
+    return NormalisedScores.of(basis, mean[:, None], np.ones(1), weights, about_mean=False, draws=draws)
 
 
 def _sums(model: LatentModel, inputs: np.ndarray, n_pixels: float) -> Callable[[slice], np.ndarray]:

@@ -363,9 +363,6 @@ def replace_values(rows: np.ndarray, pixels: np.ndarray, spikes: np.ndarray, cha
     """Replace spikes in (n, E) spectra of these pixels, which rise, by their predictions."""
     at = np.searchsorted(pixels, spikes[:, 0])
     place = np.cumsum(channels) - 1
-    there = (
-        (at < len(pixels))
-        & (pixels[np.minimum(at, len(pixels) - 1)] == spikes[:, 0])
-        & channels[spikes[:, 1].astype(int)]
-    )
+    there = (at < len(pixels)) & channels[spikes[:, 1].astype(int)]
+    there &= pixels[np.minimum(at, len(pixels) - 1)] == spikes[:, 0]
     rows[at[there], place[spikes[there, 1].astype(int)]] = spikes[there, 3]

@@ -175,8 +175,8 @@ def measure_errors(reference: ReferenceModel, patches: PatchSums, task: Learning
         nothing = np.zeros(len(task.windows), np.float32)
         return replace(reference, windows=task.windows, line_width=task.line_width, model_error=nothing)
     rows, coefficients = np.split(patches.sums[used], [len(reference.basis.weights)], axis=1)
-    noise = noise_of_sums(reference.noise, float(np.median(patches.counts[used])))
-    sums = PatchRows(rows, design_of(coefficients, patches.counts[used]), patches.counts[used], noise)
+    counts = patches.counts[used]
+    sums = PatchRows(rows, design_of(coefficients, counts), counts, reference.noise)
     return _with_errors(reference, sums, task, _ORDINARY_ELSEWHERE)
 
 
@@ -348,7 +348,7 @@ class PatchRows:
     n_pixels
         (n,) pixels in each.
     noise
-        Noise model of the sums.
+        Noise model of one of what the last column of `design` counts: of a whole patch, or of a pixel.
     """
 
     rows: np.ndarray = field(repr=False)
@@ -400,7 +400,8 @@ def shift_scan_of(model: ScanModel, patches: PatchRows, *, smoothing: float, fra
     scan = ShiftScan.of(model, patches.rows.mean(axis=0, dtype=np.float64), smoothing)
     if scan is None:
         return None
-    sums = scan.sums(patches.rows, patches.design[:, :-1], patches.design[:, -1], patches.noise)
+    noise = noise_of_sums(patches.noise, float(np.median(patches.design[:, -1])))
+    sums = scan.sums(patches.rows, patches.design[:, :-1], patches.design[:, -1], noise)
     extreme = scan.needed_error(sums, _allowed_square(fraction, len(sums)))
     most = scan.needed_error(sums, float(chi2.ppf(_ORDINARY_SHIFTS, 1)))
     needed = max(np.quantile(extreme, fraction), np.quantile(most, _ORDINARY_SHIFTS), 0)

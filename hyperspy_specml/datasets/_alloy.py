@@ -166,15 +166,10 @@ def fe_cr_ni_map(
 
 def _eds_signal(data: NDArray[np.float32] | Array, elements: list[str]) -> BaseSignal:
     detector = {"EDS": {"energy_resolution_MnKa": RESOLUTION, "elevation_angle": 18.0, "azimuth_angle": 0.0}}
-    return spectrum_signal(
-        data,
-        "EDS_TEM",
-        "Simulated Fe-Cr-Ni map, noise-free",
-        pixel=_PIXEL,
-        energy_axis={"name": "Energy", "offset": 0.0, "scale": _LAST_ENERGY / data.shape[-1], "units": "keV"},
-        microscope={"beam_energy": BEAM_ENERGY, "Stage": {"tilt_alpha": 0.0}, "Detector": detector},
-        elements=elements,
-    )
+    axis = {"name": "Energy", "offset": 0.0, "scale": _LAST_ENERGY / data.shape[-1], "units": "keV"}
+    optics = {"beam_energy": BEAM_ENERGY, "Stage": {"tilt_alpha": 0.0}, "Detector": detector}
+    title = "Simulated Fe-Cr-Ni map, noise-free"
+    return spectrum_signal(data, "EDS_TEM", title, pixel=_PIXEL, energy_axis=axis, microscope=optics, elements=elements)
 
 
 def _phases(texture: str, n_phases: int | None) -> Phases:

@@ -255,15 +255,9 @@ def fe_l_library(
 
 def _eels_signal(data: NDArray[np.float32] | Array, title: str) -> BaseSignal:
     scale, detector = WINDOW / data.shape[-1], {"EELS": {"collection_angle": 40.0}}
-    return spectrum_signal(
-        data,
-        "EELS",
-        title,
-        pixel=_PIXEL,
-        energy_axis={"name": "Energy loss", "offset": FIRST_ENERGY, "scale": scale, "units": "eV"},
-        microscope={"beam_energy": 200.0, "convergence_angle": 20.0, "Detector": detector},
-        elements=["Fe"],
-    )
+    axis = {"name": "Energy loss", "offset": FIRST_ENERGY, "scale": scale, "units": "eV"}
+    optics = {"beam_energy": 200.0, "convergence_angle": 20.0, "Detector": detector}
+    return spectrum_signal(data, "EELS", title, pixel=_PIXEL, energy_axis=axis, microscope=optics, elements=["Fe"])
 
 
 def fe_l_spectra(

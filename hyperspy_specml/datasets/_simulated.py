@@ -152,9 +152,8 @@ def expectation(
 
 
 def spectrum_signal(
-    data: NDArray[np.generic] | Array, signal_type: str, title: str, *, pixel: float, energy_axis: dict[str, Any],
-    microscope: dict[str, Any], elements: list[str],
-) -> BaseSignal:  # fmt: skip
+    data: Any, signal_type: str, title: str, *, pixel: float, energy_axis: dict, microscope: dict, elements: list
+) -> BaseSignal:
     """Wrap spectra (..., E) in exspy's class of *signal_type*, lazy for a dask array; pixels are *pixel* nm wide."""
     axes = [
         {"size": size, "name": name, "scale": pixel, "units": "nm", "navigate": True}

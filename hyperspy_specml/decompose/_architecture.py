@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_DEFAULTS = TrainConfig(
-    learning_rate=5e-3, batch_size=512, max_steps=3000, evaluate_every=100, patience=4, restarts=1,
-    comparison_share=0.2,
-)  # fmt: skip
+_TIMES: dict[str, Any] = {"max_steps": 3000, "extension": 1.0, "evaluate_every": 100, "patience": 4, "restarts": 1}
+_DEFAULTS = TrainConfig(learning_rate=5e-3, batch_size=512, comparison_share=0.2, **_TIMES)
 SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
 COMPARED = 1 << 23  # deviances per number of components: these decide, so they are more
 _SIZES = {"n_hidden": 1 << 16, "n_layers": 100}  # the largest that are meant
@@ -50,12 +48,18 @@ class Fit:
         The starts or seeds that were tried.
     finish
         Fits it on all counts; called when `model` is first asked for.
+    others
+        Further models of the training fold that were candidates, by name.
+    assumption
+        What the model supposes of the data that its rivals do not, for people.
     """
 
     fold_model: FittedModel
     finish: Callable[[], FittedModel] = field(repr=False)
     history: History = field(default_factory=History)
     attempts: tuple[Attempt, ...] = ()
+    others: dict[str, FittedModel] = field(default_factory=dict)
+    assumption: str = ""
 
     @cached_property
     def model(self) -> FittedModel:
@@ -127,6 +131,10 @@ class Architecture(ABC):
             The loss diverged with every start.
         """
         return data.scores_of(self.fit(data, n_components, run).fold_model), False
+
+    def shown(self, model: FittedModel, data: TrainingData) -> FittedModel:
+        """Return the same model with the scores that users see; by default as it is."""
+        return model
 
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return further models of the training fold that the fitted one is scored beside, by name."""

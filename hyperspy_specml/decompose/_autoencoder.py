@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, NetworkOptions, best_of, judge
+from hyperspy_specml.decompose._chart import straightened
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.exceptions import TrainingDivergedError
 from hyperspy_specml.lazy import torch
@@ -129,22 +130,15 @@ class Autoencoder(Architecture):
         what the network computes as it is and makes order, scale and sign of the latents those of PCA.
         """
         network.eval()
-        plain = self.plain_model(scores, network, k)
-        latents = plain.encode_scores(scores.scores).astype(np.float64)
-        decoded = plain.decode_scores(latents).astype(np.float64)
-        origin = latents.mean(axis=0)
-        centred = latents - origin
-        response = np.linalg.lstsq(centred, decoded - decoded.mean(axis=0), rcond=1e-9)[0]  # (K, P)
-        values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
-        values = np.maximum(values, 1e-12 * max(values.max(), 1e-30))  # a collapsed latent stays invertible
-        whiten = (vectors / np.sqrt(values)).T  # (K, K): unit covariance
-        _, deviation, turn = np.linalg.svd(response.T @ np.linalg.inv(whiten), full_matrices=False)
-        deviation = np.maximum(deviation, 1e-9 * max(deviation.max(), 1e-30))
-        rotation = deviation[:, None] * turn @ whiten
-        model = replace(plain, rotation=rotation, origin=origin, deviation=deviation.astype(np.float64))
-        spectra = model.components()
-        signs = np.where(np.sum(canonical_signs(spectra) * spectra, axis=1) < 0, -1.0, 1.0)
-        return replace(model, rotation=signs[:, None] * rotation)
+        return canonical(self.plain_model(scores, network, k), scores.scores)
+
+    def shown(self, model: FittedModel, data: TrainingData) -> FittedModel:
+        """Return the model in its straightest chart, with canonical latents; see `straightened`."""
+        if not isinstance(model, LatentModel):
+            return model
+        scores = model.basis.project(data.summary.sample)
+        chart = straightened(model, scores, data.shot)
+        return model if chart is model else canonical(chart, scores)
 
     def final_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
         """Return the model with canonical latents that keeps the counts.
@@ -171,6 +165,35 @@ class Autoencoder(Architecture):
         final = copy.deepcopy(trained.network)
         refit(final, whole.batches(run), reconstruction_error, trained.history, run)
         return self.final_model(whole, final, k)
+
+
+def canonical(model: LatentModel, scores: np.ndarray) -> LatentModel:
+    """Return the model with canonical latents; see `Autoencoder.canonical_model`.
+
+    Parameters
+    ----------
+    model
+        Of any latents.
+    scores
+        (n, P) compressed scores of the spectra that order and scale are those of.
+    """
+    k = model.n_components
+    plain = replace(model, rotation=np.eye(k, dtype=np.float32), origin=np.zeros(k, np.float32))
+    latents = plain.encode_scores(scores)[:, :k].astype(np.float64)
+    decoded = plain.decode_scores(latents).astype(np.float64)
+    origin = latents.mean(axis=0)
+    centred = latents - origin
+    response = np.linalg.lstsq(centred, decoded - decoded.mean(axis=0), rcond=1e-9)[0]  # (K, P)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    values = np.maximum(values, 1e-12 * max(values.max(), 1e-30))  # a collapsed latent stays invertible
+    whiten = (vectors / np.sqrt(values)).T  # (K, K): unit covariance
+    _, deviation, turn = np.linalg.svd(response.T @ np.linalg.inv(whiten), full_matrices=False)
+    deviation = np.maximum(deviation, 1e-9 * max(deviation.max(), 1e-30))
+    rotation = deviation[:, None] * turn @ whiten
+    model = replace(plain, rotation=rotation, origin=origin, deviation=deviation.astype(np.float64))
+    spectra = model.components()
+    signs = np.where(np.sum(canonical_signs(spectra) * spectra, axis=1) < 0, -1.0, 1.0)
+    return replace(model, rotation=signs[:, None] * rotation)
 
 
 @dataclass(frozen=True)

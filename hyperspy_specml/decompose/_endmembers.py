@@ -156,12 +156,7 @@ def _unit(endmembers: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def start_network(
-    data: TrainingData,
-    endmembers: np.ndarray,
-    spectra: np.ndarray,
-    scores: np.ndarray,
-    run: Run,
-    options: SimplexOptions,
+    data: TrainingData, guess: np.ndarray, spectra: np.ndarray, scores: np.ndarray, run: Run, options: SimplexOptions
 ) -> SimplexNetwork:
     """Return a network whose encoder is linear in the logarithms of abundances, by regression.
 
@@ -184,7 +179,7 @@ def start_network(
         return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32))
 
     basis, mean = to_scores(data.fold_basis), np.maximum(data.folds.mean, least_mean(data))
-    arrays = tensor(endmembers), tensor(basis), tensor(mean), tensor(data.fold_scores)
+    arrays = tensor(guess), tensor(basis), tensor(mean), tensor(data.fold_scores)
     shot, ends, n_hidden, n_layers = data.shot, _ends(data), options.n_hidden, options.n_layers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
@@ -192,7 +187,7 @@ def start_network(
     inputs = network.encoder_input(tensor(scores)).numpy().astype(np.float64)
     inputs = np.column_stack([inputs, np.ones(len(inputs))])
     spectra = np.maximum(spectra, 0).astype(np.float32, copy=False)
-    abundances = factorise(spectra, endmembers, _ABUNDANCE_ROUNDS, fixed=True)[0]
+    abundances = factorise(spectra, guess, _ABUNDANCE_ROUNDS, fixed=True)[0]
     wanted = np.log(np.maximum(abundances, _LEAST_ABUNDANCE))
     wanted -= wanted.mean(axis=1, keepdims=True)
     normal = inputs.T @ inputs + _DAMPING * len(inputs) * np.eye(inputs.shape[1])

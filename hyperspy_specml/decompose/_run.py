@@ -13,7 +13,7 @@ O. Maron, A. W. Moore, "The racing algorithm: model selection for lazy learners"
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -135,12 +135,7 @@ def _shares(architecture: Architecture, n_components: int | None) -> dict[str, f
 
 
 def _learn(
-    data: TrainingData,
-    architecture: Architecture,
-    n_components: int | None,
-    run: Run,
-    clock: Clock,
-    shape: tuple[int, ...],
+    data: TrainingData, architecture: Architecture, n_components: int | None, run: Run, clock: Clock, shape: Any
 ) -> tuple[TrainingData, tuple[FittedModel, LinearModel], DecompositionReport]:
     """Fit the model, and score it beside PCA; return the training data without their counts."""
     shares, rank, stopped = _shares(architecture, n_components), data.rank, False
@@ -152,45 +147,37 @@ def _learn(
         run = architecture.completed(run, data).brief() if stopped else run
     k = n_components or rank.chosen
     if architecture.trained:
-        run.progress.record(
-            f"pca ({k})", 0, float(data.scores_of(LinearModel(data.fold_basis.first(k)), SCORED).mean())
-        )
+        pca = data.scores_of(LinearModel(data.fold_basis.first(k)), SCORED)
+        run.progress.record(f"pca ({k})", 0, float(pca.mean()))
     with run.progress.enter(architecture.stage, shares["train"]):
         fit = architecture.fit(smooth, k, run)
         if n_components is None and data.hold_out != "none":
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)
             fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
             k = fit.fold_model.n_components
-        model = fit.model
+        model = architecture.shown(fit.model, smooth)
     clock.stop("training")
     with run.progress.enter("Score", shares["score"]):
         candidates = _score(_fold_models(data, smooth, architecture, fit, k), k)
     clock.stop("scoring")
     baseline = model if isinstance(model, LinearModel) else LinearModel(data.basis.first(k))
-    history, summary, estimate = fit.history, data.summary, data.estimate
     report = DecompositionReport(
         architecture=architecture.name,
         n_components=k,
         n_added=k - (n_components or rank.chosen),
         candidates=candidates,
         chosen=min(candidates, key=lambda c: c.validation_score).name,
-        noise_model=estimate.model.to_dict() | {"fano": estimate.fano},
-        hold_out=data.hold_out,
-        correlation=data.correlation,
         rank=rank,
         baseline_rank=data.rank,
         scree=data.basis.eigenvalues,
         noise_edge=data.edge,
-        used=summary.counts(),
-        n_sampled=len(summary.sample_pixels),
-        random_state=data.seed,
-        steps=tuple(history.steps),
-        step_scores=tuple(history.scores),
-        best_step=history.best_step,
         smoothing=smooth.smoothing,
-        interrupted=stopped or history.interrupted,
+        interrupted=stopped or fit.history.interrupted,
         attempts=fit.attempts,
+        assumption=fit.assumption,
         seconds=clock.seconds,
+        **data.facts(),
+        **fit.history.curve(),
     )
     return data.without_counts(), (model, baseline), report
 
@@ -202,6 +189,7 @@ def _fold_models(
     models: dict[str, tuple[FittedModel, TrainingData]] = {}
     if architecture.trained:
         models[f"{architecture.name} ({k})"] = fit.fold_model, smooth
+        models |= {name: (other, smooth) for name, other in fit.others.items()}
         strongest = data.rank.chosen  # the strongest PCA, not only the one of the same size
         models[f"pca ({strongest})"] = LinearModel(data.fold_basis.first(strongest)), data
         models |= {name: (model, data) for name, model in architecture.rivals(data, k).items()}

@@ -25,8 +25,10 @@ import numpy as np
 
 from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, best_of, judge
 from hyperspy_specml.decompose._endmembers import SimplexOptions, first_endmembers, least_mean, start_network, to_scores
+from hyperspy_specml.decompose._factors import N_TURNS, fit_factors, on_all_counts, prefer_factors
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import CLEAR, Attempt, SimplexModel, tensor_for
+from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, TRAIN, VALIDATION, paired
 from hyperspy_specml.train import History, MixtureLikelihood, RandomRows, ScoresAndCounts, fit, one_thread, refit
 
@@ -44,6 +46,8 @@ _ROUNDS = 5  # of updates of the endmembers in closed form; more change the thir
 _MIXED_VALUES = 1 << 20  # of the mixtures computed at a time
 _LEAST_CHANGE = 1e-3  # factor of a channel in an update: what noise makes negative comes near zero, not below
 _MOST_VALUES = 1 << 26  # of a part that decides about the endmembers; of larger samples, some of the spectra
+_SMALLEST = "the smallest simplex that holds the counts: phases need be pure nowhere"
+_FACTORS = "non-negative factors, by the likelihood alone: each phase is pure, or nearly, somewhere"
 _STARTS_SHARE = 0.3  # of the time of a fit that the brief trainings from all starts take
 
 
@@ -54,7 +58,7 @@ class Simplex(Architecture):
     name: str = "simplex"
     options: SimplexOptions = field(default_factory=SimplexOptions)
     more_components = 1
-    defaults = replace(Architecture.defaults, comparison_share=0.1)
+    defaults = replace(Architecture.defaults, extension=0.0, comparison_share=0.1)  # it has five trainings
 
     def completed(self, run: Run, data: TrainingData) -> Run:
         """Return the run with all settings set: by default, batches of many channels are smaller."""
@@ -71,8 +75,12 @@ class Simplex(Architecture):
                 network.shifts = self.options.energy_shift
                 network, history, penalty = training.descend(network)
             training.sort(network)
-        finish = partial(training.on_all_counts, network, history, penalty)
-        return Fit(SimplexModel(data.fold_basis, network), finish, history, attempts)
+            smallest = SimplexModel(data.fold_basis, network)
+            finish = partial(training.on_all_counts, network, history, penalty)
+            fit = Fit(smallest, finish, history, attempts, assumption=_SMALLEST)
+            if history.interrupted or not training.has_factors():
+                return fit
+            return training.beside_factors(fit)
 
     def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
         """Train briefly from all starts; see `Architecture.compare`."""
@@ -155,6 +163,32 @@ class _Training:
             if chosen != penalty:
                 break
         return network, history, chosen
+
+    def has_factors(self) -> bool:
+        """Return whether factors without a volume penalty are a candidate: of counts that do not move."""
+        counts = self.data.shot == 1 and self.data.hold_out != "none"
+        return counts and self.n_components > 1 and not self.options.energy_shift
+
+    def beside_factors(self, fit: Fit) -> Fit:
+        """Return this fit or that of factors, whichever is preferred, with the other one to be scored beside it."""
+        data, seed, name = self.data, self.run.seed, f"simplex ({self.n_components})"
+
+        def brief(other: TrainingData) -> SimplexModel:
+            (network, history), _ = replace(self, data=other).start(1 / N_TURNS)
+            fit.history.interrupted |= history.interrupted
+            return SimplexModel(other.fold_basis, network)
+
+        try:
+            with self.run.progress.enter("Compare with factors", 0.5):
+                factors = fit_factors(data, self.n_components, seed=seed)
+                preferred = prefer_factors(data, factors, fit.fold_model, brief, seed)
+        except STOPPED:
+            fit.history.interrupted = True
+            return fit
+        if not preferred:
+            return replace(fit, others={f"{name}, factors": factors})
+        finish, others = partial(on_all_counts, data, factors), {f"{name}, smallest": fit.fold_model}
+        return Fit(factors, finish, fit.history, fit.attempts, others=others, assumption=_FACTORS)
 
     def fit(self, network: SimplexNetwork, run: Run, penalty: float) -> History:
         """Train a network on the training fold until the held-out score stops falling."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,10 +33,9 @@ def draw_training(axes: Axes, progress: Progress) -> None:
         x, y = trainings[name]
         breaks = np.flatnonzero(np.diff(x) < 0) + 1  # a training that began anew
         last = name == names[-1]
-        axes.plot(
-            np.insert(x, breaks, np.nan), np.insert(y, breaks, np.nan), "o-", markersize=2.5, linewidth=0.9,
-            color="C0" if last else "0.7", label=name if last else None,
-        )  # fmt: skip
+        style: Any = {"markersize": 2.5, "linewidth": 0.9, "color": "C0" if last else "0.7"}
+        x, y = (np.insert(values, breaks, np.nan) for values in (x, y))
+        axes.plot(x, y, "o-", label=name if last else None, **style)
     for name, (_, y) in levels.items():
         axes.axhline(y[-1], color="C1", linewidth=0.9, label=name)
     axes.set(xlabel="training step", ylabel="held-out score, lower is better")

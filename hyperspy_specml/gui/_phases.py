@@ -10,7 +10,7 @@ import traits.api as t
 from hyperspy_specml.gui._curves import draw_numbers
 from hyperspy_specml.gui._guard import with_gui
 from hyperspy_specml.gui._tool import Action, Control, RunTool
-from hyperspy_specml.results import draw_map, draw_phase_map, draw_phase_spectra, draw_spectra
+from hyperspy_specml.results import draw_map, draw_phase_map, draw_phase_spectra, draw_spectra, phase_colour
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -202,4 +202,4 @@ class PhaseMap(RunTool):
             chance = float(self.result.probability.data[(k, *self.pixel[::-1])])
             shown[f"{self.result.names[k]}, probability {chance:.2f}"] = mean * scale
         label = f"pixel {', '.join(map(str, self.pixel))}"
-        draw_spectra(axes, self.result.spectra, shown, label=label, colours=("0.6", f"C{k % 10}"))
+        draw_spectra(axes, self.result.spectra, shown, label=label, colours=("0.6", phase_colour(k)))

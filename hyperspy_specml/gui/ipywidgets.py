@@ -114,10 +114,8 @@ class _View:
     def _button(self, action: Any) -> Any:
         import ipywidgets as w
 
-        button = w.Button(
-            description=action.label, tooltip=action.hint, button_style=_STYLES.get(action.name, ""),
-            layout=w.Layout(width="auto"),
-        )  # fmt: skip
+        look = {"button_style": _STYLES.get(action.name, ""), "layout": w.Layout(width="auto")}
+        button = w.Button(description=action.label, tooltip=action.hint, **look)
         button.on_click(lambda _: self.tool.do(action.name))
         if action.needs:
             self._follow(action.needs, lambda _: setattr(button, "disabled", not self.tool.ready(action)))

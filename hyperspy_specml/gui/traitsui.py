@@ -42,10 +42,8 @@ def view(obj: Tool, display: bool = True) -> Any:
         groups.append(_rows())
     groups.append(_text("summary", 130))
     # One group: several at the top would become tabs, of which only one is seen.
-    shown = View(
-        VGroup(*groups), title=f"{obj.title} of {obj.name}", resizable=True, width=_SIZE[0],
-        height=_SIZE[1], handler=_handler(),
-    )  # fmt: skip
+    look = {"resizable": True, "width": _SIZE[0], "height": _SIZE[1], "handler": _handler()}
+    shown = View(VGroup(*groups), title=f"{obj.title} of {obj.name}", **look)
     if not display:
         return obj, {"view": shown}
     obj.window = obj.edit_traits(view=shown)  # kept: Qt closes what nobody refers to

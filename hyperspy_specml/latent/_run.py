@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -214,16 +214,12 @@ def find_phases(
         spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
     names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
     mixed = -1.0 if mixture.mixed is None else mixture.mixed
-    model = PhaseModel(
-        spectra, n_spectra, mixture.prior, float(mixture.strength), float(mixed), recipe.width, error, names,
-        estimate.model, view,
-    )  # fmt: skip
+    fitted = spectra, n_spectra, mixture.prior, float(mixture.strength), float(mixed), recipe.width, error
+    model = PhaseModel(*fitted, names, estimate.model, view)
     clock.stop("spectra")
     probability = _probability(classes, used)
-    return Phases(
-        labels, probability, second, areas, errors, coordinates, None, model, summary, choice, candidates, estimate,
-        stream.drift, clock.seconds,
-    )  # fmt: skip
+    maps = labels, probability, second, areas, errors, coordinates, None
+    return Phases(*maps, model, summary, choice, candidates, estimate, stream.drift, clock.seconds)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
@@ -272,10 +268,9 @@ def recognise_phases(
         evidence, coordinates, (intensity, deviates), pixels = scanned
         p = np.full(stream.n_pixels, np.nan)
         members, expected = _expected_sample(summary, mixture, recipe)
-        p[used] = p_values(
-            deviates[used], intensity[used], expected, np.searchsorted(np.flatnonzero(used), members),
-            phases=mixture.spectra, law=recipe.law, error=model.error, seed=run.seed,
-        )  # fmt: skip
+        of_phases: Any = {"phases": mixture.spectra, "law": recipe.law, "error": model.error, "seed": run.seed}
+        members = np.searchsorted(np.flatnonzero(used), members)
+        p[used] = p_values(deviates[used], intensity[used], expected, members, **of_phases)
     clock.stop("comparison")
     with run.progress.enter("Sum spectra"):
         classes = classify(pixels, mixture, evidence)

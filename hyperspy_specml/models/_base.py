@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.streaming import SpectrumStream
 
+    Models = Sequence["FittedModel"]
+    State = np.ndarray | None
+
 ANY = -1  # in a shape: whatever it is
 _NO_COUNTS = 255  # state of a used spectrum with a value that is negative or no whole number
 
@@ -122,7 +125,7 @@ class FittedModel:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the rest of the model, as arrays by name; weights of a network on whatever device."""
-        own = {name: getattr(self, name) for name in self.stored} | prefixed("basis", vars(self.basis))
+        own = {name: getattr(self, name) for name in self.stored} | prefixed("basis", given(self.basis))
         network = getattr(self, "network", None)
         weights = network.state_dict() if network else {}
         return own | {f"network.{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
@@ -221,7 +224,10 @@ class Parts:
         vectors = self.array("basis.vectors", ANY, ANY)
         weights = self.array("basis.weights", len(vectors), positive=True)
         offset, eigenvalues = self.array("basis.offset", len(vectors)), self.array("basis.eigenvalues", ANY)
-        return PrincipalBasis(weights, offset, vectors, eigenvalues)
+        p, completed = vectors.shape[1], "basis.completion" in self.arrays
+        return PrincipalBasis(
+            weights, offset, vectors, eigenvalues, self.array("basis.completion", p, p) if completed else None
+        )
 
     def model(self) -> FittedModel:
         """Return the model, of whatever kind it is.
@@ -245,6 +251,11 @@ def parts_of(model: FittedModel) -> Parts:
     return Parts({"kind": model.kind} | model.settings(), model.arrays())
 
 
+def given(basis: PrincipalBasis) -> dict[str, np.ndarray]:
+    """Return the arrays of a basis by name, those that it has."""
+    return {name: array for name, array in vars(basis).items() if array is not None}
+
+
 def prefixed(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays of a model inside a model; `Parts.within` reads them."""
     return {f"{name}.{own}": array for own, array in arrays.items()}
@@ -265,9 +276,8 @@ class LinearModel(FittedModel):
 
 
 def encode_map(
-    stream: SpectrumStream, models: Sequence[FittedModel], channels: np.ndarray, state: np.ndarray | None = None,
-    *, masked: np.ndarray | None = None,
-) -> tuple[list[np.ndarray], np.ndarray]:  # fmt: skip
+    stream: SpectrumStream, models: Models, channels: np.ndarray, state: State = None, *, masked: State = None
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Score every spectrum under each model, in one pass over the file.
 
     Parameters
@@ -309,12 +319,7 @@ def encode_map(
 
 
 def encode_new_map(
-    stream: SpectrumStream,
-    models: Sequence[FittedModel],
-    channels: np.ndarray,
-    masked: np.ndarray | None,
-    *,
-    method: str,
+    stream: SpectrumStream, models: Models, channels: np.ndarray, masked: State, *, method: str
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Score the spectra of another map than that of the training; see `encode_map`.
 
@@ -342,7 +347,7 @@ def encode_new_map(
 
 
 def _encode_rows(
-    rows: np.ndarray, pixels: np.ndarray, *, models: Sequence[FittedModel], channels: np.ndarray, look: bool
+    rows: np.ndarray, pixels: np.ndarray, *, models: Models, channels: np.ndarray, look: bool
 ) -> np.ndarray:
     """Return the columns of a block, with `look` the state of its spectra in a last one."""
     rows = np.asarray(rows, rows.dtype.newbyteorder("="))

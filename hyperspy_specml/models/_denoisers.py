@@ -170,12 +170,7 @@ class FilteredScores(FittedDenoiser):
         return (clean * self.unit(fraction)).astype(np.float32)
 
     def stack(
-        self,
-        maps: np.ndarray,
-        valid: np.ndarray,
-        fraction: float,
-        bank: Sequence[Filter],
-        stage: Progress | None = None,
+        self, maps: np.ndarray, valid: np.ndarray, fraction: float, bank: Sequence[Filter], bar: Progress | None = None
     ) -> np.ndarray:
         r"""Return (S, T, \*tile, P) filtered maps with noise of variance 1, 0 where not valid.
 
@@ -185,7 +180,7 @@ class FilteredScores(FittedDenoiser):
         centre, values = (self.centre / unit).astype(np.float32), maps / unit
         tiles = [Maps(own, there, centre, self.n_strong) for own, there in zip(values, valid, strict=True)]
         stack = np.empty((len(bank), *maps.shape), np.float32)
-        for step in (stage or Progress()).steps(range(len(bank) * len(tiles))):
+        for step in (bar or Progress()).steps(range(len(bank) * len(tiles))):
             t, s = divmod(step, len(bank))
             stack[s, t] = bank[s].function(tiles[t])
         stack *= valid[..., None]

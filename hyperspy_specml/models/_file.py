@@ -24,7 +24,6 @@ import safetensors
 import safetensors.numpy
 
 from hyperspy_specml.exceptions import ModelFileError, ModelFileExistsError
-from hyperspy_specml.statistics import RankCurve
 
 SUFFIX = ".specml"
 _KEY = "hyperspy_specml"  # among the metadata; the only one, because safetensors orders them at random
@@ -36,8 +35,6 @@ _LENGTH = 8  # bytes before the header, by the rules of safetensors
 # that a user called anything can look like this.
 _CHECKSUM = re.compile(rb'"hyperspy_specml":"{\\"sha256\\": \\"([0-9a-f]{64})\\"')
 _NO_CHECKSUM = "0" * 64
-# What annotations of dataclasses name and their modules import for type checkers only.
-_NAMES = {"np": np, "RankCurve": RankCurve}
 
 
 def pack(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -112,12 +109,8 @@ def write_model_file(path: str | os.PathLike[str], raw: bytes, *, overwrite: boo
     """
     path = Path(path)
     path = path if path.suffix else path.with_suffix(SUFFIX)
-    if path.exists():
-        if overwrite is None:
-            way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
-            raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
-        if not overwrite:
-            return path
+    if is_kept(path, overwrite):
+        return path
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
@@ -129,6 +122,25 @@ def write_model_file(path: str | os.PathLike[str], raw: bytes, *, overwrite: boo
         part.unlink(missing_ok=True)
         raise
     return path
+
+
+def is_kept(path: Path, overwrite: bool | None) -> bool:
+    """Return whether a file that is there stays as it is.
+
+    Parameters
+    ----------
+    path, overwrite
+        See `write_model_file`.
+
+    Raises
+    ------
+    ModelFileExistsError
+        There is a file, and `overwrite` was not said.
+    """
+    if overwrite is None and path.exists():
+        way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
+        raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
+    return path.exists() and not overwrite
 
 
 def read_model_file(path: str | os.PathLike[str]) -> bytes:
@@ -178,20 +190,23 @@ def _error(path: str | os.PathLike[str], what: str) -> ModelFileError:
     return ModelFileError(f"load_model({os.fspath(path)!r}): the file {what}.")
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any, *, curves: bool = True) -> Any:
     """Return a dataclass, array or container as what JSON can hold.
 
     Parameters
     ----------
     value
         Dataclasses, mappings, sequences, one-dimensional arrays, numbers, texts, None, however nested.
+    curves
+        Whether fields of dataclasses that are marked as curves are among it.
     """
     if dataclasses.is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value) if curves or not field.metadata.get("curve")]
+        value = {name: getattr(value, name) for name in names}
     if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item, curves=curves) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
+        return [to_plain(item, curves=curves) for item in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
@@ -229,7 +244,7 @@ def from_plain(kind: Any, plain: Any, where: str) -> Any:
 
 
 def _dataclass_from_plain(kind: Any, plain: dict[str, Any], where: str) -> Any:
-    hints, fields = typing.get_type_hints(kind, localns=_NAMES), {f.name: f for f in dataclasses.fields(kind) if f.init}
+    hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind) if f.init}
     if unknown := plain.keys() - fields.keys():
         raise ValueError(f"{where} has {', '.join(sorted(unknown))}, which this version does not know")
     for name, field in fields.items():

@@ -173,7 +173,7 @@ class LatentModel(FittedModel):
     def _with_totals(self, decoded: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """Return (n, P) scores of spectra with these totals: what is missing has the shape of the mean spectrum."""
         mean = self.basis.spectra(self.centre[None].astype(np.float64))[0]
-        along = (mean * self.basis.weights) @ self.basis.vectors  # its scores, without the offset
+        along = mean @ self.basis.projector()  # its scores, without the offset
         along /= along @ self.basis.components().sum(axis=1)
         return decoded + np.outer(totals - self._totals(decoded), along).astype(np.float32)
 
@@ -202,28 +202,30 @@ class LatentModel(FittedModel):
 
     def settings(self) -> dict[str, Any]:
         """Return name and options of the architecture, and the scale."""
-        return {"architecture": self.name, "options": to_plain(self.options), "scale": self.scale} | {
-            "keeps_totals": self.keeps_totals
-        }
+        own = {"scale": self.scale, "keeps_totals": self.keeps_totals}
+        return {"architecture": self.name, "options": to_plain(self.options)} | own
 
     @classmethod
     def from_parts(cls, parts: Parts) -> Self:
         """Return the model with these settings and arrays."""
         basis, options = parts.basis(), parts.setting("options", dict)
         name, make = parts.setting("architecture", str), parts.named("architecture", AUTOENCODERS)
-        origin, scale = parts.array("origin", ANY), parts.setting("scale", float)
-        p, k = basis.n_vectors, len(origin)
+        p, k = basis.n_vectors, len(parts.array("origin", ANY))
+
+        def network_of_file() -> nn.Module:
+            from hyperspy_specml.nn import Chart, Charted
+
+            network = autoencoder_network(make, p, k, options)
+            return Charted(network, Chart(k)) if "network.chart.coefficients" in parts.arrays else network
+
         try:
-            network = loaded(lambda: autoencoder_network(make, p, k, options), parts)
+            network = loaded(network_of_file, parts)
         except (TypeError, RuntimeError) as error:  # an option of the wrong type, or a size below zero
             raise ValueError(f"options {options!r:.200} of architecture {name!r}: {error}") from error
-        centre, rotation, deviation = (
-            parts.array("centre", p),
-            parts.array("rotation", k, k),
-            parts.array("deviation", k),
-        )
-        shift, keeps_totals = parts.array("shift", p), parts.setting("keeps_totals", bool)
-        return cls(basis, network, centre, scale, rotation, origin, deviation, shift, keeps_totals, name, options)
+        shapes = {"centre": (p,), "rotation": (k, k), "origin": (k,), "deviation": (k,), "shift": (p,)}
+        own: dict[str, Any] = {of: parts.array(of, *shape) for of, shape in shapes.items()}
+        own |= {"scale": parts.setting("scale", float), "keeps_totals": parts.setting("keeps_totals", bool)}
+        return cls(basis, network, **own, name=name, options=options)
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ class SimplexModel(FittedModel):
         mean = self.network.total * np.exp(self.network.prior.cpu().numpy()[None].astype(np.float64))
         spectra = [np.maximum(resample(s), 1e-12 * s.sum()) for s in (self.components(), mean)]
         endmembers, mean = spectra[0] / spectra[0].sum(axis=1, keepdims=True), spectra[1][0]
-        to_scores = basis.vectors * basis.weights[:, None]
+        to_scores = basis.projector()
         tensors = (tensor_for(self.network, values) for values in (endmembers, mean, to_scores))
         return replace(self, basis=basis, network=self.network.on_channels(*tensors))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperspy_specml.models._report import CLEAR, CURVE, Report
+import numpy as np
+
+from hyperspy_specml.models._report import CLEAR, Report, new_figure
+from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hyperspy_specml.models._report import Row
-    from hyperspy_specml.statistics import RankCurve
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,7 +48,7 @@ class PhaseReport(Report):
     score_name = "held-out deviance"
 
     n_phases: int
-    numbers: RankCurve | None = field(default=None, repr=False, metadata=CURVE)
+    numbers: RankCurve | None = field(default=None, repr=False)
     merged: tuple[str, ...] = ()
     strength: float = 0.0
     mixed: float | None = None
@@ -58,11 +60,9 @@ class PhaseReport(Report):
 
     def facts(self) -> list[Row]:
         """Return what stands above the table."""
-        numbers = self.numbers
-        scores = "" if numbers is None else ", ".join(
-            f"{k}: {score - numbers.scores.min():+.4f} ± {error:.4f}"
-            for k, score, error in zip(numbers.ranks, numbers.scores, numbers.standard_errors, strict=True)
-        )  # fmt: skip
+        curve = self.numbers or RankCurve()
+        rows = zip(curve.ranks, curve.scores - curve.scores.min(initial=np.inf), curve.standard_errors, strict=True)
+        scores = ", ".join(f"{k}: {above:+.4f} ± {error:.4f}" for k, above, error in rows)
         return [
             ("phases", str(self.n_phases)),
             *self._origin("learnt on", ": noise and scores below are of that map"),
@@ -74,7 +74,7 @@ class PhaseReport(Report):
             ("channels", f"{self.group_width} together" if self.group_width > 1 else ""),
             ("drift", f"scan lines moved by up to {self.drift} channels" if self.drift else ""),
             ("model error", f"{self.model_error:.0%} of a line" if self.model_error else ""),
-            ("none of these", self._rejected()),
+            ("none of these", "" if self.n_rejected is None else f"{self.n_rejected} pixels, p < {self.level:g}"),
             *self._counts(),
             self._times(),
         ]
@@ -84,11 +84,6 @@ class PhaseReport(Report):
         counts = {text: self.merged.count(why) for why, text in words.items()}
         return ", ".join(f"{n} {text}" for text, n in counts.items() if n)
 
-    def _rejected(self) -> str:
-        if self.n_rejected is None:
-            return ""
-        return f"{self.n_rejected} pixels, p < {self.level:g}"
-
     def words(self) -> list[str]:
         """Return the verdict."""
         return [self.verdict()]
@@ -97,17 +92,13 @@ class PhaseReport(Report):
         """Say in one sentence whether the map is made of phases."""
         if not self.candidates:
             return f"{self.n_phases} phases."
-        model = self.candidates[0]
-        size = abs(model.difference) / model.standard_error if model.difference else 0.0
+        size, text = self._beside_pca("is" if self.n_phases == 1 else "are")
         if self.varies():
             return (
                 "Prefer s.decomposition_ae(architecture='simplex'), which gives shares: spectra vary within phases or "
-                f"mix everywhere, and PCA of the same size is better, by {size:.1f} standard errors."
+                f"mix everywhere, and PCA of the same size is better, by {-size:.1f} standard errors."
             )
-        if model.difference < 0 and size > CLEAR:
-            verb = "is" if self.n_phases == 1 else "are"
-            return f"{model.name} {verb} better than PCA of the same size, by {size:.1f} standard errors."
-        return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
+        return text
 
     def varies(self) -> bool:
         """Return whether PCA of the same size is better by more than two standard errors."""
@@ -125,9 +116,7 @@ class PhaseReport(Report):
         -------
         the figure
         """
-        from hyperspy_specml.models._report import new_figure
-
-        if self.numbers is None:
+        if self.numbers is None or not self.numbers.ranks.size:
             return super().plot(figure)
         figure = figure or new_figure(4.8, 3.2)
         axes = figure.subplots()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hyperspy_specml.models._file import from_plain, to_plain
+from hyperspy_specml.statistics import falls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +100,9 @@ class Report:
     resampled_from
         The energy axis of the training in words, where the model was brought to the channels of another one; else
         None.
+    alignment, description
+        Of a model that was aligned with another map: shift and dispersion that were found, with errors, and how well
+        it describes held-out counts of that map beside a PCA fitted on it, in words; else None.
     """
 
     method: ClassVar[str]
@@ -121,6 +125,8 @@ class Report:
     interrupted: bool = False
     trained_on: str | None = None
     resampled_from: str | None = None
+    alignment: str | None = None
+    description: str | None = None
 
     def facts(self) -> list[Row]:
         """Return what stands above the table: names and values; those without a value are left out."""
@@ -207,7 +213,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report without its curves, as nested numbers, text and lists for ``metadata.Specml``."""
-        return {"method": self.method} | {name: to_plain(getattr(self, name)) for name in self._short_fields()}
+        return {"method": self.method} | to_plain(self, curves=False)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
@@ -221,15 +227,10 @@ class Report:
         Raises
         ------
         ValueError
-            It is not such a report, or it is one of a decomposition, which is nothing without its curves: a
-            model file has them.
+            It is not such a report.
         """
-        found = {name: to_plain(plain[name]) for name in cls._short_fields() if name in plain}
+        found = {item.name: to_plain(plain[item.name]) for item in fields(cls) if item.name in plain}
         return from_plain(cls, found, cls.method)
-
-    @classmethod
-    def _short_fields(cls) -> list[str]:
-        return [item.name for item in fields(cls) if not item.metadata.get("curve")]
 
     def applied(self, used: dict[str, Any], seconds: dict[str, float], title: str, **found: Any) -> Self:
         """Return the report of a model that was applied to another map than the one it was trained on.
@@ -246,6 +247,16 @@ class Report:
         return replace(self, used=self.used | used, seconds=seconds, trained_on=self.trained_on or title, **found)
 
     # What several reports say alike.
+    def _beside_pca(self, verb: str = "is") -> tuple[float, str]:
+        """Return by how many standard errors the first candidate is better than PCA, and that in words."""
+        model = self.candidates[0]
+        size = -model.difference / model.standard_error if model.difference else 0.0
+        if size > CLEAR:
+            return size, f"{model.name} {verb} better than PCA of the same size, by {size:.1f} standard errors."
+        return size, f"{model.name} and PCA of the same size cannot be told apart ({abs(size):.1f} standard errors)."
+
+    def _no_hold_out(self) -> str:
+        return f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores favour "
 
     def _known(self) -> list[Row]:
         return [fact for fact in self.facts() if fact[1]]
@@ -257,7 +268,12 @@ class Report:
     def _origin(self, learnt: str, what: str) -> list[Row]:
         of_another = "" if self.trained_on is None else f"{self.trained_on}{what}"
         resampled = f"the model, not the counts; {learnt.split()[0]} on {self.resampled_from}"
-        return [(learnt, of_another), ("resampled", resampled if self.resampled_from else "")]
+        return [
+            (learnt, of_another),
+            ("resampled", resampled if self.resampled_from else ""),
+            ("aligned", self.alignment or ""),
+            ("deviance here", self.description or ""),
+        ]
 
     def _hold_out(self) -> str:
         return f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"
@@ -284,7 +300,7 @@ class Report:
         """Return why a training of so many steps ended."""
         if self.interrupted:
             return "interrupted: the best until then"
-        if self.best_step == n_steps:
+        if falls(self.step_scores):
             return f"still getting better: more may help, config=specml.TrainConfig(max_steps={2 * n_steps})"
         return "best held-out score"
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report, new_figure
+from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hyperspy_specml.models._report import Row
-    from hyperspy_specml.statistics import RankCurve
 
 # Number of labels on an axis of whole numbers, at most: ten of four digits touch.
 _MAX_TICKS = 6
@@ -46,6 +46,8 @@ class DecompositionReport(Report):
     attempts
         Starts of the training: name, score on the validation fold (for the simplex architecture with the penalty
         on its volume), and why it counts as collapsed, or "".
+    assumption
+        What unmixing supposes of the phases, by which its candidates differ; "" for others.
     """
 
     method = "decomposition_ae"
@@ -54,11 +56,12 @@ class DecompositionReport(Report):
     architecture: str
     n_components: int
     n_added: int = 0
-    rank: RankCurve = field(repr=False, metadata=CURVE)
-    baseline_rank: RankCurve = field(repr=False, metadata=CURVE)
-    scree: np.ndarray = field(repr=False, metadata=CURVE)
+    rank: RankCurve = field(default_factory=RankCurve, repr=False)
+    baseline_rank: RankCurve = field(default_factory=RankCurve, repr=False)
+    scree: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False, metadata=CURVE)
     noise_edge: float
     attempts: tuple[Attempt, ...] = ()
+    assumption: str = ""
 
     def words(self) -> list[str]:
         """Return the verdict."""
@@ -66,28 +69,22 @@ class DecompositionReport(Report):
 
     def verdict(self) -> str:
         """Say in one sentence how the model compares with PCA."""
-        model = self.candidates[0]
+        rank = self.rank
         if self.hold_out == "none":
-            return (
-                f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
-                f"favour models that fit noise and chose nothing; {self.rank.method} chooses rank {self.rank.chosen}."
-            )
+            chosen = f"models that fit noise and chose nothing; {rank.method} chooses rank {rank.chosen}."
+            return self._no_hold_out() + chosen
         if len(self.candidates) == 1:
-            rank = self.rank
             return f"PCA with {self.n_components} components; {rank.method} would choose {rank.chosen}."
-        size = abs(model.difference) / model.standard_error if model.difference else 0.0
+        (size, text), name = self._beside_pca(), self.candidates[0].name
         if self.baseline_is_better():
             centred = self.candidates[-1].name.startswith("centred")
             instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
-            return f"Prefer {instead}: PCA of the same size is better, by {size:.1f} standard errors."
-        if model.difference < 0 and size > CLEAR:
-            text = f"{model.name} is better than PCA of the same size, by {size:.1f} standard errors."
-            if self.chosen not in (model.name, self.candidates[-1].name):
-                text += f" But {self.chosen} is better still: the counts support no more components."
-            return text
-        if self.steps and self.best_step == 0:
-            return f"{model.name} learnt nothing that predicts better than PCA of the same size, its start."
-        return f"{model.name} and PCA of the same size cannot be told apart ({size:.1f} standard errors)."
+            return f"Prefer {instead}: PCA of the same size is better, by {-size:.1f} standard errors."
+        if size > CLEAR and self.chosen not in (name, self.candidates[-1].name):
+            return f"{text} But {self.chosen} is better still: the counts support no more components."
+        if size <= CLEAR and self.steps and self.best_step == 0:
+            return f"{name} learnt nothing that predicts better than PCA of the same size, its start."
+        return text
 
     def baseline_is_better(self) -> bool:
         """Return whether PCA scores better on the test fold by more than two paired standard errors.
@@ -100,10 +97,9 @@ class DecompositionReport(Report):
     def of_baseline(self) -> DecompositionReport:
         """Return the report of the baseline alone."""
         pca = next(c for c in reversed(self.candidates) if c.name == f"pca ({self.n_components})")
-        return replace(
-            self, architecture="pca", candidates=(pca,), chosen=pca.name, rank=self.baseline_rank,
-            steps=(), step_scores=(), best_step=0, interrupted=False, smoothing=0.0, attempts=(),
-        )  # fmt: skip
+        own: dict[str, Any] = {"candidates": (pca,), "chosen": pca.name, "rank": self.baseline_rank, "smoothing": 0.0}
+        own |= {"steps": (), "step_scores": (), "best_step": 0, "interrupted": False, "attempts": (), "assumption": ""}
+        return replace(self, architecture="pca", **own)
 
     def n_above_edge(self) -> int:
         """Return how many eigenvalues of the scree lie above the noise edge."""
@@ -114,10 +110,11 @@ class DecompositionReport(Report):
         added = self.n_added
         return [
             ("architecture", f"{self.architecture}, {self.n_components} components"),
+            ("supposes", self.assumption),
             *self._origin("trained on", ": noise, scores and rank below are of that map"),
             ("noise model", self._noise()),
             ("hold-out", self._hold_out()),
-            ("rank", f"{self.rank.chosen} by {self.rank.method}; {self.n_above_edge()} above the noise edge"),
+            ("rank", f"{self.rank.chosen} by {self.rank.method}{self._above_edge()}"),
             ("added", f"{added} for what is coherent in the residual of many places" if added else ""),
             *self._counts(),
             ("scored on", f"{self.n_sampled} spectra"),
@@ -163,6 +160,9 @@ class DecompositionReport(Report):
             axes.xaxis.set_major_locator(MaxNLocator(_MAX_TICKS, integer=True))
             axes.legend()
         return figure
+
+    def _above_edge(self) -> str:
+        return f"; {self.n_above_edge()} above the noise edge" if self.scree.size else ""  # a short report has no scree
 
     def _restarts(self) -> str:
         collapsed = sum(bool(attempt.collapsed) for attempt in self.attempts)
@@ -238,6 +238,9 @@ class DenoiseReport(Report):
         and a half of it.
     n_steps
         Steps of the training of the chosen network; 0 for filters and PCA.
+    averaged
+        Width in pixels of the average over neighbours from which spectra of counts have their totals; None where
+        no average is clearly better than the totals of the denoiser.
     relative_intensity
         Mean counts of this map over those of the training map; for libraries the mean counts of a spectrum.
     shape
@@ -261,6 +264,7 @@ class DenoiseReport(Report):
     n_components: int
     n_boxes: int = 1
     n_steps: int = 0
+    averaged: float | None = None
     corruption: str = "split"
     relative_intensity: float = 1.0
     line_width: float | None = None
@@ -277,10 +281,7 @@ class DenoiseReport(Report):
         chosen = next(c for c in self.candidates if c.name == self.chosen)
         plain = self.candidates[-1]
         if self.hold_out == "none":
-            return (
-                f"No valid hold-out: residuals of halves correlate by {self.correlation:.2f}, so scores "
-                "favour candidates that keep the noise. Plain PCA was taken."
-            )
+            return f"{self._no_hold_out()}candidates that keep the noise. Plain PCA was taken."
         if chosen is plain:
             return f"Nothing predicts held-out counts better than plain {plain.name}."
         size = -chosen.difference / chosen.standard_error if chosen.difference else 0.0
@@ -326,6 +327,7 @@ class DenoiseReport(Report):
             ("error left", f"{error}; the signal varies by {self.signal_variance:.3g}"),
             ("hold-out", self._hold_out()),
             *self._counts(),
+            ("totals", f"counts averaged over {self.averaged:g} pixels" if self.averaged else ""),
             ("intensity", intensity),
             ("learnt from", f"{self.n_sampled} spectra{where}"),
             ("resampled", f"from {self.resampled_from}" if self.resampled_from else ""),

@@ -54,10 +54,10 @@ class ShiftReport(Report):
 
     def facts(self) -> list[Row]:
         """Return the facts."""
-        gain = "" if self.template_gain is None else (
-            f", a second one changes the log-likelihood of a held-out spectrum by {self.template_gain:+.3f} ± "
-            f"{self.template_error:.3f}"
-        )  # fmt: skip
+        gain = ""
+        if self.template_gain is not None:
+            gain = f", a second one changes the log-likelihood of a held-out spectrum by {self.template_gain:+.3f} ± "
+            gain += f"{self.template_error:.3f}"
         return [
             ("shifts", f"for each {self.per}, 0 on average"),
             ("noise model", self._noise()),

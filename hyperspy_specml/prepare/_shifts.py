@@ -206,10 +206,8 @@ class ShiftModel:
                 joint = joint * intensity
             sums += (joint.T @ values[some]).reshape(shape)
         inverse = 1 / self.predictions if self.counts else np.ones(shape)
-        templates = fit_templates(
-            sums * inverse, amplitude[..., None] * inverse, self.mixing, self.shifts, self.channels,
-            n_channels=n_channels, smoothing=smoothing,
-        )  # fmt: skip
+        weights, grid = amplitude[..., None] * inverse, (self.mixing, self.shifts, self.channels)
+        templates = fit_templates(sums * inverse, weights, *grid, n_channels=n_channels, smoothing=smoothing)
         probability /= len(values)
         prior = self._next_prior(probability.sum(axis=0), squares / len(values))
         new = replace(self, templates=templates, mixing_prior=probability.sum(axis=1), shift_prior=prior)

@@ -129,6 +129,13 @@ class TrainingData:
         variance, still = noise.variance(mean).mean(), noise.variance(np.zeros_like(mean)).mean()
         return float(1 - still / max(variance, np.finfo(float).tiny))
 
+    def facts(self) -> dict[str, Any]:
+        """Return what every report says of the data."""
+        estimate, summary = self.estimate, self.summary
+        found: dict[str, Any] = {"noise_model": estimate.model.to_dict() | {"fano": estimate.fano}}
+        found |= {"used": summary.counts(), "n_sampled": len(summary.sample_pixels), "random_state": self.seed}
+        return found | {"hold_out": self.hold_out, "correlation": self.correlation}
+
     def few(self, n_values: int = _SCORED) -> tuple[Folds, np.ndarray]:
         """Return folds and training-fold scores of about as many spectra as make up so many values."""
         step = max(1, self.folds.validation.size // n_values)

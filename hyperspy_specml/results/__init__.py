@@ -7,13 +7,13 @@ from hyperspy_specml.results._figures import (
     axis_label,
     draw_anomalies,
     draw_map,
-    draw_outlines,
     draw_overlay,
     draw_phase_map,
     draw_phase_spectra,
     draw_spectra,
     legend_outside,
     mark_line,
+    phase_colour,
 )
 from hyperspy_specml.results._interval import Interval
 from hyperspy_specml.results._live import draw_live

@@ -226,11 +226,7 @@ class AnomalyResult(Result):
         OptionError
             The result has no map, such as one of a file, and no signal is given.
         """
-        if signal is None:
-            if self._source is None:
-                raise OptionError("explore() needs the map that was searched: found.explore(s).")
-            signal = self._source.signal()
-        return open_tool("AnomalyMap", signal, display, toolkit, result=self)
+        return open_tool("AnomalyMap", signal, self._source, display, toolkit, result=self)
 
     @classmethod
     def restored(cls, model: TrainedModel, score: BaseSignal, parts: dict[str, Any]) -> Self:
@@ -243,9 +239,8 @@ class AnomalyResult(Result):
         score, parts
             The score map, and everything else by name.
         """
-        regions, spikes = (
-            json.loads(np.asarray(parts.pop(name), np.uint8).tobytes()) for name in ("regions", "spikes")
-        )
+        texts = (np.asarray(parts.pop(name), np.uint8).tobytes() for name in ("regions", "spikes"))
+        regions, spikes = map(json.loads, texts)
         parts |= {name: parts.get(name) for name in ("spectra", "residuals")}
         return cls(
             score=score,

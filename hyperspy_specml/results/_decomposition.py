@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.progress import Progress
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._files import Result
@@ -67,16 +68,12 @@ class DecompositionResult(Result):
     baseline: DecompositionResult | None
     _source: Source
     _empty: np.ndarray
+    _uncertain: Uncertainty | None = None
 
     @classmethod
     def of(
-        cls,
-        source: Source,
-        model: TrainedModel,
-        scores: np.ndarray,
-        baseline: DecompositionResult | None,
-        empty: np.ndarray,
-    ) -> DecompositionResult:
+        cls, source: Source, model: TrainedModel, scores: np.ndarray, baseline: Self | None, empty: np.ndarray
+    ) -> Self:
         """Make the signals of a result.
 
         Parameters
@@ -94,16 +91,10 @@ class DecompositionResult(Result):
         """
         stamp, k = model.report.to_dict(), model.model.n_components
         spectra = expand_channels(model.model.components(), model.channel_state)
-        return cls(
-            scores=source.score_maps(scores[:, :k], stamp),
-            components=source.component_spectra(spectra, stamp),
-            outputs=source.output_maps(model.model.outputs, scores[:, k:], stamp),
-            report=model.report,  # type: ignore[arg-type]  # that of a decomposition
-            model=model,
-            baseline=baseline,
-            _source=source,
-            _empty=empty,
-        )
+        maps, outputs = source.score_maps(scores[:, :k], stamp), model.model.outputs
+        found = source.component_spectra(spectra, stamp), source.output_maps(outputs, scores[:, k:], stamp)
+        report: Any = model.report
+        return cls(maps, *found, report, model, baseline, source, empty)
 
     @classmethod
     def restored(cls, source: Source, model: TrainedModel, scores: BaseSignal, parts: dict[str, Any]) -> Self:
@@ -170,7 +161,9 @@ class DecompositionResult(Result):
         found.metadata.General.title = f"Errors of the scores of {self._source.title}"
         return found
 
-    def interval(self, quantity: Any, level: float = 0.9, *, replicas: int = 1) -> Interval:
+    def interval(
+        self, quantity: Any, level: float = 0.9, *, replicas: int = 1, progress: Progress | None = None
+    ) -> Interval:
         """Return maps between which the truth of each spectrum lies, with this probability.
 
         Parameters
@@ -185,6 +178,8 @@ class DecompositionResult(Result):
             Maps that are drawn from the model and fitted anew, as long as the first training each time, when it is
             first asked for. Their errors, whose truth is known, say how much wider the intervals have to be. 0 trusts
             the model.
+        progress
+            Watches the trainings, and can cancel them.
 
         Returns
         -------
@@ -198,6 +193,8 @@ class DecompositionResult(Result):
             for "dense", by a variational autoencoder that starts as it, and for "pca", by its noise.
         DataRequiredError
             The architecture is "dense", and the result was loaded without its signal.
+        Cancelled
+            A training was ended, by `progress` or Ctrl-C.
 
         Notes
         -----
@@ -205,7 +202,8 @@ class DecompositionResult(Result):
         no model of this kind could describe. Measured coverage is in the user guide.
         """
         check_interval(level, replicas)
-        return self._uncertainty.interval(quantity, level, replicas)
+        progress = progress or Progress()
+        return self._sure(progress).interval(quantity, level, replicas, progress)
 
     def generate(self, shape: Sequence[int], intensity: float | None = None, *, random_state: int = 0) -> BaseSignal:
         """Draw a new map of spectra like those of the decomposed one, with noise; nothing is next to anything.
@@ -237,11 +235,15 @@ class DecompositionResult(Result):
             architecture that this is not known of: it is for "vae" and "pca", and for "dense" by its variational one.
         """
         check_generate(shape, intensity, self.model.model)
-        return generated(self._uncertainty, tuple(map(int, shape)), intensity, random_state)
+        return generated(self._sure(Progress()), tuple(map(int, shape)), intensity, random_state)
 
-    @cached_property
-    def _uncertainty(self) -> Uncertainty:
-        return Uncertainty.of(self._source, self.model, self._columns().reshape(len(self._empty), -1))
+    def _sure(self, progress: Progress) -> Uncertainty:
+        """Return what all intervals share; of the dense architecture it is trained when it is first asked for."""
+        if self._uncertain is None:
+            columns = self._columns().reshape(len(self._empty), -1)
+            object.__setattr__(self, "_uncertain", Uncertainty.of(self._source, self.model, columns, progress))
+        assert self._uncertain is not None
+        return self._uncertain
 
     @cached_property
     def reconstruction(self) -> BaseSignal:
@@ -279,9 +281,7 @@ class DecompositionResult(Result):
         OptionError
             There is no component of such an index.
         """
-        return result_figure(
-            self.scores, self.components, title=self._title, components_shown=components, figure=figure
-        )
+        return result_figure(self.scores, self.components, self._title, components, figure)
 
     def expected_spectrum(self, *indices: int) -> np.ndarray:
         """Return the (E,) spectrum that the model expects at one pixel: one of `reconstruction`, alone.
@@ -308,9 +308,7 @@ class DecompositionResult(Result):
         -------
         the tool, or what HyperSpy's ``gui(display=False)`` returns
         """
-        if signal is None:
-            signal = self._source.signal()
-        return open_tool("LatentExplorer", signal, display, toolkit, scores=self.scores)
+        return open_tool("LatentExplorer", signal, self._source, display, toolkit, scores=self.scores)
 
     def latent_view(self, *, method: str = "scores", random_state: int = 0, max_pixels: int = 10_000) -> LatentView:
         """Return two coordinates for each pixel, to be looked at beside the map.

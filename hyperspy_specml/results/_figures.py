@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomaly import Candidate
     from hyperspy_specml.signals import Line
 
+    Scan = Sequence[BaseDataAxis]
+
 _MAX_COLUMNS = 4
 # Longer to shorter side of a map, in calibrated units, above which its pixels are not drawn to scale: the map
 # would be a line.
@@ -35,8 +37,8 @@ _NEGATIVE = 0.1
 # Length of a scale bar over the width of the map, at most.
 _BAR = 0.4
 # Weight in its family of the weakest X-ray line that is labelled, smallest rise of a spectrum at a labelled line
-# relative to its highest value, and the distance of two labels as a share of the axis.
-_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 0.035
+# relative to its highest value, and the distance of two labels in points.
+_LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 9.0
 # Opacity of a colour over a map.
 _OVERLAY = 0.5
 # Lines that are marked at most.
@@ -44,9 +46,8 @@ _MARKED = 8
 
 
 def result_figure(
-    scores: BaseSignal, components: BaseSignal, *, title: str, components_shown: Iterable[int] | None = None,
-    figure: Figure | None = None,
-) -> Figure:  # fmt: skip
+    scores: BaseSignal, components: BaseSignal, title: str, shown: Iterable[int] | None, figure: Figure | None
+) -> Figure:
     """Draw components as score maps above their spectra.
 
     Parameters
@@ -67,7 +68,7 @@ def result_figure(
     OptionError
         There is no component of such an index.
     """
-    shown = checked_components(components_shown, len(scores.data))
+    shown = checked_components(shown, len(scores.data))
     n_columns = min(len(shown), _MAX_COLUMNS)
     n_rows = -(-len(shown) // n_columns)
     height = _map_height(scores.axes_manager.signal_axes)
@@ -112,9 +113,8 @@ def checked_components(shown: Iterable[int] | None, n_components: int) -> list[i
 
 
 def draw_map(
-    axes: Axes, values: np.ndarray, scan_axes: Sequence[BaseDataAxis], *, label: str = "",
-    like: np.ndarray | None = None, bar: bool = True,
-) -> None:  # fmt: skip
+    axes: Axes, values: np.ndarray, scan_axes: Scan, *, label: str = "", like: Any = None, bar: bool = True
+) -> None:
     """Draw a map: of one scan axis as a line, of two as an image, of three the image of the middle slice.
 
     An image whose pixels are to scale has a scale bar instead of ticks. Its colours diverge from zero where values
@@ -143,21 +143,26 @@ def draw_map(
     values = _middle_slice(values)
     places = [f"{axis_label(axis)} {axis.axis[axis.size // 2]:g}" for axis in scan_axes[:1:-1]]  # slowest first
     axes.set_title(", ".join(filter(None, [axes.get_title(), *places])), fontsize="medium")
-    axes.set_ylabel(axis_label(scan_axes[1]))
     x, y = (axis_limits(axis) for axis in scan_axes[:2])
     ratio = abs((y[1] - y[0]) / (x[1] - x[0]))
     to_scale = scan_axes[0].units == scan_axes[1].units and 1 / _MAX_ASPECT < ratio < _MAX_ASPECT
     low, high, colours = _contrast(values if like is None else like)
-    image = axes.imshow(
-        values, extent=(*x, *y[::-1]), aspect="equal" if to_scale else "auto", vmin=low, vmax=high, cmap=colours,
-        interpolation="nearest",
-    )  # fmt: skip
-    if to_scale and axis_units(scan_axes[0]):
-        _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    shape = "equal" if to_scale else "auto"
+    image = _draw_image(axes, values, scan_axes, aspect=shape, vmin=low, vmax=high, cmap=colours)
     if bar:
         beside = axes.inset_axes((1.03, 0, 0.04, 1))
         axes.figure.colorbar(image, cax=beside).set_label(label)
         beside.tick_params(labelsize="small")
+
+
+def _draw_image(axes: Axes, values: np.ndarray, scan_axes: Scan, *, aspect: str = "equal", **style: Any) -> AxesImage:
+    """Draw an image in calibrated units, with a scale bar if it is drawn to scale."""
+    x, y = (axis_limits(axis) for axis in scan_axes[:2])
+    axes.set_ylabel(axis_label(scan_axes[1]))
+    image = axes.imshow(values, extent=(*x, *y[::-1]), aspect=aspect, interpolation="nearest", **style)  # type: ignore[arg-type]
+    if aspect == "equal" and axis_units(scan_axes[0]):
+        _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+    return image
 
 
 def _contrast(values: np.ndarray) -> tuple[float, float, str]:
@@ -178,10 +183,8 @@ def _scale_bar(axes: Axes, width: float, units: str) -> None:
     decade = 10 ** np.floor(np.log10(_BAR * width))
     length = decade * max(step for step in (1, 2, 5) if step * decade <= _BAR * width)
     outline = [withStroke(linewidth=2, foreground="black")]
-    bar = AnchoredSizeBar(
-        axes.transData, length, f"{length:g} {units}", "lower left", frameon=False, color="white", pad=0.4, sep=3,
-        size_vertical=0.015 * width, fill_bar=True,
-    )  # fmt: skip
+    style = {"frameon": False, "color": "white", "pad": 0.4, "sep": 3, "size_vertical": 0.015 * width, "fill_bar": True}
+    bar = AnchoredSizeBar(axes.transData, length, f"{length:g} {units}", "lower left", **style)
     bar.txt_label.get_children()[0].set(path_effects=outline, fontsize="small")
     bar.size_bar.get_children()[0].set(path_effects=outline)
     axes.add_artist(bar)
@@ -247,11 +250,15 @@ def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
     """
     guessed = not len(signal.metadata.get_item("Sample.elements", ()))
     lines = [line for line in spectral_lines(signal) if line.rank == guessed and not (guessed and line.edge)]
-    for line in prominent_lines(lines, signal.axes_manager.signal_axes[0].axis, strength):
+    energy = signal.axes_manager.signal_axes[0].axis
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi  # in points
+    for line in prominent_lines(lines, energy, strength, apart=_APART / max(width, 1.0) * float(np.ptp(energy))):
         mark_line(axes, line.energy, f"{line.element} {line.name}" + "?" * guessed)
 
 
-def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray) -> list[Line]:
+def prominent_lines(
+    lines: Sequence[Line], energy: np.ndarray, strength: np.ndarray, *, apart: float = 0.0
+) -> list[Line]:
     """Return the lines at the highest peaks of a spectrum, and the edges where it rises most.
 
     Parameters
@@ -262,10 +269,12 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
         (E,) in their units.
     strength
         (E,) values of the spectrum.
+    apart
+        Smallest distance of two of them, in units of the axis.
 
     Returns
     -------
-    The highest first, so far apart that texts do not meet. Of lines of elements that nobody listed, those of lower
+    The highest first. Of lines of elements that nobody listed, those of lower
     shells come first: they are likelier.
     """
     values = np.nan_to_num(strength)
@@ -274,7 +283,7 @@ def prominent_lines(lines: Sequence[Line], energy: np.ndarray, strength: np.ndar
     found.sort(key=lambda line: (line.family if line.rank else "", -rises[line]))
     chosen: list[Line] = []
     for line in found:
-        if len(chosen) < _MARKED and all(abs(line.energy - o.energy) > _APART * np.ptp(energy) for o in chosen):
+        if len(chosen) < _MARKED and all(abs(line.energy - one.energy) > apart for one in chosen):
             chosen.append(line)
     return chosen
 
@@ -303,11 +312,9 @@ def mark_line(axes: Axes, energy: float, text: str, colour: str = "0.35", *, top
         Where the text ends, as a share of the height of the axes.
     """
     axes.axvline(energy, color=colour, linestyle=":", linewidth=0.6, zorder=0)
-    place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction")}
-    axes.annotate(
-        text, **place, xytext=(1, -2), textcoords="offset points", rotation=90, va="top", fontsize="x-small",
-        color=colour,
-    )  # fmt: skip
+    place: Any = {"xy": (energy, top), "xycoords": ("data", "axes fraction"), "xytext": (1, -2)}
+    style: Any = {"textcoords": "offset points", "rotation": 90, "va": "top", "fontsize": "x-small"}
+    axes.annotate(text, **place, **style, color=colour)
 
 
 def axis_limits(axis: BaseDataAxis) -> tuple[float, float]:
@@ -353,9 +360,8 @@ def draw_anomalies(
     if len(scan_axes) > 1:
         draw_outlines(axes, detections.data, scan_axes)
     for i, position in positions.items():
-        axes.annotate(
-            str(i), (position[0], position[1] if len(scan_axes) > 1 else 0), color="magenta", fontsize="small"
-        )
+        place = position[0], position[1] if len(scan_axes) > 1 else 0
+        axes.annotate(str(i), place, color="magenta", fontsize="small")
 
 
 def draw_outlines(axes: Axes, mask: np.ndarray, scan_axes: Sequence[BaseDataAxis], colour: str = "magenta") -> None:
@@ -433,6 +439,14 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     legend_outside(axes)
 
 
+def phase_colour(k: int) -> str:
+    """Return the colour of a phase: matplotlib's ten, then their ten light ones."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return to_hex(colormaps["tab20"](2 * (k % 10) + k // 10 % 2))
+
+
 def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None:
     """Draw a map of phases with a legend, and a scale bar where the scan axes have one unit.
 
@@ -449,7 +463,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
     from matplotlib.patches import Patch
 
     scan_axes = labels.axes_manager.navigation_axes
-    colours = ["black", "white", *(f"C{k % 10}" for k in range(len(names)))]
+    colours = ["black", "white", *map(phase_colour, range(len(names)))]
     shown = [k for k in range(-2, len(names)) if k >= 0 or (k == -2 and (labels.data == -2).any())]
     handles = [Patch(color=colours[k + 2], label=names[k] if k >= 0 else "none of these") for k in shown]
     axes.set_xlabel(axis_label(scan_axes[0]))
@@ -457,15 +471,10 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
         for k in shown:
             some = labels.data == k
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
+        axes.set_ylabel("phase")
     else:
-        x, y = (axis_limits(axis) for axis in scan_axes[:2])
-        axes.imshow(
-            _middle_slice(labels.data), extent=(*x, *y[::-1]), cmap=ListedColormap(colours), vmin=-2.5,
-            vmax=len(names) - 0.5, interpolation="nearest",
-        )  # fmt: skip
-        axes.set_ylabel(axis_label(scan_axes[1]))
-        if axis_units(scan_axes[0]):
-            _scale_bar(axes, abs(x[1] - x[0]), axis_units(scan_axes[0]))
+        style: Any = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}
+        _draw_image(axes, _middle_slice(labels.data), scan_axes, **style)
     axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
@@ -485,7 +494,7 @@ def draw_phase_spectra(axes: Axes, spectra: BaseSignal, shown: Sequence[int]) ->
     means = spectra.data[list(shown)]
     step = 1.05 * float(np.nanmax(np.abs(means), initial=1e-300))
     for i, (k, mean) in enumerate(zip(shown, means, strict=True)):
-        axes.plot(energy.axis, mean + i * step, color=f"C{k % 10}", linewidth=0.8)
+        axes.plot(energy.axis, mean + i * step, color=phase_colour(k), linewidth=0.8)
     label_lines(axes, spectra, np.abs(means).max(axis=0))
     axes.set(xlabel=axis_label(energy), ylabel="mean of a pixel" + ", shifted" * (len(shown) > 1))
     axes.margins(x=0)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.exceptions import ModelFileError, ModelFileExistsError, NotPicklableError
-from hyperspy_specml.models import TrainedModel
+from hyperspy_specml.exceptions import ModelFileError, NotPicklableError
+from hyperspy_specml.models import TrainedModel, is_kept
 
 if TYPE_CHECKING:
     import os
@@ -55,12 +55,8 @@ class Result:
         path = path if path.suffix else path.with_suffix(_SUFFIXES[0])
         if path.suffix not in _SUFFIXES:
             raise ModelFileError(f"save({str(path)!r}): results are saved as .hspy or .zspy, not as {path.suffix!r}.")
-        if path.exists():
-            if overwrite is None:
-                way_out = "save(..., overwrite=True) replaces it, overwrite=False leaves it as it is"
-                raise ModelFileExistsError(f"save({str(path)!r}): there is such a file. {way_out}.")
-            if not overwrite:
-                return path
+        if is_kept(path, overwrite):
+            return path
         maps, parts = self.taken_apart()
         whole = maps.deepcopy()
         whole.metadata.set_item("Specml.model", np.frombuffer(self.model.to_bytes(), np.uint8))

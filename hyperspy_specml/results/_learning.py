@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.exceptions import LearningResultsError, LinearApproximationWarning
-from hyperspy_specml.models import SimplexModel
+from hyperspy_specml.models import FactorModel, SimplexModel
 from hyperspy_specml.signals import marked_empty
 from hyperspy_specml.statistics import expand_channels
 
@@ -46,7 +46,7 @@ def write_learning_results(signal: BaseSignal, trained: TrainedModel, columns: n
     scores, level = columns[:, : model.n_components], np.ones(len(columns), np.float32)
     if "intensity" in model.outputs:  # the mean spectrum is there as often as there are counts
         level = columns[:, model.n_components + list(model.outputs).index("intensity")]
-    if isinstance(model, SimplexModel):  # a mixture is the intensity times abundances times components
+    if isinstance(model, SimplexModel | FactorModel):  # a mixture is the intensity times abundances times components
         scores = scores * level[:, None]
     loadings, factors = _linear_form(trained, columns, scores, np.where(empty, 0, level))
     variance = np.nanmean(np.square(loadings, dtype=np.float64), axis=0) * np.nansum(factors**2, axis=0)
@@ -120,9 +120,8 @@ def _linear_form(
     if curved:
         plane = np.linalg.lstsq(np.column_stack([rows, constant]), spectra, rcond=None)[0]
         components, offset = plane[:-1], plane[-1]
-        left = np.sum((spectra - rows @ components - constant * offset) ** 2) / np.sum(
-            (spectra - spectra.mean(axis=0)) ** 2
-        )
+        rest, centred = spectra - rows @ components - constant * offset, spectra - spectra.mean(axis=0)
+        left = np.sum(rest**2) / np.sum(centred**2)
         warnings.warn(
             "Use dec.reconstruction where all of it counts: the decoder is curved, and the linear components that "
             f"HyperSpy can hold give {100 * (1 - left):.1f} % of the variance. The last one is a constant.",

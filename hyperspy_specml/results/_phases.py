@@ -17,7 +17,7 @@ from hyperspy_specml.results._files import Result
 from hyperspy_specml.results._view import LatentView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from hyperspy.signal import BaseSignal
@@ -152,11 +152,7 @@ class PhaseResult(Result):
         OptionError
             The result has no map, such as one of a file, and no signal is given.
         """
-        if signal is None:
-            if self._source is None:
-                raise OptionError("explore() needs the map whose phases these are: phases.explore(s).")
-            signal = self._source.signal()
-        return open_tool("PhaseMap", signal, display, toolkit, result=self)
+        return open_tool("PhaseMap", signal, self._source, display, toolkit, result=self)
 
     @classmethod
     def restored(cls, model: TrainedModel, labels: BaseSignal, parts: dict[str, Any]) -> Self:
@@ -172,13 +168,10 @@ class PhaseResult(Result):
         shares = json.loads(np.asarray(parts["shares"], np.uint8).tobytes())
         fitted: Any = model.model
         report: Any = model.report
-        return cls(
-            labels=labels, report=report, model=model, names=fitted.names, p_value=parts.get("p_value"),
-            n_spectra=tuple(int(n) for n in np.atleast_1d(parts["n_spectra"])),
-            shares=PhaseShares(tuple(PhaseShare(**row) for row in shares)),
-            _coordinates=np.asarray(parts["coordinates"]),
-            **{name: parts[name] for name in ("probability", "mixed", "spectra")},
-        )  # fmt: skip
+        own: dict[str, Any] = {name: parts[name] for name in ("probability", "mixed", "spectra")}
+        own |= {"n_spectra": tuple(int(n) for n in np.atleast_1d(parts["n_spectra"])), "names": fitted.names}
+        own |= {"shares": PhaseShares(PhaseShare(**row) for row in shares), "p_value": parts.get("p_value")}
+        return cls(labels, report=report, model=model, _coordinates=np.asarray(parts["coordinates"]), **own)
 
     def taken_apart(self) -> tuple[BaseSignal, dict[str, Any]]:
         """Return the map of labels, and by name all else but the model; see `save`."""
@@ -208,7 +201,7 @@ class PhaseResult(Result):
                 "phases.rename({0: 'ferrite'})."
             )
         called = tuple(names.get(k, name) for k, name in enumerate(self.names))
-        table = PhaseShares(tuple(replace(row, name=name) for row, name in zip(self.shares, called, strict=True)))
+        table = PhaseShares(replace(row, name=name) for row, name in zip(self.shares, called, strict=True))
         fitted: Any = self.model.model
         model = replace(self.model, model=replace(fitted, names=called))
         return replace(self, names=called, shares=table, model=model)
@@ -273,10 +266,8 @@ class PhaseResult(Result):
         rare phases need not lie apart. Mixed and foreign pixels are marked from their probabilities, not from
         where they lie.
         """
-        return LatentView.of(
-            self.labels, self._coordinates, method=method, seed=random_state, most=max_pixels, names=self.names,
-            mixed=self.mixed,
-        )  # fmt: skip
+        how: Any = {"method": method, "seed": random_state, "most": max_pixels}
+        return LatentView.of(self.labels, self._coordinates, names=self.names, mixed=self.mixed, **how)
 
     def to_learning_results(self, signal: BaseSignal) -> None:
         """Write the phases to a signal as HyperSpy's clusters: its cluster plots then work on it.
@@ -321,29 +312,16 @@ class PhaseResult(Result):
         return f"{self.labels.metadata.General.title}: {len(self.names)} phase{'s' * (len(self.names) != 1)}"
 
 
-@dataclass(frozen=True, repr=False)
-class PhaseShares:
-    """Shares of all phases: iterates over them by number, and prints as a table.
+class PhaseShares(tuple["PhaseShare", ...]):
+    """Shares of all phases, by their number; prints as a table.
 
-    Attributes
+    Parameters
     ----------
-    rows
-        One for each phase.
+    iterable
+        One `PhaseShare` for each phase.
     """
 
-    rows: tuple[PhaseShare, ...]
-
-    def __iter__(self) -> Iterator[PhaseShare]:
-        """Iterate over the phases."""
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        """Return the number of phases."""
-        return len(self.rows)
-
-    def __getitem__(self, phase: int) -> PhaseShare:
-        """Return one of them."""
-        return self.rows[phase]
+    __slots__ = ()
 
     def __repr__(self) -> str:
         """Return the table as text."""
@@ -353,8 +331,8 @@ class PhaseShares:
         return as_html(_HEAD, self._rows())
 
     def _rows(self) -> list[tuple[str, ...]]:
-        return [
-            (str(k), row.name, str(row.pixels), f"{row.share:.2%} ± {row.share_error:.2%}",
-             f"{row.area:.4g} ± {row.area_error:.2g} {row.area_units}".rstrip())
-            for k, row in enumerate(self)
-        ]  # fmt: skip
+        rows: list[tuple[str, ...]] = []
+        for k, one in enumerate(self):
+            area = f"{one.area:.4g} ± {one.area_error:.2g} {one.area_units}".rstrip()
+            rows.append((str(k), one.name, str(one.pixels), f"{one.share:.2%} ± {one.share_error:.2%}", area))
+        return rows

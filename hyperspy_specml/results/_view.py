@@ -10,6 +10,7 @@ import numpy as np
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.latent import VIEW_METHODS, umap_coordinates
 from hyperspy_specml.models import new_figure
+from hyperspy_specml.results._figures import phase_colour
 from hyperspy_specml.signals import score_maps
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ class LatentView:
                 part = np.histogram2d(x[fine & (labels == k)], y[fine & (labels == k)], bins=_CELLS, range=spans)[0]
                 if part.max() > 1:
                     centres = [0.5 * (edges[1:] + edges[:-1]) for edges in (across, up)]
-                    axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=f"C{k % 10}", linewidths=1.2)
-                axes.plot([], [], color=f"C{k % 10}", label=name)
+                    axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=phase_colour(k), linewidths=1.2)
+                axes.plot([], [], color=phase_colour(k), label=name)
             for marked, marker, name in ((self.bridges, ".", "mixed"), (self.outliers, "x", "none of these")):
                 some = fine & marked.data.reshape(-1)
                 if some.any():

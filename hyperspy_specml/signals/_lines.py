@@ -156,10 +156,8 @@ def _in_electronvolts(signal: BaseSignal, name: str, unit: float, limits: tuple[
     if limits[0] <= energy <= limits[1]:
         return energy
     example = {"beam_energy": "beam_energy=200", "energy_resolution_MnKa": "energy_resolution_MnKa=130"}[name]
-    _logger.warning(
-        "metadata have %s = %r, which is no such energy and not used: s.set_microscope_parameters(%s) sets it, in %s",
-        name, found, example, "keV" if unit > 1 else "eV",
-    )  # fmt: skip
+    text = "metadata have %s = %r, which is no such energy and not used: s.set_microscope_parameters(%s) sets it, in %s"
+    _logger.warning(text, name, found, example, "keV" if unit > 1 else "eV")
     return None
 
 
@@ -178,11 +176,8 @@ def spectral_lines(signal: BaseSignal) -> tuple[Line, ...]:
         return ()
     scale = _electronvolts(axis)
     if scale is None:
-        _logger.warning(
-            "the energy axis has units %r, which are no energy: no elements are named. s.axes_manager[-1].units = %r "
-            "sets them",
-            str(axis.units), "keV" if eds else "eV",
-        )  # fmt: skip
+        text = "the energy axis has units %r, which are no energy: no elements are named. %s = %r sets them"
+        _logger.warning(text, str(axis.units), "s.axes_manager[-1].units", "keV" if eds else "eV")
         return ()
     from exspy.material import elements
 

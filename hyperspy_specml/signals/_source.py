@@ -445,7 +445,5 @@ def _navigation_chunks(chunks: tuple[tuple[int, ...], ...], n_rows: int) -> tupl
     while np.prod([max(sizes) for sizes in cut], dtype=np.int64) > n_rows:
         longest = max(range(len(cut)), key=lambda axis: max(cut[axis]))
         half = -(-max(cut[longest]) // 2)
-        cut[longest] = tuple(
-            piece for size in cut[longest] for piece in (min(size, half), max(0, size - half)) if piece
-        )
+        cut[longest] = tuple(n for size in cut[longest] for n in (min(size, half), max(0, size - half)) if n)
     return tuple(cut)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from hyperspy.signal import BaseSignal
@@ -21,6 +21,8 @@ from hyperspy_specml.exceptions import (
 if TYPE_CHECKING:
     import dask.array as da
     from hyperspy.axes import BaseDataAxis
+
+    Mask: TypeAlias = BaseSignal | np.ndarray | None
 
 _logger = logging.getLogger(__name__)
 
@@ -44,13 +46,7 @@ class Spectra:
     signal_mask: np.ndarray | None
 
 
-def spectra_of(
-    signal: BaseSignal,
-    *,
-    method: str,
-    navigation_mask: BaseSignal | np.ndarray | None = None,
-    signal_mask: BaseSignal | np.ndarray | None = None,
-) -> Spectra:
+def spectra_of(signal: BaseSignal, *, method: str, navigation_mask: Mask = None, signal_mask: Mask = None) -> Spectra:
     """Check that a signal holds spectra and return them in array order, without touching the signal.
 
     Parameters
@@ -129,7 +125,7 @@ def _array_order(signal: BaseSignal) -> np.ndarray | da.Array:
     return signal.data.transpose([axis.index_in_array for axis in axes])
 
 
-def _read_mask(mask: BaseSignal | np.ndarray | None, shape: tuple[int, ...], call: str) -> np.ndarray | None:
+def _read_mask(mask: Mask, shape: tuple[int, ...], call: str) -> np.ndarray | None:
     """Read a mask given in any of the usual forms as a bool array of *shape*."""
     if mask is None:
         return None

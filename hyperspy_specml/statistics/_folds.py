@@ -9,7 +9,7 @@ Ann. Appl. Stat. 3 (2009) 564, doi:10.1214/08-AOAS227.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.statistics._basis import PrincipalBasis
     from hyperspy_specml.statistics._estimate import NoiseEstimate
+    from hyperspy_specml.statistics._noise import Mean
     from hyperspy_specml.statistics._summary import MapSummary
 
 # Fractions of the counts in the three folds.
@@ -48,6 +49,12 @@ _GLITCH = 4.0
 _EDGE_ROWS = 4096
 # Number of deviances computed per rank, at most: of enough spectra for a small standard error.
 _CURVE_ELEMENTS = 1 << 23
+# Points at the end of a training's curve that its slope is measured on, and the fewest.
+_LAST, _LEAST_LAST = 10, 4
+# Standard errors that the slope is below zero by, where the curve still falls.
+_STEEP = 3.0
+# Of a field: a curve, which a report leaves out where it must be short.
+_CURVE, _NOTHING = {"curve": True}, partial(np.zeros, 0)
 
 
 @dataclass(frozen=True)
@@ -206,13 +213,7 @@ class Folds:
 
 
 def make_folds(
-    rows: np.ndarray,
-    pixels: np.ndarray,
-    noise: NoiseModel,
-    *,
-    seed: int,
-    mean: np.ndarray | None = None,
-    n_parts: int = N_PARTS,
+    rows: np.ndarray, pixels: np.ndarray, noise: NoiseModel, *, seed: int, mean: Mean = None, n_parts: int = N_PARTS
 ) -> Folds:
     """Split (n, E) spectra into training, validation and test folds.
 
@@ -258,6 +259,26 @@ def paired(scores: np.ndarray, reference: np.ndarray) -> PairedScore:
     difference = scores - reference
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else float("nan")
     return PairedScore(float(scores.mean()), float(difference.mean()), float(error))
+
+
+def falls(scores: Sequence[float]) -> bool:
+    """Return whether the scores of a training still fall: their slope, beside the error that their scatter gives it.
+
+    The last point of a curve that has come to its end is often its lowest, by chance.
+
+    Parameters
+    ----------
+    scores
+        At equal distances; the last ten are looked at. Of fewer than four, whether the last one is the smallest.
+    """
+    last = np.asarray(scores[-_LAST:])
+    if len(last) < _LEAST_LAST:
+        return len(last) > 1 and bool(last.argmin() == len(last) - 1)
+    places = np.arange(len(last)) - (len(last) - 1) / 2
+    slope = places @ last / (places @ places)
+    left = last - last.mean() - slope * places
+    error = np.sqrt(left @ left / (len(last) - 2) / (places @ places))
+    return bool(slope < -_STEEP * error)
 
 
 def fold_correlation(
@@ -321,11 +342,11 @@ class RankCurve:
         "held-out counts" or "bi-cross-validation".
     """
 
-    ranks: np.ndarray
-    scores: np.ndarray
-    standard_errors: np.ndarray
-    chosen: int
-    method: str
+    ranks: np.ndarray = field(default_factory=_NOTHING, metadata=_CURVE)
+    scores: np.ndarray = field(default_factory=_NOTHING, metadata=_CURVE)
+    standard_errors: np.ndarray = field(default_factory=_NOTHING, metadata=_CURVE)
+    chosen: int = 0
+    method: str = ""
 
 
 def choose_rank(ranks: np.ndarray, scores: np.ndarray, method: str) -> RankCurve:
@@ -417,9 +438,8 @@ def bi_cross_validation(white: np.ndarray, *, max_rank: int, block: int, seed: i
     order = np.random.default_rng(seed).permutation(n)
     groups = np.arange(n_channels) // max(1, min(block, n_channels // 4 or 1)) % 2 == 0
     n_ranks = max(1, min(max_rank, n // 4, n_channels // 4))
-    blocks = [
-        (rows, held) for rows in ((order[::2], order[1::2]), (order[1::2], order[::2])) for held in (groups, ~groups)
-    ]
+    halves = (order[::2], order[1::2]), (order[1::2], order[::2])
+    blocks = [(rows, held) for rows in halves for held in (groups, ~groups)]
     errors = [_predict_block(white, *rows, held, n_ranks) for rows, held in blocks]
     return choose_rank(np.arange(1, n_ranks + 1), np.concatenate(errors, axis=1), "bi-cross-validation")
 

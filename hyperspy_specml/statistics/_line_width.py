@@ -27,6 +27,8 @@ from hyperspy_specml.statistics._noise import uniform
 if TYPE_CHECKING:
     from hyperspy_specml.statistics._noise import NoiseModel
 
+    Channels = np.ndarray | None
+
 NARROWEST = 2.0  # channels: narrower lines are not resolved by the sampling
 UNKNOWN = 3.0  # channels, where no feature stands out: what a well-chosen dispersion gives a line
 
@@ -68,9 +70,8 @@ def typical_mean(spectra: np.ndarray) -> np.ndarray:
 
 
 def line_width(
-    mean: np.ndarray, noise: NoiseModel, *, n_spectra: int, channels: np.ndarray | None = None,
-    detector: np.ndarray | None = None,
-) -> float:  # fmt: skip
+    mean: np.ndarray, noise: NoiseModel, *, n_spectra: int, channels: Channels = None, detector: Channels = None
+) -> float:
     """Return the width of the sharpest feature of a mean spectrum that carries signal.
 
     Right within 20 % for isolated lines of 3 to 20 channels. Peaks less than 1.7 widths apart narrow each
@@ -109,7 +110,7 @@ def line_width(
     first = 0.75 * NARROWEST / _FWHM
     # Standard deviations from three quarters of the narrowest line's to one step beyond the widest's.
     filters = first * _STEP ** np.arange(int(np.ceil(np.log(widest / _FWHM / first) / np.log(_STEP))) + 2)
-    response, spread = _curvature(values, variance, used, filters, noise.correlation)
+    response, spread = _curvature(values, variance, used, filters, np.array(noise.correlation))
     widths, weights = _features(response, spread, filters)
     if not len(widths):
         return min(UNKNOWN, widest)
@@ -119,9 +120,8 @@ def line_width(
 
 
 def _curvature(
-    values: np.ndarray, variance: np.ndarray, used: np.ndarray, filters: np.ndarray,
-    correlation: tuple[float, ...],
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    values: np.ndarray, variance: np.ndarray, used: np.ndarray, filters: np.ndarray, correlation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (filters, E) downward curvatures times filter width^1.5, and their noise; inf at the ends."""
     n = len(values)
     whole = scipy.ndimage.binary_erosion(used)  # channels that have both neighbours
@@ -130,7 +130,7 @@ def _curvature(
     size = scipy.fft.next_fast_len(2 * n, real=True)
     frequency = scipy.fft.rfftfreq(size)
     spectrum, noise = (scipy.fft.rfft(part, size) for part in (curvature, variance))
-    lags = np.array(correlation[:n]) * np.where(np.arange(len(correlation[:n])) > 0, 2, 1)
+    lags = correlation[:n] * np.where(np.arange(len(correlation[:n])) > 0, 2, 1)
     response, spread = np.empty((len(filters), n)), np.empty((len(filters), n))
     for k, width in enumerate(filters):
         # A second difference is the second derivative behind a filter of variance 1/6.

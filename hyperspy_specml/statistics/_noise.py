@@ -34,6 +34,8 @@ from hyperspy_specml.statistics._moments import row_slabs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    Mean = np.ndarray | None
+
 # Smallest prediction that is scored, relative to the mean of the channel: one count where a candidate
 # predicted none must not decide a comparison. The same floor serves all candidates.
 PREDICTION_FLOOR = 1e-3
@@ -70,7 +72,7 @@ class _Noise:
         *,
         seed: int,
         stream: int = 0,
-        mean: np.ndarray | None = None,
+        mean: Mean = None,
     ) -> list[np.ndarray]:
         """Split values into independent folds.
 

@@ -54,6 +54,8 @@ class MapSummary:
         they fit into the memory budget, else a random sample that the seed alone decides.
     minimum
         Smallest finite value.
+    n_hot
+        Values of the sample that were replaced: see `without_hot_values`.
     """
 
     moments: Moments
@@ -62,7 +64,8 @@ class MapSummary:
     pixel_sums: np.ndarray
     sample: np.ndarray = field(repr=False)
     sample_pixels: np.ndarray = field(repr=False)
-    minimum: float
+    minimum: float = 0.0
+    n_hot: int = 0
 
     @property
     def channels(self) -> np.ndarray:
@@ -70,8 +73,9 @@ class MapSummary:
         return self.channel_state == USED
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many pixels and channels are in which state, states that do not occur left out."""
-        return {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
+        """Return how many pixels, channels and values are in which state, states that do not occur left out."""
+        counts = {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
+        return counts | ({"values": {"hot": self.n_hot}} if self.n_hot else {})
 
 
 def count_states(state: np.ndarray) -> dict[str, int]:
@@ -129,9 +133,8 @@ def summarise_map(
         seen = channel_state == USED
         # Spectra are wide if the (E, E) products of several blocks exceed the memory budget.
         wide = seen.sum() > _NARROW and _STATES * 8 * int(seen.sum()) ** 2 > stream.memory_budget
-        measure = (
-            wide_moments if wide or not products else partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
-        )
+        exactly = partial(moments_of, kernel=kernel, n_spectra=stream.n_pixels)
+        measure = wide_moments if wide or not products else exactly
         block = partial(_summarise, masked=masked, channels=seen, wanted=sample, measure=measure)
         moments, parts = stream.fold(block, _merge, label="Summarise")
         *found, minima, n_recorded, n_whole, not_finite, saturated, counts = zip(*parts, strict=True)
@@ -140,7 +143,8 @@ def summarise_map(
         bad = _bad_channels(sum(not_finite), sum(n_recorded), sum(n_recorded) - sum(n_whole))
         if not bad.any():
             n_saturated, pieces = sum(saturated), [np.concatenate(some) for some in found]
-            return _finish(moments, n_saturated, min(minima), pieces, channel_state, counts=all(counts))
+            summary = _finish(moments, n_saturated, pieces, channel_state, counts=all(counts))
+            return replace(summary, minimum=min(minima))
         channel_state[np.flatnonzero(channel_state == USED)[bad]] = NOT_FINITE
 
 
@@ -246,9 +250,8 @@ def _merge(a: tuple[Moments, list], b: tuple[Moments, list]) -> tuple[Moments, l
 
 
 def _finish(
-    moments: Moments, saturated: np.ndarray, minimum: float, pieces: list[np.ndarray], channel_state: np.ndarray, *,
-    counts: bool,
-) -> MapSummary:  # fmt: skip
+    moments: Moments, saturated: np.ndarray, pieces: list[np.ndarray], channel_state: np.ndarray, *, counts: bool
+) -> MapSummary:
     inside = np.flatnonzero(channel_state == USED)
     channel_state[inside[moments.squares == 0]] = EMPTY
     channel_state[inside[saturated > _SATURATED * max(1, moments.n)]] = SATURATED
@@ -265,7 +268,7 @@ def _finish(
     moments = moments if keep.all() else moments.select(keep)
     if moments.products.ndim == 1:
         moments = replace(moments, rows=sample)
-    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels[order], minimum)
+    return MapSummary(moments, states, channel_state, sums, sample, sample_pixels[order])
 
 
 def sample_size(stream: SpectrumStream) -> int:

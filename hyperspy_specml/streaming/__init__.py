@@ -9,4 +9,10 @@ from hyperspy_specml.streaming._map import (
     plan_blocks,
     shift_channels,
 )
-from hyperspy_specml.streaming._parallel import compute, side_by_side, without_lost_threads
+from hyperspy_specml.streaming._parallel import (
+    compute,
+    one_blas_thread,
+    one_openmp_thread,
+    side_by_side,
+    without_lost_threads,
+)

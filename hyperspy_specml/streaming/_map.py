@@ -289,9 +289,8 @@ class _FillRows:
 
 
 def _run_block(
-    drift: np.ndarray | None, unit: float, line_length: int, part: Any, pixels: np.ndarray,
-    function: Callable[..., Any], *more: Any,
-) -> Any:  # fmt: skip
+    drift: np.ndarray | None, unit: float, line_length: int, part: Any, pixels: np.ndarray, function: Any, *more: Any
+) -> Any:
     """Call a function on the rows of a block, in their unit and with the drift of their scan lines taken back."""
     rows = plain_array(part).reshape(len(pixels), -1)
     if unit != 1:

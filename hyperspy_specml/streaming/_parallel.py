@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import dask.threaded
 from dask.callbacks import Callback
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def compute(*tasks: Delayed, progress: Progress, label: str, **where: str) -> tu
         The progress was asked to end the call.
     """
     where |= without_lost_threads()
-    with progress.enter(label), _advancing(progress), threadpool_limits(limits=1, user_api="blas"):
+    with progress.enter(label), _advancing(progress), one_blas_thread():
         return dask.compute(*tasks, optimize_graph=True, **where)
 
 
@@ -84,7 +84,7 @@ def side_by_side(*tasks: Callable[[], Any]) -> tuple[Any, ...]:
     if len(tasks) == 1:
         return (tasks[0](),)
     run = dask.delayed(_run_alone, pure=False)
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         return dask.compute(*map(run, tasks), **({"scheduler": "threads"} | without_lost_threads()))
 
 
@@ -93,18 +93,26 @@ def _run_alone(task: Callable[[], Any]) -> Any:
         return task()
 
 
+def one_blas_thread() -> Any:
+    """Return the context in which products of matrices have one thread."""
+    return _threadpools(len(sys.modules)).limit(limits=1, user_api="blas")
+
+
 def one_openmp_thread() -> Any:
     """Return the context in which OpenMP, which torch uses, has one thread; in the calling thread only.
 
     A worker that starts a team of its own keeps it, and from then on every small operation of a training
     in this process waits twice as long for its threads.
     """
-    return _threadpools("torch" in sys.modules).limit(limits=1, user_api="openmp")
+    return _threadpools(len(sys.modules)).limit(limits=1, user_api="openmp")
 
 
-@lru_cache(maxsize=2)
-def _threadpools(_torch: bool) -> ThreadpoolController:
-    """Return the thread pools of the process, found anew once torch has brought its own."""
+@lru_cache(maxsize=1)
+def _threadpools(_n_modules: int) -> ThreadpoolController:
+    """Return the thread pools of the process, found anew once an import may have brought more of them.
+
+    To find them takes 4 ms, which a call on a small map spent some twenty times.
+    """
     return ThreadpoolController()
 
 

@@ -7,16 +7,16 @@ import inspect
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import threadpool_limits
-
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.progress import STOPPED
+from hyperspy_specml.statistics import falls
+from hyperspy_specml.streaming import one_openmp_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -100,7 +100,8 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     batches, loss
         What each step is made of, and what it makes smaller.
     run
-        Settings, all set (`TrainConfig.over`); the steps make up its current stage of progress.
+        Settings, all set (`TrainConfig.over`); the steps make up its current stage of progress. After ``max_steps``
+        the training goes on while the score `falls`, for that share of them at most that ``extension`` says.
     score
         See `Score`; called every ``config.evaluate_every`` steps and once at the start.
 
@@ -116,16 +117,16 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     config, history = run.config, History()
     rate, n_steps, every, patience = config.learning_rate, config.max_steps, config.evaluate_every, config.patience
     assert rate is not None and n_steps is not None and every is not None and patience is not None  # noqa: PT018
-    stage = run.progress.stage
+    stage, most = run.progress.stage, n_steps + int((config.extension or 0) * n_steps)
     history.record(0, {}, score(network))
     run.progress.record(stage, 0, history.scores[0])
     best, slowest, since_best, waited = copy.deepcopy(network.state_dict()), _SLOWEST * rate, 0, 0
     trainer = Trainer(network, loss, rate)
     try:
-        for step in run.progress.steps(range(1, n_steps + 1)):
+        for step in run.progress.steps(range(1, most + 1)):
             trainer.step(batches.draw())
             since_best += 1
-            if step % every and step != n_steps:
+            if step % every and step not in (n_steps, most):
                 continue
             losses = trainer.mean_losses()
             with trainer.averaged():
@@ -142,6 +143,8 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
                 network.load_state_dict(best)
                 trainer = Trainer(network, loss, rate)
                 since_best, waited = 0, 0
+            if step >= n_steps and not falls(history.scores):
+                break
         run.progress.advance(1)  # a stop that was asked for during the last evaluation is one of this training
     except STOPPED:
         history.interrupted = True
@@ -347,10 +350,10 @@ def choose_device(name: str) -> str:
     return name
 
 
-def one_thread(device: str) -> threadpool_limits:
+def one_thread(device: str) -> AbstractContextManager[Any]:
     """Run small operations on one CPU core; no limit on other devices.
 
     A batch is too small to share: two threads gain a fifth on an idle machine and lose a factor on a busy
     one, waiting for each other. One thread also gives the same bits on any number of cores.
     """
-    return threadpool_limits(limits=1 if torch.device(device).type == "cpu" else None, user_api="openmp")
+    return one_openmp_thread() if torch.device(device).type == "cpu" else nullcontext()

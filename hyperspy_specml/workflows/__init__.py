@@ -1,9 +1,9 @@
 """Signal in, result out: check, call, wrap."""
 
-from hyperspy_specml.workflows._anomaly import anomalies
-from hyperspy_specml.workflows._call import load_model
-from hyperspy_specml.workflows._decomposition import decomposition
-from hyperspy_specml.workflows._denoising import denoising, train_denoiser
+from hyperspy_specml.workflows._anomaly import anomaly_map
+from hyperspy_specml.workflows._call import Call, load_model
+from hyperspy_specml.workflows._decomposition import decomposition_ae
+from hyperspy_specml.workflows._denoising import denoise_dae, train_denoiser
 from hyperspy_specml.workflows._live import LiveMonitor, LivePhases
 from hyperspy_specml.workflows._phases import phase_map
 from hyperspy_specml.workflows._pretrain import Classified, Encoder, Predictor, Regressed, pretrain

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.anomaly import Anomalies, FoundRegion
     from hyperspy_specml.models import TrainedModel
-    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.workflows._call import Shown
 
 _logger = logging.getLogger(__name__)
 
@@ -40,12 +40,12 @@ _logger = logging.getLogger(__name__)
 _DEFAULT_FDR = 0.01
 
 
-def anomalies(
-    signal: BaseSignal, *, fdr: float, threshold: float | None, statistic: str, output_dimension: object,
-    architecture: str, options: Any, known: BaseSignal | None, drift: bool, noise: str, model: object, **shared: Any,
+def anomaly_map(
+    call: Call, *, fdr: float, threshold: float | None, statistic: str, output_dimension: object, architecture: str,
+    options: Any, known: BaseSignal | None, drift: bool, noise: str, model: object,
 ) -> AnomalyResult:  # fmt: skip
-    """Search a map and wrap what was found; `shared` are the arguments of `Call.on`."""
-    call = Call.on(signal, "anomaly_map", **shared)
+    """Search a map and wrap what was found."""
+    signal = call.signal
     if signal.metadata.get_item("Specml.method", None) == "denoise_dae":
         _logger.warning(
             "anomaly_map(): Search the raw counts instead. The signal was denoised by denoise_dae(): residuals of "
@@ -68,9 +68,8 @@ def anomalies(
     axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
     masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
     with call.running(trained=autoencoder is not None) as (run, stream):
-        found = find_anomalies(
-            stream, search, run, line_width=width, axis=axis, reference=reference, known=spectra, masks=masks
-        )
+        how: Any = {"line_width": width, "axis": axis, "reference": reference, "known": spectra, "masks": masks}
+        found = find_anomalies(stream, search, run, **how)
     return _wrap(call, found, search, trained)
 
 
@@ -97,13 +96,7 @@ def _autoencoder(architecture: str, options: Any, known: object) -> Autoencoder 
 
 
 def _check_training(call: Call, search: Search) -> None:
-    """Refuse what the training of a network would ignore, and a device where none is trained."""
-    if search.autoencoder is None and call.device != "auto":
-        instead = "known=None" if search.only_if_better else "architecture='dense'"
-        raise OptionError(
-            f"anomaly_map(device={call.device!r}): only networks are trained on a device, and here none is "
-            f"trained. Leave device out, or train an autoencoder, {instead}."
-        )
+    """Refuse what the training of a network would ignore."""
     for name in {"restarts", "comparison_share"} & set(call.config.of_training()):
         raise OptionError(
             f"anomaly_map(config=TrainConfig({name}=...)): an autoencoder is trained once. Leave {name} out."
@@ -204,9 +197,8 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
 
 
 def _relabelled(
-    call: Call, found: Anomalies, search: Search, trained: TrainedModel | None, fdr: float,
-    show_progressbar: bool | Progress | None,
-) -> AnomalyResult:  # fmt: skip
+    call: Call, found: Anomalies, search: Search, trained: TrainedModel | None, fdr: float, shown: Shown
+) -> AnomalyResult:
     """Return the result for another false discovery rate."""
     if search.statistic != "scan":
         raise OptionError(
@@ -214,7 +206,7 @@ def _relabelled(
             "s.anomaly_map(statistic='scan')."
         )
     axis = EnergyAxis(energy_axis(call.source.template).axis, spectral_lines(call.source.template))
-    with call.watched(show_progressbar).running(trained=False) as (run, _):
+    with call.watched(shown).running(trained=False) as (run, _):
         found = relabel(found, fdr, axis, run.progress)
     return _wrap(call, found, replace(search, fdr=fdr, threshold=None), trained)
 
@@ -254,12 +246,8 @@ def _report(
         Candidate(f"{trial.model.architecture} ({n})", score.mean, score.difference, score.standard_error, own),
         Candidate(f"pca ({n})", score.mean - score.difference, 0.0, 0.0, pca),
     )
-    return replace(
-        report,
-        candidates=candidates,
-        chosen=candidates[reference.model is not trial.model].name,
-        **trial.history.curve(),
-    )
+    chosen = candidates[reference.model is not trial.model].name
+    return replace(report, candidates=candidates, chosen=chosen, **trial.history.curve())
 
 
 def _model(call: Call, found: Anomalies, report: AnomalyReport, trained: TrainedModel | None) -> TrainedModel:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.models import FittedModel, Report
 
+    Shown = bool | Progress | None
+
 _logger = logging.getLogger(__name__)
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
@@ -61,29 +63,34 @@ class Call:
     shown: bool | Progress
 
     @classmethod
-    def on(
-        cls, signal: BaseSignal, method: str, *, navigation_mask: BaseSignal | np.ndarray | None = None,
-        signal_mask: BaseSignal | np.ndarray | None = None, config: TrainConfig | None = None,
-        show_progressbar: bool | Progress | None = None, random_state: int = 0, device: str = "auto",
-    ) -> Call:  # fmt: skip
-        """Check what every method is given.
+    def on(cls, signal: BaseSignal, method: str, given: dict[str, Any]) -> Call:
+        """Check what every method is given, and take that out of all that one was given.
+
+        Parameters
+        ----------
+        signal, method
+            See `Call`.
+        given
+            The arguments of the method by name; it may lack some that others have.
 
         Raises
         ------
         OptionError, DataTypeError, SpectraRequiredError, NavigationRequiredError, MaskError
             See `spectra_of`; `config` is not a TrainConfig, an impossible seed or device.
         """
+        config, device = given.pop("config", None), given.pop("device", "auto")
         if config is not None and not isinstance(config, TrainConfig):
             kind = " Settings of computing alone go there too." if isinstance(config, ComputeConfig) else ""
             raise OptionError(
                 f"{method}(config={config!r}) must be a TrainConfig, e.g. specml.TrainConfig(max_steps=1000).{kind}"
             )
-        seed = whole_number("random_state", random_state, least=0)
-        spectra = spectra_of(signal, method=method, navigation_mask=navigation_mask, signal_mask=signal_mask)
+        seed = whole_number("random_state", given.pop("random_state", 0), least=0)
+        masks = {name: given.pop(name, None) for name in ("navigation_mask", "signal_mask")}
+        spectra = spectra_of(signal, method=method, **masks)
         if device != "auto":
             choose_device(device)  # an error before the file is read
-        source = Source.of(signal, spectra)
-        return cls(method, signal, source, config or TrainConfig(), seed, device, _shown(show_progressbar))
+        shown, source = _shown(given.pop("show_progressbar", None)), Source.of(signal, spectra)
+        return cls(method, signal, source, config or TrainConfig(), seed, device, shown)
 
     @property
     def navigation_mask(self) -> np.ndarray | None:
@@ -113,7 +120,7 @@ class Call:
         """The energy axis, in words and numbers."""
         return axis_spec(energy_axis(self.signal))
 
-    def watched(self, show_progressbar: bool | Progress | None) -> Call:
+    def watched(self, show_progressbar: Shown) -> Call:
         """Return the call with another progress, to compute more of its result."""
         return replace(self, shown=_shown(show_progressbar))
 
@@ -198,7 +205,7 @@ class Call:
             )
 
 
-def _shown(show_progressbar: bool | Progress | None) -> bool | Progress:
+def _shown(show_progressbar: Shown) -> bool | Progress:
     """Return whether and how progress is shown; None is HyperSpy's preference."""
     import hyperspy.api as hs
 

@@ -29,23 +29,21 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_DENOISER = (
+    "a trained denoiser: specml.denoise_model(clean) of a denoised signal, specml.train_denoiser(library) or the "
+    "path of its file"
+)
 
-def denoising(
-    signal: BaseSignal, *, context: str, corruption: str, noise: str, pairs: Any, protect: Any,
-    options: DenoiseOptions | None, model: object, **shared: Any,
-) -> BaseSignal:  # fmt: skip
-    """Fit a denoiser, or apply a model, and wrap the answer; `shared` are the arguments of `Call.on`."""
-    call = Call.on(signal, "denoise_dae", **shared)
+
+def denoise_dae(
+    call: Call, *, context: str, corruption: str, noise: str, pairs: Any, protect: Any, options: Any, model: Any
+) -> BaseSignal:
+    """Fit a denoiser, or apply a model, and wrap the answer."""
     protect = yes_or_no("protect", protect)
     if model is None:
         asked = Asked(context, corruption, noise, protect, DenoiseOptions() if options is None else options)
         return _fit(call, asked, _checked_pairs(call, pairs, corruption))
-    trained = call.trained_model(
-        model,
-        "a trained denoiser: specml.denoise_model(clean) of a denoised signal, specml.train_denoiser(library) or the "
-        "path of its file",
-        DenoiseReport,
-    )
+    trained = call.trained_model(model, _DENOISER, DenoiseReport)
     given = {"context": context != "auto", "corruption": corruption != "split", "noise": noise != "auto"}
     given |= {"pairs": pairs is not None, "options": options is not None}
     call.refuse_beside_model(trained, "fit anew", **given)
@@ -101,7 +99,8 @@ def _apply(call: Call, trained: TrainedModel, protect: bool) -> BaseSignal:
     with call.running(trained=False) as (_, stream):
         noise, mean = noise_from_dict(report.noise_model), trained.fingerprint.mean
         known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.navigation_mask}
-        found = apply_denoiser(stream, denoiser, detector=line_width(call.signal), protect=protect, **known)
+        known |= {"detector": line_width(call.signal), "averaged": report.averaged}
+        found = apply_denoiser(stream, denoiser, protect=protect, **known)
     pixels, seconds = count_states(found.pixel_state), {"application": time.perf_counter() - start}
     here = {name: getattr(found, name) for name in ("relative_intensity", "line_width")}
     report = report.applied({"pixels": pixels}, seconds, trained.title, shape=stream.navigation_shape, **here)
@@ -120,7 +119,7 @@ def _wrap(call: Call, trained: TrainedModel, report: DenoiseReport, found: Denoi
             "Leave protect=False out to keep it: denoise_dae() removed signal that noise cannot explain in "
             f"{places}, the strongest at {most.energy}, {most.position} ({most.z:+.1f} standard deviations).",
             RemovedSignalWarning,
-            stacklevel=5,  # the user's line
+            stacklevel=6,  # the user's line
         )
     kept = report.to_dict() | {"model": trained.to_bytes()}
     decoder = Decoder(found.model, trained.channel_state)
@@ -203,8 +202,7 @@ def train_denoiser(
     >>> specml.train_denoiser(library, doses=(10, 100), config=quick, show_progressbar=False)
     <TrainedModel library, K = 12, 64 channels, of 'Library of Fe-L2,3 spectra'>
     """
-    how: dict[str, Any] = {"random_state": random_state, "device": device, "show_progressbar": show_progressbar}
-    call = Call.on(library, "train_denoiser", config=config, **how)
+    call = Call.on(library, "train_denoiser", locals())
     (low, high), options = _checked(doses), LibraryOptions.checked(options, call.method)
     shape = call.source.spectra.array.shape
     with call.running() as (run, _):

@@ -130,10 +130,9 @@ class LiveMonitor:
         shape = _shape(navigation_shape)
         self._template = _template(shape, energy_axis)
         self._positions = _order(order, shape, random_state)
-        setup = Setup(
-            shape[::-1], self._template.data.shape[-1], order if isinstance(order, str) else "positions", noise,
-            line_width(self._template), n_components, random_state, beside,
-        )  # fmt: skip
+        n_channels, name = self._template.data.shape[-1], order if isinstance(order, str) else "positions"
+        width = line_width(self._template)
+        setup = Setup(shape[::-1], n_channels, name, noise, width, n_components, random_state, beside)
         self._monitor = Monitor(setup, None if reference is None else self._known(reference))
         self.events: list[Event] = []
 
@@ -348,11 +347,9 @@ class LiveMonitor:
         shape = monitor.setup.shape
         maps = score_maps(self._template, probability.T.reshape(*shape, -1), title="Phase probabilities")
         sums = self._ungrouped(library.sums)
-        return LivePhases(
-            navigation_map(self._template, labels.reshape(shape), title="Phases"), maps,
-            component_spectra(self._template, sums, title="Summed spectra of the phases"),
-            tuple(int(n) for n in library.n_spectra),
-        )  # fmt: skip
+        named = navigation_map(self._template, labels.reshape(shape), title="Phases")
+        spectra = component_spectra(self._template, sums, title="Summed spectra of the phases")
+        return LivePhases(named, maps, spectra, tuple(int(n) for n in library.n_spectra))
 
     @property
     def novelty(self) -> BaseSignal:

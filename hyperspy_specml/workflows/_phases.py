@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.latent import Choice, Phases
     from hyperspy_specml.models import TrainedModel
-    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.workflows._call import Shown
 
 _logger = logging.getLogger(__name__)
 
@@ -34,11 +34,9 @@ _DEFAULT_LEVEL = 0.01
 
 
 def phase_map(
-    signal: BaseSignal, *, n_phases: object, known: BaseSignal | None, labels: Any, mixed: bool, level: float,
-    noise: str, model: object, **shared: Any,
-) -> PhaseResult:  # fmt: skip
-    """Find or recognise the phases of a map and wrap them; `shared` are the arguments of `Call.on`."""
-    call = Call.on(signal, "phase_map", **shared)
+    call: Call, n_phases: Any, known: Any, labels: Any, mixed: bool, level: float, noise: str, model: Any
+) -> PhaseResult:
+    """Find or recognise the phases of a map and wrap them."""
     number = None if n_phases is None else whole_number("n_phases", n_phases, least=1)
     if not (isinstance(level, Real) and 0 < level < 1):
         raise OptionError(f"phase_map(level={level!r}) must lie between 0 and 1, e.g. level=0.01.")
@@ -63,7 +61,7 @@ def phase_map(
     result = _find(call, task, searched=number is None and labels is None)
     verdict = result.report.verdict()
     if result.report.varies():
-        warnings.warn(verdict, BaselineBetterWarning, stacklevel=3)  # the user's line
+        warnings.warn(verdict, BaselineBetterWarning, stacklevel=4)  # the user's line
     _logger.info("phase_map(): %s", verdict)
     return result
 
@@ -82,11 +80,10 @@ def _find(call: Call, task: PhaseTask, *, searched: bool, choice: Choice | None 
 
 
 def _with_number(
-    call: Call, task: PhaseTask, choice: Choice, searched: bool, n_phases: int,
-    show_progressbar: bool | Progress | None,
-) -> PhaseResult:  # fmt: skip
+    call: Call, task: PhaseTask, choice: Choice, searched: bool, n_phases: int, shown: Shown
+) -> PhaseResult:
     """Return the result of another number of phases that was fitted."""
-    return _find(call.watched(show_progressbar), task, searched=searched, choice=choice.with_number(n_phases))
+    return _find(call.watched(shown), task, searched=searched, choice=choice.with_number(n_phases))
 
 
 def _recognise(call: Call, model: object, level: float, given: dict[str, bool]) -> PhaseResult:
@@ -198,10 +195,8 @@ def _wrap(call: Call, found: Phases, report: PhaseReport, trained: TrainedModel)
     for signal in filter(None, (labels, mixed, p_value, probability, spectra)):
         stamp(signal, report.to_dict())
     coordinates = np.where((found.summary.pixel_state == USED)[:, None], found.coordinates, np.nan).astype(np.float32)
-    return PhaseResult(
-        labels, probability, mixed, spectra, n_spectra, _shares(call, found), p_value, report, trained, names,
-        coordinates, _source=call.source,
-    )  # fmt: skip
+    result = labels, probability, mixed, spectra, n_spectra, _shares(call, found), p_value, report, trained, names
+    return PhaseResult(*result, coordinates, _source=call.source)
 
 
 def _shares(call: Call, found: Phases) -> PhaseShares:
@@ -209,9 +204,8 @@ def _shares(call: Call, found: Phases) -> PhaseShares:
     area, units = scan_area(n_used, call.source.template.axes_manager.navigation_axes)
     pixels = np.bincount(found.labels[found.labels >= 0], minlength=len(found.model.names))
     rows = zip(found.model.names, pixels, found.areas, found.errors, strict=True)
-    return PhaseShares(
-        tuple(
-            PhaseShare(name, int(n), float(share), float(error), float(share * area), float(error * area), units)
-            for name, n, share, error in rows
-        )
+    shares = (
+        PhaseShare(name, int(n), float(share), float(error), float(share * area), float(error * area), units)
+        for name, n, share, error in rows
     )
+    return PhaseShares(shares)

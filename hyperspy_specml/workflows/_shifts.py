@@ -124,8 +124,7 @@ def estimate_shift(
     >>> found.shift
     <BaseSignal, title: Shift of Simulated Fe-L2,3 map, dimensions: (16, 16|)>
     """
-    shared: Any = {"navigation_mask": navigation_mask, "signal_mask": signal_mask, "config": config}
-    call = Call.on(s, "estimate_shift", random_state=random_state, show_progressbar=show_progressbar, **shared)
+    call = Call.on(s, "estimate_shift", locals())
     task = _task(call, per, n_templates, max_shift, noise)
     clock = Clock()
     with call.running(trained=False) as (run, stream):

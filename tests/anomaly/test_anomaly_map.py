@@ -12,6 +12,7 @@ import hyperspy_specml as specml
 from hyperspy_specml.datasets import RarePhase, ShiftedEdge, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, NavigationRequiredError, OptionError
 
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
 SHAPE = (29, 37)
 
 
@@ -197,10 +198,12 @@ def changed(spectra, *, data):
         (lambda found: found.spectra.T, r"not <BaseSignal"),
         (lambda found: changed(found.spectra, data=found.spectra.data + 1j), r"known.real"),
         (lambda found: changed(found.spectra, data=0 * found.spectra.data), r"spectrum 0 of 1 is zero"),
-        (lambda found: changed(found.spectra, data=np.where(np.arange(257) // 10 == 8, np.nan, 1.0)[None]),
-         r"not finite in 10 channels that have .*% of this map's counts, the first is 80"),
+        (
+            lambda found: changed(found.spectra, data=np.where(np.arange(257) // 10 == 8, np.nan, 1.0)[None]),
+            r"not finite in 10 channels that have .*% of this map's counts, the first is 80",
+        ),
     ],
-)  # fmt: skip
+)
 def test_objects_that_are_no_known_spectra_are_refused(rare, found, make, message):
     with pytest.raises(OptionError, match=message):
         search(rare.signal, known=make(found))
@@ -258,9 +261,10 @@ def test_a_model_of_another_axis_is_refused(rare):
 def test_planted_cosmic_rays_are_spikes_and_no_regions():
     signal = simulated(n_channels=1024, rare_phase=None).signal
     rng = np.random.default_rng(0)
-    planted = {(int(x), int(y), int(e)) for x, y, e in zip(
-        rng.integers(0, 37, 8), rng.integers(0, 29, 8), rng.integers(300, 1000, 8), strict=True
-    )}  # fmt: skip
+    planted = {
+        (int(x), int(y), int(e))
+        for x, y, e in zip(rng.integers(0, 37, 8), rng.integers(0, 29, 8), rng.integers(300, 1000, 8), strict=True)
+    }
     for x, y, e in planted:
         signal.data[y, x, e] += 40
 

@@ -13,6 +13,7 @@ from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS, WIDTH = (35, 33), 96, 6.0
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
 LINE_WIDTH = np.full(N_CHANNELS, WIDTH)
 
 

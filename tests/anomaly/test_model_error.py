@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from hyperspy_specml.anomaly._learn import (
 from hyperspy_specml.anomaly._setup import PatchSums
 from hyperspy_specml.models import LinearModel
 from hyperspy_specml.statistics import PoissonNoise, PrincipalBasis, energy_windows
+from hyperspy_specml.statistics._noise import gaussian_noise
 from hyperspy_specml.streaming import SpectrumStream, patch_sums
 
 SHAPE, N_CHANNELS, SIDE = (60, 45), 80, 3
@@ -65,6 +68,28 @@ def test_the_relative_error_of_each_window_is_found(error):
     assert found[nearest] == pytest.approx(expected, abs=0.005)
     assert found[np.argmin(np.abs(windows.centres - 40))] < 0.01
     assert np.median(found) < 0.005
+
+
+@pytest.mark.parametrize("error", [0.0, 1.5])  # counted twice, the noise would hide the second
+def test_the_read_out_noise_of_a_patch_is_that_of_its_pixels_once(error):
+    rng = np.random.default_rng(0)
+    tall, wide = (n // SIDE for n in SHAPE)
+    amounts = np.kron(rng.standard_normal((tall, wide)), np.ones((SIDE, SIDE)))[..., None]  # alike in a patch
+    values = 10 * SPECTRUM + error * amounts * PEAK + rng.normal(0, 2, (*SHAPE, N_CHANNELS))
+    reference = replace(a_reference(), noise=gaussian_noise(2.0))
+    sums, n = patch_sums(
+        SpectrumStream(values), np.ones(amounts.size, bool), np.ones(N_CHANNELS, bool), label="test",
+        sides=(SIDE, SIDE), beside=reference.coefficients, n_beside=1,
+    )  # fmt: skip
+    task = LearningTask(reference.noise, WINDOWS, WIDTH)
+
+    found = measure_errors(reference, PatchSums(sums, n, SIDE), task).model_error
+
+    nearest, vector = np.argmin(np.abs(WINDOWS.centres - 55)), reference.basis.vectors[:, 0]
+    part = slice(WINDOWS.starts[nearest], WINDOWS.stops[nearest])
+    left = error * (PEAK - (PEAK @ vector) * vector)[part].sum()
+    of_a_pixel = 2 * np.sqrt(part.stop - part.start)  # noise
+    assert found[nearest] == pytest.approx(left / of_a_pixel, abs=0.2)
 
 
 def test_single_counts_where_few_are_expected_are_no_error_of_the_model():

@@ -21,6 +21,7 @@ def counts() -> np.ndarray:
     return np.random.default_rng(0).poisson(20 * share * peaks[0] + 20 * (1 - share) * peaks[1] + 2).astype(float)
 
 
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
 WARNED = "residuals of neighbouring pixels correlate by"
 
 

@@ -12,6 +12,7 @@ from hyperspy_specml.anomaly._regions import strongest_window
 from hyperspy_specml.statistics import energy_windows
 from hyperspy_specml.streaming import SpectrumStream
 
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
 N_CHANNELS = 40
 WINDOWS = energy_windows(np.full(N_CHANNELS, 4.0), np.ones(N_CHANNELS, bool), factors=(1.0,))
 

@@ -11,6 +11,7 @@ from hyperspy_specml.statistics import PoissonNoise, energy_windows
 from hyperspy_specml.statistics._noise import gaussian_noise
 
 SHAPE, N_CHANNELS = (20, 24), 96
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
 PLANTED = np.s_[8:11, 12:15]
 
 

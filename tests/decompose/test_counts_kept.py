@@ -10,7 +10,7 @@ from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS = (24, 28), 96
-RUN = Run(TrainConfig(max_steps=200, evaluate_every=50))
+RUN = Run(TrainConfig(max_steps=60, evaluate_every=20))
 
 
 def peak(centre, width=2.5):

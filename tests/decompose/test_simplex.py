@@ -17,7 +17,7 @@ from hyperspy_specml.progress import Progress
 from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.streaming import SpectrumStream
 
-RUN = Run(TrainConfig(max_steps=600, evaluate_every=50, patience=3, batch_size=256))
+RUN = Run(TrainConfig(max_steps=400, evaluate_every=40, patience=2, batch_size=128))
 BRIEF = Run(TrainConfig(max_steps=60, evaluate_every=20))
 SIMPLEX = choose_architecture("simplex", SimplexOptions(n_hidden=32))
 SMALL = choose_architecture("simplex", SimplexOptions(n_hidden=16))
@@ -65,6 +65,12 @@ def found(counts):
     return decompose(SpectrumStream(counts), RUN, architecture=SIMPLEX, n_components=3)
 
 
+@pytest.fixture
+def network_alone(monkeypatch):
+    """Leave out the comparison with factors, which is slow where held-out counts cannot decide."""
+    monkeypatch.setattr(simplex_module, "prefer_factors", lambda *_: False)
+
+
 def test_a_planted_mixture_is_found(found):
     _, endmembers, abundances, intensity, _ = planted()
 
@@ -80,6 +86,24 @@ def test_a_planted_mixture_is_found(found):
 def test_it_predicts_no_worse_than_pca_where_the_truth_is_a_simplex(found):
     assert found.report.candidates[0].name == "simplex (3)"
     assert found.report.candidates[0].difference < found.report.candidates[0].standard_error
+
+
+def test_both_ways_of_unmixing_are_scored_and_the_report_says_what_the_chosen_one_supposes(found):
+    names = {candidate.name for candidate in found.report.candidates}
+
+    assert len(names & {"simplex (3), factors", "simplex (3), smallest"}) == 1
+    which = "non-negative factors" if "simplex (3), smallest" in names else "the smallest simplex"
+    assert f"supposes      {which}" in str(found.report)
+
+
+def test_counts_that_move_and_values_that_are_no_counts_have_no_factors(prepared):
+    training = simplex_module._Training(prepared, 3, BRIEF, MOVING.options)
+
+    assert not training.has_factors()
+    still = dataclasses.replace(training, options=SMALL.options)
+    assert still.has_factors()
+    assert not dataclasses.replace(still, data=dataclasses.replace(prepared, hold_out="none")).has_factors()
+    assert not dataclasses.replace(still, n_components=1).has_factors()
 
 
 def test_all_starts_are_remembered_and_none_collapsed(found):
@@ -112,6 +136,7 @@ def test_a_planted_shift_is_found():
     assert aware < min(blind, 5)
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_endmembers_are_in_the_end_those_that_all_counts_tell(monkeypatch):
     expected, truth, *_ = planted()
     few = np.random.default_rng(2).poisson(expected / 8).astype(np.uint16)
@@ -138,6 +163,7 @@ def test_gaussian_noise_of_any_unit_is_unmixed_too():
     assert ratio.std() < 0.1
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_a_seed_repeats_the_fit_bit_for_bit(prepared):
     fits = [SMALL.fit(prepared, 3, dataclasses.replace(BRIEF, seed=4)) for _ in range(2)]
 
@@ -145,6 +171,7 @@ def test_a_seed_repeats_the_fit_bit_for_bit(prepared):
     assert fits[0].attempts == fits[1].attempts
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_the_test_fold_chooses_nothing(prepared):
     garbage = dataclasses.replace(prepared, folds=dataclasses.replace(prepared.folds, test=prepared.folds.test[::-1]))
     fits = [SMALL.fit(s, 2, BRIEF) for s in (prepared, garbage)]
@@ -192,6 +219,7 @@ def test_an_interrupt_keeps_what_was_learnt(prepared, stage, after, n_starts):
     assert np.isfinite(fit.model.components()).all()
 
 
+@pytest.mark.usefixtures("network_alone")
 def test_an_interrupt_of_the_training_on_all_counts_keeps_the_model_of_the_fold(prepared):
     fit = SMALL.fit(prepared, 3, dataclasses.replace(BRIEF, progress=Stopped("Train on all counts", 3)))
 

@@ -121,7 +121,7 @@ def test_it_is_saved_and_loaded_and_applied_to_another_map_bit_for_bit(signal, m
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_process_that_does_not_know_it_says_its_name_and_one_that_does_reads_its_file(signal, tmp_path, python):
+def test_a_process_that_does_not_know_it_says_its_name_and_reads_its_file_once_it_does(signal, tmp_path, python):
     dec = decompose(signal)
     dec.model.save(tmp_path / "toy")
     np.save(tmp_path / "counts.npy", signal.data)
@@ -130,12 +130,10 @@ def test_a_process_that_does_not_know_it_says_its_name_and_one_that_does_reads_i
         "import hyperspy_specml as specml, torch\nfrom dataclasses import dataclass\nfrom torch import nn\n"
         f"{source}\nspecml.register_architecture(specml.Autoencoder('toy', ToyNetwork, ToyOptions()))\n"
     )
-    attempt = (
+    attempt_and_know = (
         "import hyperspy_specml as specml\n"
         "try:\n    specml.load_model('toy')\n"
         "except specml.exceptions.ModelFileError as error:\n    print(error)\n"
-    )
-    knowing = (
         "import sys; sys.path.insert(0, '.')\n"
         "import numpy as np, hyperspy.api as hs, toy_package\n"
         "s = hs.signals.Signal1D(np.load('counts.npy'))\n"
@@ -143,10 +141,9 @@ def test_a_process_that_does_not_know_it_says_its_name_and_one_that_does_reads_i
         "np.save('scores.npy', s.decomposition_ae(model='toy', show_progressbar=False).scores.data)\n"
     )
 
-    said = python(attempt)
+    said = python(attempt_and_know)
     assert "load_model('toy'): the file" in said
     assert "architecture 'toy' is not one of 'dense', 'vae'; import the package that registers it first" in said
-    python(knowing)
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), dec.scores.data)
 
 
@@ -179,7 +176,7 @@ def test_it_is_listed_where_a_name_is_misspelt(signal):
     assert architecture_names() == ("dense", "vae", "simplex", "pca", "toy")
 
 
-@pytest.mark.usefixtures("toy")
+@pytest.mark.usefixtures("toy", "brief_training")
 @pytest.mark.filterwarnings("ignore:.*prefer:hyperspy_specml.exceptions.BaselineBetterWarning")
 def test_the_command_line_knows_it_and_its_options(signal, tmp_path, capsys):
     signal.deepcopy().save(tmp_path / "map.hspy")
@@ -204,7 +201,7 @@ def test_the_command_line_knows_it_and_its_options(signal, tmp_path, capsys):
     assert "--option n_bends=two: n_bends needs int, e.g. n_bends=3." in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("toy")
+@pytest.mark.usefixtures("toy", "brief_training")
 def test_the_command_line_runs_it_on_its_own_map(tmp_path, capsys):
     folder = tmp_path / "out"
 

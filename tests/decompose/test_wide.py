@@ -13,7 +13,7 @@ from hyperspy_specml.statistics import PoissonNoise, _summary, principal_basis, 
 from hyperspy_specml.streaming import SpectrumStream
 
 SHAPE, N_CHANNELS, RANK = (60, 50), 97, 3
-RUN = Run(TrainConfig(max_steps=200, evaluate_every=50))
+RUN = Run(TrainConfig(max_steps=60, evaluate_every=20))
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_arrays_give_the_removed_signal_and_its_restored_model(counts_with_line:
     restored = found(data, ONE_STEP, context="spectral").denoised  # the default
     assert [one.z for one in restored.removed] == [one.z for one in plain.removed]
     n = plain.scores.shape[1]
-    np.testing.assert_array_equal(restored.scores[:, :n], plain.scores)
+    np.testing.assert_allclose(restored.scores[:, :n], plain.scores, rtol=1e-4)  # the others keep their counts
     features = restored.model.shapes[len(plain.model.shapes) :]
     assert restored.scores.shape[1] == n + len(features)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
@@ -188,10 +188,13 @@ def test_everything_is_checked_before_the_file_is_read(
 
 def test_options_that_cannot_be_are_refused() -> None:
     for kind, options in (
-        (specml.DenoiseOptions, {"n_hidden": 0}), (specml.DenoiseOptions, {"n_layers": 1.5}),
-        (specml.DenoiseOptions, {"centre": "no"}), (specml.DenoiseOptions, {"n_hidden_spatial": True}),
-        (specml.LibraryOptions, {"n_hidden": -3}), (specml.LibraryOptions, {"n_layers": None}),
-    ):  # fmt: skip
+        (specml.DenoiseOptions, {"n_hidden": 0}),
+        (specml.DenoiseOptions, {"n_layers": 1.5}),
+        (specml.DenoiseOptions, {"centre": "no"}),
+        (specml.DenoiseOptions, {"n_hidden_spatial": True}),
+        (specml.LibraryOptions, {"n_hidden": -3}),
+        (specml.LibraryOptions, {"n_layers": None}),
+    ):
         with pytest.raises(OptionError, match=rf"{kind.__name__}\({next(iter(options))}=...\) must be"):
             kind(**options)
     library = specml.datasets.fe_l_library(40, n_channels=64)

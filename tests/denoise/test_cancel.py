@@ -114,9 +114,11 @@ def test_an_interrupted_training_keeps_its_best_network(
 
     monkeypatch.setattr(Trainer, "step", interrupted)
     clean = make_map(data=smooth_counts).denoise_dae(
-        context=context, noise="poisson", show_progressbar=False,
+        context=context,
+        noise="poisson",
+        show_progressbar=False,
         config=specml.TrainConfig(max_steps=1000, evaluate_every=10),
-    )  # fmt: skip
+    )
     report = specml.denoise_report(clean)
     assert report.interrupted
     assert any(candidate.name.startswith(name) for candidate in report.candidates)

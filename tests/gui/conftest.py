@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_draws(few_drawn_pixels):
+    """No test of a tool looks at a precise p-value."""
+
+
 @pytest.fixture
 def counts(make_map):
     """Counts of three mixed spectra on 9 x 11 pixels, with one pixel that has a line of its own."""

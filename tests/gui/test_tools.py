@@ -21,7 +21,7 @@ HOW = {"config": QUICK, "noise": "poisson"}
 
 
 def done(tool):
-    assert tool.wait(60)
+    assert tool.wait(300)
     return tool
 
 
@@ -90,7 +90,7 @@ def test_a_cancel_is_answered_within_a_second_and_keeps_the_best_so_far(counts, 
     tool, started = DecompositionAE(counts, 2, config=specml.TrainConfig(max_steps=100_000)), threading.Event()
     tool.observe(lambda event: started.set() if tool.progress.stage == "Train dense" else None, "fraction")
     tool.run()
-    assert started.wait(60)
+    assert started.wait(300)
 
     start = time.process_time()  # whatever else the machine does
     tool.cancel()
@@ -379,7 +379,7 @@ def test_the_last_of_quick_selections_is_summed(explorer, counts):
     masks = np.eye(99, dtype=bool)
     for mask in masks[:20]:
         explorer.select(mask)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while explorer.running or explorer._summed is not explorer.selected:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -426,17 +426,17 @@ def test_warnings_of_one_thread_are_collected_and_those_of_others_go_on():
     def other():
         with collected() as found:
             ready.set()
-            assert go.wait(10)
+            assert go.wait(300)
             warnings.warn("theirs", BaselineBetterWarning, stacklevel=1)
             texts.extend(found)
 
     thread = threading.Thread(target=other)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(300)
     with collected() as mine:
         warnings.warn("mine", BaselineBetterWarning, stacklevel=1)
     go.set()
-    thread.join(10)
+    thread.join(300)
 
     assert (mine, texts) == (["mine"], ["theirs"])
     with pytest.raises(BaselineBetterWarning, match="later"):  # warnings are errors again

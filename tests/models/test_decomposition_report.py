@@ -153,7 +153,8 @@ def test_the_provenance_is_plain_data(report):
     assert stored["method"] == "decomposition_ae"
     assert stored["candidates"][0] == dataclasses.asdict(DENSE)
     assert stored["random_state"] == 7
-    assert stored.keys().isdisjoint({"rank", "baseline_rank", "scree", "steps", "step_scores"})  # too long
+    assert stored.keys().isdisjoint({"scree", "steps", "step_scores"})  # too long
+    assert stored["rank"] == {"chosen": 2, "method": "held-out counts"}
 
 
 def test_the_figure_shows_curve_scree_and_training(report):
@@ -193,11 +194,14 @@ def test_candidates_are_drawn_with_the_best_at_the_top(report):
     assert axes.get_xlabel() == "held-out score, difference to plain PCA"
 
 
-def test_a_training_that_was_best_at_its_last_step_says_that_more_may_help(report):
-    last = dataclasses.replace(report, best_step=40)
+def test_a_training_whose_score_still_fell_says_that_more_may_help(report):
+    last = dataclasses.replace(report, best_step=40, step_scores=(5.0, 4.5, 4.4))
+    steps = tuple(range(0, 240, 20))
+    chance = dataclasses.replace(report, best_step=220, steps=steps, step_scores=(9.0, *[4.5, 4.4] * 5, 4.3))
 
     assert "step 40 of 40 (still getting better: more may help, config=specml.TrainConfig(max_steps=80))" in str(last)
     assert "interrupted" in str(dataclasses.replace(last, interrupted=True))
+    assert "step 220 of 220 (best held-out score)" in str(chance)
     assert "more may help" not in str(report)
 
 
@@ -209,3 +213,12 @@ def test_components_that_were_added_are_in_the_table_and_without_a_valid_hold_ou
     assert "3 by bi-cross-validation" in text
     assert "chose nothing; bi-cross-validation chooses rank 3" in text
     assert "by held-out counts" not in text
+
+
+def test_it_comes_back_from_metadata_without_its_curves(report):
+    again = DecompositionReport.from_dict(json.loads(json.dumps(report.to_dict())))
+
+    curves = ("; 2 above the noise edge", "training      step 20 of 40 (best held-out score)\n")
+    assert str(again) == str(report).replace(curves[0], "").replace(curves[1], "")
+    assert (again.rank.chosen, again.baseline_rank.chosen, again.rank.method) == (2, 3, "held-out counts")
+    assert again.scree.size == again.rank.scores.size == len(again.steps) == 0

@@ -84,12 +84,20 @@ def library(result):
     return models.LibraryDenoiser(basis_of(result), *moments, np.array([0.01, 0.3]), network)
 
 
+def unmoved(model):
+    """Return a simplex model that has learnt to shift spectra as one that has not."""
+    network = copy.deepcopy(model.network)
+    network.shifts = False
+    return dataclasses.replace(model, network=network)
+
+
 EXAMPLES = {
     "pca": lambda result: decomposed(result, architecture="pca"),
     "pca about the mean": lambda result: decomposed(result, architecture="pca", options=specml.PCAOptions(centre=True)),
     "autoencoder": lambda result: decomposed(result, options=specml.DenseOptions(n_hidden=16)),
-    "simplex": lambda result: decomposed(result, architecture="simplex"),
+    "simplex": lambda result: unmoved(EXAMPLES["simplex with shifts"](result)),
     "simplex with shifts": lambda result: decomposed(result, architecture="simplex", energy_shift=True),
+    "nmf": lambda result: models.FactorModel(basis_of(result), np.random.default_rng(4).random((3, N_CHANNELS))),
     "unfiltered": lambda result: models.UnfilteredScores(basis_of(result)),
     "filtered": lambda result: filtered(result, network=False),
     "filtered by a network": lambda result: filtered(result, network=True),
@@ -124,8 +132,11 @@ def parts_from_file(model):
 def assert_same(one, other):
     assert type(one) is type(other)
     assert (one.kind, one.architecture, one.n_components, one.outputs) == (
-        other.kind, other.architecture, other.n_components, other.outputs,
-    )  # fmt: skip
+        other.kind,
+        other.architecture,
+        other.n_components,
+        other.outputs,
+    )
     assert parts_of(one).settings == parts_of(other).settings
     arrays, others = parts_of(one).arrays, parts_of(other).arrays
     assert arrays.keys() == others.keys()
@@ -229,11 +240,11 @@ def test_settings_of_a_wrong_type_or_size_are_value_errors(model):
     parts = parts_from_file(model)
     wrongly = [
         (".".join(path), wrong)
-        for path, value in settings_in(parts.settings) if path[-2:] != NOT_READ
+        for path, value in settings_in(parts.settings)
+        if path[-2:] != NOT_READ
         for wrong in wrong_values(value)
-        if not (path[-1] in MAY_BE_MISSING and wrong in (None, KeyError))
-        and accepted(changed(parts, path, wrong))
-    ]  # fmt: skip
+        if not (path[-1] in MAY_BE_MISSING and wrong in (None, KeyError)) and accepted(changed(parts, path, wrong))
+    ]
 
     assert wrongly == []
 

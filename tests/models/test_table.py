@@ -89,8 +89,10 @@ def test_names_that_look_like_tags_are_shown_as_they_are_and_open_none():
     assert "<script" not in html
     page = read(html)
     assert [[text for _, text in row] for row in page.rows] == [
-        [evil, "<b>"], [evil, "", ""], [evil, "a & b", '"quoted"'],
-    ]  # fmt: skip
+        [evil, "<b>"],
+        [evil, "", ""],
+        [evil, "a & b", '"quoted"'],
+    ]
     assert page.outside == [f"{evil} &lt;"]
 
 

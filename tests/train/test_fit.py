@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,6 +68,32 @@ def test_plateaus_lower_the_learning_rate_and_then_end_the_training():
     # Four rates (1, .3, .09, .027 is too slow), two scores each after the first, best, one.
     assert len(history.scores) == 2 + 2 * 3
     assert history.path == ((0.1, 5),)
+
+
+@pytest.mark.parametrize(("extension", "last"), [(0.0, 120), (0.5, 180), (1.0, 240)])
+def test_a_training_whose_score_still_falls_goes_on_as_far_as_it_may(extension, last):
+    counted = itertools.count()
+    run = Run(replace(CONFIG, extension=extension))
+    history = fit(Parabola(), Ones(), loss, run, score=lambda _: -next(counted))
+
+    assert history.steps[-1] == history.best_step == last
+
+
+def test_a_training_goes_on_until_its_score_falls_no_more():
+    scores = iter([*range(30, 0, -1), *[0.5, 0.6] * 100])  # better up to step 150, then only scatter
+    run = Run(replace(CONFIG, extension=9.0, patience=100))
+    history = fit(Parabola(), Ones(), loss, run, score=lambda _: next(scores))
+
+    assert history.best_step == 150
+    assert 150 < history.steps[-1] < 200
+
+
+def test_the_best_score_at_the_last_step_by_chance_is_no_reason_to_go_on():
+    scores = iter([9.0, *[5.0, 4.9] * 11, 5.0, 4.8])
+    run = Run(replace(CONFIG, extension=1.0, patience=100))
+    history = fit(Parabola(), Ones(), loss, run, score=lambda _: next(scores))
+
+    assert history.best_step == history.steps[-1] == 120
 
 
 def test_the_path_tells_the_rates_and_steps_that_led_to_the_best_network():

@@ -42,6 +42,11 @@ def make_counts(scan: tuple[int, ...] = SCANS[2], *, dose: float = 40.0, seed: i
     return np.random.default_rng(seed).poisson(dose * mean).astype(np.uint16)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_draws(few_drawn_pixels: None) -> None:
+    """No test of what is around the methods looks at a precise p-value."""
+
+
 @pytest.fixture(name="make_counts", scope="session")
 def _make_counts() -> Callable[..., np.ndarray]:
     return make_counts

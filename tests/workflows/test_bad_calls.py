@@ -68,14 +68,14 @@ def test_whole_numbers_of_numpy_are_numbers(make_map, make_counts, decompose, k)
 
 SIGNALS = {
     "complex": (hs.signals.ComplexSignal1D(np.ones((7, 5, 11), "c8")), DataTypeError, TypeError, r"s\.real"),
-    "one spectrum": (
-        hs.signals.Signal1D(np.ones(11)), NavigationRequiredError, NavigationDimensionError, r"hs\.stack",
-    ),
+    "one spectrum": (hs.signals.Signal1D(np.ones(11)), NavigationRequiredError, NavigationDimensionError, r"hs\.stack"),
     "two signal axes": (
         hs.signals.Signal1D(np.ones((7, 5, 11))).transpose(signal_axes=2),
-        SpectraRequiredError, SignalDimensionError, r"s\.transpose",
+        SpectraRequiredError,
+        SignalDimensionError,
+        r"s\.transpose",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", SIGNALS)

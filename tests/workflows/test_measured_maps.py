@@ -17,34 +17,31 @@ pytestmark = [
 FRAMES = "hyperspy-1.7.6/fei_SI_SuperX-HAADF_10frames_10x50.emd"
 # file, options of hs.load, crop (navigation, signal), noise models that the data can have
 MAPS = {
-    "EDS": (
-        "espm/88_ES-LP_G8_selection2_cropped2.hspy", {}, (np.s_[:31, :23], np.s_[:700]), "poisson",
-    ),
-    "sparse lazy EDS": (
-        "openncem/tilt_0.bcf", {"lazy": True}, (np.s_[90:127, 100:133], np.s_[:700]), "poisson",
-    ),
-    "frames of an EDS map": (
-        FRAMES, {"sum_frames": False}, (np.s_[:, :17, :5], np.s_[0.2:6.0]), "poisson",
-    ),
+    "EDS": ("espm/88_ES-LP_G8_selection2_cropped2.hspy", {}, (np.s_[:31, :23], np.s_[:700]), "poisson"),
+    "sparse lazy EDS": ("openncem/tilt_0.bcf", {"lazy": True}, (np.s_[90:127, 100:133], np.s_[:700]), "poisson"),
+    "frames of an EDS map": (FRAMES, {"sum_frames": False}, (np.s_[:, :17, :5], np.s_[0.2:6.0]), "poisson"),
     "lazy vibrational EELS": (
-        "pangroup/Example_BTO_deleted.dm4", {"lazy": True}, (np.s_[:23], np.s_[:]), "poisson-gaussian",
+        "pangroup/Example_BTO_deleted.dm4",
+        {"lazy": True},
+        (np.s_[:23], np.s_[:]),
+        "poisson-gaussian",
     ),
-    "float16 cathodoluminescence": (
-        "lumispy/nanoparticles.hspy", {}, None, "gaussian poisson-gaussian",
-    ),
+    "float16 cathodoluminescence": ("lumispy/nanoparticles.hspy", {}, None, "gaussian poisson-gaussian"),
     "non-uniform Raman axis": (
-        "rosettasciio/renishaw_test_streamline.wdf", {}, (np.s_[:17, :19], np.s_[:]), "poisson-gaussian",
+        "rosettasciio/renishaw_test_streamline.wdf",
+        {},
+        (np.s_[:17, :19], np.s_[:]),
+        "poisson-gaussian",
     ),
     "negative Raman values": (
-        "ramanspy/THP1_map_001_L5.hspy", {}, (np.s_[:, :23], np.s_[:]), "gaussian poisson-gaussian",
+        "ramanspy/THP1_map_001_L5.hspy",
+        {},
+        (np.s_[:, :23], np.s_[:]),
+        "gaussian poisson-gaussian",
     ),
-    "tiny values of rank 2, without noise": (
-        "motokishiga/mn3o4_f2.hspy", {}, None, "gaussian poisson-gaussian",
-    ),
-    "line scan": (
-        "rosettasciio/test-MonoCL_spectrum-SI.dm4", {}, None, "poisson-gaussian",
-    ),
-}  # fmt: skip
+    "tiny values of rank 2, without noise": ("motokishiga/mn3o4_f2.hspy", {}, None, "gaussian poisson-gaussian"),
+    "line scan": ("rosettasciio/test-MonoCL_spectrum-SI.dm4", {}, None, "poisson-gaussian"),
+}
 BRIEF = TrainConfig(max_steps=100, evaluate_every=50)
 
 

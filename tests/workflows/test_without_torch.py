@@ -40,6 +40,6 @@ def test_pca_filters_and_the_default_scan_do_not_load_torch(tmp_path):
     filters = specml.denoise_model(clean).save(tmp_path / "filters")
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path / "pca.specml"), str(filters)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == "dense True"

@@ -63,6 +63,7 @@ def test_outputs_are_zero_there_and_the_residual_holds_the_peak():
     np.testing.assert_array_equal(found.residual.data[..., below], s.data[..., below])
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_lazy_denoising_and_anomaly_maps_leave_it_out_too_and_say_so(caplog):
     s = eds_map().as_lazy()
     with caplog.at_level(logging.INFO, "hyperspy_specml"):

@@ -1,0 +1,100 @@
+"""Non-negative factors: amounts and angles against independent answers, and when they are preferred."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.optimize import nnls
+
+from hyperspy_specml.decompose import _factors
+from hyperspy_specml.decompose._factors import angle_between, fit_factors, on_all_counts, prefer_factors
+from hyperspy_specml.models import FactorModel
+from hyperspy_specml.models._factors import nearest_amounts
+from hyperspy_specml.prepare import prepare
+from hyperspy_specml.run import Run
+from hyperspy_specml.streaming import SpectrumStream
+
+RNG = np.random.default_rng
+
+
+def test_amounts_are_those_of_the_smallest_squared_error_that_are_not_negative():
+    rng = RNG(0)
+    seen = rng.random((4, 7))
+    scores = np.vstack([rng.normal(size=(23, 7)), -seen, np.zeros((1, 7)), np.full((1, 7), np.nan)])
+
+    found = nearest_amounts(scores, seen)
+
+    expected = [nnls(seen.T, row)[0] for row in scores[:-1]]
+    np.testing.assert_allclose(found[:-1], expected, atol=1e-3)
+    assert np.isnan(found[-1]).all()
+
+
+def test_angles_are_between_the_spectra_that_belong_together():
+    one = np.eye(3)
+    turned = np.array([[0, 0, 2.0], [np.cos(0.3), np.sin(0.3), 0], [0, 5, 0]])
+
+    assert angle_between(one, turned) == pytest.approx(0.1)
+
+
+def planted(shape=(31, 17), counts=400.0):
+    rng, channels = RNG(2), np.arange(29)
+    endmembers = 0.02 + np.exp(-0.5 * ((channels - np.array([[6], [14], [22]])) / 2) ** 2)
+    endmembers /= endmembers.sum(axis=1, keepdims=True)
+    shares = rng.dirichlet(np.full(3, 0.3), shape)
+    intensity = counts * rng.uniform(0.5, 1.5, shape)
+    return endmembers, shares, intensity, rng.poisson(intensity[..., None] * (shares @ endmembers)).astype(np.uint16)
+
+
+def test_factors_of_phases_that_are_pure_somewhere_are_found_with_abundances_and_intensities():
+    endmembers, shares, intensity, counts = planted()
+    data = prepare(SpectrumStream(counts), Run(), n_needed=3)
+
+    model = on_all_counts(data, fit_factors(data, 3, seed=0))
+
+    found = model.encode(counts.reshape(-1, 29))
+    order = np.argmax(model.components() @ endmembers.T, axis=0)
+    assert np.degrees(angle_between(model.components(), endmembers)) < 3  # they are 60 to 90 degrees apart
+    assert np.sqrt(np.mean((found[:, order] - shares.reshape(-1, 3)) ** 2)) < 0.05
+    np.testing.assert_allclose(found[:, 3].mean(), intensity.mean(), rtol=0.01)
+    np.testing.assert_allclose(found[:, :3].sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(model.decode(found).mean(axis=0), counts.reshape(-1, 29).mean(axis=0), rtol=0.05)
+
+
+def test_the_test_fold_chooses_no_factor():
+    data = prepare(SpectrumStream(planted()[-1]), Run(), n_needed=3)
+    one = fit_factors(data, 3, seed=0).components()
+    data.folds.test[:] = data.folds.test[::-1].copy()
+
+    np.testing.assert_array_equal(fit_factors(data, 3, seed=0).components(), one)
+
+
+def spectra(angle):
+    """Return two endmembers, the first turned by an angle."""
+    return np.array([[np.cos(angle), np.sin(angle), 0], [0, 0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("better", "own", "rival", "expected"),
+    [
+        (0.5, 0.3, 0.1, True),  # held-out counts decide
+        (-0.5, 0.1, 0.3, False),
+        (0.0, 0.1, 0.3, True),  # a tie: what repeats
+        (0.0, 0.3, 0.1, False),
+    ],
+)
+def test_held_out_counts_choose_and_ties_go_to_what_repeats(monkeypatch, better, own, rival, expected):
+    factors, other = FactorModel(None, spectra(0.0)), FactorModel(None, spectra(0.2))  # type: ignore[arg-type]
+    noise = RNG(1).normal(size=99)
+
+    def scores_of(model):
+        return noise - better if model is factors else noise + 0.01 * RNG(2).normal(size=99)
+
+    data = SimpleNamespace(scores_of=scores_of, turned=lambda part: part)
+    monkeypatch.setattr(_factors, "fit_factors", lambda part, k, seed: FactorModel(None, spectra(own * part)))  # type: ignore[arg-type]
+
+    def brief(part):
+        return FactorModel(None, spectra(rival * part))  # type: ignore[arg-type]
+
+    assert prefer_factors(data, factors, other, brief, 0) is expected  # type: ignore[arg-type]
