@@ -74,6 +74,15 @@ def test_a_lazy_map_in_any_chunks_gives_the_same(make_map, result):
     np.testing.assert_array_equal(again.spectra.data, phases.spectra.data)
 
 
+def test_a_large_map_is_learnt_from_boxes_and_assigned_as_a_whole(make_map, monkeypatch):
+    monkeypatch.setattr("hyperspy_specml.latent._table._MOST_VALUES", 3 * 32 * 32 * N_CHANNELS)
+    data, labels = planted((66, 70))
+    assert 66 * 70 > 3 * 32 * 32
+    phases = make_map(data=data, signal_type="EELS").phase_map(show_progressbar=False)
+    assert len(phases.names) == 3
+    assert agreement(phases.labels.data, labels) > 0.98
+
+
 def test_a_thickness_ramp_of_one_phase_is_one_phase(make_map):
     data, _ = planted(one=True)
     assert len(make_map(data=data).phase_map(show_progressbar=False).names) == 1
@@ -112,6 +121,22 @@ def test_labelled_pixels_give_phases_their_numbers(make_map):
         given[4:7, column] = phase
     phases = make_map(data=data).phase_map(labels=given, show_progressbar=False)
     assert (phases.labels.data == np.array([1, 2, 0])[labels]).mean() > 0.98
+
+
+def test_a_rare_phase_that_is_handed_over_stays_a_phase(make_map):
+    data, labels = planted(seed=4, dose=120.0)
+    channel = np.arange(N_CHANNELS)
+    line = np.exp(-0.5 * ((channel - 85) / 2.5) ** 2)
+    rare = np.zeros(labels.shape, bool)
+    rare[9:12, 4:8] = True  # 12 pixels: too few for held-out counts
+    data[rare] += np.random.default_rng(1).poisson(60 * line / line.sum(), (12, N_CHANNELS)).astype(np.uint8)
+    signal = make_map(data=data, signal_type="EELS")
+    known = signal.inav[4:8, 9:12].sum()
+    phases = signal.phase_map(known=known, show_progressbar=False)
+    assert phases.names[0] == "known 0"
+    assert (phases.labels.data[rare] == 0).mean() > 0.8
+    assert (phases.labels.data[~rare] == 0).mean() < 0.02
+    assert len(phases.names) == 4
 
 
 def test_names_follow_the_result_and_its_model(result):
