@@ -104,7 +104,7 @@ def _correlations(name: str, caption: str, seen: Any, rest: np.ndarray) -> Table
         rows.append([f"{energy:.2f} keV", *(f"{value:.3f}" for value in (*values[:2], max(values[2:])))])
     chosen = specml.denoise_report(clean).chosen
     return Table(
-        "elements", f"{caption}; {chosen}", ["line", "raw", "denoise_dae()", "blur + PCA(3), best width"], rows
+        f"elements, {name}", f"{caption}; {chosen}", ["line", "raw", "denoise_dae()", "blur + PCA(3), best width"], rows
     )
 
 

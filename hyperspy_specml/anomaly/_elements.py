@@ -37,6 +37,9 @@ _BELIEF = (2.0, 1.0, 0.8, 0.5)
 # Evidence relative to that of the first candidate, or less by so much, that is no worse: errors of the energy axis of a
 # quarter of a line width change evidence by a fifth.
 _CLOSE, _CLOSE_BY = 0.8, 6.0
+# Evidence of the best X-ray line up to which only listed elements are named: no line at all is about as good
+# (K. P. Burnham, D. R. Anderson, Sociol. Methods Res. 33 (2004) 261: a model is without support from 10 on).
+_NAMED = 10.0
 # Evidence relative to the best from which an element is looked for elsewhere in the spectrum, that of a family of
 # its lines there from which it is seen, and what evidence of seen elements is multiplied by at least.
 _HALF, _SEEN, _SEEN_BELIEF = 0.5, 20.0, 1.1
@@ -189,6 +192,8 @@ def find_elements(residual: Residual, axis: EnergyAxis, energy: float) -> tuple[
         return ()
     evidence = (_edges if axis.lines[0].edge else _xray_lines)(residual, axis, energy)
     order = sorted((one for one in evidence if one.value > 0), key=lambda one: -one.value * one.belief)
+    if not axis.lines[0].edge and max((one.value for one in order), default=0.0) <= _NAMED:
+        order = [one for one in order if one.line.rank == 0]
     if not order:
         return ()
     best = order[0].value

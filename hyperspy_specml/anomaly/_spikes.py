@@ -7,33 +7,31 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import erf, ndtri_exp
+from scipy.special import ndtri_exp
 
 from hyperspy_specml.anomaly._scan import Scan, ScanModel, plausible_mean
-from hyperspy_specml.statistics import Windows, gain_of, signed_squares, unit_of
+from hyperspy_specml.statistics import (
+    NARROWEST_LINE,
+    SPIKE_CHANCE,
+    Windows,
+    channels_beside,
+    gain_of,
+    line_in_channels,
+    squares_of_sums,
+    sums_between,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hyperspy_specml.statistics import NoiseModel
 
-    Number = np.ndarray | int
-
-# Probability of one or more false candidates in the whole map.
-_CHANCE = 0.01
-# Channels: where a line's full width at half maximum is smaller, lines look like spikes and none are
-# searched.
-_NARROWEST = 2.5
-# Standard deviations of the neighbours' counts that are added to the line which they may belong to.
-_DEVIATIONS = 2.0
 # Excess of the pixels around a spike in its channels from which it is none, in standard deviations and
 # relative to its own: what neighbours show too is a sharp line of the specimen, or one of the optics.
 _REPEATED, _LEAST_REPEATED = 4.0, 0.2
 # Rounds of replacing the strongest spike of each spectrum; no spectrum has as many spikes, but one may need
 # two rounds.
 _ROUNDS = 50
-# Squared counts: smallest variance.
-_LEAST_VARIANCE = 1e-6
 # Values that are searched at a time.
 _SLAB_VALUES = 1 << 20
 
@@ -145,10 +143,10 @@ class SpikeFinder:
         return coefficients @ self.model.spectra + self.model.offset
 
     def _find(self, rows: np.ndarray, coefficients: np.ndarray, start: int) -> Runs:
-        limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
+        limit = -ndtri_exp(np.log(SPIKE_CHANCE / self.n_values))
         design = np.concatenate([coefficients, np.ones((len(rows), 1), np.float32)], axis=1)
         squares = self._channels.score(rows, design, slice(0, rows.shape[1]))
-        high = (squares > limit**2) & (self.line_width >= _NARROWEST)
+        high = (squares > limit**2) & (self.line_width >= NARROWEST_LINE)
         some = np.flatnonzero(high.any(axis=1))
         runs = _runs(high[some], squares[some])
         runs = runs.only(runs.n_channels <= self.line_width[runs.first])
@@ -158,13 +156,13 @@ class SpikeFinder:
     def _without_line(self, rows: np.ndarray, expected: np.ndarray, runs: Runs) -> np.ndarray:
         """Return the signed square of z that runs keep beyond the lines their neighbours can belong to."""
         width = self.line_width[(runs.first + runs.stop) // 2]
-        first, last = _neighbours(runs.first, runs.stop, width, 0, rows.shape[1])
-        measured, predicted = (_sums(values, runs.row, first, last) for values in (rows, expected))
-        value, mean = (_sums(values, runs.row, runs.first, runs.stop) for values in (rows, expected))
+        first, last = channels_beside(runs.first, runs.stop, width, 0, rows.shape[1])
+        measured, predicted = (sums_between(values, runs.row, first, last) for values in (rows, expected))
+        value, mean = (sums_between(values, runs.row, runs.first, runs.stop) for values in (rows, expected))
         around, reach = measured - value, (runs.first - first, last - runs.stop)
-        line = _line_in_channels(around, around - (predicted - mean), width, reach, self.model.noise, runs.n_channels)
+        line = line_in_channels(around, around - (predicted - mean), width, reach, self.model.noise, runs.n_channels)
         mean = plausible_mean(mean, self.model.noise)
-        return _squares(value, mean + line, self.model.noise, runs.n_channels)
+        return squares_of_sums(value, mean + line, self.model.noise, runs.n_channels)
 
     def _repeated(self, runs: Runs, rows: np.ndarray, coefficients: np.ndarray, around: np.ndarray) -> np.ndarray:
         """Return (m,) bool: pixels around a run have an excess in the same channels.
@@ -184,7 +182,7 @@ class SpikeFinder:
         expected = self._expected(coefficients[some])
         first, stop = (np.repeat(end, near.shape[1]) for end in (runs.first, runs.stop))
         kinds = rows[some] - expected, self.model.noise.variance(plausible_mean(expected, self.model.noise))
-        excess, variance = (_sums(v, at.reshape(-1), first, stop).reshape(near.shape) * there for v in kinds)
+        excess, variance = (sums_between(v, at.reshape(-1), first, stop).reshape(near.shape) * there for v in kinds)
         beside = excess[:, :-1].sum(axis=1)
         strong = beside > _REPEATED * np.sqrt(variance[:, :-1].sum(axis=1))
         return strong & (beside > _LEAST_REPEATED * excess[:, -1])
@@ -230,25 +228,25 @@ class PartialChannelSpikes:
             (n, whole axis) moved spectra and the scan line of each.
         """
         n_channels = len(self.common)
-        partial, by = np.flatnonzero(~self.common & (self.line_width >= _NARROWEST)), self.drift[lines]
+        partial, by = np.flatnonzero(~self.common & (self.line_width >= NARROWEST_LINE)), self.drift[lines]
         before = partial + by[:, None]  # the channel in which it was recorded
         inside = (before >= 0) & (before < n_channels)
         row, k = np.nonzero(inside & self.recorded[before.clip(0, n_channels - 1)])
         channel, by = partial[k], by[row]
         width = self.line_width[channel]
         least, most = np.maximum(0, -by), np.minimum(n_channels, n_channels - by)
-        first, last = _neighbours(channel, channel + 1, width, least, most)
+        first, last = channels_beside(channel, channel + 1, width, least, most)
         value = rows[row, channel].astype(np.float64)
-        around = _sums(rows, row, first, last) - value
+        around = sums_between(rows, row, first, last) - value
         typical, reach = self.mean[channel + by], (channel - first, last - 1 - channel)
-        beside = _sums(self.mean[None], np.zeros_like(row), first + by, last + by) - typical
+        beside = sums_between(self.mean[None], np.zeros_like(row), first + by, last + by) - typical
         if gain_of(self.noise):
-            expected = _line_in_channels(around, around, width, reach, self.noise)
+            expected = line_in_channels(around, around, width, reach, self.noise)
             expected = np.maximum(expected, around * typical / np.maximum(beside, 1e-300))
         else:  # signed data have no ratios
-            expected = typical + _line_in_channels(around, around - beside, width, reach, self.noise)
-        limit = -ndtri_exp(np.log(_CHANCE / self.n_values))
-        found = _squares(value, expected, self.noise) > limit**2
+            expected = typical + line_in_channels(around, around - beside, width, reach, self.noise)
+        limit = -ndtri_exp(np.log(SPIKE_CHANCE / self.n_values))
+        found = squares_of_sums(value, expected, self.noise) > limit**2
         return row[found], channel[found], expected[found]
 
 
@@ -268,67 +266,3 @@ def _runs(high: np.ndarray, squares: np.ndarray) -> Runs:
     (row, first), (_, stop) = np.nonzero(ends == 1), np.nonzero(ends == -1)
     strength = [squares[i, a:b].max() for i, a, b in zip(row, first, stop, strict=True)]
     return Runs(row, first, stop, np.array(strength, squares.dtype))
-
-
-def _neighbours(
-    channel: np.ndarray, stop: np.ndarray, width: np.ndarray, least: np.ndarray | int, most: np.ndarray | int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first channel within half a line width of some, and the one after the last, within these limits."""
-    half = np.maximum(1, np.rint(width / 2)).astype(int)
-    return np.maximum(channel - half, least), np.minimum(stop + half, most)
-
-
-def _line_in_channels(
-    around: np.ndarray, excess: np.ndarray, width: np.ndarray, reach: tuple, noise: NoiseModel, n_channels: Number = 1
-) -> np.ndarray:
-    """Return the most counts that channels can have of a line, given the counts of their neighbours.
-
-    Parameters
-    ----------
-    around, excess
-        Sums of the neighbours, and beyond what is expected of them.
-    width, reach
-        Line width, and the number of neighbours on each side.
-    noise
-        Noise model of a pixel.
-    n_channels
-        Neighbouring channels whose counts are summed.
-    """
-    spread = noise.variance(np.maximum(around, 0)) + gain_of(noise) ** 2
-    ratio = largest_line_ratio(width, reach[0], reach[1], n_channels)
-    return np.maximum(excess + _DEVIATIONS * np.sqrt(spread), 0) * ratio
-
-
-def largest_line_ratio(
-    width: np.ndarray, below: np.ndarray, above: np.ndarray, n_channels: np.ndarray | int = 1
-) -> np.ndarray:
-    """Return the largest ratio of a line's counts in some channels to those in the neighbours below and above.
-
-    At the end of the axis a line that is centred beside the channels can have more of its counts there.
-    """
-    table = np.stack(np.broadcast_arrays(width, below, above, n_channels))
-    kinds, which = np.unique(table, axis=1, return_inverse=True)
-    most = np.array([_largest_ratio(*kind) for kind in kinds.T]) if kinds.size else np.empty(0)
-    return most[which.reshape(-1)]
-
-
-def _largest_ratio(width: float, below: float, above: float, n: float) -> float:
-    at = np.arange(-below, above + n)
-    edges = np.append(at - 0.5, above + n - 0.5) - at[:, None]  # of the channels, relative to lines centred in each
-    parts = np.diff(erf(edges * np.sqrt(4 * np.log(2)) / width), axis=1)
-    own = parts[:, int(below) : int(below + n)].sum(axis=1)
-    return float((own / np.maximum(parts.sum(axis=1) - own, 1e-12)).max())
-
-
-def _squares(value: np.ndarray, mean: np.ndarray, noise: NoiseModel, n_channels: np.ndarray | int = 1) -> np.ndarray:
-    """Return signed squares of z of sums over so many channels."""
-    variance = np.maximum(n_channels * noise.variance(mean / n_channels), _LEAST_VARIANCE * gain_of(noise) ** 2)
-    unit = unit_of(variance, noise)
-    scaled = variance / unit**2
-    return signed_squares(np.maximum(scaled + (value - mean) / unit, 0), scaled)
-
-
-def _sums(values: np.ndarray, row: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    below = np.zeros((len(values), values.shape[1] + 1))
-    np.cumsum(values, axis=1, out=below[:, 1:])
-    return below[row, last] - below[row, first]

@@ -13,3 +13,4 @@ from hyperspy_specml.denoise._removed import (
 )
 from hyperspy_specml.denoise._run import Denoising, apply_denoiser, denoise
 from hyperspy_specml.denoise._sums import basis_of_sums
+from hyperspy_specml.denoise._totals import average_totals, choose_width

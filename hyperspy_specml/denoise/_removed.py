@@ -15,6 +15,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.stats
 
+from hyperspy_specml.denoise._totals import average_totals, kept_totals
 from hyperspy_specml.statistics import EMPTY, PoissonNoise, Windows, gain_of
 
 if TYPE_CHECKING:
@@ -41,13 +42,6 @@ _LEAST_COUNTS = 0.2
 _TINY = 1e-12
 # Features restored at most, the strongest ones: each is a score map of its own.
 _MOST_FEATURES = 64
-# Ratio of neighbouring levels of intensity at which sums are compared: noise alone must not move spectra from one
-# to the next.
-_LEVEL = 4.0
-# Counts at a level that its sum is known by to a tenth.
-_LEAST_AT_LEVEL = 100
-# Standard errors beyond which denoised sums are farther from the counts than noise explains.
-_CLEAR = 3.0
 # Standard errors beyond which a channel of the mean spectrum is put right.
 _SURE = 4.0
 # Spectra summed over windows at a time: they stay in the cache.
@@ -159,13 +153,19 @@ class Denoised:
         """Return the (n_pixels,) sums of the denoised spectra."""
         return self.scores @ self.model.components.sum(axis=1) + self.model.basis.offset.sum()
 
+    def with_totals(self, totals: np.ndarray) -> Self:
+        """Return the map with (n_pixels,) other sums: what is missing has the shape of the mean spectrum."""
+        mean = self.scores[self.used].mean(axis=0, dtype=np.float64) @ self.model.components + self.model.basis.offset
+        missing = np.where(self.used, totals - self.totals(), self.scores[:, 0])  # NaN stays where nothing is used
+        return self.plus(missing[:, None], mean[None] / max(mean.sum(), 1e-30))
+
     def plus(self, scores: np.ndarray, shapes: np.ndarray) -> Self:
         """Return the map with (n_pixels, F) more scores along (F, E) more spectra."""
         model = replace(self.model, shapes=np.concatenate([self.model.shapes, shapes.astype(np.float32)]))
         return replace(self, model=model, scores=np.concatenate([self.scores, scores.astype(np.float32)], axis=1))
 
 
-def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
+def keep_counts(denoised: Denoised, counts: np.ndarray, where: np.ndarray | None = None) -> Denoised:
     """Scale denoised spectra to the counts that were measured, as far as noise lets these be known.
 
     At each level of intensity the spectra hold together as many counts as were measured. Where sums of single spectra
@@ -178,38 +178,20 @@ def keep_counts(denoised: Denoised, counts: np.ndarray) -> Denoised:
         The map.
     counts
         (n_pixels,) sums of the measured spectra.
+    where
+        (n_pixels,) bool, spectra that may be scaled; None for all.
     """
-    used = denoised.used
+    used = denoised.used if where is None else denoised.used & where
     measured, total = counts[used].astype(np.float64), np.maximum(denoised.totals()[used], 0)
     if not total.any():
         return denoised
-    level = np.round(np.log(np.maximum(total, 1e-6 * total.mean()) / total.mean()) / np.log(_LEVEL))
-    _, group = np.unique(level, return_inverse=True)
-    for faint in range(group.max()):
-        if max(measured[group == faint].sum(), total[group == faint].sum()) < _LEAST_AT_LEVEL:
-            group[group == faint] = faint + 1
-    kept = np.zeros_like(total)
-    for g in np.unique(group):
-        here = group == g
-        kept[here] = _drawn_to_counts(total[here], measured[here])
+    kept = kept_totals(total, measured)
     scale = np.ones(len(used), np.float32)
     scale[used] = np.divide(kept, total, out=np.ones_like(total), where=total > 0)
     scaled, offset = replace(denoised, scores=denoised.scores * scale[:, None]), denoised.model.basis.offset
     if not offset.any():
         return scaled
-    return scaled.plus(np.where(used, scale - 1, scaled.scores[:, 0])[:, None], offset[None])
-
-
-def _drawn_to_counts(total: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Return (n,) sums of spectra, in all as large as the measured ones, of which the noise is Poisson noise."""
-    total = total * (measured.sum() / max(total.sum(), 1e-30))
-    excess = np.square(measured - total) - total
-    error = excess.std() / np.sqrt(len(total))
-    if excess.mean() > _CLEAR * error and error > 0:
-        variance = excess.mean() / np.square(total).mean()  # of the true sums, relative to the denoised ones
-        total = (measured + 1 / variance) / (1 + 1 / (variance * np.maximum(total, 1e-6)))
-        total *= measured.sum() / total.sum()
-    return total
+    return scaled.plus(np.where(denoised.used, scale - 1, scaled.scores[:, 0])[:, None], offset[None])
 
 
 def keep_mean(denoised: Denoised, mean: np.ndarray, noise: NoiseModel) -> Denoised:
@@ -359,7 +341,7 @@ def _deviate(residual: np.ndarray, variance: np.ndarray, gain: float) -> np.ndar
 
 def check_removed(
     stream: SpectrumStream, denoised: Denoised, noise: NoiseModel, channels: np.ndarray, *, protect: bool,
-    mean: np.ndarray | None = None,
+    mean: np.ndarray | None = None, width: float | None = None,
 ) -> Denoised:  # fmt: skip
     """Keep the sums of counts; look for removed signal that noise cannot explain, and restore it on demand.
 
@@ -379,20 +361,29 @@ def check_removed(
         Whether what is found is restored: each pixel gets the sum of its own residual there.
     mean
         (E in use,) mean of the measured spectra, where it is known: it is kept.
+    width
+        Of the average of counts, in pixels, that spectra get as totals; None keeps those that they have.
     """
     progress, windows = stream.progress, overlapping_windows(int(channels.sum()), denoised.line_width)
     with progress.enter("Look for removed signal", 0.5 if protect else 1.0):
         with progress.enter("Sum windows", 0.5):
             block = partial(_over_windows, windows, channels)
             counted = stream.map_rows(block, n_columns=len(windows) + 1, label="Sum windows")
+        valid, gain = denoised.used.reshape(stream.navigation_shape), gain_of(noise)
+        if width is not None:
+            totals = average_totals(counted[:, -1].reshape(valid.shape), valid, width)
+            denoised = denoised.with_totals(totals.reshape(-1))
         denoised = keep_counts(denoised, counted[:, -1]) if denoised.model.counts else denoised
         denoised = denoised if mean is None else keep_mean(denoised, mean, noise)
         sums = _window_sums(counted[:, :-1], denoised, noise, windows)
-        valid, gain = denoised.used.reshape(stream.navigation_shape), gain_of(noise)
         denoised = replace(denoised, removed=find_removed(sums, valid, windows, gain=gain, progress=progress))
     if protect and denoised.removed:
         with progress.enter("Restore removed signal"):
-            return _restored(stream, denoised, windows, channels)
+            denoised = _restored(stream, denoised, windows, channels)
+        if denoised.model.counts:  # regions have their own ones again
+            elsewhere = np.ones(stream.n_pixels, bool)
+            elsewhere[np.concatenate([region.pixels for region in denoised.removed])] = False
+            denoised = keep_counts(denoised, counted[:, -1], elsewhere)
     return denoised
 
 

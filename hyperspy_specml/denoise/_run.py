@@ -15,6 +15,7 @@ from hyperspy_specml.denoise._options import Asked
 from hyperspy_specml.denoise._removed import Denoised, check_removed
 from hyperspy_specml.denoise._spatial import sum_of_parts
 from hyperspy_specml.denoise._sums import basis_of_sums
+from hyperspy_specml.denoise._totals import choose_width
 from hyperspy_specml.exceptions import NegativeCountsError
 from hyperspy_specml.models import DenoiseReport, encode_map, encode_new_map, noise_along, plan_sample, tiles_of
 from hyperspy_specml.prepare import PairedRecordings, corrupt, prepare, smooth_basis
@@ -102,7 +103,8 @@ def denoise(
     clock.stop("application")
     with run.progress.enter("Check"):
         channels = prepared.summary.channels
-        denoised = check_removed(stream, denoised, noise, channels, protect=asked.protect, mean=moments.mean)
+        how: Any = {"protect": asked.protect, "mean": moments.mean, "width": report.averaged}
+        denoised = check_removed(stream, denoised, noise, channels, **how)
     clock.stop("check")
     return Denoising(denoiser, denoised, prepared, replace(report, seconds=clock.seconds))
 
@@ -143,7 +145,10 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         validation, test = HeldOutError(plain, "validation"), HeldOutError(plain, "test")
         candidates = compare(entries, validation, test, progress)
         chosen = _choose(plain, candidates, entries)
-        found |= _quality(data.tiles, chosen, validation, test)
+        clean, basis = chosen.scores(), chosen.fold.basis
+        found |= _quality(data.tiles, chosen, clean, validation, test)
+        totals = clean @ basis.components().sum(axis=1) + basis.offset.sum()
+        found["averaged"] = choose_width(plain, data.tiles, totals)
     clock.stop("scoring")
     with progress.enter("Fit to all counts", _STAGES["finish"]):
         denoiser = chosen.on_all_counts()
@@ -172,13 +177,12 @@ def _choose(data: TrainingData, candidates: tuple[Candidate, ...], entries: list
     return min(zip(candidates, entries, strict=True), key=lambda pair: pair[0].validation_score)[1]
 
 
-def _quality(tiles: Tiles, chosen: Entry, *held_out: HeldOutError) -> dict[str, Any]:
+def _quality(tiles: Tiles, chosen: Entry, clean: np.ndarray, *held_out: HeldOutError) -> dict[str, Any]:
     """Return what denoising gains and costs, measured on the training fold and counts it has not seen."""
     data, fold = chosen.data, chosen.fold
     halves = [sum_of_parts(data, parts, fold.n_components)[0] for parts in _HALVES]
     first, second = (tiles.flat(fold.denoise(tiles.maps(scores), tiles.valid, data.fraction / 2)) for scores in halves)
     noise = 0.5 * float(np.square(first - second).sum(axis=1, dtype=np.float64).mean())
-    clean = chosen.scores()
     residuals = [unseen.scores(fold.basis) - clean for unseen in held_out]
     errors = np.einsum("np,np->n", *residuals, dtype=np.float64)
     n_channels = len(fold.basis.weights)
@@ -219,7 +223,7 @@ def denoise_own_map(
 def apply_denoiser(
     stream: SpectrumStream, denoiser: FittedDenoiser, *, channels: np.ndarray, noise: NoiseModel,
     mean: np.ndarray, masked: np.ndarray | None = None, detector: np.ndarray | None = None,
-    protect: bool = True,
+    protect: bool = True, averaged: float | None = None,
 ) -> Denoised:  # fmt: skip
     """Denoise the spectra of another map than the one of the training.
 
@@ -242,6 +246,8 @@ def apply_denoiser(
         (all channels,) full width at half maximum of a line in channels, where the resolution is known.
     protect
         Whether removed signal that noise cannot explain is restored.
+    averaged
+        Width that was chosen for the training map: see `choose_width`.
 
     Raises
     ------
@@ -267,7 +273,7 @@ def apply_denoiser(
         scores[used] = (scores[used] - zero) * scale + zero
     with progress.enter("Check"):
         denoised = Denoised.of(denoiser.basis, noise, scores, state, width, ratio)
-        return check_removed(stream, denoised, noise, channels, protect=protect)
+        return check_removed(stream, denoised, noise, channels, protect=protect, width=averaged)
 
 
 def _mean_spectrum(denoiser: FittedDenoiser, scores: np.ndarray, noise: NoiseModel) -> np.ndarray:

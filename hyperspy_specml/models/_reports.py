@@ -238,6 +238,9 @@ class DenoiseReport(Report):
         and a half of it.
     n_steps
         Steps of the training of the chosen network; 0 for filters and PCA.
+    averaged
+        Width in pixels of the average over neighbours from which spectra of counts have their totals; None where
+        no average is clearly better than the totals of the denoiser.
     relative_intensity
         Mean counts of this map over those of the training map; for libraries the mean counts of a spectrum.
     shape
@@ -261,6 +264,7 @@ class DenoiseReport(Report):
     n_components: int
     n_boxes: int = 1
     n_steps: int = 0
+    averaged: float | None = None
     corruption: str = "split"
     relative_intensity: float = 1.0
     line_width: float | None = None
@@ -323,6 +327,7 @@ class DenoiseReport(Report):
             ("error left", f"{error}; the signal varies by {self.signal_variance:.3g}"),
             ("hold-out", self._hold_out()),
             *self._counts(),
+            ("totals", f"counts averaged over {self.averaged:g} pixels" if self.averaged else ""),
             ("intensity", intensity),
             ("learnt from", f"{self.n_sampled} spectra{where}"),
             ("resampled", f"from {self.resampled_from}" if self.resampled_from else ""),

@@ -38,6 +38,7 @@ from hyperspy_specml.statistics import (
     rank_curve,
     refine_basis,
     summarise_map,
+    without_hot_values,
 )
 from hyperspy_specml.streaming import side_by_side
 
@@ -101,6 +102,11 @@ def prepare(
     )
     check_enough(summary, n_needed)
     estimate = estimate_noise(summary.sample, noise=noise, minimum=summary.minimum)
+    if recordings is None:
+        summary = without_hot_values(summary, estimate.model, stream.navigation_shape)
+    if summary.n_hot:
+        _logger.info("%d hot values, each in one channel of one spectrum, are not learnt", summary.n_hot)
+        estimate = estimate_noise(summary.sample, noise=noise, minimum=summary.minimum)
     model, moments = estimate.model, summary.moments
     _logger.info("noise model: %s", model.to_dict())
     basis_of = partial(principal_basis, noise=model, n_vectors=_MOST_VECTORS, centre=centre)

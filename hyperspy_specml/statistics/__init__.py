@@ -33,6 +33,7 @@ from hyperspy_specml.statistics._line_width import line_width, typical_mean
 from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
 from hyperspy_specml.statistics._noise import (
     MOST_COUNTS,
+    PREDICTION_FLOOR,
     NoiseModel,
     PoissonGaussianNoise,
     PoissonNoise,
@@ -42,6 +43,17 @@ from hyperspy_specml.statistics._noise import (
     unit_of,
 )
 from hyperspy_specml.statistics._resample import Resampling, plan_resampling
+from hyperspy_specml.statistics._spikes import (
+    NARROWEST_LINE,
+    SPIKE_CHANCE,
+    channels_beside,
+    find_hot_values,
+    largest_line_ratio,
+    line_in_channels,
+    squares_of_sums,
+    sums_between,
+    without_hot_values,
+)
 from hyperspy_specml.statistics._states import BELOW_LINES, EMPTY, MASKED, NOT_FINITE, SATURATED, STATE_NAMES, USED
 from hyperspy_specml.statistics._summary import MapSummary, count_states, expand_channels, sample_size, summarise_map
 from hyperspy_specml.statistics._two_sample import two_sample_score

@@ -54,6 +54,8 @@ class MapSummary:
         they fit into the memory budget, else a random sample that the seed alone decides.
     minimum
         Smallest finite value.
+    n_hot
+        Values of the sample that were replaced: see `without_hot_values`.
     """
 
     moments: Moments
@@ -63,6 +65,7 @@ class MapSummary:
     sample: np.ndarray = field(repr=False)
     sample_pixels: np.ndarray = field(repr=False)
     minimum: float = 0.0
+    n_hot: int = 0
 
     @property
     def channels(self) -> np.ndarray:
@@ -70,8 +73,9 @@ class MapSummary:
         return self.channel_state == USED
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many pixels and channels are in which state, states that do not occur left out."""
-        return {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
+        """Return how many pixels, channels and values are in which state, states that do not occur left out."""
+        counts = {"pixels": count_states(self.pixel_state), "channels": count_states(self.channel_state)}
+        return counts | ({"values": {"hot": self.n_hot}} if self.n_hot else {})
 
 
 def count_states(state: np.ndarray) -> dict[str, int]:

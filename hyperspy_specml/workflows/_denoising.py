@@ -99,7 +99,8 @@ def _apply(call: Call, trained: TrainedModel, protect: bool) -> BaseSignal:
     with call.running(trained=False) as (_, stream):
         noise, mean = noise_from_dict(report.noise_model), trained.fingerprint.mean
         known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.navigation_mask}
-        found = apply_denoiser(stream, denoiser, detector=line_width(call.signal), protect=protect, **known)
+        known |= {"detector": line_width(call.signal), "averaged": report.averaged}
+        found = apply_denoiser(stream, denoiser, protect=protect, **known)
     pixels, seconds = count_states(found.pixel_state), {"application": time.perf_counter() - start}
     here = {name: getattr(found, name) for name in ("relative_intensity", "line_width")}
     report = report.applied({"pixels": pixels}, seconds, trained.title, shape=stream.navigation_shape, **here)

@@ -151,6 +151,14 @@ def test_nothing_is_named_where_no_line_explains_the_residual():
     assert named({15.4: 30.0}, at=12.0) == ()
 
 
+def test_few_counts_are_no_evidence_for_an_element_unless_it_is_listed():
+    few, more = {2.6967: 3.0}, {2.6967: 30.0}
+
+    assert named(few, at=2.70) == ()
+    assert elements(named(few, "Rh", at=2.70)) == ["Rh"]
+    assert "Rh" in elements(named(more, at=2.70))
+
+
 LOSSES = 380 + 2.0 * np.arange(260)
 
 

@@ -8,11 +8,12 @@ import scipy.stats
 
 from hyperspy_specml.anomaly._learn import leverage_of
 from hyperspy_specml.anomaly._scan import Scan, ScanModel
-from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder, largest_line_ratio
+from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder
 from hyperspy_specml.statistics import (
     PoissonGaussianNoise,
     PoissonNoise,
     energy_windows,
+    largest_line_ratio,
     moments_of,
     principal_basis,
     signed_squares,

@@ -50,7 +50,7 @@ def test_arrays_give_the_removed_signal_and_its_restored_model(counts_with_line:
     restored = found(data, ONE_STEP, context="spectral").denoised  # the default
     assert [one.z for one in restored.removed] == [one.z for one in plain.removed]
     n = plain.scores.shape[1]
-    np.testing.assert_array_equal(restored.scores[:, :n], plain.scores)
+    np.testing.assert_allclose(restored.scores[:, :n], plain.scores, rtol=1e-4)  # the others keep their counts
     features = restored.model.shapes[len(plain.model.shapes) :]
     assert restored.scores.shape[1] == n + len(features)
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)

@@ -41,10 +41,8 @@ def test_a_vacuum_beside_a_bright_particle_gets_the_mean_of_all_of_its_spectra(q
 
 @pytest.mark.parametrize("dose", [5, 10, 50])
 @pytest.mark.parametrize("context", ["spectral", "spatial"])
-def test_counts_are_kept_in_all_and_in_dim_and_bright_pixels_as_far_as_one_spectrum_tells(
-    dose: float, context: str, quick: Any
-) -> None:
-    bright = specml.datasets.fe_cr_ni_map(SCAN, n_channels=64, dose=1e5).signal
+def test_counts_are_kept_in_all_and_in_dim_and_bright_pixels(dose: float, context: str, quick: Any) -> None:
+    bright = specml.datasets.fe_cr_ni_map((32, 40), n_channels=64, dose=1e5).signal
     truth = dose / 1e5 * bright.data.sum(axis=-1).ravel()
     s = bright.deepcopy()
     s.data = np.random.default_rng(5).poisson(bright.data / 1e5 * dose).astype("uint8")
@@ -52,13 +50,12 @@ def test_counts_are_kept_in_all_and_in_dim_and_bright_pixels_as_far_as_one_spect
     totals, counts = clean.data.sum(axis=-1).ravel(), s.data.sum(axis=-1).ravel()
     assert clean.data.min() >= 0
     assert totals.sum() == pytest.approx(counts.sum(), rel=0.01)
-    unknown = dose / (truth.var() + dose)  # what Wiener's filter takes from the contrast of sums of single spectra
-    for quarter in np.array_split(np.argsort(truth), 4):
-        expected = truth[quarter].sum()
-        noise = 2 * np.sqrt(expected)
-        assert abs(totals[quarter].sum() - expected) < 0.03 * expected + noise + unknown * abs(
-            expected - truth.mean() * len(quarter)
-        )
+    # Filters of score maps have the smallest error of all values, and take a little of the contrast for that.
+    part = {"spectral": 0.03, "spatial": 0.09 if dose < 50 else 0.03}[context]
+    for quarter in np.array_split(np.argsort(truth), 4):  # the mean of the map instead is 12 to 18 % off
+        assert totals[quarter].sum() == pytest.approx(counts[quarter].sum(), rel=part)
+    # Totals of single spectra are off by 1 / sqrt(dose).
+    assert (totals / truth - 1).std() < 0.5 / np.sqrt(dose)
 
 
 def test_sums_that_are_farther_from_the_counts_than_noise_explains_are_drawn_to_them() -> None:
