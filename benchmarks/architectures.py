@@ -182,7 +182,9 @@ def _covered(case: Case, architecture: str, window: Any, level: float) -> tuple[
 
 def _truth(case: Case, result: DecompositionResult, window: Any) -> np.ndarray:
     """Return the true number of each pixel, in the channels that the package sums."""
-    quantity, _ = result._uncertainty._quantity(window)
+    from hyperspy_specml import Progress
+
+    quantity, _ = result._sure(Progress())._quantity(window)
     used = case.clean[:, result.model.channels]
     sums = [used @ weights for weights in (quantity.above, quantity.below) if weights is not None]
     truth = sums[0] / sums[1] if len(sums) == 2 else sums[0]

@@ -20,7 +20,7 @@ from scipy.stats import norm
 from hyperspy_specml.decompose._architecture import PCAOptions
 from hyperspy_specml.decompose._registry import choose_architecture
 from hyperspy_specml.decompose._run import decompose
-from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.exceptions import Cancelled, OptionError
 from hyperspy_specml.models import LinearModel, VariationalModel
 from hyperspy_specml.statistics import correlation_kernel
 from hyperspy_specml.streaming import SpectrumStream
@@ -213,6 +213,8 @@ def make_replica(certainty: Certainty, columns: np.ndarray, n_most: int, run: Ru
     ------
     TooFewSpectraError, TrainingDivergedError
         See `decompose`.
+    Cancelled
+        The user ended a training: half of one says nothing about the errors of a whole one.
     """
     rng = np.random.default_rng([run.seed, _STREAM])
     some = np.sort(rng.permutation(len(columns))[:n_most])
@@ -222,6 +224,8 @@ def make_replica(certainty: Certainty, columns: np.ndarray, n_most: int, run: Ru
     found = decompose(
         SpectrumStream(counts), run, architecture=architecture, n_components=k, noise=certainty.noise.name
     )
+    if found.report.interrupted:
+        raise Cancelled("the training of a replica was ended; dec.interval(..., replicas=0) trusts the model.")
     return Replica(certainty, drawn, Certainty(found.model, found.prepared.estimate.model), found.scores)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyperspy_specml.progress import Progress
 from hyperspy_specml.results._explore import open_tool
 from hyperspy_specml.results._figures import result_figure
 from hyperspy_specml.results._files import Result
@@ -67,6 +68,7 @@ class DecompositionResult(Result):
     baseline: DecompositionResult | None
     _source: Source
     _empty: np.ndarray
+    _uncertain: Uncertainty | None = None
 
     @classmethod
     def of(
@@ -159,7 +161,9 @@ class DecompositionResult(Result):
         found.metadata.General.title = f"Errors of the scores of {self._source.title}"
         return found
 
-    def interval(self, quantity: Any, level: float = 0.9, *, replicas: int = 1) -> Interval:
+    def interval(
+        self, quantity: Any, level: float = 0.9, *, replicas: int = 1, progress: Progress | None = None
+    ) -> Interval:
         """Return maps between which the truth of each spectrum lies, with this probability.
 
         Parameters
@@ -174,6 +178,8 @@ class DecompositionResult(Result):
             Maps that are drawn from the model and fitted anew, as long as the first training each time, when it is
             first asked for. Their errors, whose truth is known, say how much wider the intervals have to be. 0 trusts
             the model.
+        progress
+            Watches the trainings, and can cancel them.
 
         Returns
         -------
@@ -187,6 +193,8 @@ class DecompositionResult(Result):
             for "dense", by a variational autoencoder that starts as it, and for "pca", by its noise.
         DataRequiredError
             The architecture is "dense", and the result was loaded without its signal.
+        Cancelled
+            A training was ended, by `progress` or Ctrl-C.
 
         Notes
         -----
@@ -194,7 +202,8 @@ class DecompositionResult(Result):
         no model of this kind could describe. Measured coverage is in the user guide.
         """
         check_interval(level, replicas)
-        return self._uncertainty.interval(quantity, level, replicas)
+        progress = progress or Progress()
+        return self._sure(progress).interval(quantity, level, replicas, progress)
 
     def generate(self, shape: Sequence[int], intensity: float | None = None, *, random_state: int = 0) -> BaseSignal:
         """Draw a new map of spectra like those of the decomposed one, with noise; nothing is next to anything.
@@ -226,11 +235,15 @@ class DecompositionResult(Result):
             architecture that this is not known of: it is for "vae" and "pca", and for "dense" by its variational one.
         """
         check_generate(shape, intensity, self.model.model)
-        return generated(self._uncertainty, tuple(map(int, shape)), intensity, random_state)
+        return generated(self._sure(Progress()), tuple(map(int, shape)), intensity, random_state)
 
-    @cached_property
-    def _uncertainty(self) -> Uncertainty:
-        return Uncertainty.of(self._source, self.model, self._columns().reshape(len(self._empty), -1))
+    def _sure(self, progress: Progress) -> Uncertainty:
+        """Return what all intervals share; of the dense architecture it is trained when it is first asked for."""
+        if self._uncertain is None:
+            columns = self._columns().reshape(len(self._empty), -1)
+            object.__setattr__(self, "_uncertain", Uncertainty.of(self._source, self.model, columns, progress))
+        assert self._uncertain is not None
+        return self._uncertain
 
     @cached_property
     def reconstruction(self) -> BaseSignal:

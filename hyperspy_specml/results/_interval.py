@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import norm
 
 from hyperspy_specml.decompose import Certainty, Quantity, Replica, decompose, inflation, make_replica
-from hyperspy_specml.exceptions import DataRequiredError, OptionError
+from hyperspy_specml.exceptions import Cancelled, DataRequiredError, OptionError
 from hyperspy_specml.run import Run
 from hyperspy_specml.signals import energy_axis, line_width, navigation_map, spectral_lines, stamp
 from hyperspy_specml.statistics import noise_from_dict
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
     from hyperspy_specml.models import TrainedModel
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.signals import Source
 
 _logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Uncertainty:
     replicas: list[Replica] = field(default_factory=list)
 
     @classmethod
-    def of(cls, source: Source, trained: TrainedModel, columns: np.ndarray) -> Uncertainty:
+    def of(cls, source: Source, trained: TrainedModel, columns: np.ndarray, progress: Progress) -> Uncertainty:
         """Start with the model of a result; that of the dense architecture is a variational one of the same data."""
         if trained.model.architecture == "dense":
             if not source.known:
@@ -77,13 +78,15 @@ class Uncertainty:
             states, masked = trained.channel_state, source.spectra.navigation_mask
             _logger.info("dec.interval(...): a variational autoencoder is trained, which starts as this dense one")
             found = decompose(
-                SpectrumStream(source.spectra.array, trained.config.memory_budget),
-                Run(trained.config, trained.report.random_state),
+                SpectrumStream(source.spectra.array, trained.config.memory_budget, progress),
+                Run(trained.config, trained.report.random_state, progress=progress),
                 architecture="vae",
                 n_components=trained.model.n_components,
                 noise=trained.report.noise_model["name"],
                 masks=(masked, states),
             )
+            if found.report.interrupted:
+                raise Cancelled("the training of the variational autoencoder was ended: there are no intervals.")
             trained, columns = replace(trained, model=found.model, report=found.report), found.scores
         return cls(source, trained, columns)
 
@@ -92,7 +95,7 @@ class Uncertainty:
         """How sure the model is."""
         return Certainty(self.trained.model, noise_from_dict(self.trained.report.noise_model))
 
-    def interval(self, quantity: Any, level: float, n_replicas: int) -> Interval:
+    def interval(self, quantity: Any, level: float, n_replicas: int, progress: Progress) -> Interval:
         """Return the interval of a quantity; see `DecompositionResult.interval`."""
         certainty = self.certainty
         wanted, name = self._quantity(quantity)
@@ -100,8 +103,9 @@ class Uncertainty:
         rows = self.columns[known]
         while len(self.replicas) < n_replicas:
             seed = self.trained.report.random_state + _SEED_STEP * (1 + len(self.replicas))
-            run = Run(self.trained.config, seed)
-            self.replicas.append(make_replica(certainty, rows, self.trained.report.n_sampled, run))
+            run, share = Run(self.trained.config, seed, progress=progress), 1 / (n_replicas - len(self.replicas))
+            with progress.enter("Fit a replica", share):
+                self.replicas.append(make_replica(certainty, rows, self.trained.report.n_sampled, run))
         factor = inflation(self.replicas[:n_replicas], wanted, level) if n_replicas else 1.0
         middle, wide = np.full((2, len(self.columns)), np.nan)
         middle[known] = certainty.values(rows, wanted)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import DataRequiredError, OptionError
+from hyperspy_specml.exceptions import Cancelled, DataRequiredError, OptionError
 
 
 @pytest.fixture
@@ -178,3 +178,13 @@ def test_new_maps_are_native_and_like_the_old_one(dec, fitted):
     np.testing.assert_allclose(bright.data.sum(axis=-1).std(), 5000**0.5, rtol=0.2)
     with pytest.raises(OptionError, match=r"needs the shape of a scan"):
         dec.generate(64)
+
+
+def test_replicas_are_cancelled_and_nothing_of_them_is_kept(dec):
+    progress = specml.Progress()
+    progress.cancel()
+
+    with pytest.raises(Cancelled):
+        dec.interval((702, 706), replicas=9, progress=progress)
+
+    assert len(dec.generate((2,)).data) == 2
