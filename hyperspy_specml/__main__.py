@@ -147,7 +147,7 @@ def _run(options: argparse.Namespace) -> None:
         signal = _choose(_load(file, lazy=options.lazy), options.signal)
     result: DecompositionResult | PhaseResult
     if options.phases:
-        result = signal.phase_map(k, show_progressbar=sys.stderr.isatty())
+        result: Any = signal.phase_map(k, show_progressbar=sys.stderr.isatty())
         print(f"{result}\n\n{result.report}", flush=True)
     else:
         chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
@@ -183,7 +183,8 @@ def _refuse_beside_phases(options: argparse.Namespace) -> None:
 def _write_phases(result: PhaseResult, folder: Path) -> None:
     import matplotlib.pyplot as plt
 
-    result.plot().savefig(folder / "phases.png", dpi=100)
+    figure: Any = result.plot()
+    figure.savefig(folder / "phases.png", dpi=100)
     result.report.plot().savefig(folder / "report.png", dpi=100)
     plt.close("all")
     result.save(folder / "phases.hspy", overwrite=True)
