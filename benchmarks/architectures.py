@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks._architectures_shifts import shifts
 from benchmarks._harness import median, number
 from benchmarks._records import Table
 from benchmarks.fe_l import error_of
@@ -238,4 +239,9 @@ def _caption(cases: list[Case]) -> str:
 
 
 # What `--parts` may name: functions from the cases of one map and dose to a table.
-PARTS: dict[str, Callable[[list[Case]], Table]] = {"errors": errors, "coverage": coverage, "two-sample": two_sample}
+PARTS: dict[str, Callable[[list[Case]], Table]] = {
+    "errors": errors,
+    "coverage": coverage,
+    "two-sample": two_sample,
+    "shifts": shifts,
+}

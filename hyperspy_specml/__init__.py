@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
     from hyperspy_specml.signals import provenance
-    from hyperspy_specml.workflows import LiveMonitor, align, estimate_shift, load_model, train_denoiser
+    from hyperspy_specml.workflows import (
+        Encoder,
+        LiveMonitor,
+        Predictor,
+        align,
+        estimate_shift,
+        load_model,
+        pretrain,
+        train_denoiser,
+    )
 
 __version__ = "0.1.0.dev0"
 
@@ -44,7 +53,16 @@ _HOMES = {  # of the public names
     "run": ("ComputeConfig", "TrainConfig"),
     "signals": ("provenance",),
     "live": ("Damage", "EnergyDrift", "IntensityChange", "NewPhase", "scan_order"),
-    "workflows": ("LiveMonitor", "align", "estimate_shift", "load_model", "train_denoiser"),
+    "workflows": (
+        "Encoder",
+        "LiveMonitor",
+        "Predictor",
+        "align",
+        "estimate_shift",
+        "load_model",
+        "pretrain",
+        "train_denoiser",
+    ),
 }
 _MODULES = ("datasets", "estimators", "exceptions")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

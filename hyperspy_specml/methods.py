@@ -37,6 +37,7 @@ def decomposition_ae(
     device: str = "auto",
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
+    align: bool = False,
     config: TrainConfig | None = None,
     interactive: bool = False,
     display: bool = True,
@@ -82,6 +83,11 @@ def decomposition_ae(
         ``result.model`` of another map, or the path of the file that ``result.model.save(path)`` made. It is
         applied in one pass and nothing is fitted. Size, architecture, noise and signal mask are the model's
         own. Where the energy channels differ the model is resampled to those of the signal.
+    align
+        Whether the energy axis of the map may be calibrated otherwise than that of the `model`: one shift and one
+        dispersion are found by likelihood, with errors, and used where they describe the map clearly better. The model
+        is resampled, never the counts. Chemistry shifts edges too: the report says what was found, and how well
+        the model describes this map beside a PCA fitted on it.
     config
         Training and memory: ``specml.TrainConfig``.
     interactive
@@ -113,10 +119,11 @@ def decomposition_ae(
         noise="poisson" for values that are negative or not whole.
     OptionError
         An unknown architecture, noise model or device, options of another architecture, an impossible number, an
-        argument that a `model` would have to ignore, or ``energy_shift=True`` for an architecture or an energy
-        axis that cannot.
+        argument that a `model` would have to ignore, `align` without one, or ``energy_shift=True`` for an
+        architecture or an energy axis that cannot.
     EnergyAxisMismatchError
-        `model` was trained on another energy axis, and cannot be resampled soundly.
+        `model` was trained on another energy axis, and cannot be resampled soundly, or not be aligned within 6 % of the
+        axis and 4 % of the dispersion.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     TrainingDivergedError

@@ -164,7 +164,7 @@ def shorten_training(patch: pytest.MonkeyPatch, most: int) -> None:
     def brief(own: specml.TrainConfig, defaults: specml.TrainConfig) -> specml.TrainConfig:
         config = over(own, defaults)
         assert config.max_steps is not None
-        return replace(config, max_steps=min(most, config.max_steps), evaluate_every=20)
+        return replace(config, max_steps=min(most, config.max_steps), extension=0.0, evaluate_every=20)
 
     patch.setattr(specml.TrainConfig, "over", brief)
 

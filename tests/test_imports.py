@@ -30,7 +30,7 @@ LAYERS = (
     {"workflows"},
     {"results"},
     {"signals"},
-    {"estimators", "live"},
+    {"estimators", "live", "pretraining"},
     {"latent"},
     {"anomaly", "denoise"},
     {"decompose"},
@@ -45,8 +45,8 @@ LAYERS = (
 )
 # They know arrays only: no signals.
 WITHOUT_SIGNALS = {
-    "anomaly", "decompose", "denoise", "estimators", "latent", "lazy", "live", "models", "nn", "prepare", "progress",
-    "run", "statistics", "streaming", "train",
+    "anomaly", "decompose", "denoise", "estimators", "latent", "lazy", "live", "models", "nn", "prepare", "pretraining",
+    "progress", "run", "statistics", "streaming", "train",
 }  # fmt: skip
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -125,7 +125,7 @@ class FittedModel:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the rest of the model, as arrays by name; weights of a network on whatever device."""
-        own = {name: getattr(self, name) for name in self.stored} | prefixed("basis", vars(self.basis))
+        own = {name: getattr(self, name) for name in self.stored} | prefixed("basis", given(self.basis))
         network = getattr(self, "network", None)
         weights = network.state_dict() if network else {}
         return own | {f"network.{name}": tensor.cpu().numpy() for name, tensor in weights.items()}
@@ -224,7 +224,10 @@ class Parts:
         vectors = self.array("basis.vectors", ANY, ANY)
         weights = self.array("basis.weights", len(vectors), positive=True)
         offset, eigenvalues = self.array("basis.offset", len(vectors)), self.array("basis.eigenvalues", ANY)
-        return PrincipalBasis(weights, offset, vectors, eigenvalues)
+        p, completed = vectors.shape[1], "basis.completion" in self.arrays
+        return PrincipalBasis(
+            weights, offset, vectors, eigenvalues, self.array("basis.completion", p, p) if completed else None
+        )
 
     def model(self) -> FittedModel:
         """Return the model, of whatever kind it is.
@@ -246,6 +249,11 @@ def parts_of(model: FittedModel) -> Parts:
         Of any kind.
     """
     return Parts({"kind": model.kind} | model.settings(), model.arrays())
+
+
+def given(basis: PrincipalBasis) -> dict[str, np.ndarray]:
+    """Return the arrays of a basis by name, those that it has."""
+    return {name: array for name, array in vars(basis).items() if array is not None}
 
 
 def prefixed(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

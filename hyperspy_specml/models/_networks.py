@@ -173,7 +173,7 @@ class LatentModel(FittedModel):
     def _with_totals(self, decoded: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """Return (n, P) scores of spectra with these totals: what is missing has the shape of the mean spectrum."""
         mean = self.basis.spectra(self.centre[None].astype(np.float64))[0]
-        along = (mean * self.basis.weights) @ self.basis.vectors  # its scores, without the offset
+        along = mean @ self.basis.projector()  # its scores, without the offset
         along /= along @ self.basis.components().sum(axis=1)
         return decoded + np.outer(totals - self._totals(decoded), along).astype(np.float32)
 
@@ -294,7 +294,7 @@ class SimplexModel(FittedModel):
         mean = self.network.total * np.exp(self.network.prior.cpu().numpy()[None].astype(np.float64))
         spectra = [np.maximum(resample(s), 1e-12 * s.sum()) for s in (self.components(), mean)]
         endmembers, mean = spectra[0] / spectra[0].sum(axis=1, keepdims=True), spectra[1][0]
-        to_scores = basis.vectors * basis.weights[:, None]
+        to_scores = basis.projector()
         tensors = (tensor_for(self.network, values) for values in (endmembers, mean, to_scores))
         return replace(self, basis=basis, network=self.network.on_channels(*tensors))
 

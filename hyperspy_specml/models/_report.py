@@ -100,6 +100,9 @@ class Report:
     resampled_from
         The energy axis of the training in words, where the model was brought to the channels of another one; else
         None.
+    alignment, description
+        Of a model that was aligned with another map: shift and dispersion that were found, with errors, and how well
+        it describes held-out counts of that map beside a PCA fitted on it, in words; else None.
     """
 
     method: ClassVar[str]
@@ -122,6 +125,8 @@ class Report:
     interrupted: bool = False
     trained_on: str | None = None
     resampled_from: str | None = None
+    alignment: str | None = None
+    description: str | None = None
 
     def facts(self) -> list[Row]:
         """Return what stands above the table: names and values; those without a value are left out."""
@@ -263,7 +268,12 @@ class Report:
     def _origin(self, learnt: str, what: str) -> list[Row]:
         of_another = "" if self.trained_on is None else f"{self.trained_on}{what}"
         resampled = f"the model, not the counts; {learnt.split()[0]} on {self.resampled_from}"
-        return [(learnt, of_another), ("resampled", resampled if self.resampled_from else "")]
+        return [
+            (learnt, of_another),
+            ("resampled", resampled if self.resampled_from else ""),
+            ("aligned", self.alignment or ""),
+            ("deviance here", self.description or ""),
+        ]
 
     def _hold_out(self) -> str:
         return f"{self.hold_out}; residuals of halves correlate by {self.correlation:.3f}"

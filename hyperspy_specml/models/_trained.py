@@ -184,6 +184,42 @@ class TrainedModel:
         _logger.info("%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis))
         return found
 
+    def positions_of(self, axis: dict[str, Any]) -> np.ndarray:
+        """Return the (E,) places of the channels of an axis in the units of the model's; NaN where there is no way.
+
+        Parameters
+        ----------
+        axis
+            As `signals.axis_spec` describes it.
+        """
+        return _channels_in(axis, self.energy_axis["units"])
+
+    def on_places(self, axis: dict[str, Any], places: np.ndarray, *, method: str) -> TrainedModel:
+        """Return the model for spectra whose channels lie elsewhere on its axis than their own axis says.
+
+        Parameters
+        ----------
+        axis
+            Of the data.
+        places
+            (E of the data,) places of its channels on the model's axis; some of the model's own may be missing.
+        method
+            Name of the method that asks, for the message.
+
+        Raises
+        ------
+        EnergyAxisMismatchError
+            That would not be sound.
+        """
+        try:
+            resampling = plan_resampling(_positions(self.energy_axis), self.channel_state, places, partly=True)
+            return self._resampled(axis, resampling)
+        except ValueError as error:
+            raise EnergyAxisMismatchError(
+                f"{method}(model=..., align=True): trained on {in_words(self.energy_axis)}, but the signal has "
+                f"{in_words(axis)}: {error}. Fit anew without model."
+            ) from error
+
     def _resampled(self, axis: dict[str, Any], resampling: Resampling) -> TrainedModel:
         state, origin = resampling.channel_state, self.report.resampled_from or in_words(self.energy_axis)
         used = self.report.used | {"channels": count_states(state)}

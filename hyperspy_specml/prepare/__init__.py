@@ -4,3 +4,11 @@ from hyperspy_specml.prepare._corruptions import CORRUPTIONS, PairedRecordings, 
 from hyperspy_specml.prepare._prepare import Masks, check_enough, prepare, smooth_basis
 from hyperspy_specml.prepare._shifts import LearntShifts, ShiftModel, ShiftTask, learn_shifts
 from hyperspy_specml.prepare._training_data import Draws, TrainingData, project_parts
+from hyperspy_specml.prepare._transfer import (
+    MOST_SHIFTED,
+    MOST_STRETCHED,
+    Alignment,
+    described,
+    deviances_under,
+    find_alignment,
+)

@@ -33,6 +33,7 @@ from hyperspy_specml.statistics._line_width import line_width, typical_mean
 from hyperspy_specml.statistics._moments import Moments, moments_of, wide_moments
 from hyperspy_specml.statistics._noise import (
     MOST_COUNTS,
+    PREDICTION_FLOOR,
     NoiseModel,
     PoissonGaussianNoise,
     PoissonNoise,

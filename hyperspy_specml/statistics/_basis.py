@@ -39,6 +39,8 @@ _TINY = 1e-9
 _SMALL = 64
 # Number of channels from which the leading vectors are found by iteration.
 _LARGE = 1024
+# Smallest variance of the signal along a vector, in units of the noise variance.
+_LEAST_SIGNAL = 1e-2
 # Vectors iterated beyond those wanted, and number of iterations.
 _OVERSAMPLING, _ITERATIONS = 16, 6
 # Smallest variance of a channel, relative to the mean variance: a channel with two counts in the whole map
@@ -60,12 +62,16 @@ class PrincipalBasis:
         (E, P) orthonormal, by falling eigenvalue.
     eigenvalues
         Variances along the vectors in units of the noise variance, falling; all of them, or the P largest.
+    completion
+        (P, P) what projections are multiplied with where channels are missing, so that scores are what they would be
+        with the most likely spectrum there; None where none are.
     """
 
     weights: np.ndarray
     offset: np.ndarray
     vectors: np.ndarray
     eigenvalues: np.ndarray
+    completion: np.ndarray | None = None
 
     @property
     def n_vectors(self) -> int:
@@ -74,7 +80,8 @@ class PrincipalBasis:
 
     def first(self, n_vectors: int) -> PrincipalBasis:
         """Return the basis of the first vectors alone."""
-        return replace(self, vectors=self.vectors[:, :n_vectors])
+        completion = None if self.completion is None else self.completion[:n_vectors, :n_vectors]
+        return replace(self, vectors=self.vectors[:, :n_vectors], completion=completion)
 
     def aligned_with(self, other: PrincipalBasis) -> PrincipalBasis:
         """Return the basis of the same space that is closest to another one.
@@ -93,12 +100,25 @@ class PrincipalBasis:
         Parameters
         ----------
         resample
-            From (n, E) to (n, E of the other channels).
+            From (n, E) to (n, E of the other channels). Where it is a `Resampling` of data that lack some of them, the
+            vectors stay as they are, and scores are completed.
         """
         variance = resample(1 / self.weights[None] ** 2)[0]
         weights = 1 / np.sqrt(np.maximum(variance, _VARIANCE_FLOOR * variance.mean()))
-        vectors, _ = scipy.linalg.polar((resample(self.components()) * weights).T)
-        return PrincipalBasis(weights, resample(self.offset[None])[0], vectors, self.eigenvalues)
+        vectors, offset = (resample(self.components()) * weights).T, resample(self.offset[None])[0]
+        if not getattr(resample, "partly", False):
+            return PrincipalBasis(weights, offset, scipy.linalg.polar(vectors)[0], self.eigenvalues)
+        # The most likely scores s of what is there are G V' x with a normal prior; V' x lacks (1 - V' V) s.
+        there = vectors.T @ vectors
+        signal = np.maximum(self.eigenvalues[: self.n_vectors] - 1, _LEAST_SIGNAL)
+        likely = np.linalg.inv(there + np.diag(1 / signal))
+        completion = np.eye(self.n_vectors) + (np.eye(self.n_vectors) - there) @ likely
+        return PrincipalBasis(weights, offset, vectors, self.eigenvalues, completion)
+
+    def projector(self) -> np.ndarray:
+        """Return the (E, P) linear map from spectra, less the offset, to scores."""
+        to_scores = self.vectors * self.weights[:, None]
+        return np.ascontiguousarray(to_scores if self.completion is None else to_scores @ self.completion.T)
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """Return the (n, P) float32 scores of (n, E) spectra of any real dtype."""
@@ -132,7 +152,7 @@ def project_on(
     one (n, P) float32 array of scores per basis
     """
     # In one memory order, whatever that of the vectors: a model read from a file gives the same bits.
-    to_scores = [np.ascontiguousarray(b.vectors * b.weights[:, None]) for b in bases]
+    to_scores = [b.projector() for b in bases]
     constants = [(b.offset @ t).astype(np.float32) for b, t in zip(bases, to_scores, strict=True)]
     index = None
     if channels is not None and not channels.all():

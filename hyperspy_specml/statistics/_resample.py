@@ -28,11 +28,14 @@ class Resampling:
     ----------
     channel_state
         (E of the data,) state of each channel of the data for the model.
+    partly
+        Whether the data lack channels of the model.
     """
 
     channel_state: np.ndarray
     _pieces: tuple[tuple[np.ndarray, ...], ...]
     _used: np.ndarray
+    partly: bool = False
 
     @property
     def n_channels(self) -> int:
@@ -61,7 +64,9 @@ class Resampling:
         return out[:, self.channel_state == USED]
 
 
-def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray) -> Resampling:
+def plan_resampling(
+    model: np.ndarray, model_state: np.ndarray, data: np.ndarray, *, partly: bool = False
+) -> Resampling:
     """Plan how a model is resampled to the channels of data, if that is sound.
 
     Parameters
@@ -70,6 +75,8 @@ def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray
         Centres of the energy channels, in the same unit.
     model_state
         State of the model's channels.
+    partly
+        Whether data may lack channels of the model, at the ends.
 
     Raises
     ------
@@ -78,7 +85,7 @@ def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray
     """
     source, target = _Channels.of(model, "the model's"), _Channels.of(data, "its")
     state = model_state[source.order]
-    _check(source, state == USED, target)
+    missing = _check(source, state == USED, target, partly=partly)
     found = np.full(len(data), MASKED, np.uint8)
     nearest = np.clip(np.searchsorted(source.edges, target.centres) - 1, 0, len(state) - 1)
     inside = (target.centres > source.edges[0]) & (target.centres < source.edges[-1])
@@ -97,7 +104,7 @@ def plan_resampling(model: np.ndarray, model_state: np.ndarray, data: np.ndarray
         pieces.append((source.order[run], edges, target.order[within], low, high))
     in_place = np.empty_like(found)
     in_place[target.order] = found
-    return Resampling(in_place, tuple(pieces), model_state == USED)
+    return Resampling(in_place, tuple(pieces), model_state == USED, missing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,14 +131,17 @@ class _Channels:
         return cls(centres, edges, edges[:-1], edges[1:], np.diff(edges), order)
 
 
-def _check(model: _Channels, used: np.ndarray, data: _Channels) -> None:
-    """Refuse data that do not cover the model, and channels much wider or narrower than those of the model.
+def _check(model: _Channels, used: np.ndarray, data: _Channels, *, partly: bool) -> bool:
+    """Return whether data lack channels of the model, and refuse that if not `partly`.
+
+    Refuse also channels much wider or narrower than those of the model.
 
     Half of one channel of the data may be missing at each end.
     """
     half = 0.5 + _TOLERANCE
     first, last = model.low[used].min(), model.high[used].max()
-    if data.edges[0] > first + half * data.widths[0] or data.edges[-1] < last - half * data.widths[-1]:
+    missing = data.edges[0] > first + half * data.widths[0] or data.edges[-1] < last - half * data.widths[-1]
+    if missing and not partly:
         raise ValueError(f"the model needs all channels from {first:.8g} to {last:.8g}")
 
     there = (data.high > first) & (data.low < last)
@@ -139,3 +149,4 @@ def _check(model: _Channels, used: np.ndarray, data: _Channels) -> None:
     worst = ratio[np.argmax(np.abs(np.log(ratio)))]
     if not 1 / _MAX_RATIO <= worst <= _MAX_RATIO:
         raise ValueError(f"its channels are {worst:.2g} times as wide, which is beyond a factor of two")
+    return bool(missing)

@@ -6,4 +6,5 @@ from hyperspy_specml.workflows._decomposition import decomposition_ae
 from hyperspy_specml.workflows._denoising import denoise_dae, train_denoiser
 from hyperspy_specml.workflows._live import LiveMonitor, LivePhases
 from hyperspy_specml.workflows._phases import phase_map
+from hyperspy_specml.workflows._pretrain import Classified, Encoder, Predictor, Regressed, pretrain
 from hyperspy_specml.workflows._shifts import align, estimate_shift

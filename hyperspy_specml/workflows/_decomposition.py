@@ -14,7 +14,8 @@ from hyperspy_specml.models import DecompositionReport, encode_new_map
 from hyperspy_specml.results import DecompositionResult
 from hyperspy_specml.signals import energy_axis
 from hyperspy_specml.statistics import EMPTY, SATURATED, count_states
-from hyperspy_specml.workflows._call import Call, n_components
+from hyperspy_specml.workflows._call import Call, n_components, yes_or_no
+from hyperspy_specml.workflows._travel import refuse_align, travelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +28,11 @@ _MANY_SATURATED = 0.1  # share of the spectra from which a map is scored by valu
 
 
 def decomposition_ae(
-    call: Call, output_dimension: Any, architecture: str, options: Any, noise: str, energy_shift: bool, model: Any
-) -> DecompositionResult:
+    call: Call, output_dimension: Any, architecture: str, options: Any, noise: str, energy_shift: bool, model: Any,
+    align: bool,
+) -> DecompositionResult:  # fmt: skip
     """Fit a decomposition, or apply a model, and wrap the answer."""
-    k = n_components(output_dimension)
+    k, align = n_components(output_dimension), yes_or_no("align", align)
     if model is not None:
         needed = "a trained model, result.model or the path of its file"
         trained = call.trained_model(model, needed, DecompositionReport)
@@ -39,7 +41,8 @@ def decomposition_ae(
         given["architecture"] = architecture not in ("dense", own.architecture)  # "dense" is what nobody said
         given |= {"noise": noise != "auto", "energy_shift": energy_shift and "shift" not in own.outputs}
         call.refuse_beside_model(trained, "fit anew", **given)
-        return _apply(call, trained.on_axis(call.axis, method=call.method))
+        return _apply(call, trained if align else trained.on_axis(call.axis, method=call.method), align=align)
+    refuse_align(call, align)
     if energy_shift and not energy_axis(call.signal).is_uniform:
         raise OptionError(
             "decomposition_ae(energy_shift=True) moves spectra by equal channels, but the energy axis is not "
@@ -58,11 +61,12 @@ def decomposition_ae(
     return _wrap(call, trained, [found.scores, found.baseline_scores], summary.pixel_state)
 
 
-def _apply(call: Call, trained: TrainedModel) -> DecompositionResult:
-    """Apply a trained model to another map: one pass, nothing fitted."""
+def _apply(call: Call, trained: TrainedModel, *, align: bool) -> DecompositionResult:
+    """Apply a trained model to another map: one pass, nothing fitted; one more to align the model."""
     start = time.perf_counter()
-    models = [one.model for one in (trained, trained.baseline) if one]
-    with call.running(trained=False) as (_, stream):
+    with call.running(trained=False) as (run, stream):
+        trained = travelled(call, trained, stream, run) if align else trained
+        models = [one.model for one in (trained, trained.baseline) if one]
         scores, state = encode_new_map(stream, models, trained.channels, call.navigation_mask, method=call.method)
     n_saturated, dtype = int((state == SATURATED).sum()), call.source.spectra.array.dtype
     if n_saturated > _MANY_SATURATED * len(state):

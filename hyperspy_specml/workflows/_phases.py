@@ -107,7 +107,7 @@ def _labelled(call: Call, labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the (n_pixels,) phases of labelled pixels, -1 for the others, and the names of these phases."""
     shape = call.source.spectra.array.shape[:-1]
     if hasattr(labels, "items"):
-        return _of_areas(call, labels, shape)
+        return labels_of_areas(call.source.template, labels, shape, "phase_map")
     if isinstance(labels, BaseSignal):
         manager = labels.axes_manager
         axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
@@ -130,10 +130,12 @@ def _labelled(call: Call, labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     return found, tuple(f"phase {k}" for k in range(n))
 
 
-def _of_areas(call: Call, areas: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+def labels_of_areas(
+    template: BaseSignal, areas: Mapping[str, Any], shape: tuple[int, ...], method: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels of named areas: masks, or regions of interest of HyperSpy."""
     found = np.full(shape, -1)
-    indices = navigation_map(call.source.template, np.arange(found.size).reshape(shape), title="indices")
+    indices = navigation_map(template, np.arange(found.size).reshape(shape), title="indices")
     for k, (name, area) in enumerate(areas.items()):
         if callable(area):  # a region of interest cuts the signal that it is called with
             inside = np.isin(indices.data, np.asarray(area(indices).data).astype(np.int64))
@@ -141,7 +143,7 @@ def _of_areas(call: Call, areas: Mapping[str, Any], shape: tuple[int, ...]) -> t
             inside = np.asarray(area.data if isinstance(area, BaseSignal) else area)
         if inside.dtype != bool or inside.shape != shape or not inside.any():
             raise MaskError(
-                f"phase_map(labels={{{name!r}: ...}}) needs a region of interest, or booleans of shape {shape} "
+                f"{method}(labels={{{name!r}: ...}}) needs a region of interest, or booleans of shape {shape} "
                 f"(array order) of which some are True, but got {inside.dtype} of shape {inside.shape}."
             )
         found[inside] = k

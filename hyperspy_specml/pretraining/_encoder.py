@@ -1,0 +1,173 @@
+"""The encoder: spectra in, vectors out, whatever grid they were recorded on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
+from hyperspy_specml.lazy import torch
+from hyperspy_specml.models import pack, unpack
+from hyperspy_specml.pretraining._grid import SpectralGrid
+
+if TYPE_CHECKING:
+    from hyperspy_specml.nn import PatchEncoder, PatchShape
+
+NORMALISATIONS = ("square root", "total", "per spectrum")
+# Spectra encoded at a time.
+_BATCH = 512
+# Part of a grid that the data must record.
+_LEAST_OVERLAP = 0.3
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumEncoder:
+    """A trained network and how spectra are prepared for it. D outputs.
+
+    Attributes
+    ----------
+    network
+        Of patches.
+    shape
+        Its sizes.
+    grids
+        On which spectra are laid, one for each kind of them.
+    normalisation
+        "square root" of the share of each channel, "total" (the share), "per spectrum" (mean 0, deviation 1).
+    about
+        How it was trained.
+    """
+
+    network: PatchEncoder = field(repr=False)
+    shape: PatchShape
+    grids: tuple[SpectralGrid, ...]
+    normalisation: str = "square root"
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def grid_for(self, units: str, centres: np.ndarray) -> SpectralGrid:
+        """Return the grid that spectra are laid on.
+
+        Parameters
+        ----------
+        units, centres
+            Of the data's energy axis.
+
+        Raises
+        ------
+        EnergyAxisMismatchError
+            No grid has these units and energies.
+        """
+        fitting = [grid for grid in self.grids if grid.units == units and grid.overlap(centres) >= _LEAST_OVERLAP]
+        if not fitting:
+            known = "; ".join(f"{g.first:g} to {g.centres[-1]:g} {g.units}" for g in self.grids)
+            raise EnergyAxisMismatchError(
+                f"the encoder knows {known}, but the data cover {centres.min():g} to {centres.max():g} {units}. "
+                "Pretrain one with such spectra, specml.pretrain([s, ...])."
+            )
+        step = abs(centres[-1] - centres[0]) / max(1, len(centres) - 1)
+        return max(fitting, key=lambda grid: (grid.overlap(centres), -abs(np.log(grid.step / max(step, 1e-30)))))
+
+    def encode(self, rows: np.ndarray, units: str, centres: np.ndarray) -> np.ndarray:
+        """Map (n, E) spectra on channels with these centres to (n, D) vectors, float32."""
+        grid = self.grid_for(units, centres)
+        visible = grid.covered(centres, self.shape.patch)
+        inputs = Inputs(self.shape.patch, self.normalisation, grid, visible)
+        found = np.empty((len(rows), self.shape.width), np.float32)
+        device = next(self.network.parameters()).device
+        self.network.eval()
+        with torch.no_grad():
+            for start in range(0, len(rows), _BATCH):
+                laid = rows[start : start + _BATCH].astype(np.float32) @ grid.matrix(centres)
+                found[start : start + _BATCH] = self.network(*inputs(torch.from_numpy(laid).to(device))).cpu().numpy()
+        return found
+
+    def to_bytes(self) -> bytes:
+        """Return the content of its file."""
+        sizes = {name: getattr(self.shape, name) for name in ("patch", "width", "depth", "heads")}
+        grids = [[g.units, g.first, g.step, g.size] for g in self.grids]
+        description = {"encoder": _VERSION, "shape": sizes, "grids": grids, "normalisation": self.normalisation}
+        arrays = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        return pack(description | {"about": self.about}, arrays)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> SpectrumEncoder:
+        """Return the encoder in a file.
+
+        Raises
+        ------
+        ModelFileError
+            It holds something else, or is damaged.
+        """
+        return cls.from_parts(*unpack(content, name), name=name)
+
+    @classmethod
+    def from_parts(cls, plain: dict[str, Any], arrays: dict[str, np.ndarray], *, name: str) -> SpectrumEncoder:
+        """Return the encoder of the parts of a file.
+
+        Raises
+        ------
+        ModelFileError
+            They do not make up one.
+        """
+        from hyperspy_specml.nn import PatchEncoder, PatchShape
+
+        try:
+            if plain["encoder"] != _VERSION or plain["normalisation"] not in NORMALISATIONS:
+                raise ValueError(f"version {plain['encoder']!r}")
+            sizes = {key: int(value) for key, value in plain["shape"].items()}
+            if not all(1 <= value <= 4096 for value in sizes.values()):
+                raise ValueError(f"sizes {sizes}")
+            network = PatchEncoder(PatchShape(**sizes))
+            network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
+            grids = tuple(SpectralGrid(str(u), float(f), float(s), int(n)) for u, f, s, n in plain["grids"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelFileError(f"{name}: the file holds no encoder ({error!r:.120}). See specml.pretrain.") from error
+        return cls(network.eval(), PatchShape(**sizes), grids, str(plain["normalisation"]), dict(plain["about"]))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """From counts on a grid to what the network is given.
+
+    Attributes
+    ----------
+    patch, normalisation
+        Of the encoder.
+    grid
+        That the counts lie on.
+    visible
+        (n_patches,) bool, the patches that are shown.
+    """
+
+    patch: int
+    normalisation: str
+    grid: SpectralGrid
+    visible: np.ndarray
+
+    def __call__(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Map (B, E) counts to (B, N, patch) values, (B, N, 128) codes and (B,) logarithms of the dose."""
+        values, dose = self.values(counts)
+        place = self.places(counts.device)
+        return values, place.expand(len(counts), -1, -1), dose
+
+    def values(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, E) counts to the (B, N, patch) values of the visible patches, and (B,) logarithms of the dose."""
+        total = counts.abs().sum(dim=1, keepdim=True).clamp_min(1e-30)
+        share = counts * (counts.shape[1] / total)
+        if self.normalisation == "square root":
+            share = share.clamp_min(0).sqrt()
+        elif self.normalisation == "per spectrum":
+            share = (share - share.mean(dim=1, keepdim=True)) / share.std(dim=1, keepdim=True).clamp_min(1e-6)
+        padded = torch.nn.functional.pad(share, (0, -counts.shape[1] % self.patch))
+        visible = torch.from_numpy(np.flatnonzero(self.visible)).to(counts.device)
+        return padded.unflatten(1, (-1, self.patch))[:, visible], torch.log10(total[:, 0] + 1) / 3
+
+    def places(self, device: torch.device | str) -> torch.Tensor:
+        """Return the (N, 128) codes of the energies and widths of the visible patches."""
+        from hyperspy_specml.nn import energy_code
+
+        where = torch.from_numpy(self.grid.places(self.patch)[self.visible]).float().to(device)
+        return energy_code(where).flatten(1)

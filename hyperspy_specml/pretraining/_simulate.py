@@ -1,0 +1,133 @@
+"""Simulators: spectra with known parameters, of random samples on random instruments.
+
+References
+----------
+C. Fiori, D. Newbury, Scanning Electron Microsc. I (1978) 401 (width of X-ray lines); H. A. Kramers, Philos. Mag. 46
+(1923) 836 (bremsstrahlung).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hyperspy_specml.pretraining._grid import SpectralGrid
+
+# Energy of Mn Ka and full width at half maximum over standard deviation.
+_MN_KA, _FWHM = 5898.7, 2.3548
+# Fano's part of the width: variance per energy in eV.
+_FANO = 2.5
+# Ranges of random instruments: resolution at Mn Ka in eV, offset in eV, relative error of the dispersion, background.
+_RESOLUTION, _OFFSET, _GAIN, _BACKGROUND = (120.0, 150.0), 15.0, 0.003, (0.05, 0.5)
+# Range of doses, counts in the spectrum, and largest number of elements in a sample.
+_DOSES, _MOST_ELEMENTS = (20.0, 3000.0), 5
+# Spread of the logarithm of the ratio of families of lines of an element: absorption and efficiency.
+_FAMILY = 0.4
+# Of mixtures of library spectra: largest shift in channels, relative stretch.
+_SHIFT, _STRETCH = 3.0, 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class XrayPhysics:
+    """X-ray spectra of random compositions.
+
+    Attributes
+    ----------
+    grid
+        In eV.
+    elements
+        Names.
+    lines
+        (n, 3): element, energy in eV, weight in its family.
+    families
+        (n,) int, a number for each family of each element.
+    """
+
+    grid: SpectralGrid
+    elements: tuple[str, ...]
+    lines: np.ndarray = field(repr=False)
+    families: np.ndarray = field(repr=False)
+
+    @property
+    def n_parameters(self) -> int:
+        """Shares of the elements, and the part of the background."""
+        return len(self.elements) + 1
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n, E) counts, and (n, parameters): square roots of the shares of counts, scaled."""
+        k = len(self.elements)
+        shares = np.zeros((n, k))
+        for row in shares:
+            some = rng.choice(k, min(k, int(rng.integers(1, _MOST_ELEMENTS + 1))), replace=False)
+            row[some] = rng.dirichlet(np.ones(len(some)))
+        factor = np.exp(_FAMILY * rng.standard_normal((n, int(self.families.max()) + 1)))
+        owner = self.lines[:, 0].astype(int)
+        weight = shares[:, owner] * self.lines[:, 2] * factor[:, self.families]
+        mean = self._lines(weight, rng)
+        mean /= np.maximum(mean.sum(axis=1, keepdims=True), 1e-30)
+        part = rng.uniform(*_BACKGROUND, (n, 1))
+        mean = (1 - part) * mean + part * self._background(n, rng)
+        dose = np.exp(rng.uniform(*np.log(_DOSES), (n, 1)))
+        truth = np.concatenate([3 * (np.sqrt(shares) - 0.2), 6 * (part - 0.27)], axis=1)
+        return rng.poisson(dose * mean).astype(np.float32), truth
+
+    def _lines(self, weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return (n, E) lines: of a few instruments in a batch, each with its resolution and calibration."""
+        centres, mean = self.grid.centres, np.empty((len(weight), self.grid.size))
+        for some in np.array_split(np.arange(len(weight)), max(1, len(weight) // 16)):
+            energy = self.lines[:, 1] * (1 + _GAIN * rng.standard_normal()) + _OFFSET * rng.standard_normal()
+            at_mn = rng.uniform(*_RESOLUTION)
+            variance = np.maximum((at_mn**2 + _FANO * _FWHM**2 * (self.lines[:, 1] - _MN_KA) / 2) / _FWHM**2, 100.0)
+            z = (centres[None] - energy[:, None]) / np.sqrt(variance)[:, None]
+            profile = np.exp(-0.5 * z**2) / np.sqrt(variance)[:, None]
+            mean[some] = weight[some] @ profile
+        return mean
+
+    def _background(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        energy = np.maximum(self.grid.centres, 50.0)
+        beam = rng.uniform(1.2, 6.0, (n, 1)) * energy.max()
+        passed = np.exp(-rng.uniform(0.2, 3.0, (n, 1)) * (600.0 / energy) ** 2.5)  # absorbed at low energy
+        found = np.maximum(beam - energy, 0) / energy * passed
+        return found / np.maximum(found.sum(axis=1, keepdims=True), 1e-30)
+
+
+@dataclass(frozen=True, eq=False)
+class LibraryPhysics:
+    """Mixtures of the user's noise-free spectra, shifted and stretched.
+
+    Attributes
+    ----------
+    grid
+        Of the spectra.
+    spectra
+        (K, E) noise-free.
+    doses
+        Range of counts in a spectrum.
+    """
+
+    grid: SpectralGrid
+    spectra: np.ndarray = field(repr=False)
+    doses: tuple[float, float] = (200.0, 200_000.0)
+
+    @property
+    def n_parameters(self) -> int:
+        """Shares of the spectra, and the shift."""
+        return len(self.spectra) + 1
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n, E) counts, and (n, parameters): shares of the library spectra, and shifts."""
+        k, channels = len(self.spectra), np.arange(self.grid.size, dtype=float)
+        pure = self.spectra / self.spectra.sum(axis=1, keepdims=True)
+        shares = rng.dirichlet(np.ones(k), n)
+        shift, mean = _SHIFT * rng.standard_normal(n), shares @ pure
+        stretch = 1 + _STRETCH * rng.standard_normal(n)
+        moved = np.stack(
+            [np.interp((channels - by) / s, channels, row) for by, s, row in zip(shift, stretch, mean, strict=True)]
+        )
+        dose = np.exp(rng.uniform(*np.log(self.doses), (n, 1)))
+        moved /= np.maximum(moved.sum(axis=1, keepdims=True), 1e-30)
+        truth = np.concatenate([(shares - 1 / k) * np.sqrt(k * (k + 1)), shift[:, None] / _SHIFT], axis=1)
+        return rng.poisson(np.maximum(dose * moved, 0)).astype(np.float32), truth

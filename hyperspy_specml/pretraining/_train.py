@@ -1,0 +1,191 @@
+"""Objectives: hidden patches from the seen ones, or the parameters that a simulator drew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from hyperspy_specml.lazy import torch
+from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
+from hyperspy_specml.train import Batch, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hyperspy_specml.nn import PatchShape
+    from hyperspy_specml.pretraining._grid import SpectralGrid
+    from hyperspy_specml.run import Run
+    from hyperspy_specml.train import History
+
+OBJECTIVES = ("simulated", "masked")
+# Part of the patches that are hidden.
+HIDDEN = 0.75
+# Logarithm (base 10) of the largest thinning of a recorded spectrum: doses are drawn at random.
+_THINNING = 1.0
+# Held-out spectra that the score is taken of, at most.
+_SCORED = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Spectra of one kind on their grid.
+
+    Attributes
+    ----------
+    grid
+        The grid.
+    visible
+        (n_patches,) bool, the patches that they record.
+    rows
+        (n, E) float32 counts; of a simulator none.
+    counts
+        Whether they are counts, which may be thinned.
+    """
+
+    grid: SpectralGrid
+    visible: np.ndarray
+    rows: np.ndarray = field(repr=False)
+    counts: bool = True
+
+
+class Physics(Protocol):
+    """Draws spectra with known parameters."""
+
+    @property
+    def grid(self) -> SpectralGrid:
+        """Of the spectra."""
+        ...
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters."""
+        ...
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n, E) counts, and their (n, n_parameters) parameters, each of about mean 0 and deviation 1."""
+        ...
+
+
+class _Masked:
+    """Batches of one source after another; sources of any size count alike."""
+
+    def __init__(
+        self, sources: Sequence[Source], shape: PatchShape, normalisation: str, size: int, seed: int, device: str
+    ):
+        self.rng, self.size, self.sources, self.device = np.random.default_rng(seed), size, sources, device
+        self.inputs = [Inputs(shape.patch, normalisation, s.grid, s.visible) for s in sources]
+
+    def draw(self) -> Batch:
+        k = int(self.rng.integers(len(self.sources)))
+        rows = self.sources[k].rows
+        return self.batch(k, rows[self.rng.integers(len(rows), size=min(self.size, max(2, len(rows))))])
+
+    def batch(self, k: int, rows: np.ndarray) -> Batch:
+        if self.sources[k].counts:
+            thin = 10 ** (-_THINNING * self.rng.random((len(rows), 1)))
+            rows = (
+                self.rng.poisson(np.maximum(rows, 0) * thin)
+                if (rows % 1).any()
+                else self.rng.binomial(rows.astype(np.int64), thin)
+            )
+        counts = torch.from_numpy(rows.astype(np.float32)).to(self.device)
+        values, place, dose = self.inputs[k](counts)
+        n = values.shape[1]
+        order = torch.from_numpy(self.rng.random((len(rows), n)).argsort(axis=1)).to(self.device)
+        n_seen = max(1, round((1 - HIDDEN) * n))
+        weight = torch.ones(len(rows), n, 1, device=self.device).scatter(1, order[:, :n_seen, None], 0.0)
+        return Batch(values, values, weight, beside={"place": place, "dose": dose, "seen": order[:, :n_seen]})
+
+
+def _masked_error(network: Any, batch: Batch, step: int = 0) -> dict[str, torch.Tensor]:
+    """Return the mean squared error of the hidden values."""
+    found = network(batch.input, **batch.beside)
+    weight = batch.weight
+    assert isinstance(weight, torch.Tensor)
+    n = (weight.sum() * batch.target.shape[-1]).clamp_min(1.0)
+    return {"hidden": (weight * (found - batch.target) ** 2).sum() / n}
+
+
+class _Simulated:
+    """Batches of a simulator."""
+
+    def __init__(
+        self, physics: Sequence[Physics], shape: PatchShape, normalisation: str, size: int, seed: int, device: str
+    ):
+        self.rng, self.size, self.physics, self.device = np.random.default_rng(seed), size, physics, device
+        every = [np.ones(-(-p.grid.size // shape.patch), bool) for p in physics]
+        self.inputs = [Inputs(shape.patch, normalisation, p.grid, v) for p, v in zip(physics, every, strict=True)]
+        self.starts = np.concatenate([[0], np.cumsum([p.n_parameters for p in physics])])
+
+    def draw(self) -> Batch:
+        k = int(self.rng.integers(len(self.physics)))
+        counts, truth = self.physics[k].draw(self.size, self.rng)
+        values, place, dose = self.inputs[k](torch.from_numpy(counts.astype(np.float32)).to(self.device))
+        target = torch.from_numpy(truth.astype(np.float32)).to(self.device)
+        columns = slice(int(self.starts[k]), int(self.starts[k + 1]))
+        return Batch(values, target, beside={"place": place, "dose": dose, "columns": columns})
+
+
+def _parameter_error(network: Any, batch: Batch, step: int = 0) -> dict[str, torch.Tensor]:
+    """Return the mean squared error of the parameters."""
+    beside = dict(batch.beside)
+    columns = beside.pop("columns")
+    found = network(batch.input, **beside)[:, columns]
+    return {"parameters": ((found - batch.target) ** 2).mean()}
+
+
+def train_encoder(
+    shape: PatchShape, normalisation: str, run: Run, *, sources: Sequence[Source] = (), physics: Sequence[Physics] = (),
+    start: SpectrumEncoder | None = None,
+) -> tuple[SpectrumEncoder, History]:  # fmt: skip
+    """Train an encoder, with hidden patches of recorded spectra, or on a simulator where there is one.
+
+    Parameters
+    ----------
+    shape, normalisation
+        Of the encoder.
+    run
+        Settings, all set, seed, device and progress.
+    sources
+        Recorded spectra.
+    physics
+        Simulators; then `sources` only give their grids.
+    start
+        An encoder to go on from.
+
+    Returns
+    -------
+    the encoder and how the training went, scored on spectra that were held out
+    """
+    from hyperspy_specml.nn import MaskedAutoencoder, PatchEncoder, WithHead
+
+    torch.manual_seed(run.seed)
+    encoder = PatchEncoder(shape)
+    if start is not None:
+        encoder.load_state_dict(start.network.state_dict())
+    size = int(run.config.batch_size or 128)
+    grids = tuple(dict.fromkeys([p.grid for p in physics] or [s.grid for s in sources]))
+    batches: Any
+    held: list[Batch]
+    if physics:
+        network: Any = WithHead(encoder, sum(p.n_parameters for p in physics)).to(run.device)
+        loss, batches = _parameter_error, _Simulated(physics, shape, normalisation, size, run.seed, run.device)
+        judge = _Simulated(physics, shape, normalisation, _SCORED, run.seed + 1, run.device)
+        held = [judge.draw() for _ in range(2 * len(physics))]
+    else:
+        network = MaskedAutoencoder(encoder).to(run.device)
+        kept = [np.arange(len(s.rows)) % 10 != 0 for s in sources]
+        training = [Source(s.grid, s.visible, s.rows[k], s.counts) for s, k in zip(sources, kept, strict=True)]
+        loss, batches = _masked_error, _Masked(training, shape, normalisation, size, run.seed, run.device)
+        judge = _Masked(sources, shape, normalisation, _SCORED, run.seed + 1, run.device)
+        held = [judge.batch(k, s.rows[~kept[k]][:_SCORED]) for k, s in enumerate(sources)]
+
+    def score(trained: Any) -> float:
+        trained.eval()
+        with torch.no_grad():
+            return float(np.mean([sum(loss(trained, batch).values()).item() for batch in held]))
+
+    history = fit(network, batches, loss, run, score=score)
+    return SpectrumEncoder(encoder.cpu().eval(), shape, grids, normalisation), history

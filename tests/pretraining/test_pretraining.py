@@ -1,0 +1,135 @@
+"""Grids, simulators, heads and the encoder on arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hyperspy_specml.nn import MaskedAutoencoder, PatchEncoder, PatchShape, adapt, merged
+from hyperspy_specml.pretraining import Features, Inputs, LibraryPhysics, SpectralGrid, SpectrumEncoder, XrayPhysics
+from hyperspy_specml.pretraining import fit_head as fit
+
+SHAPE = PatchShape(patch=8, width=16, depth=1, heads=2)
+
+
+def line(centres: np.ndarray, at: float, sigma: float = 3.0) -> np.ndarray:
+    return np.exp(-0.5 * ((centres - at) / sigma) ** 2)
+
+
+@pytest.mark.parametrize(("first", "step", "size"), [(0, 1, 64), (0.3, 0.5, 128), (-1, 1.7, 40), (63, -1, 64)])
+def test_counts_are_kept_where_the_grid_covers_them(first: float, step: float, size: int) -> None:
+    centres = first + step * np.arange(size)
+    grid = SpectralGrid("eV", -5.0, 0.9, 100)
+    rows = np.abs(line(centres, 30.0))[None] * abs(step)
+    laid = rows @ grid.matrix(centres)
+    assert laid.sum() == pytest.approx(rows.sum(), rel=1e-5)
+    assert laid[0] @ grid.centres / laid.sum() == pytest.approx(30.0, abs=0.1)
+
+
+def test_the_same_channels_stay_as_they_are() -> None:
+    grid = SpectralGrid("eV", 2.0, 0.5, 20)
+    assert grid.matrix(grid.centres).toarray() == pytest.approx(np.eye(20))
+    assert grid.covered(grid.centres[:9], 8).tolist() == [True, False, False]
+
+
+def test_spectra_on_another_grid_have_the_same_latents() -> None:
+    torch.manual_seed(0)
+    grid = SpectralGrid("eV", 0.0, 1.0, 128)
+    encoder = SpectrumEncoder(PatchEncoder(SHAPE), SHAPE, (grid,))
+    own = encoder.encode(1000 * line(grid.centres, 40.0)[None], "eV", grid.centres)
+    for first, step, size in ((0.25, 0.5, 255), (-3.0, 1.3, 102), (0.0, 1.0, 120)):
+        centres = first + step * np.arange(size)
+        other = encoder.encode(1000 * step * line(centres, 40.0)[None], "eV", centres)
+        cosine = (own * other).sum() / np.linalg.norm(own) / np.linalg.norm(other)
+        assert cosine > 0.95
+
+
+def test_xray_spectra_show_the_lines_of_their_composition() -> None:
+    grid = SpectralGrid("eV", 0.0, 10.0, 400)
+    lines = np.array([[0, 1000.0, 1.0], [1, 2000.0, 1.0], [1, 2300.0, 0.1]])
+    physics = XrayPhysics(grid, ("A", "B"), lines, np.array([0, 1, 1]))
+    counts, truth = physics.draw(400, np.random.default_rng(0))
+    assert counts.shape == (400, 400)
+    assert truth.shape == (400, physics.n_parameters)
+    share = (truth[:, 0] / 3 + 0.2) ** 2
+    window = counts[:, 85:115].sum(axis=1) / counts.sum(axis=1)
+    assert np.corrcoef(share, window)[0, 1] > 0.85
+    assert (counts == np.floor(counts)).all()
+
+
+def test_library_spectra_are_mixed_in_known_shares() -> None:
+    grid = SpectralGrid("eV", 0.0, 1.0, 60)
+    physics = LibraryPhysics(grid, np.stack([line(grid.centres, 20.0), line(grid.centres, 40.0)]), doses=(1e5, 1e5 + 1))
+    counts, truth = physics.draw(200, np.random.default_rng(0))
+    left = counts[:, :30].sum(axis=1) / counts.sum(axis=1)
+    assert np.corrcoef(left, truth[:, 0])[0, 1] > 0.99
+    middle = counts @ grid.centres / counts.sum(axis=1) - (40 - 20 * left)
+    assert np.corrcoef(middle, truth[:, -1])[0, 1] > 0.9
+
+
+def test_a_head_is_ridge_regression() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((50, 5))
+    weights = rng.standard_normal(5)
+    truth = features @ weights + 3
+    head = fit(features, truth, n_classes=0, kernel=False)
+    assert head.weights[:, 0] == pytest.approx(weights, abs=1e-2)
+    assert head(features)[:, 0] == pytest.approx(truth, abs=0.05)
+    curved = fit(features[:, :1], np.sin(2 * features[:, 0]), n_classes=0, kernel=True)
+    error = curved(features[:, :1])[:, 0] - np.sin(2 * features[:, 0])
+    assert np.square(error).mean() < 0.05
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_head_tells_classes_apart(n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(60) % n_classes
+    features = 4 * np.eye(n_classes)[truth] + rng.standard_normal((60, n_classes))
+    head = fit(features, truth, n_classes=n_classes, kernel=False)
+    assert (head(features).argmax(axis=1) == truth).mean() > 0.9
+
+
+def test_aligned_features_do_not_see_a_shift() -> None:
+    rng, centres = np.random.default_rng(0), np.arange(200.0)
+    shift = rng.integers(-4, 5, 300)
+    rows = rng.poisson(np.stack([200 * (line(centres, 80.0 + by) + line(centres, 120.0 + by)) for by in shift]))
+    plain, aligned = (Features.of(kind, rows.astype(np.float32)) for kind in ("pca", "aligned"))
+    seen = [abs(np.corrcoef(f(rows.astype(np.float32))[:, 0], shift)[0, 1]) for f in (plain, aligned)]
+    assert seen[0] > 0.9
+    assert seen[1] < 0.3
+
+
+def test_hidden_patches_are_not_seen() -> None:
+    torch.manual_seed(0)
+    network = MaskedAutoencoder(PatchEncoder(SHAPE))
+    grid = SpectralGrid("eV", 0.0, 1.0, 64)
+    inputs = Inputs(8, "square root", grid, np.ones(8, bool))
+    patches, place, dose = inputs(torch.rand(2, 64))
+    seen = torch.tensor([[0, 5], [3, 2]])
+    changed = patches.clone()
+    changed[0, 1] += 5
+    one, other = (network(values, place, dose, seen) for values in (patches, changed))
+    assert torch.equal(one, other)
+    changed[0, 5] += 5
+    assert not torch.equal(one, network(changed, place, dose, seen))
+
+
+def test_adapters_start_as_the_network_and_merge_into_it() -> None:
+    torch.manual_seed(0)
+    encoder = PatchEncoder(SHAPE).eval()
+    inputs = Inputs(8, "total", SpectralGrid("eV", 0.0, 1.0, 64), np.ones(8, bool))(torch.rand(3, 64))
+    before = encoder(*inputs)
+    adapt(encoder, rank=2, alpha=4.0, targets=("qkv", "out"))
+    assert torch.allclose(encoder(*inputs), before)
+    trained = [name for name, weights in encoder.named_parameters() if weights.requires_grad]
+    assert trained
+    assert all(name.endswith(("up", "down")) for name in trained)
+    with torch.no_grad():
+        for name, weights in encoder.named_parameters():
+            if name in trained:
+                weights += 0.1
+    adapted = encoder(*inputs)
+    assert not torch.allclose(adapted, before)
+    assert torch.allclose(merged(encoder)(*inputs), adapted, atol=1e-5)
+    assert not any("layer" in name for name, _ in encoder.named_parameters())

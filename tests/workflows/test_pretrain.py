@@ -1,0 +1,209 @@
+"""`specml.pretrain`: native latents and maps, labels in every form, files, and what is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import hyperspy.api as hs
+import numpy as np
+import pytest
+
+import hyperspy_specml as specml
+from hyperspy_specml.exceptions import SpecMLError
+from hyperspy_specml.nn import PatchShape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hyperspy.signals import Signal1D
+
+SMALL = PatchShape(patch=16, width=32, depth=1, heads=2)
+CONFIG = specml.TrainConfig(max_steps=20, batch_size=32, evaluate_every=10)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Any:
+    return specml.datasets.fe_cr_ni_map((12, 10), n_channels=256, dose=300)
+
+
+@pytest.fixture(scope="module")
+def signal(simulated: Any) -> Signal1D:
+    return simulated.signal
+
+
+def pretrained(signals: Any, objective: str = "simulated", **options: Any) -> specml.Encoder:
+    return specml.pretrain(signals, objective, shape=SMALL, config=CONFIG, show_progressbar=False, **options)
+
+
+@pytest.fixture(scope="module")
+def encoder(signal: Signal1D) -> specml.Encoder:
+    return pretrained([signal])
+
+
+@pytest.fixture(scope="module")
+def iron(simulated: Any) -> np.ndarray:
+    """(lines, columns), the share of iron."""
+    return simulated.truth["abundances"].data[0]
+
+
+@pytest.mark.parametrize("objective", ["simulated", "masked"])
+def test_the_held_out_score_falls(signal: Signal1D, objective: str) -> None:
+    report = pretrained([signal], objective).report
+    assert report["objective"] == objective
+    assert report["scores"][-1] < report["scores"][0]
+    assert pretrained([signal], objective).report["scores"] == report["scores"]
+
+
+def test_latents_are_native_lazy_or_not(signal: Signal1D, encoder: specml.Encoder) -> None:
+    latents = encoder.embed(signal)
+    assert latents.axes_manager.signal_shape == (10, 12)
+    assert latents.axes_manager.navigation_shape == (32,)
+    assert latents.axes_manager.signal_axes[0].scale == signal.axes_manager[0].scale
+    lazy = signal.as_lazy()
+    lazy.data = lazy.data.rechunk((5, 3, 100))
+    assert encoder.embed(lazy).data == pytest.approx(latents.data, abs=1e-5)
+    one = encoder.embed(signal.inav[3, 4])
+    assert one.data == pytest.approx(latents.data[:, 4, 3], abs=1e-5)
+
+
+def test_spectra_with_nan_have_none(signal: Signal1D, encoder: specml.Encoder) -> None:
+    spoilt = signal.deepcopy()
+    spoilt.change_dtype("float32")
+    spoilt.data[2, 3, 5] = np.nan
+    latents = encoder.embed(spoilt).data
+    assert np.isnan(latents[:, 2, 3]).all()
+    assert np.isnan(latents).sum() == 32
+
+
+def test_files_and_kinds_are_pooled(signal: Signal1D, tmp_path: Path) -> None:
+    signal.save(tmp_path / "map.hspy")
+    raman = hs.signals.Signal1D(np.random.default_rng(0).random((30, 100)))
+    raman.axes_manager[-1].units, raman.axes_manager[-1].offset = "1/cm", 200
+    pooled = pretrained([tmp_path / "map.hspy", raman, signal], "masked")
+    assert sorted(grid.units for grid in pooled.encoder.grids) == ["1/cm", "eV"]
+    assert pooled.embed(raman).data.shape == (32, 30)
+
+
+def test_the_unit_of_the_axis_does_not_matter(signal: Signal1D, encoder: specml.Encoder) -> None:
+    other = signal.deepcopy()
+    axis = other.axes_manager[-1]
+    axis.units, axis.scale, axis.offset = "eV", 1000 * axis.scale, 1000 * axis.offset
+    assert encoder.embed(other).data == pytest.approx(encoder.embed(signal).data, abs=1e-4)
+
+
+def test_a_library_is_simulated(signal: Signal1D, simulated: Any) -> None:
+    found = pretrained([signal], library=simulated.endmembers)
+    assert found.report["scores"][-1] < found.report["scores"][0]
+
+
+@pytest.mark.parametrize("method", ["raw", "pca", "aligned", "linear", "lora", "full"])
+def test_every_method_predicts_values_and_classes(
+    signal: Signal1D,
+    encoder: specml.Encoder,
+    iron: np.ndarray,
+    method: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 40)
+    labels = np.where(np.arange(120).reshape(12, 10) % 2, iron, np.nan)
+    predictor = encoder.fine_tune(signal, labels, method)
+    found = predictor.regress(signal)
+    assert found.value.axes_manager.navigation_shape == (10, 12)
+    assert np.corrcoef(found.value.data.ravel(), iron.ravel())[0, 1] > 0.5
+    assert 0 < found.error.data[0, 0] < 1
+    again = specml.Predictor.load(predictor.save(tmp_path / "iron"))
+    assert again.regress(signal).value.data == pytest.approx(found.value.data, abs=1e-5)
+    classes = np.where(np.isnan(labels), "", np.where(iron > np.median(iron), "much", "little"))
+    sorted_by = encoder.fine_tune(signal, classes, method).classify(signal)
+    assert sorted_by.names == ("little", "much")
+    right = np.array(sorted_by.names)[sorted_by.labels.data] == np.where(iron > np.median(iron), "much", "little")
+    assert right.mean() > 0.6
+    assert sorted_by.probability.data.sum(axis=0) == pytest.approx(1, abs=1e-5)
+
+
+def test_auto_shows_what_it_compared(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 10)
+    labels = np.where(np.arange(120).reshape(12, 10) % 3 == 0, (iron > np.median(iron)).astype(int), -1)
+    predictor = encoder.fine_tune(signal, labels)
+    assert [one.method for one in predictor.table] == ["raw", "pca", "aligned", "linear", "lora"]
+    best = max(predictor.table, key=lambda one: one.score)
+    assert predictor.method == best.method
+    assert "chosen" in repr(predictor)
+    assert "<table>" in predictor._repr_html_()
+
+
+def test_areas_by_name_are_labels(signal: Signal1D, encoder: specml.Encoder) -> None:
+    mask = np.zeros((12, 10), bool)
+    mask[8:] = True
+    scale = [axis.scale for axis in signal.axes_manager.navigation_axes]
+    roi = hs.roi.RectangularROI(0, 0, 4 * scale[0], 3 * scale[1])
+    found = encoder.fine_tune(signal, {"one": roi, "other": mask}, "pca").classify(signal)
+    assert found.names == ("one", "other")
+
+
+def test_an_encoder_is_kept_in_a_file(signal: Signal1D, encoder: specml.Encoder, tmp_path: Path) -> None:
+    path = encoder.save(tmp_path / "eds")
+    again = specml.Encoder.load(path)
+    assert (again.embed(signal).data == encoder.embed(signal).data).all()
+    assert again.report == encoder.report
+    with pytest.raises(SpecMLError, match="overwrite"):
+        encoder.save(path)
+    with pytest.raises(SpecMLError, match="no predictor"):
+        specml.Predictor.load(path)
+    (tmp_path / "bad.specml").write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(SpecMLError):
+        specml.Encoder.load(tmp_path / "bad.specml")
+
+
+def test_training_goes_on_from_an_encoder(signal: Signal1D, encoder: specml.Encoder) -> None:
+    more = pretrained([signal], start=encoder)
+    assert more.report["scores"][0] != encoder.report["scores"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([],), "no signals"),
+        (([hs.signals.Signal2D(np.zeros((3, 4, 4)))],), "signals of spectra"),
+        (([hs.signals.ComplexSignal1D(np.zeros((3, 4), complex))],), "real numbers"),
+        (([hs.signals.Signal1D(np.ones((5, 40)))],), "masked"),
+        (([hs.signals.Signal1D(np.full((5, 40), np.nan))], "masked"), "finite"),
+        (([hs.signals.Signal1D(np.ones((5, 40)))], "guess"), "guess"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(SpecMLError, match=message):
+        pretrained(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("labels", "method", "message"),
+    [
+        (np.zeros((12, 10), int), "auto", "of one class"),
+        (np.full((12, 10), np.nan), "auto", "0 spectra have a label"),
+        (np.zeros(7, int), "auto", "one label for each spectrum"),
+        (np.zeros((12, 10), complex), "auto", "needs numbers"),
+        (np.eye(12, 10, dtype=int) - np.eye(12, 10, 3, dtype=int) - 1, "auto", "one class|two labelled"),
+        (np.arange(120).reshape(12, 10), "guess", "guess"),
+    ],
+)
+def test_labels_that_do_not_do_are_refused(
+    signal: Signal1D, encoder: specml.Encoder, labels: np.ndarray, method: str, message: str
+) -> None:
+    with pytest.raises(SpecMLError, match=message):
+        encoder.fine_tune(signal, labels, method)
+
+
+def test_other_energies_are_refused(encoder: specml.Encoder, signal: Signal1D, iron: np.ndarray) -> None:
+    raman = hs.signals.Signal1D(np.ones((5, 40)))
+    with pytest.raises(SpecMLError, match="the encoder knows"):
+        encoder.embed(raman)
+    values = encoder.fine_tune(signal, iron, "pca")
+    with pytest.raises(SpecMLError, match="regress"):
+        values.classify(signal)
+    classes = encoder.fine_tune(signal, (iron > np.median(iron)).astype(int), "pca")
+    with pytest.raises(SpecMLError, match="classify"):
+        classes.regress(signal)
