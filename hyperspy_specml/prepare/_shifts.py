@@ -223,8 +223,9 @@ class ShiftModel:
         told = np.clip((square - mean**2) / max(after, 1e-300), 0, 1)
         faster = min(_FASTEST, 1 / max(told, 1e-3) ** 2)
         least = (0.3 * (self.shifts[1] - self.shifts[0])) ** 2
-        ratio = np.log(max(after, least) / max(before, least))
-        return smooth_distribution(probability, self.shifts, max(before, least) * np.exp(np.clip(faster * ratio, -1, 1)))
+        before = max(before, least)
+        ratio = np.clip(faster * np.log(max(after, least) / before), -1, 1)
+        return smooth_distribution(probability, self.shifts, before * np.exp(ratio))
 
     def _slabs(self, n: int) -> Iterator[slice]:
         step = max(1, _SLAB // (len(self.mixing) * len(self.shifts)))
