@@ -224,7 +224,7 @@ def excess(estimate: np.ndarray, clean: np.ndarray) -> float:
     """Return the deviance of (n, E) true expectations against estimates, per spectrum."""
     from scipy.special import xlogy
 
-    estimate = np.maximum(estimate, _FLOOR * clean.mean(axis=0))
+    estimate = np.maximum(estimate, np.maximum(_FLOOR * clean.mean(axis=0), 1e-30))  # a dead channel has no counts
     return float(2 * (xlogy(clean, clean / estimate) - clean + estimate).sum(axis=1).mean())
 
 

@@ -222,7 +222,10 @@ class ShiftModel:
         after = probability @ self.shifts**2 - mean**2
         told = np.clip((square - mean**2) / max(after, 1e-300), 0, 1)
         faster = min(_FASTEST, 1 / max(told, 1e-3) ** 2)
-        return smooth_distribution(probability, self.shifts, before * (after / max(before, 1e-300)) ** faster)
+        least = (0.3 * (self.shifts[1] - self.shifts[0])) ** 2
+        before = max(before, least)
+        ratio = np.clip(faster * np.log(max(after, least) / before), -1, 1)
+        return smooth_distribution(probability, self.shifts, before * np.exp(ratio))
 
     def _slabs(self, n: int) -> Iterator[slice]:
         step = max(1, _SLAB // (len(self.mixing) * len(self.shifts)))
@@ -250,7 +253,7 @@ def smooth_distribution(probability: np.ndarray, shifts: np.ndarray, variance: f
     wide = max(float(smooth @ shifts**2 - wide_mean**2), 1e-300)
     factor = np.sqrt(wide / max(variance, (0.3 * step) ** 2))
     found = np.interp(wide_mean + (shifts - mean) * factor, shifts, smooth, left=0, right=0)
-    return found / found.sum()
+    return found / found.sum() if found.sum() > 0 else smooth
 
 
 @dataclass(frozen=True)
