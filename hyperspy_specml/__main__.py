@@ -12,7 +12,7 @@ import time
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.exceptions import VisibleDeprecationWarning
@@ -145,9 +145,9 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{signal}, {simulated.dose:g} counts per channel\n")
     else:
         signal = _choose(_load(file, lazy=options.lazy), options.signal)
-    result: DecompositionResult | PhaseResult
+    result: Any
     if options.phases:
-        result: Any = signal.phase_map(k, show_progressbar=sys.stderr.isatty())
+        result = signal.phase_map(k, show_progressbar=sys.stderr.isatty())
         print(f"{result}\n\n{result.report}", flush=True)
     else:
         chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}

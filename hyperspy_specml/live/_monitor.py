@@ -465,9 +465,9 @@ class Monitor:
         if deviate > limit_of(self._maxima) and "damage" not in self.told:
             self.told["damage"] = deviate
             p = (1 + int((self._maxima >= deviate).sum())) / (1 + len(self._maxima))
-            at, width, rate = (float(v[strongest]) for v in (windows.centres, windows.widths, found.rate))
+            at, extent, rate = (float(v[strongest]) for v in (windows.centres, windows.widths, found.rate))
             events.append(
-                Damage(**self._event(), frame=n_frames, energy=at, width=width, rate=rate, elements=(), p_value=p)
+                Damage(**self._event(), frame=n_frames, energy=at, width=extent, rate=rate, elements=(), p_value=p)
             )
         shift, error = float(found.shift[-1]), float(found.shift_error[-1])
         if abs(shift) > max(_CLEAR * error, _LEAST_SHIFT, 2 * self.told.get("shift", 0.0)):
