@@ -12,7 +12,7 @@ import time
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.exceptions import VisibleDeprecationWarning
@@ -145,7 +145,7 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{signal}, {simulated.dose:g} counts per channel\n")
     else:
         signal = _choose(_load(file, lazy=options.lazy), options.signal)
-    result: DecompositionResult | PhaseResult
+    result: Any
     if options.phases:
         result = signal.phase_map(k, show_progressbar=sys.stderr.isatty())
         print(f"{result}\n\n{result.report}", flush=True)
@@ -183,7 +183,8 @@ def _refuse_beside_phases(options: argparse.Namespace) -> None:
 def _write_phases(result: PhaseResult, folder: Path) -> None:
     import matplotlib.pyplot as plt
 
-    result.plot().savefig(folder / "phases.png", dpi=100)
+    figure: Any = result.plot()
+    figure.savefig(folder / "phases.png", dpi=100)
     result.report.plot().savefig(folder / "report.png", dpi=100)
     plt.close("all")
     result.save(folder / "phases.hspy", overwrite=True)

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -297,13 +298,13 @@ class Monitor:
         self._next_lesson = 2 * self.n_received
         assert self.recipe is not None
         values, _, grid = self._sample()
-        options = {"before": self.library, "seed": self.setup.seed}
+        task = partial(learn, values.copy(), grid, self.recipe, before=self.library, seed=self.setup.seed)
         if self.setup.beside:
             self._worker = self._worker or ThreadPoolExecutor(1, "phases of the scan")
-            self._pending = self._worker.submit(learn, values.copy(), grid, self.recipe, **options)
+            self._pending = self._worker.submit(task)
         else:
             self._pending = Future()
-            self._pending.set_result(learn(values, grid, self.recipe, **options))
+            self._pending.set_result(task())
 
     def _sample(self) -> tuple[np.ndarray, np.ndarray, Grid]:
         """Return (m, G) values that phases are learnt from, their pixels, and which of them are neighbours.
@@ -464,9 +465,10 @@ class Monitor:
         if deviate > limit_of(self._maxima) and "damage" not in self.told:
             self.told["damage"] = deviate
             p = (1 + int((self._maxima >= deviate).sum())) / (1 + len(self._maxima))
-            window = {"energy": float(windows.centres[strongest]), "width": float(windows.widths[strongest])}
-            rate = float(found.rate[strongest])
-            events.append(Damage(**self._event(), frame=n_frames, **window, rate=rate, elements=(), p_value=p))
+            at, extent, rate = (float(v[strongest]) for v in (windows.centres, windows.widths, found.rate))
+            events.append(
+                Damage(**self._event(), frame=n_frames, energy=at, width=extent, rate=rate, elements=(), p_value=p)
+            )
         shift, error = float(found.shift[-1]), float(found.shift_error[-1])
         if abs(shift) > max(_CLEAR * error, _LEAST_SHIFT, 2 * self.told.get("shift", 0.0)):
             self.told["shift"] = abs(shift)
@@ -595,5 +597,5 @@ def _boxes(shape: tuple[int, ...], seen: np.ndarray) -> np.ndarray:
     flat = np.ravel_multi_index(tuple(np.moveaxis(place, -1, 0)), shape)
     flat = flat[seen[flat].mean(axis=1) >= _SCANNED]
     n = max(1, _SAMPLE // flat.shape[1])
-    some = np.unique(np.linspace(0, len(flat) - 1, min(n, len(flat))).round().astype(int)) if len(flat) else []
+    some = np.unique(np.linspace(0, max(0, len(flat) - 1), min(n, len(flat))).round().astype(int))
     return flat[some].reshape(-1, *sides)

@@ -70,7 +70,7 @@ class XrayPhysics:
         mean /= np.maximum(mean.sum(axis=1, keepdims=True), 1e-30)
         part = rng.uniform(*_BACKGROUND, (n, 1))
         mean = (1 - part) * mean + part * self._background(n, rng)
-        dose = np.exp(rng.uniform(*np.log(_DOSES), (n, 1)))
+        dose = np.exp(rng.uniform(np.log(_DOSES[0]), np.log(_DOSES[1]), (n, 1)))
         truth = np.concatenate([3 * (np.sqrt(shares) - 0.2), 6 * (part - 0.27)], axis=1)
         return rng.poisson(dose * mean).astype(np.float32), truth
 
@@ -127,7 +127,7 @@ class LibraryPhysics:
         moved = np.stack(
             [np.interp((channels - by) / s, channels, row) for by, s, row in zip(shift, stretch, mean, strict=True)]
         )
-        dose = np.exp(rng.uniform(*np.log(self.doses), (n, 1)))
+        dose = np.exp(rng.uniform(np.log(self.doses[0]), np.log(self.doses[1]), (n, 1)))
         moved /= np.maximum(moved.sum(axis=1, keepdims=True), 1e-30)
         truth = np.concatenate([(shares - 1 / k) * np.sqrt(k * (k + 1)), shift[:, None] / _SHIFT], axis=1)
         return rng.poisson(np.maximum(dose * moved, 0)).astype(np.float32), truth

@@ -172,8 +172,8 @@ def train_encoder(
     if physics:
         network: Any = WithHead(encoder, sum(p.n_parameters for p in physics)).to(run.device)
         loss, batches = _parameter_error, _Simulated(physics, shape, normalisation, size, run.seed, run.device)
-        judge = _Simulated(physics, shape, normalisation, _SCORED, run.seed + 1, run.device)
-        held = [judge.draw() for _ in range(2 * len(physics))]
+        drawn = _Simulated(physics, shape, normalisation, _SCORED, run.seed + 1, run.device)
+        held = [drawn.draw() for _ in range(2 * len(physics))]
     else:
         network = MaskedAutoencoder(encoder).to(run.device)
         kept = [np.arange(len(s.rows)) % 10 != 0 for s in sources]
@@ -185,7 +185,7 @@ def train_encoder(
     def score(trained: Any) -> float:
         trained.eval()
         with torch.no_grad():
-            return float(np.mean([sum(loss(trained, batch).values()).item() for batch in held]))
+            return float(np.mean([sum(part.item() for part in loss(trained, batch).values()) for batch in held]))
 
     history = fit(network, batches, loss, run, score=score)
     return SpectrumEncoder(encoder.cpu().eval(), shape, grids, normalisation), history

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hyperspy_specml.progress import Progress
+    from hyperspy_specml.signals import Line
 
 _logger = logging.getLogger(__name__)
 
@@ -134,7 +136,8 @@ def pretrain(
     for name, value, known in (("objective", objective, OBJECTIVES), ("normalisation", normalisation, NORMALISATIONS)):
         if value not in known:
             raise OptionError.unknown(f"pretrain({name}=...)", value, known)
-    given = [signals] if isinstance(signals, BaseSignal | str | Path) else list(signals)
+    several = isinstance(signals, Iterable) and not isinstance(signals, BaseSignal | str)
+    given: list[Any] = list(signals) if several else [signals]  # type: ignore[arg-type]
     if not given:
         raise TooFewSpectraError("pretrain([]): there are no signals. Pass signals or paths of files, pretrain([s]).")
     settings = (config or TrainConfig()).over(_DEFAULTS)
@@ -257,7 +260,7 @@ def _some(array: Any, most: int, matrix: Any) -> np.ndarray:
 
 def _physics(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid]) -> list[XrayPhysics]:
     """Return the simulator of X-ray spectra on each grid of an EDS signal."""
-    found = {}
+    found: dict[SpectralGrid, tuple[tuple[str, ...], float, tuple[Line, ...]]] = {}
     for signal in opened:
         lines = spectral_lines(signal)
         if not lines or lines[0].edge:
@@ -585,9 +588,9 @@ class Predictor:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"load({str(path)!r}): the file holds no predictor ({error!r:.100}).") from error
 
-    def _rows(self) -> list[list[str]]:
+    def _rows(self) -> list[tuple[str, ...]]:
         return [
-            [one.method, f"{one.score:.3f}", f"{one.error:.3f}", "chosen" if one.method == self.method else ""]
+            (one.method, f"{one.score:.3f}", f"{one.error:.3f}", "chosen" if one.method == self.method else "")
             for one in self.table
         ]
 
@@ -597,11 +600,11 @@ class Predictor:
         if not self.table:
             return f"<Predictor of {what}: {self.method}>"
         score = "balanced accuracy" if self.names else "R2"
-        return as_text(["method", score, "standard error", ""], self._rows())
+        return as_text(("method", score, "standard error", ""), self._rows())
 
     def _repr_html_(self) -> str:
         score = "balanced accuracy" if self.names else "R2"
-        return as_html(["method", score, "standard error", ""], self._rows()) if self.table else repr(self)
+        return as_html(("method", score, "standard error", ""), self._rows()) if self.table else repr(self)
 
 
 _FEATURES = ("mean", "scale", "basis", "centre")
@@ -725,9 +728,8 @@ def _truth(signal: BaseSignal, labels: Any) -> tuple[np.ndarray, tuple[str, ...]
         if array.dtype.kind == "f":
             return _checked(array.astype(float), (), np.isfinite(array))
         if array.dtype.kind in "US":
-            every = [str(name) for name in np.unique(array) if str(name)]
-            values = np.array([every.index(str(one)) if str(one) else -1 for one in array])
-            names = tuple(every)
+            names = tuple(str(name) for name in np.unique(array) if str(name))
+            values = np.array([names.index(str(one)) if str(one) else -1 for one in array])
         elif array.dtype.kind in "uib":
             every = np.unique(array[array >= 0]) if array.dtype.kind == "i" else np.unique(array)
             place = {int(value): k for k, value in enumerate(every)}
