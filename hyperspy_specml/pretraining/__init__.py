@@ -2,6 +2,6 @@
 
 from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, SpectrumEncoder
 from hyperspy_specml.pretraining._grid import SpectralGrid
-from hyperspy_specml.pretraining._predict import METHODS, Contest, Features, Head, Tuned, contest, fit_head, tune
+from hyperspy_specml.pretraining._predict import METHODS, Contest, Features, Head, Task, Tuned, contest, fit_head, tune
 from hyperspy_specml.pretraining._simulate import LibraryPhysics, XrayPhysics
 from hyperspy_specml.pretraining._train import OBJECTIVES, Physics, Source, train_encoder
