@@ -379,7 +379,7 @@ class _Seeds:
 
     def _judge(self, trained: _Trained) -> tuple[float, str]:
         """Return the score of the best step, and whether a latent could as well be constant."""
-        if self.comparing:
+        if self.comparing or trained.scores.moves:  # a latent for what moves says nothing of the map as it is
             return min(trained.history.scores), ""
 
         def without(latents: np.ndarray, i: int) -> np.ndarray:

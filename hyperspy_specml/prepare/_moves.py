@@ -88,16 +88,22 @@ class Moves:
         data
             Whose training fold says what moves: its mean spectrum and its leading principal vectors.
         """
-        basis, k = data.fold_basis, data.rank.chosen
-        size = np.sqrt(np.maximum(basis.eigenvalues[:k] - 1, 0))
-        spectra = np.vstack([data.folds.mean, size[:, None] * basis.components()[:k] + basis.offset])
-        rows = np.vstack([(moved - basis.offset) * basis.weights for moved in self.moved(spectra, _FARTHEST)])
-        _, found, added = np.linalg.svd(_without(rows, basis.vectors), full_matrices=False)
+        k, basis = data.rank.chosen, data.fold_basis
+        found, added = self._lacking(basis, data.folds.mean, k)
         room = min(_MOST_ADDED, basis.n_vectors, len(basis.weights) - basis.n_vectors)
-        n_added = min(int((found**2 / len(_FARTHEST) > _LEAST_ADDED).sum()), room)
+        n_added = min(int((found > _LEAST_ADDED).sum()), room)
         if n_added < 1:
             return data
-        return data.on(_with(basis, added[:n_added]), basis=_with(data.basis, added[:n_added]))
+        whole = self._lacking(data.basis, data.summary.moments.mean, k)[1]  # its noise vectors are others
+        return data.on(_with(basis, added[:n_added]), basis=_with(data.basis, whole[:n_added]))
+
+    def _lacking(self, basis: PrincipalBasis, mean: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a basis lacks of moved spectra: mean squares, falling, and their whitened (Q, E) vectors."""
+        size = np.sqrt(np.maximum(basis.eigenvalues[:k] - 1, 0))
+        spectra = np.vstack([mean, size[:, None] * basis.components()[:k] + basis.offset])
+        rows = np.vstack([(moved - basis.offset) * basis.weights for moved in self.moved(spectra, _FARTHEST)])
+        _, found, vectors = np.linalg.svd(_without(rows, basis.vectors), full_matrices=False)
+        return found**2 / len(_FARTHEST), vectors
 
 
 def _without(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
