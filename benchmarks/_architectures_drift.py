@@ -45,10 +45,9 @@ def drift(cases: Sequence[Any]) -> Table:
 
 
 def _measure(case: Any, architecture: str, augment: float) -> list[float]:
+    from benchmarks.architectures import LATENTS, excess
     from hyperspy_specml import ConvOptions, DenseOptions, TrainConfig
     from hyperspy_specml.prepare import Moves
-
-    from benchmarks.architectures import LATENTS, excess
 
     options = {"dense": DenseOptions, "conv": ConvOptions}.get(architecture)
     moves, rng = Moves(np.arange(case.clean.shape[1]), LARGEST), np.random.default_rng([case.seed, 1])

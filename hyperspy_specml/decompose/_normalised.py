@@ -97,8 +97,8 @@ class NormalisedScores:
         if self.moves is None:
             return source
         moved = self.moves.operators(self.basis, self.centre, self.scale)
-        tensors = (torch.as_tensor(a, dtype=torch.float32, device=run.device) for a in moved)
-        return Moved(source, *tensors, torch.Generator().manual_seed(run.seed))
+        turns, steps = (torch.as_tensor(a, dtype=torch.float32, device=run.device) for a in moved)
+        return Moved(source, turns, steps, torch.Generator().manual_seed(run.seed))
 
     def _still(self, run: Run) -> BatchSource:
         rows = RandomRows(len(self.weights), run.config.batch_size, torch.Generator().manual_seed(run.seed))

@@ -38,6 +38,9 @@ class ConvNetwork(PrincipalNetwork):
         Width of the dense layer between the latents and the filters.
     """
 
+    vectors: Tensor  # (P, N) whitened spectra that scores of one stand for
+    mean: Tensor  # (N,) whitened spectrum that scores of zero stand for, of mean square one
+
     def __init__(self, n_scores: int, n_latent: int, n_filters: int, n_hidden: int) -> None:
         super().__init__(n_scores, n_latent)
         self.register_buffer("vectors", torch.zeros(n_scores, N_POSITIONS))
