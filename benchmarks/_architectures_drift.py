@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LARGEST = 2.0  # channels, of copies in training and of the shift of the second map
-MOVES = {"as it was": (0, 0), "+1/4": (0.25, 0), "+1/2": (0.5, 0), "+1": (1, 0), "ends +1": (0, 1)}
+# Of the second map, in units of that: shift, and further shift of the ends by a stretch.
+MOVES = {"as it was": (0, 0), "+0.5": (0.25, 0), "+1": (0.5, 0), "+2": (1, 0), "ends +2": (0, 1)}
 _MORE = 1  # latents beyond those of the other parts: a shift takes one
 
 
@@ -40,7 +41,7 @@ def drift(cases: Sequence[Any]) -> Table:
             own = [number(median(one), ".2f") for one in figures.T]
             rows.append([cases[0].title, architecture, f"{augment:g}", *own])
     options = cases[0].options
-    caption = f"{options.size} x {options.size} pixels, {options.channels} channels; moves of {LARGEST:g} channels"
+    caption = f"{options.size} x {options.size} pixels, {options.channels} channels; moves in channels"
     return Table("drift", f"{caption}; maps: {len(cases)}", head, rows, keys=3)
 
 

@@ -17,7 +17,7 @@ from hyperspy_specml.nn._dense import PrincipalNetwork, zeroed
 
 N_POSITIONS = 256  # along the energy axis: neighbouring channels are summed, or one is taken several times
 _ENDS = 16  # positions after all poolings
-_ROWS = 4096  # spectra that pass at once where nothing is learnt: some 100 MB
+_ROWS = 4096  # spectra that pass at once where nothing is learnt: some 10 MB a layer
 
 
 class ConvNetwork(PrincipalNetwork):
