@@ -28,6 +28,7 @@ BENCHMARKS = {
     "field": "benchmarks.field",
     "live": "benchmarks.live",
     "phases": "benchmarks.phases",
+    "pretrain": "benchmarks.pretrain",
     "golden": "benchmarks.golden",
     "progress": "benchmarks.progress",
     "code": "benchmarks.code",

@@ -1,0 +1,211 @@
+"""Pretrained encoders beside cheap rivals: labels of phases and valence, real labelled sets, other grids, speed."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hyperspy.api as hs
+import numpy as np
+
+import hyperspy_specml as specml
+from benchmarks._harness import number
+from benchmarks._records import Table
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from hyperspy.signals import BaseSignal
+
+PARTS = ("twins", "valence", "measured", "grids", "speed")
+_METHODS = ("raw", "pca", "aligned", "linear", "lora")
+_TEST = 400  # spectra that are predicted
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--quick", action="store_true", help="3 draws and short pretraining")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--draws", type=int, help="draws of labels (10; quick: 3)")
+    parser.add_argument("--steps", type=int, help="steps of pretraining (3000; quick: 600)")
+    parser.add_argument("--channels", type=int, default=1024, help="energy channels of EDS (1024)")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("SPECML_DATA", "../shared/data")), help="labelled sets"
+    )
+
+
+def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
+    """Measure, part by part."""
+    options.draws = options.draws or (3 if options.quick else 10)
+    options.steps = options.steps or (600 if options.quick else 3000)
+    parts = {"twins": _twins, "valence": _valence, "measured": _measured, "grids": _grids, "speed": _speed}
+    for part in options.parts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield part, [parts[part](options)]
+
+
+def _pretrained(signals: list[BaseSignal], objective: str, options: argparse.Namespace, **more: Any) -> specml.Encoder:
+    config = specml.TrainConfig(max_steps=options.steps, evaluate_every=max(1, options.steps // 10))
+    return specml.pretrain(signals, objective, config=config, show_progressbar=False, **more)
+
+
+def _twin_map(classes: np.ndarray, dose: float, seed: int, n_channels: int) -> BaseSignal:
+    """Return spectra of twelve phases of iron, chromium, nickel and oxygen that differ by a few per cent."""
+    template = specml.datasets.fe_cr_ni_map((2, 2), n_channels=n_channels, n_phases=4)
+    rng = np.random.default_rng(11)
+    pure = template.endmembers.data / template.endmembers.data.sum(axis=1, keepdims=True)
+    mixed = 0.25 + 0.12 * (rng.random((12, len(pure))) - 0.5) * 2
+    spectra = (mixed / mixed.sum(axis=1, keepdims=True)) @ pure
+    signal = template.signal.inav[0, 0]
+    counts = np.random.default_rng(seed).poisson(np.maximum(dose * spectra[classes], 0)).astype(np.float32)
+    axis = signal.axes_manager.signal_axes[0].get_axis_dictionary()
+    axes = [{"size": len(classes), "navigate": True}, axis]
+    found = hs.signals.BaseSignal(counts, axes=axes, metadata=signal.metadata.as_dictionary())
+    found._assign_subclass()
+    return found
+
+
+def _twins(options: argparse.Namespace) -> Table:
+    rng = np.random.default_rng(0)
+    pool = _twin_map(rng.integers(0, 12, 2000), 50.0, 1, options.channels)
+    encoders = {kind: _pretrained([pool], kind, options) for kind in ("masked", "simulated")}
+    rows = []
+    for n in (5, 20):
+        scores: dict[str, list[float]] = {}
+        for draw in range(options.draws):
+            classes = np.concatenate([np.repeat(np.arange(12), n), np.random.default_rng(draw).integers(0, 12, _TEST)])
+            signal = _twin_map(classes, 50.0, 100 + draw, options.channels)
+            labels = np.where(np.arange(len(classes)) < 12 * n, classes, -1)
+            _compare(scores, signal, labels, classes, encoders)
+        rows += _rows(f"{n} labels a class", scores)
+    return Table("twins", "twelve near-twin phases, 50 counts; balanced accuracy of new spectra", _HEAD, rows)
+
+
+_HEAD = ["task", "method", "score", "standard error"]
+
+
+def _compare(
+    scores: dict[str, list[float]], signal: BaseSignal, labels: np.ndarray, truth: np.ndarray,
+    encoders: dict[str, specml.Encoder],
+) -> None:  # fmt: skip
+    """Add the scores of all methods on the spectra without label."""
+    unseen = np.isnan(labels) if labels.dtype.kind == "f" else labels == -1
+    for kind, encoder in encoders.items():
+        for method in (*_METHODS, "auto"):
+            if method in ("raw", "pca", "aligned") and kind != next(iter(encoders)):
+                continue
+            name = method if method in ("raw", "pca", "aligned") else f"{method}, {kind}"
+            predictor = encoder.fine_tune(signal, labels, method)
+            scores.setdefault(name, []).append(_score(predictor, signal, truth, unseen))
+
+
+def _score(predictor: specml.Predictor, signal: BaseSignal, truth: np.ndarray, unseen: np.ndarray) -> float:
+    if predictor.names:
+        found = predictor.classify(signal)
+        named = np.array([int(name) for name in found.names])[found.labels.data]
+        return float(np.mean([(named[unseen & (truth == c)] == c).mean() for c in np.unique(truth[unseen])]))
+    value = predictor.regress(signal).value.data
+    return float(1 - np.square(value - truth)[unseen].mean() / truth[unseen].var())
+
+
+def _rows(task: str, scores: dict[str, list[float]]) -> list[list[str]]:
+    return [
+        [task, name, number(float(np.mean(one)), ".3f"), number(float(np.std(one) / np.sqrt(len(one))), ".3f")]
+        for name, one in scores.items()
+    ]
+
+
+def _valence(options: argparse.Namespace) -> Table:
+    """Predict the share of Fe3+ from a hundred labels, with drift; the library of the simulator and a changed one."""
+    rows = []
+    for name, sigma in (("same simulator", 0.0), ("wider lines", 1.5)):
+        scores: dict[str, list[float]] = {}
+        for draw in range(options.draws):
+            simulated = specml.datasets.fe_l_map((24, 24), dose=100, random_state=draw)
+            if draw == 0:
+                pure = _valence_library(simulated, sigma)
+                encoders = {
+                    "masked": _pretrained([simulated.signal], "masked", options),
+                    "simulated": _pretrained([simulated.signal], "simulated", options, library=pure),
+                }
+            truth = simulated.truth["fe3_fraction"].data.reshape(-1)
+            some = np.random.default_rng(draw).permutation(len(truth))[:100]
+            labels = np.full(len(truth), np.nan)
+            labels[some] = truth[some]
+            _compare(scores, simulated.signal, labels, truth, encoders)
+        rows += _rows(name, scores)
+    return Table("valence", "share of Fe3+ from 100 labels, dose 100; R2 of the other pixels", _HEAD, rows)
+
+
+def _valence_library(simulated: Any, sigma: float) -> BaseSignal:
+    """Return noise-free spectra of both valences, thin and thick, with little and much iron."""
+    from itertools import product
+
+    from scipy.ndimage import gaussian_filter1d
+
+    energy = simulated.signal.axes_manager.signal_axes[0].axis
+    fe3, thickness, iron = np.array(list(product((0.0, 1.0), (0.2, 1.4), (0.5, 1.5)))).T
+    spectra = specml.datasets.fe_l_spectra(fe3, thickness, iron=iron, energy=energy)
+    found = simulated.signal.inav[:8, 0].deepcopy()
+    found.data = gaussian_filter1d(spectra, sigma, axis=-1) if sigma else spectra
+    return found
+
+
+def _measured(options: argparse.Namespace) -> Table:
+    """Five labels a class of labelled sets."""
+    rows: list[list[str]] = []
+    for name, scale in (("ftir_collagen", "wavenumber"), ("xrd_autoxrd_dimensionality", "two_theta")):
+        path = options.data / "labelled" / f"{name}.npz"
+        if not path.exists():
+            continue
+        held = np.load(path, allow_pickle=False)
+        centres = held[scale]
+        order = np.argsort(centres)
+        axes = [{"size": len(held["X"]), "navigate": True}, {"axis": centres[order], "units": scale, "navigate": False}]
+        signal = hs.signals.Signal1D(np.maximum(held["X"][:, order], 0), axes=axes)
+        _, truth = np.unique(held["y"], return_inverse=True)
+        encoders = {"masked": _pretrained([signal], "masked", options)}
+        scores: dict[str, list[float]] = {}
+        for draw in range(options.draws):
+            rng, labels = np.random.default_rng(draw), np.full(len(truth), -1)
+            for c in range(truth.max() + 1):
+                some = rng.permutation(np.flatnonzero(truth == c))[:5]
+                labels[some] = c
+            _compare(scores, signal, labels, truth, encoders)
+        rows += _rows(f"{name}, 5 labels a class", scores)
+    return Table("measured", "labelled sets of measured spectra; balanced accuracy", _HEAD, rows)
+
+
+def _grids(options: argparse.Namespace) -> Table:
+    """Embed the same spectra on other grids."""
+    truth = np.random.default_rng(0).integers(0, 12, 100)
+    signal = _twin_map(truth, 2000.0, 1, options.channels)
+    encoder = _pretrained([signal], "simulated", options)
+    own, rows = encoder.embed(signal).data, []
+    axis = signal.axes_manager.signal_axes[0]
+    for name, kept, binned in (("half the dispersion", 1.0, 2), ("a tenth shorter", 0.9, 1)):
+        other = signal.isig[: int(kept * axis.size)]
+        other = other.rebin(scale=(1, binned)) if binned > 1 else other
+        found = encoder.embed(other).data
+        cosine = (own * found).sum(axis=0) / np.linalg.norm(own, axis=0) / np.linalg.norm(found, axis=0)
+        rows.append([name, number(float(np.median(cosine)), ".3f"), number(float(cosine.min()), ".3f")])
+    return Table("grids", "cosine of latents of the same spectra on another grid", ["grid", "median", "least"], rows)
+
+
+def _speed(options: argparse.Namespace) -> Table:
+    """Spectra per CPU second, full size: 2048 channels in 64 patches, 4 layers of 128."""
+    signal = _twin_map(np.random.default_rng(0).integers(0, 12, 2000), 50.0, 1, 2048)
+    config, rows = specml.TrainConfig(max_steps=20, evaluate_every=20), []
+    for objective in ("masked", "simulated"):
+        start = time.process_time()
+        encoder = specml.pretrain([signal], objective, config=config, show_progressbar=False)
+        rows.append([f"training, {objective}", number(20 * 128 / (time.process_time() - start), ".0f")])
+    start = time.process_time()
+    encoder.embed(signal)
+    rows.append(["embedding", number(2000 / (time.process_time() - start), ".0f")])
+    return Table("speed", "spectra per CPU second; 2048 channels, 64 patches, 4 x 128", ["what", "spectra"], rows)
