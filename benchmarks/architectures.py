@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks._architectures_drift import drift
 from benchmarks._architectures_shifts import shifts
 from benchmarks._harness import median, number
 from benchmarks._records import Table
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.datasets import SimulatedMap
     from hyperspy_specml.results import DecompositionResult
 
-ARCHITECTURES = ("pca", "dense", "vae")
+ARCHITECTURES = ("pca", "dense", "conv", "vae")
 # Map, and mean counts: per channel of Fe-L, per pixel of the alloy.
 DOSES = {"Fe-L": (3.0, 30.0, 300.0), "alloy": (50.0, 200.0, 1000.0)}
 LATENTS = {"Fe-L": 4, "alloy": 3}
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="maps, each with a seed of its own (3)")
     parser.add_argument("--maps", nargs="+", default=[*DOSES], choices=[*DOSES], help="which (all)")
     parser.add_argument("--doses", type=float, nargs="+", help="mean counts, instead of those of each map")
-    parser.add_argument("--architectures", nargs="+", default=[*ARCHITECTURES], help="which (pca dense vae)")
+    parser.add_argument("--architectures", nargs="+", default=[*ARCHITECTURES], help="which (pca dense conv vae)")
     parser.add_argument("--parts", nargs="+", default=[*PARTS], choices=[*PARTS], help="which (all)")
     parser.add_argument("--replicas", type=int, default=1, help="of dec.interval (1)")
     parser.add_argument("--steps", type=int, help="of each training, at most; by default those of the package")
@@ -155,7 +156,7 @@ def coverage(cases: list[Case]) -> Table:
     head = ["map", "architecture", "level", "coverage", "lowest window", "highest", "without replicas", "inflation",
             "width / PCA"]  # fmt: skip
     rows = []
-    for architecture in options.architectures:
+    for architecture in (a for a in options.architectures if a != "conv"):  # it has no intervals
         for level in LEVELS:
             figures = np.array([[_covered(case, architecture, w, level) for w in windows] for case in cases])
             rivals = [[_covered(case, "pca", w, level)[3] for w in windows] for case in cases]
@@ -196,7 +197,8 @@ def two_sample(cases: list[Case]) -> Table:
     """Tell drawn spectra from real ones."""
     head = ["map", "architecture", "two-sample score", "largest", "said by the package", "floor"]
     rows = []
-    for architecture in (a for a in cases[0].options.architectures if a != "dense"):  # it draws by its vae
+    silent = "dense", "conv"  # the dense one draws by its vae, that of convolutions not at all
+    for architecture in (a for a in cases[0].options.architectures if a not in silent):
         figures = [_told_apart(case, architecture) for case in cases]
         scores, said, floors = zip(*figures, strict=True)
         rows.append([cases[0].title, architecture, number(median(scores), ".3f"), number(max(scores), ".3f"),
@@ -244,4 +246,5 @@ PARTS: dict[str, Callable[[list[Case]], Table]] = {
     "coverage": coverage,
     "two-sample": two_sample,
     "shifts": shifts,
+    "drift": drift,
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hyperspy_specml import datasets, estimators, exceptions
     from hyperspy_specml.decompose import (
         Autoencoder,
+        ConvOptions,
         DenseOptions,
         PCAOptions,
         SimplexOptions,
@@ -41,6 +42,7 @@ __version__ = "0.1.0.dev0"
 _HOMES = {  # of the public names
     "decompose": (
         "Autoencoder",
+        "ConvOptions",
         "DenseOptions",
         "PCAOptions",
         "SimplexOptions",

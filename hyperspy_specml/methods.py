@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.decompose import DenseOptions, PCAOptions, SimplexOptions
+    from hyperspy_specml.decompose import ConvOptions, DenseOptions, PCAOptions, SimplexOptions
     from hyperspy_specml.denoise import DenoiseOptions
     from hyperspy_specml.models import TrainedModel
     from hyperspy_specml.progress import Progress
@@ -28,7 +28,7 @@ def decomposition_ae(
     output_dimension: int | None = None,
     *,
     architecture: str = "dense",
-    options: PCAOptions | DenseOptions | SimplexOptions | None = None,
+    options: PCAOptions | DenseOptions | ConvOptions | SimplexOptions | None = None,
     navigation_mask: BaseSignal | np.ndarray | None = None,
     signal_mask: BaseSignal | np.ndarray | None = None,
     noise: str = "auto",
@@ -56,10 +56,10 @@ def decomposition_ae(
         Number of components K. By default the smallest number whose held-out score is not worse than the
         best by more than its standard error.
     architecture
-        "dense": nonlinear encoder and decoder. "simplex": abundances that sum to one of non-negative
-        endmember spectra, and an intensity for each pixel. "vae": as "dense", with the
-        error of every score. "pca": noise-weighted principal components. Or one that ``specml.register_architecture``
-        made known.
+        "dense": nonlinear encoder and decoder. "conv": as "dense", by convolutions along energy. "simplex":
+        abundances that sum to one of non-negative endmember spectra, and an intensity for each pixel. "vae": as
+        "dense", with the error of every score. "pca": noise-weighted principal components. Or one that
+        ``specml.register_architecture`` made known.
     options
         Of the architecture, by its own class: ``specml.DenseOptions(n_hidden=128)``, ``specml.SimplexOptions``,
         ``specml.PCAOptions(centre=True)``.

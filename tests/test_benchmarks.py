@@ -335,7 +335,8 @@ def test_architectures_are_compared_by_error_coverage_and_drawn_maps(benchmark, 
 
     assert "two-sample: 10 x 10 pixels, 64 channels; maps: 1" in printed
     found = {
-        part: tables(tmp_path / f"architectures-{part}.json")[part] for part in ("errors", "coverage", "two-sample")
+        part: tables(tmp_path / f"architectures-{part}.json")[part]
+        for part in ("errors", "coverage", "two-sample", "drift")
     }
     row = found["errors"]["Fe-L, 30 counts"]
     assert float(row["excess"]) > 0
@@ -343,6 +344,7 @@ def test_architectures_are_compared_by_error_coverage_and_drawn_maps(benchmark, 
     assert 0.3 < float(found["coverage"]["Fe-L, 30 counts"]["coverage"]) <= 1
     assert float(found["coverage"]["Fe-L, 30 counts"]["width / PCA"]) == 1
     assert 0.3 < float(found["two-sample"]["Fe-L, 30 counts"]["floor"]) < 0.7
+    assert float(found["drift"]["Fe-L, 30 counts"]["second, +2"]) > 0
 
 
 def chosen_numbers(benchmark: Callable[..., str], folder: Path, *architectures: str) -> dict[str, dict[str, str]]:

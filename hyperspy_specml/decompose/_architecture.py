@@ -29,7 +29,7 @@ _TIMES: dict[str, Any] = {"max_steps": 3000, "extension": 1.0, "evaluate_every":
 _DEFAULTS = TrainConfig(learning_rate=5e-3, batch_size=512, comparison_share=0.2, **_TIMES)
 SCORED = 1 << 21  # deviances per evaluation: a small part of the time of its steps
 COMPARED = 1 << 23  # deviances per number of components: these decide, so they are more
-_SIZES = {"n_hidden": 1 << 16, "n_layers": 100}  # the largest that are meant
+_SIZES = {"n_hidden": 1 << 16, "n_layers": 100, "n_filters": 1 << 10}  # the largest that are meant
 
 T = TypeVar("T")
 
@@ -135,6 +135,10 @@ class Architecture(ABC):
     def shown(self, model: FittedModel, data: TrainingData) -> FittedModel:
         """Return the same model with the scores that users see; by default as it is."""
         return model
+
+    def seen(self, data: TrainingData) -> TrainingData:
+        """Return the data on the basis that is fitted, where it takes more than principal vectors."""
+        return data
 
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return further models of the training fold that the fitted one is scored beside, by name."""
@@ -289,7 +293,24 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network has."""
-        for name, most in _SIZES.items():
-            value, kind = getattr(self, name), type(self).__name__
-            if not isinstance(value, Integral) or not 1 <= int(value) <= most:
-                raise OptionError(f"{kind}({name}={value!r}) must be a whole number from 1 to {most}.")
+        check_sizes(self)
+
+
+def check_sizes(options: Any) -> None:
+    """Refuse sizes that no network has.
+
+    Parameters
+    ----------
+    options
+        Of an architecture: those of its fields are looked at that are sizes.
+
+    Raises
+    ------
+    OptionError
+        One is not a whole number, not positive, or beyond all reason.
+    """
+    kind = type(options).__name__
+    for name, most in _SIZES.items():
+        value = getattr(options, name, 1)
+        if not isinstance(value, Integral) or not 1 <= int(value) <= most:
+            raise OptionError(f"{kind}({name}={value!r}) must be a whole number from 1 to {most}.")

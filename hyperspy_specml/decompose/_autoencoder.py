@@ -6,16 +6,27 @@ import copy
 import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose._architecture import COMPARED, SCORED, Architecture, Fit, NetworkOptions, best_of, judge
+from hyperspy_specml.decompose._architecture import (
+    COMPARED,
+    SCORED,
+    Architecture,
+    Fit,
+    NetworkOptions,
+    best_of,
+    check_sizes,
+    judge,
+)
 from hyperspy_specml.decompose._chart import straightened
 from hyperspy_specml.decompose._normalised import NormalisedScores
-from hyperspy_specml.exceptions import TrainingDivergedError
+from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import AUTOENCODERS, LatentModel, autoencoder_network
+from hyperspy_specml.prepare import Moves
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
 from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit
@@ -44,14 +55,74 @@ class DenseOptions(NetworkOptions):
         Width and number of the hidden layers, in encoder and in decoder.
     centre
         Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
+    augment
+        Largest shift, in channels, of the copies that it is trained on beside the spectra as they are; at the ends of
+        the axis a stretch moves them by as much again. For maps that drift, and models that travel to maps with
+        another calibration. 0 leaves them out: where nothing moves, a shift costs a latent.
 
     Raises
     ------
     OptionError
-        A size that no network has.
+        A size that no network has, or a shift that is negative or not finite.
     """
 
     centre: bool = False
+    augment: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no network has."""
+        super().__post_init__()
+        check_augment(self)
+
+
+@dataclass(frozen=True)
+class ConvOptions:
+    """Options of the convolutional autoencoder.
+
+    Parameters
+    ----------
+    n_filters
+        Filters along energy before the first pooling; twice as many before the second.
+    n_hidden
+        Width of the dense layer between filters and latents.
+    centre, augment
+        See `DenseOptions`.
+
+    Raises
+    ------
+    OptionError
+        A size that no network has, or a shift that is negative or not finite.
+    """
+
+    n_filters: int = 8
+    n_hidden: int = 64
+    centre: bool = False
+    augment: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no network has."""
+        check_sizes(self)
+        check_augment(self)
+
+
+def check_augment(options: Any) -> None:
+    """Refuse shifts that cannot be.
+
+    Parameters
+    ----------
+    options
+        With ``augment``.
+
+    Raises
+    ------
+    OptionError
+        It is no number, negative or not finite.
+    """
+    value = options.augment
+    if not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+        raise OptionError(
+            f"{type(options).__name__}(augment={value!r}) must be a number of channels, e.g. augment=2.0, or 0."
+        )
 
 
 @dataclass(frozen=True)
@@ -65,9 +136,10 @@ class Autoencoder(Architecture):
     network
         Called with the number of scores P, that of latents K, and those options that it takes. Has ``encode``
         (B, P) -> (B, K), ``decode`` (B, K) -> (B, P), and ``init_from_pca(basis, offset)``, which makes it PCA:
-        vectors (P, K) and a constant (P,). Then training is only kept where it is better.
+        vectors (P, K) and a constant (P,). Then training is only kept where it is better. One that has
+        ``look_at(vectors, mean)`` is told first what scores stand for: whitened spectra (P, E), and (E,) for zeros.
     options
-        A frozen dataclass; ``centre`` among its fields is a choice of the compression.
+        A frozen dataclass; ``centre`` among its fields is a choice of the compression, ``augment`` one of the training.
 
     Examples
     --------
@@ -99,6 +171,27 @@ class Autoencoder(Architecture):
         model = self.plain_model(trained.scores, trained.network, n_components)
         return data.scores_of(model, COMPARED), trained.history.interrupted
 
+    def seen(self, data: TrainingData) -> TrainingData:
+        """Return the data on a basis that has room for copies of the spectra that are moved."""
+        moves = self.moves(data)
+        return moves.widened(data) if moves else data
+
+    def moves(self, data: TrainingData) -> Moves | None:
+        """Return how spectra are moved in the training; None where they are not.
+
+        Raises
+        ------
+        OptionError
+            They would be moved by more than a quarter of the axis.
+        """
+        largest, channels = float(getattr(self.options, "augment", 0.0)), np.flatnonzero(data.summary.channels)
+        if largest > (most := (channels[-1] - channels[0]) / 4):
+            raise OptionError(
+                f"options={type(self.options).__name__}(augment={largest:g}) moves spectra by more than a quarter of "
+                f"their axis, {most:g} channels: augment is the largest shift in channels."
+            )
+        return Moves(channels, largest) if largest else None
+
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return PCA about the mean spectrum: a network must not be praised for the mean that it may subtract."""
         if data.centre:
@@ -112,6 +205,8 @@ class Autoencoder(Architecture):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             network = autoencoder_network(self.network, scores.basis.n_vectors, n_components, asdict(self.options))
+            if hasattr(network, "look_at"):
+                network.look_at(*scores.white())  # type: ignore[operator]
             if hasattr(network, "init_from_pca"):
                 network.init_from_pca(*scores.pca(n_components))  # type: ignore[operator]
         return network.to(run.device)
@@ -263,7 +358,7 @@ class _Seeds:
             yield f"seed {run.seed}", partial(self._train, run)
 
     def _train(self, run: Run) -> _Trained:
-        scores, k = _fold_scores(self.data), self.n_components
+        scores, k = _fold_scores(self.data, self.architecture.moves(self.data)), self.n_components
         network = self.architecture.start(scores, k, run)
         if not self.data.centre:
             other = replace(scores, about_mean=False)
@@ -284,7 +379,7 @@ class _Seeds:
 
     def _judge(self, trained: _Trained) -> tuple[float, str]:
         """Return the score of the best step, and whether a latent could as well be constant."""
-        if self.comparing:
+        if self.comparing or trained.scores.moves:  # a latent for what moves says nothing of the map as it is
             return min(trained.history.scores), ""
 
         def without(latents: np.ndarray, i: int) -> np.ndarray:
@@ -297,8 +392,9 @@ class _Seeds:
         return float(own.mean()), collapsed
 
 
-def _fold_scores(data: TrainingData) -> NormalisedScores:
+def _fold_scores(data: TrainingData, moves: Moves | None = None) -> NormalisedScores:
     """Return the scores of the training fold, normalised."""
     fractions = np.array(data.folds.fractions[:N_PARTS])
     ones = np.ones(len(data.fold_parts), np.float32)
-    return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, ones, draws=data.draws, shot=data.shot)
+    more: dict[str, Any] = {"draws": data.draws, "shot": data.shot, "moves": moves}
+    return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, ones, **more)

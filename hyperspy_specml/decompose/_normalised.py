@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.train import DrawnInputs, RandomRows, SplitParts
+from hyperspy_specml.train import DrawnInputs, Moved, RandomRows, SplitParts
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from hyperspy_specml.prepare import Draws
+    from hyperspy_specml.prepare import Draws, Moves
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import PrincipalBasis
     from hyperspy_specml.train import BatchSource
@@ -42,6 +42,8 @@ class NormalisedScores:
         Inputs and target, where they are no splits of the parts.
     shot
         Share of the noise variance that is proportional to the intensity of a spectrum.
+    moves
+        How spectra are moved along energy in the training; None leaves them where they are.
     """
 
     basis: PrincipalBasis
@@ -53,6 +55,7 @@ class NormalisedScores:
     about_mean: bool = True
     draws: Draws | None = None
     shot: float = 0.0
+    moves: Moves | None = None
 
     @classmethod
     def of(
@@ -83,8 +86,21 @@ class NormalisedScores:
             offset[:k] = 0
         return torch.tensor(vectors.copy()), torch.tensor(offset)
 
+    def white(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the whitened spectra (P, E) that normalised scores stand for, and the one (E,) of scores of zero."""
+        mean = self.basis.vectors @ self.centre + self.basis.offset * self.basis.weights
+        return torch.tensor(self.basis.vectors.T.copy()), torch.tensor(mean)
+
     def batches(self, run: Run) -> BatchSource:
-        """Return a source of fresh batches, with errors in units of the noise."""
+        """Return a source of fresh batches, with errors in units of the noise; moved, if `moves` says so."""
+        source = self._still(run)
+        if self.moves is None:
+            return source
+        moved = self.moves.operators(self.basis, self.centre, self.scale)
+        turns, steps = (torch.as_tensor(a, dtype=torch.float32, device=run.device) for a in moved)
+        return Moved(source, turns, steps, torch.Generator().manual_seed(run.seed))
+
+    def _still(self, run: Run) -> BatchSource:
         rows = RandomRows(len(self.weights), run.config.batch_size, torch.Generator().manual_seed(run.seed))
         fractions = self.fractions.astype(np.float32)
         weights = self.weights * self.scale**2 / self.basis.n_vectors

@@ -140,6 +140,7 @@ def _learn(
     """Fit the model, and score it beside PCA; return the training data without their counts."""
     shares, rank, stopped = _shares(architecture, n_components), data.rank, False
     smooth = smooth_basis(data, n_components or 1).with_mean() if architecture.smooth else data
+    smooth = architecture.seen(smooth)
     if n_components is None and architecture.trained and data.hold_out != "none":
         with run.progress.enter("Choose the number", shares["choose"]):
             rank, stopped = choose_number(architecture, smooth, run)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose._architecture import SCORED, Architecture, Fit, judge
+from hyperspy_specml.decompose._architecture import SCORED, Architecture, Fit, NetworkOptions, judge
 from hyperspy_specml.decompose._autoencoder import Autoencoder, DenseOptions
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.lazy import torch
@@ -38,7 +38,7 @@ _BATCH_VALUES = 1 << 18  # in a batch at most: the steps on many channels stay s
 
 
 @dataclass(frozen=True)
-class VariationalOptions(DenseOptions):
+class VariationalOptions(NetworkOptions):
     """Options of the variational autoencoder: those of the dense one that it starts as.
 
     Parameters
@@ -53,6 +53,8 @@ class VariationalOptions(DenseOptions):
     OptionError
         A size that no network has.
     """
+
+    centre: bool = False
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,22 @@ def dense_network(n_scores: int, n_latent: int, n_hidden: int, n_layers: int) ->
     return DenseNetwork(n_scores, n_latent, n_hidden, n_layers)
 
 
+def conv_network(n_scores: int, n_latent: int, n_filters: int, n_hidden: int) -> nn.Module:
+    """Return an untrained network of convolutions.
+
+    Parameters
+    ----------
+    n_scores, n_latent, n_filters, n_hidden
+        See `nn.ConvNetwork`.
+    """
+    from hyperspy_specml.nn import ConvNetwork
+
+    return ConvNetwork(n_scores, n_latent, n_filters, n_hidden)
+
+
 # Networks from scores (B, P) through latents (B, K) back to scores, by the name of their architecture. Called with P
 # and K and the options of the architecture that they take; they have ``encode`` and ``decode``.
-AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {"dense": dense_network}
+AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {"dense": dense_network, "conv": conv_network}
 
 
 def autoencoder_network(make: Callable[..., nn.Module], n_scores: int, n_latent: int, options: dict) -> nn.Module:

@@ -1,6 +1,7 @@
 """Networks: from tensors to tensors, without data or training."""
 
 from hyperspy_specml.nn._chart import Chart, Charted
+from hyperspy_specml.nn._conv import ConvNetwork
 from hyperspy_specml.nn._dense import DenseNetwork, Shrinkage
 from hyperspy_specml.nn._mixture import FilterMixture
 from hyperspy_specml.nn._patches import (

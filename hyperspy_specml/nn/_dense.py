@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 _MOST_LAYERS = 100
 
@@ -21,14 +26,18 @@ def mlp(n_in: int, n_out: int, n_hidden: int, n_layers: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i in range(n_layers):
         layers += [nn.Linear(n_hidden if i else n_in, n_hidden), nn.GELU()]
-    last = nn.Linear(n_hidden, n_out)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers, last)
+    return nn.Sequential(*layers, zeroed(nn.Linear(n_hidden, n_out)))
 
 
-class DenseNetwork(nn.Module):
-    """Linear autoencoder plus nonlinear corrections of encoder and decoder that start at zero.
+def zeroed(layer: Layer) -> Layer:
+    """Return a layer whose weights and biases are zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+class PrincipalNetwork(nn.Module, ABC):
+    """Linear autoencoder plus corrections of encoder and decoder that start at zero.
 
     The linear part starts as a projection on K vectors, the first K scores unless `init_from_pca` says
     otherwise: an untrained network *is* PCA of rank K, and training is only kept where it is better.
@@ -39,18 +48,12 @@ class DenseNetwork(nn.Module):
         Scores P per spectrum.
     n_latent
         Latents K.
-    n_hidden
-        Width of the hidden layers.
-    n_layers
-        Hidden layers in encoder and in decoder.
     """
 
-    def __init__(self, n_scores: int, n_latent: int, n_hidden: int, n_layers: int) -> None:
+    def __init__(self, n_scores: int, n_latent: int) -> None:
         super().__init__()
         self.encode_linear = nn.Linear(n_scores, n_latent, bias=False)
         self.decode_linear = nn.Linear(n_latent, n_scores)
-        self.encode_mlp = mlp(n_scores, n_latent, n_hidden, n_layers)
-        self.decode_mlp = mlp(n_latent, n_scores, n_hidden, n_layers)
         nn.init.eye_(self.encode_linear.weight)
         nn.init.eye_(self.decode_linear.weight)
         nn.init.zeros_(self.decode_linear.bias)
@@ -64,15 +67,50 @@ class DenseNetwork(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Map scores to latents."""
-        return self.encode_linear(x) + self.encode_mlp(x)  # (B, P) -> (B, K)
+        return self.encode_linear(x) + self.encode_correction(x)  # (B, P) -> (B, K)
 
     def decode(self, z: Tensor) -> Tensor:
         """Map latents to scores."""
-        return self.decode_linear(z) + self.decode_mlp(z)  # (B, K) -> (B, P)
+        return self.decode_linear(z) + self.decode_correction(z)  # (B, K) -> (B, P)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map scores to their reconstruction."""
         return self.decode(self.encode(x))  # (B, P) -> (B, P)
+
+    @abstractmethod
+    def encode_correction(self, x: Tensor) -> Tensor:
+        """Map scores (B, P) to what is added to the latents (B, K)."""
+
+    @abstractmethod
+    def decode_correction(self, z: Tensor) -> Tensor:
+        """Map latents (B, K) to what is added to the scores (B, P)."""
+
+
+class DenseNetwork(PrincipalNetwork):
+    """Linear autoencoder plus multilayer perceptrons.
+
+    Parameters
+    ----------
+    n_scores, n_latent
+        See `PrincipalNetwork`.
+    n_hidden
+        Width of the hidden layers.
+    n_layers
+        Hidden layers in encoder and in decoder.
+    """
+
+    def __init__(self, n_scores: int, n_latent: int, n_hidden: int, n_layers: int) -> None:
+        super().__init__(n_scores, n_latent)
+        self.encode_mlp = mlp(n_scores, n_latent, n_hidden, n_layers)
+        self.decode_mlp = mlp(n_latent, n_scores, n_hidden, n_layers)
+
+    def encode_correction(self, x: Tensor) -> Tensor:
+        """Map scores to what is added to the latents."""
+        return self.encode_mlp(x)
+
+    def decode_correction(self, z: Tensor) -> Tensor:
+        """Map latents to what is added to the scores."""
+        return self.decode_mlp(z)
 
 
 class Shrinkage(nn.Module):

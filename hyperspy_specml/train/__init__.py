@@ -6,6 +6,7 @@ from hyperspy_specml.train._batches import (
     DrawnCounts,
     DrawnInputs,
     MixtureLikelihood,
+    Moved,
     RandomRows,
     ScoresAndCounts,
     SplitParts,

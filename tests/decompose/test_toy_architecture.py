@@ -143,7 +143,7 @@ def test_a_process_that_does_not_know_it_says_its_name_and_reads_its_file_once_i
 
     said = python(attempt_and_know)
     assert "load_model('toy'): the file" in said
-    assert "architecture 'toy' is not one of 'dense', 'vae'; import the package that registers it first" in said
+    assert "architecture 'toy' is not one of 'dense', 'conv', 'vae'; import the package that registers it first" in said
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), dec.scores.data)
 
 
@@ -153,7 +153,7 @@ def test_a_file_of_an_architecture_that_is_gone_is_refused_with_its_name(signal,
     path = decompose(signal).model.save(tmp_path / "toy")
     del AUTOENCODERS["toy"]
 
-    with pytest.raises(ModelFileError, match=r"architecture 'toy' is not one of 'dense', 'vae'"):
+    with pytest.raises(ModelFileError, match=r"architecture 'toy' is not one of 'dense', 'conv', 'vae'"):
         specml.load_model(path)
 
 
@@ -173,7 +173,7 @@ def test_options_of_another_class_are_refused_by_the_name_of_its_own(signal):
 def test_it_is_listed_where_a_name_is_misspelt(signal):
     with pytest.raises(OptionError, match=r"architecture='tyo' is unknown.*'toy'\. Did you mean 'toy'\?"):
         decompose(signal, architecture="tyo")
-    assert architecture_names() == ("dense", "vae", "simplex", "pca", "toy")
+    assert architecture_names() == ("dense", "conv", "vae", "simplex", "pca", "toy")
 
 
 @pytest.mark.usefixtures("toy", "brief_training")

@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from hyperspy_specml.decompose import DenseOptions, SimplexOptions, VariationalOptions
+from hyperspy_specml.decompose import ConvOptions, DenseOptions, SimplexOptions, VariationalOptions
 from hyperspy_specml.exceptions import BaselineBetterWarning
 from hyperspy_specml.run import TrainConfig
 
@@ -23,6 +23,7 @@ N_CHANNELS = 61
 QUICK = TrainConfig(max_steps=60, evaluate_every=20)
 SMALL = {
     "dense": DenseOptions(n_hidden=32),
+    "conv": ConvOptions(n_filters=4, n_hidden=16, augment=1.5),
     "simplex": SimplexOptions(n_hidden=32),
     "vae": VariationalOptions(n_hidden=32),
 }

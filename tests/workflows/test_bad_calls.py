@@ -29,7 +29,7 @@ OPTIONS = [
     ({"random_state": None}, "random_state=None must be a whole number, 0 or more"),
     ({"random_state": -1}, "random_state=-1 must be a whole number, 0 or more"),
     ({"architecture": "densse"}, r"architecture='densse' is unknown.*Did you mean 'dense'\?"),
-    ({"architecture": None}, r"architecture=None is unknown; use one of 'dense', 'vae', 'simplex', 'pca'"),
+    ({"architecture": None}, r"architecture=None is unknown; use one of 'dense', 'conv', 'vae', 'simplex', 'pca'"),
     ({"noise": "poison"}, r"noise='poison' is unknown.*Did you mean 'poisson'\?"),
     ({"device": "cuda:99"}, r"device='cuda:99' cannot be used.*device='auto' or 'cpu'"),
     ({"device": "gpu"}, r"device='gpu' cannot be used.*device='auto' or 'cpu'"),

@@ -26,7 +26,7 @@ print("torch" in __import__("sys").modules)
 """
 
 
-@pytest.fixture(scope="module", params=["pca", "dense", "simplex", "vae"])
+@pytest.fixture(scope="module", params=["pca", "dense", "conv", "simplex", "vae"])
 def architecture(request):
     return request.param
 
@@ -244,7 +244,10 @@ def test_a_file_with_a_right_checksum_and_wrong_content_is_refused_with_the_reas
         (put("fitted.rotation", lambda a: a[1:]), r"'rotation' has shape \(2, 3\), not \(3, 3\)"),
         (say("fitted", "scale", value="1"), r"setting 'scale' is '1', not of type float"),
         (put("fitted.network.decode_linear.bias", spoil), r"decode_linear\.bias' holds values that are not finite"),
-        (say("fitted", "architecture", value="lstm"), r"architecture 'lstm' is not one of 'dense', 'vae'.*import"),
+        (
+            say("fitted", "architecture", value="lstm"),
+            r"architecture 'lstm' is not one of 'dense', 'conv', 'vae'.*import",
+        ),
         (say("fitted", "options", "n_hidden", value=10**12), r"options .* of architecture 'dense': "),
         (say("fitted", "options", "n_hidden", value=-3), r"options .*'n_hidden': -3.* of architecture 'dense': "),
         (say("fitted", "options", "n_layers", value=10**9), r"n_layers is 1000000000, not 1 to 100"),
