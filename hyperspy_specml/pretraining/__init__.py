@@ -1,6 +1,6 @@
 """Pretraining on pooled spectra, on arrays: grids, encoder, objectives, simulators, predictors."""
 
-from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, SpectrumEncoder
+from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, PatchShape, SpectrumEncoder
 from hyperspy_specml.pretraining._grid import SpectralGrid
 from hyperspy_specml.pretraining._predict import METHODS, Contest, Features, Head, Task, Tuned, contest, fit_head, tune
 from hyperspy_specml.pretraining._simulate import LibraryPhysics, XrayPhysics

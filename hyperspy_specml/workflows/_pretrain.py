@@ -16,7 +16,6 @@ from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.exceptions import DataTypeError, EnergyAxisMismatchError, OptionError, TooFewSpectraError
 from hyperspy_specml.models import as_html, as_text, pack, read_model_file, unpack, write_model_file
-from hyperspy_specml.nn import PatchShape
 from hyperspy_specml.pretraining import (
     METHODS,
     NORMALISATIONS,
@@ -26,6 +25,7 @@ from hyperspy_specml.pretraining import (
     Head,
     Inputs,
     LibraryPhysics,
+    PatchShape,
     Source,
     SpectralGrid,
     SpectrumEncoder,
