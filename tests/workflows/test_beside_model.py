@@ -43,7 +43,7 @@ def other(make_map, file, unchanged):
 def test_an_argument_that_the_model_has_decided_is_refused_before_the_file_is_read(fitted, file, other, own, name):
     options, said = REFUSED[name]
     if name == "architecture":
-        options = {"architecture": {"pca": "simplex", "dense": "pca", "conv": "pca", "simplex": "pca", "vae": "pca"}[own]}
+        options = {"architecture": "simplex" if own == "pca" else "pca"}
     model = fitted(own)[1].model
     argument = said.partition("=")[0]
 
