@@ -8,7 +8,7 @@ import pytest
 import hyperspy_specml as specml
 from hyperspy_specml.exceptions import OptionError
 
-ARCHITECTURES = ("pca", "dense", "simplex", "vae")
+ARCHITECTURES = ("pca", "dense", "conv", "simplex", "vae")
 REFUSED = {
     "output_dimension": ({"output_dimension": 2}, r"output_dimension=\.\.\."),
     "architecture": ({"architecture": "another"}, r"architecture=\.\.\."),
@@ -43,7 +43,7 @@ def other(make_map, file, unchanged):
 def test_an_argument_that_the_model_has_decided_is_refused_before_the_file_is_read(fitted, file, other, own, name):
     options, said = REFUSED[name]
     if name == "architecture":
-        options = {"architecture": {"pca": "simplex", "dense": "pca", "simplex": "pca", "vae": "pca"}[own]}
+        options = {"architecture": "simplex" if own == "pca" else "pca"}
     model = fitted(own)[1].model
     argument = said.partition("=")[0]
 
