@@ -218,8 +218,11 @@ CASES = {
     ),
     "simplex, number chosen": Case(
         "decomposition_ae", {"architecture": "simplex", **QUICK},
-        ("Read spectra", "Choose the number", "Try starts", "Train simplex", "Train on all counts", "Score", "Project"),
-        ("Try", "Train"),
+        (
+            "Read spectra", "Choose the number", "Try starts", "Train simplex", "Compare with factors", "Score",
+            "Project",
+        ),
+        ("Try", "Train", "Compare"),
     ),
     "pca": Case(
         "decomposition_ae", {"output_dimension": 2, "architecture": "pca", "noise": "poisson"},

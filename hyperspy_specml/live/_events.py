@@ -45,6 +45,11 @@ class NewPhase(Event):
     energy: float
     n_pixels: int
 
+    def __str__(self) -> str:
+        """Say it in words."""
+        by = f"p = {self.p_value:.1g}, at {self.energy:.4g}" if self.p_value == self.p_value else "by held-out counts"
+        return f"after {self.n_spectra} spectra: phase {self.phase} at {self.position}, {by}, {self.n_pixels} pixels"
+
 
 @dataclass(frozen=True)
 class Damage(Event):
@@ -71,6 +76,12 @@ class Damage(Event):
     elements: tuple[str, ...]
     p_value: float
 
+    def __str__(self) -> str:
+        """Say it in words."""
+        names = f" ({', '.join(self.elements)})" if self.elements else ""
+        rate = f"{100 * self.rate:+.2g} % per frame"
+        return f"frame {self.frame}: {rate} at {self.energy:.4g}{names}, p = {self.p_value:.1g}"
+
 
 @dataclass(frozen=True)
 class EnergyDrift(Event):
@@ -90,6 +101,10 @@ class EnergyDrift(Event):
     shift: float
     error: float
 
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"frame {self.frame}: the energy axis has moved by {self.shift:+.3g} ({self.error:.1g})"
+
 
 @dataclass(frozen=True)
 class IntensityChange(Event):
@@ -105,3 +120,7 @@ class IntensityChange(Event):
 
     frame: int
     ratio: float
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"frame {self.frame}: {self.ratio:.3g} times the counts of the first frame"

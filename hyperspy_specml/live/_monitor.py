@@ -276,10 +276,13 @@ class Monitor:
         self.library = self.library.with_phase(values[members].sum(axis=0, dtype=np.float64)[None], len(members))
         self.since[:] = False
         return NewPhase(
-            **self._event(), phase=self.library.n_phases - 1, position=self._position(int(pixels[seed])),
-            p_value=min(1.0, float(p[seed]) * self.setup.n_pixels), energy=self._channel(found.window[seed]),
+            **self._event(),
+            phase=self.library.n_phases - 1,
+            position=self._position(int(pixels[seed])),
+            p_value=min(1.0, float(p[seed]) * self.setup.n_pixels),
+            energy=self._channel(found.window[seed]),
             n_pixels=len(members),
-        )  # fmt: skip
+        )
 
     def _position(self, pixel: int) -> tuple[int, ...]:
         return tuple(int(k) for k in np.unravel_index(pixel, self.setup.shape)[::-1])
@@ -373,9 +376,13 @@ class Monitor:
         shares = self.library.look(values).shares[:, phase]
         self.since[:] = False
         return NewPhase(
-            **self._event(), phase=phase, position=self._position(int(pixels[shares.argmax()])), p_value=float("nan"),
-            energy=float("nan"), n_pixels=int((shares > 0.5).sum()),
-        )  # fmt: skip
+            **self._event(),
+            phase=phase,
+            position=self._position(int(pixels[shares.argmax()])),
+            p_value=float("nan"),
+            energy=float("nan"),
+            n_pixels=int((shares > 0.5).sum()),
+        )
 
     def finish(self) -> list[Event]:
         """Learn once more from all that was received; the result does not depend on the order of the spectra."""
@@ -555,9 +562,12 @@ class Monitor:
         recipe = library = None
         if "mean" in arrays:
             recipe = Recipe(
-                arrays["channels"].astype(bool), int(plain["width"]), arrays.get("deviation_of_groups"), arrays["mean"],
+                arrays["channels"].astype(bool),
+                int(plain["width"]),
+                arrays.get("deviation_of_groups"),
+                arrays["mean"],
                 noise_from_dict(plain["noise"]),
-            )  # fmt: skip
+            )
         if recipe is not None and "library_sums" in arrays:
             library = Library(
                 arrays["library_sums"], arrays["library_n"], recipe.law, float(plain["error"]), arrays["library_null"]

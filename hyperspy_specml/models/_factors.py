@@ -25,7 +25,8 @@ _SWEEPS = 100  # over the endmembers; more change the fourth digit of an abundan
 class FactorModel(FittedModel):
     """Non-negative factors: ``spectra = intensity * abundances @ endmembers``.
 
-    Abundances are those of the smallest squared error in units of the noise of the mean spectrum.
+    Abundances are those of the smallest squared error in units of the noise of the mean spectrum, the intensity is the
+    sum of the spectrum in the compressed space.
 
     Attributes
     ----------
@@ -65,10 +66,12 @@ class FactorModel(FittedModel):
         scores = np.asarray(scores, np.float64)
         seen = self.endmembers @ (self.basis.vectors * self.basis.weights[:, None])  # (K, P)
         amounts = nearest_amounts(scores, seen)
-        intensity = amounts.sum(axis=1, keepdims=True)
+        whole = amounts.sum(axis=1, keepdims=True)
         equal = np.float64(1 / self.n_components)
-        abundances = np.divide(amounts, intensity, out=np.full_like(amounts, equal), where=~(intensity == 0))
-        return np.column_stack([abundances, intensity]).astype(np.float32)
+        abundances = np.divide(amounts, whole, out=np.full_like(amounts, equal), where=~(whole == 0))
+        # Amounts that may not be negative have too large a sum where a spectrum lies outside of the endmembers.
+        totals = scores @ self.basis.components().sum(axis=1) + self.basis.offset.sum()
+        return np.column_stack([abundances, np.maximum(totals, 0)]).astype(np.float32)
 
     def components(self) -> np.ndarray:
         """Return the (K, E) endmembers; each sums to one."""

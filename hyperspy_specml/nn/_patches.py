@@ -9,7 +9,6 @@ vision learners", CVPR 2022; E. J. Hu et al., "LoRA: Low-rank adaptation of larg
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +16,6 @@ from torch import Tensor, nn
 # Frequencies of the code of an energy, per factor of e: from a hundredth of it to all energies together.
 _FREQUENCIES = 32
 _FINEST, _COARSEST = 100.0, 0.1
-
-
-@dataclass(frozen=True)
-class PatchShape:
-    """Sizes of the network.
-
-    Attributes
-    ----------
-    patch
-        Channels in a patch.
-    width, depth, heads
-        Of the transformer.
-    """
-
-    patch: int = 32
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
 
 
 def energy_code(where: Tensor) -> Tensor:
@@ -68,18 +49,20 @@ class PatchEncoder(nn.Module):
 
     Parameters
     ----------
-    shape
-        Sizes.
+    patch
+        Channels in a patch.
+    width, depth, heads
+        Of the transformer.
     """
 
-    def __init__(self, shape: PatchShape) -> None:
+    def __init__(self, patch: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        self.shape = shape
-        self.embed = nn.Linear(shape.patch, shape.width)
-        self.place = nn.Linear(4 * _FREQUENCIES, shape.width)
-        self.dose = nn.Linear(2, shape.width)
-        self.blocks = nn.ModuleList(_Block(shape.width, shape.heads) for _ in range(shape.depth))
-        self.norm = nn.LayerNorm(shape.width)
+        self.patch, self.width, self.heads = patch, width, heads
+        self.embed = nn.Linear(patch, width)
+        self.place = nn.Linear(4 * _FREQUENCIES, width)
+        self.dose = nn.Linear(2, width)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
 
     def tokens(self, patches: Tensor, place: Tensor, dose: Tensor) -> Tensor:
         """Map (B, N, patch) values, (B, N, 128) codes and (B,) log doses to (B, 1 + N, width); first the dose."""
@@ -99,19 +82,19 @@ class MaskedDecoder(nn.Module):
 
     Parameters
     ----------
-    shape
-        Of the encoder.
+    encoder
+        Whose tokens it takes.
     depth
         Blocks; few, as it is thrown away after training.
     """
 
-    def __init__(self, shape: PatchShape, depth: int = 1) -> None:
+    def __init__(self, encoder: PatchEncoder, depth: int = 1) -> None:
         super().__init__()
-        width = shape.width // 2
-        self.enter, self.place = nn.Linear(shape.width, width), nn.Linear(4 * _FREQUENCIES, width)
+        width = encoder.width // 2
+        self.enter, self.place = nn.Linear(encoder.width, width), nn.Linear(4 * _FREQUENCIES, width)
         self.hidden = nn.Parameter(torch.zeros(width))
-        self.blocks = nn.ModuleList(_Block(width, shape.heads) for _ in range(depth))
-        self.leave = nn.Linear(width, shape.patch)
+        self.blocks = nn.ModuleList(_Block(width, encoder.heads) for _ in range(depth))
+        self.leave = nn.Linear(width, encoder.patch)
 
     def forward(self, tokens: Tensor, seen: Tensor, place: Tensor) -> Tensor:
         """Map (B, 1 + S, width) tokens of the (B, S) seen patches to (B, N, patch) values of all."""
@@ -130,7 +113,7 @@ class MaskedAutoencoder(nn.Module):
 
     def __init__(self, encoder: PatchEncoder) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, MaskedDecoder(encoder.shape)
+        self.encoder, self.decoder = encoder, MaskedDecoder(encoder)
 
     def forward(self, patches: Tensor, place: Tensor, dose: Tensor, seen: Tensor) -> Tensor:
         """Return the (B, N, patch) values of all patches from the (B, S) seen ones."""
@@ -143,7 +126,7 @@ class WithHead(nn.Module):
 
     def __init__(self, encoder: PatchEncoder, n_outputs: int) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, nn.Linear(encoder.shape.width, n_outputs)
+        self.encoder, self.head = encoder, nn.Linear(encoder.width, n_outputs)
 
     def forward(self, patches: Tensor, place: Tensor, dose: Tensor) -> Tensor:
         """Return (B, n_outputs)."""

@@ -1,7 +1,7 @@
 """Pretraining on pooled spectra, on arrays: grids, encoder, objectives, simulators, predictors."""
 
-from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, SpectrumEncoder
+from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, PatchShape, SpectrumEncoder
 from hyperspy_specml.pretraining._grid import SpectralGrid
-from hyperspy_specml.pretraining._predict import METHODS, Contest, Features, Head, Tuned, contest, fit_head, tune
+from hyperspy_specml.pretraining._predict import METHODS, Contest, Features, Head, Task, Tuned, contest, fit_head, tune
 from hyperspy_specml.pretraining._simulate import LibraryPhysics, XrayPhysics
 from hyperspy_specml.pretraining._train import OBJECTIVES, Physics, Source, train_encoder

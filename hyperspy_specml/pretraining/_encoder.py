@@ -13,7 +13,7 @@ from hyperspy_specml.models import pack, unpack
 from hyperspy_specml.pretraining._grid import SpectralGrid
 
 if TYPE_CHECKING:
-    from hyperspy_specml.nn import PatchEncoder, PatchShape
+    from hyperspy_specml.nn import PatchEncoder
 
 NORMALISATIONS = ("square root", "total", "per spectrum")
 # Spectra encoded at a time.
@@ -21,6 +21,30 @@ _BATCH = 512
 # Part of a grid that the data must record.
 _LEAST_OVERLAP = 0.3
 _VERSION = 1
+
+
+@dataclass(frozen=True)
+class PatchShape:
+    """Sizes of the network of an encoder.
+
+    Attributes
+    ----------
+    patch
+        Channels in a patch.
+    width, depth, heads
+        Of the transformer.
+    """
+
+    patch: int = 32
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+
+    def network(self) -> PatchEncoder:
+        """Return a new network of these sizes."""
+        from hyperspy_specml.nn import PatchEncoder
+
+        return PatchEncoder(self.patch, self.width, self.depth, self.heads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +136,13 @@ class SpectrumEncoder:
         ModelFileError
             They do not make up one.
         """
-        from hyperspy_specml.nn import PatchEncoder, PatchShape
-
         try:
             if plain["encoder"] != _VERSION or plain["normalisation"] not in NORMALISATIONS:
                 raise ValueError(f"version {plain['encoder']!r}")
             sizes = {key: int(value) for key, value in plain["shape"].items()}
             if not all(1 <= value <= 4096 for value in sizes.values()):
                 raise ValueError(f"sizes {sizes}")
-            network = PatchEncoder(PatchShape(**sizes))
+            network = PatchShape(**sizes).network()
             network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
             grids = tuple(SpectralGrid(str(u), float(f), float(s), int(n)) for u, f, s, n in plain["grids"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -18,8 +18,6 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.lazy import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
 
 METHODS = ("auto", "raw", "pca", "aligned", "linear", "lora", "full")
@@ -238,16 +236,12 @@ def _encoded(encoder: SpectrumEncoder, laid: np.ndarray, inputs: Inputs) -> np.n
     return np.concatenate(parts).astype(np.float64)
 
 
-def tune(
-    method: str, laid: np.ndarray, truth: np.ndarray, pool: np.ndarray, inputs: Inputs, encoder: SpectrumEncoder, *,
-    n_classes: int, seed: int,
-) -> Tuned:  # fmt: skip
-    """Fit one method to labelled spectra.
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be learnt. n labelled spectra, E channels of the grid.
 
-    Parameters
+    Attributes
     ----------
-    method
-        One of `METHODS` but "auto".
     laid, truth
         (n, E) spectra on the grid and (n,) labels.
     pool
@@ -257,50 +251,70 @@ def tune(
     n_classes
         0 for values.
     seed
-        Of the training.
+        Of folds and trainings.
     """
+
+    laid: np.ndarray
+    truth: np.ndarray
+    pool: np.ndarray
+    inputs: Inputs
+    encoder: SpectrumEncoder
+    n_classes: int
+    seed: int = 0
+
+    def of(self, some: np.ndarray) -> Task:
+        """Return the task with some of the labelled spectra."""
+        return replace(self, laid=self.laid[some], truth=self.truth[some])
+
+
+def tune(method: str, task: Task) -> Tuned:
+    """Fit one method to labelled spectra.
+
+    Parameters
+    ----------
+    method
+        One of `METHODS` but "auto".
+    task
+        The spectra and their labels.
+    """
+    laid, truth, n_classes, encoder = task.laid, task.truth, task.n_classes, task.encoder
     if method in ("raw", "pca", "aligned"):
-        features = Features.of(method, pool[:_POOL])
+        features = Features.of(method, task.pool[:_POOL])
         head = fit_head(features(laid), truth, n_classes=n_classes, kernel=method != "raw")
         return Tuned(method, head, features)
     if method in _RATES:
-        encoder = _trained(method, laid, truth, inputs, encoder, n_classes=n_classes, seed=seed)
-    latent = _encoded(encoder, pool[:_POOL], inputs)
+        encoder = _trained(method, task)
+    latent = _encoded(encoder, task.pool[:_POOL], task.inputs)
     scale = latent.std(axis=0)
     standard = Features("latent", latent.mean(axis=0), np.maximum(scale, 1e-6), np.zeros((0, 0)), np.zeros(0))
-    values = (_encoded(encoder, laid, inputs) - standard.mean) / standard.scale
+    values = (_encoded(encoder, laid, task.inputs) - standard.mean) / standard.scale
     return Tuned(method, fit_head(values, truth, n_classes=n_classes, kernel=False), standard, encoder)
 
 
-def _trained(
-    method: str, laid: np.ndarray, truth: np.ndarray, inputs: Inputs, encoder: SpectrumEncoder, *, n_classes: int,
-    seed: int,
-) -> SpectrumEncoder:  # fmt: skip
+def _trained(method: str, task: Task) -> SpectrumEncoder:
     """Return the encoder with adapters, or as a whole, trained on the labels in few steps."""
     import copy
 
     from hyperspy_specml.nn import WithHead, adapt, merged
 
-    torch.manual_seed(seed)
-    network = copy.deepcopy(encoder.network)
+    torch.manual_seed(task.seed)
+    truth, n_classes, network = task.truth, task.n_classes, copy.deepcopy(task.encoder.network)
     if method == "lora":
         adapt(network, rank=4, alpha=8.0, targets=("qkv", "out"))
     whole = WithHead(network, n_classes or 1)
     spread = 1.0 if n_classes else max(float(truth.std()), 1e-12)
     target = torch.from_numpy(truth if n_classes else ((truth - truth.mean()) / spread).astype(np.float32)[:, None])
     optimiser = torch.optim.AdamW([p for p in whole.parameters() if p.requires_grad], _RATES[method], weight_decay=0.01)
-    rng, loss = (
-        np.random.default_rng(seed),
-        torch.nn.functional.cross_entropy if n_classes else torch.nn.functional.mse_loss,
-    )
+    losses, rng = torch.nn.functional, np.random.default_rng(task.seed)
+    loss: Any = losses.cross_entropy if n_classes else losses.mse_loss
     for _ in range(_STEPS):
-        some = rng.integers(len(laid), size=min(64, len(laid)))
+        some = rng.integers(len(truth), size=min(64, len(truth)))
         thin = rng.uniform(0.5, 1.0)
-        counts = laid[some] * thin  # of another dose
+        counts = task.laid[some] * thin  # of another dose
         optimiser.zero_grad()
-        loss(whole(*inputs(torch.from_numpy(counts.astype(np.float32)))), target[some]).backward()
+        loss(whole(*task.inputs(torch.from_numpy(counts.astype(np.float32)))), target[some]).backward()
         optimiser.step()
-    return replace(encoder, network=merged(network).eval())
+    return replace(task.encoder, network=merged(network).eval())
 
 
 @dataclass(frozen=True)
@@ -320,33 +334,26 @@ class Contest:
     error: float
 
 
-def contest(
-    laid: np.ndarray, truth: np.ndarray, pool: np.ndarray, inputs: Inputs, encoder: SpectrumEncoder, *, n_classes: int,
-    seed: int, advance: Callable[[float], object] = lambda part: None,
-) -> tuple[Contest, ...]:  # fmt: skip
+def contest(task: Task) -> tuple[Contest, ...]:
     """Cross-validate the contenders on the same folds.
 
     Parameters
     ----------
-    laid, truth, pool, inputs, encoder, n_classes, seed
-        As in `tune`.
-    advance
-        Called with the part that is done.
+    task
+        The spectra and their labels.
     """
-    folds = list(_folds(truth, n_classes, seed))
+    folds = list(_folds(task.truth, task.n_classes, task.seed))
     if not folds:
         raise OptionError(
             "fine_tune(method='auto') needs two labelled spectra of every class, or six values, to cross-validate. "
             "Label more, or say the method, method='linear'."
         )
     found = []
-    for k, method in enumerate(_CONTENDERS):
-        use = folds if method != "lora" else folds[:_FOLDS]
+    for method in _CONTENDERS:
         scores = []
-        for i, (train, test) in enumerate(use):
-            tuned = tune(method, laid[train], truth[train], pool, inputs, encoder, n_classes=n_classes, seed=seed)
-            scores.append(_score(tuned(laid[test], inputs), truth[test], truth, n_classes))
-            advance((k + (i + 1) / len(use)) / len(_CONTENDERS))
+        for train, test in folds if method != "lora" else folds[:_FOLDS]:
+            predicted = tune(method, task.of(train))(task.laid[test], task.inputs)
+            scores.append(_score(predicted, task.truth[test], task.truth, task.n_classes))
         found.append(Contest(method, float(np.mean(scores)), float(np.std(scores) / np.sqrt(len(scores)))))
     return tuple(found)
 

@@ -14,7 +14,7 @@ from hyperspy_specml.train import Batch, fit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hyperspy_specml.nn import PatchShape
+    from hyperspy_specml.pretraining._encoder import PatchShape
     from hyperspy_specml.pretraining._grid import SpectralGrid
     from hyperspy_specml.run import Run
     from hyperspy_specml.train import History
@@ -159,10 +159,10 @@ def train_encoder(
     -------
     the encoder and how the training went, scored on spectra that were held out
     """
-    from hyperspy_specml.nn import MaskedAutoencoder, PatchEncoder, WithHead
+    from hyperspy_specml.nn import MaskedAutoencoder, WithHead
 
     torch.manual_seed(run.seed)
-    encoder = PatchEncoder(shape)
+    encoder = shape.network()
     if start is not None:
         encoder.load_state_dict(start.network.state_dict())
     size = int(run.config.batch_size or 128)

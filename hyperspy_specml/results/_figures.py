@@ -440,7 +440,13 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
 
 
 def phase_colour(k: int) -> str:
-    """Return the colour of a phase: matplotlib's ten, then their ten light ones."""
+    """Return the colour of a phase: matplotlib's ten, then their ten light ones.
+
+    Parameters
+    ----------
+    k
+        Number of the phase.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 

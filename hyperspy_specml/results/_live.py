@@ -32,7 +32,9 @@ def draw_live(monitor: Any, figure: Figure | None = None) -> Figure:
     if monitor.n_phases:
         phases = monitor.phases
         draw_phase_map(grid[0, 0], phases.labels, [f"phase {k}" for k in range(len(phases))])
-        draw_phase_spectra(grid[0, 1], phases.spectra, [k for k, n in enumerate(phases.n_spectra) if n > 0])
+        spectra = phases.spectra.deepcopy()
+        spectra.data = spectra.data / [[max(1, n)] for n in phases.n_spectra]
+        draw_phase_spectra(grid[0, 1], spectra, [k for k, n in enumerate(phases.n_spectra) if n > 0])
     else:
         counts = monitor.intensity
         draw_map(grid[0, 0], counts.data, counts.axes_manager.navigation_axes, label="counts")

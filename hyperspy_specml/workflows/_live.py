@@ -152,9 +152,12 @@ class LiveMonitor:
     # What arrives
 
     def update(
-        self, block: np.ndarray | BaseSignal, positions: np.ndarray | Sequence[Sequence[int]] | None = None, *,
+        self,
+        block: np.ndarray | BaseSignal,
+        positions: np.ndarray | Sequence[Sequence[int]] | None = None,
+        *,
         even: bool = True,
-    ) -> tuple[Event, ...]:  # fmt: skip
+    ) -> tuple[Event, ...]:
         """Take spectra of the scan.
 
         Parameters

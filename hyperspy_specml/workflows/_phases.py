@@ -20,10 +20,9 @@ from hyperspy_specml.signals import component_spectra, line_width, navigation_ma
 from hyperspy_specml.statistics import USED, expand_channels
 from hyperspy_specml.workflows._anomaly import known_spectra, scan_area
 from hyperspy_specml.workflows._call import Call, whole_number, yes_or_no
+from hyperspy_specml.workflows._labels import labels_of_areas
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from hyperspy_specml.latent import Choice, Phases
     from hyperspy_specml.models import TrainedModel
     from hyperspy_specml.workflows._call import Shown
@@ -128,26 +127,6 @@ def _labelled(call: Call, labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
             "without gaps, and -1 stands for no label."
         )
     return found, tuple(f"phase {k}" for k in range(n))
-
-
-def labels_of_areas(
-    template: BaseSignal, areas: Mapping[str, Any], shape: tuple[int, ...], method: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels of named areas: masks, or regions of interest of HyperSpy."""
-    found = np.full(shape, -1)
-    indices = navigation_map(template, np.arange(found.size).reshape(shape), title="indices")
-    for k, (name, area) in enumerate(areas.items()):
-        if callable(area):  # a region of interest cuts the signal that it is called with
-            inside = np.isin(indices.data, np.asarray(area(indices).data).astype(np.int64))
-        else:
-            inside = np.asarray(area.data if isinstance(area, BaseSignal) else area)
-        if inside.dtype != bool or inside.shape != shape or not inside.any():
-            raise MaskError(
-                f"{method}(labels={{{name!r}: ...}}) needs a region of interest, or booleans of shape {shape} "
-                f"(array order) of which some are True, but got {inside.dtype} of shape {inside.shape}."
-            )
-        found[inside] = k
-    return found.reshape(-1), tuple(map(str, areas))
 
 
 def _report(call: Call, found: Phases, *, mixed: bool, chosen: bool) -> PhaseReport:

@@ -16,7 +16,6 @@ from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.exceptions import DataTypeError, EnergyAxisMismatchError, OptionError, TooFewSpectraError
 from hyperspy_specml.models import as_html, as_text, pack, read_model_file, unpack, write_model_file
-from hyperspy_specml.nn import PatchShape
 from hyperspy_specml.pretraining import (
     METHODS,
     NORMALISATIONS,
@@ -26,9 +25,11 @@ from hyperspy_specml.pretraining import (
     Head,
     Inputs,
     LibraryPhysics,
+    PatchShape,
     Source,
     SpectralGrid,
     SpectrumEncoder,
+    Task,
     Tuned,
     XrayPhysics,
     contest,
@@ -40,7 +41,7 @@ from hyperspy_specml.signals import axis_spec, energy_axis, navigation_map, scor
 from hyperspy_specml.streaming import SpectrumStream, plain_array
 from hyperspy_specml.train import choose_device
 from hyperspy_specml.workflows._call import _progress, _shown, whole_number
-from hyperspy_specml.workflows._phases import labels_of_areas
+from hyperspy_specml.workflows._labels import labels_of_areas
 
 if TYPE_CHECKING:
     import os
@@ -156,10 +157,14 @@ def pretrain(
             with progress.enter("Train"):
                 trained, history = train_encoder(shape, normalisation, run, physics=physics, start=_inner(start))
     about = {
-        "objective": objective, "corpus": _hash(opened), "random_state": run.seed, "best_step": history.best_step,
-        "steps": list(history.steps), "scores": [float(score) for score in history.scores],
+        "objective": objective,
+        "corpus": _hash(opened),
+        "random_state": run.seed,
+        "best_step": history.best_step,
+        "steps": list(history.steps),
+        "scores": [float(score) for score in history.scores],
         "interrupted": history.interrupted,
-    }  # fmt: skip
+    }
     _logger.info("pretrain(): %s, best of %d steps at %d", objective, history.steps[-1], history.best_step)
     return Encoder(replace(trained, about=about))
 
@@ -388,12 +393,12 @@ class Encoder:
         pool = pool[:: -(-len(pool) // 4000)]
         some, own = laid[known], truth[known]
         table: tuple[Contest, ...] = ()
-        options: dict[str, Any] = {"n_classes": len(names), "seed": random_state}
+        task = Task(some, own, pool, inputs, encoder, len(names), random_state)
         if method == "auto":
-            table = contest(some, own, pool, inputs, encoder, **options)
+            table = contest(task)
             method = max(table, key=lambda one: one.score).method
-        tuned = tune(method, some, own, pool, inputs, encoder, **options)
-        spread = _spread(tuned, some, own, pool, inputs, encoder, options) if not names else 0.0
+        tuned = tune(method, task)
+        spread = 0.0 if names else _spread(tuned.method, task)
         return Predictor(tuned, encoder, names, spread, table)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
@@ -552,10 +557,15 @@ class Predictor:
             arrays["head.support"] = head.support
         arrays |= {f"features.{name}": getattr(features, name) for name in _FEATURES}
         description = {
-            "predictor": 1, "encoder_of": inner, "method": self.method, "gamma": head.gamma, "kind": features.kind,
-            "names": list(self.names), "spread": self.spread,
+            "predictor": 1,
+            "encoder_of": inner,
+            "method": self.method,
+            "gamma": head.gamma,
+            "kind": features.kind,
+            "names": list(self.names),
+            "spread": self.spread,
             "table": [[c.method, c.score, c.error] for c in self.table],
-        }  # fmt: skip
+        }
         return write_model_file(path, pack(description, arrays), overwrite=overwrite)
 
     @classmethod
@@ -753,15 +763,12 @@ def _checked(
     return values, names, known
 
 
-def _spread(
-    tuned: Tuned, laid: np.ndarray, truth: np.ndarray, pool: np.ndarray, inputs: Inputs, encoder: SpectrumEncoder,
-    options: dict[str, Any],
-) -> float:  # fmt: skip
+def _spread(method: str, task: Task) -> float:
     """Return the standard deviation of the errors of values left out in five folds."""
-    order, errors = np.random.default_rng(options["seed"]).permutation(len(truth)), []
-    for test in np.array_split(order, min(5, len(truth))):
+    order, errors = np.random.default_rng(task.seed).permutation(len(task.truth)), []
+    for test in np.array_split(order, min(5, len(order))):
         train = np.setdiff1d(order, test)
         if len(train) > 1:
-            again = tune(tuned.method, laid[train], truth[train], pool, inputs, encoder, **options)
-            errors.append(again(laid[test], inputs)[:, 0] - truth[test])
+            again = tune(method, task.of(train))
+            errors.append(again(task.laid[test], task.inputs)[:, 0] - task.truth[test])
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else float("nan")

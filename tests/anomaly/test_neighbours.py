@@ -22,7 +22,7 @@ def counts() -> np.ndarray:
 
 
 pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
-WARNED = "residuals of neighbouring pixels correlate by"
+WARNED = "esiduals of neighbouring pixels correlate by"
 
 
 def said(data: np.ndarray, caplog) -> str:
@@ -56,7 +56,7 @@ def test_a_denoised_signal_says_so(caplog):
     with caplog.at_level(logging.WARNING, "hyperspy_specml"):
         s.anomaly_map(show_progressbar=False)
 
-    assert "the signal was denoised" in caplog.text
+    assert "The signal was denoised" in caplog.text
     assert "Search the raw counts" in caplog.text
 
 

@@ -226,7 +226,8 @@ def test_a_rare_line_that_was_removed_is_named_and_restored(make_map: Callable[.
     assert 0.9 < kept < 1.15
     far = np.ones(mask.shape, bool)
     far[9:17, 2:10] = False
-    np.testing.assert_array_equal(protected.data[far], clean.data[far])
+    # What is restored is in the totals, too: the rest is scaled so that the map keeps its counts.
+    np.testing.assert_allclose(protected.data[far], clean.data[far], rtol=1e-3)
 
 
 def test_noise_alone_shows_no_removed_signal(make_map: Callable[..., BaseSignal]) -> None:

@@ -97,6 +97,7 @@ EXAMPLES = {
     "autoencoder": lambda result: decomposed(result, options=specml.DenseOptions(n_hidden=16)),
     "simplex": lambda result: unmoved(EXAMPLES["simplex with shifts"](result)),
     "simplex with shifts": lambda result: decomposed(result, architecture="simplex", energy_shift=True),
+    "variational": lambda result: decomposed(result, architecture="vae"),
     "nmf": lambda result: models.FactorModel(basis_of(result), np.random.default_rng(4).random((3, N_CHANNELS))),
     "unfiltered": lambda result: models.UnfilteredScores(basis_of(result)),
     "filtered": lambda result: filtered(result, network=False),

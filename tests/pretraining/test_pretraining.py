@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspy_specml.nn import MaskedAutoencoder, PatchEncoder, PatchShape, adapt, merged
-from hyperspy_specml.pretraining import Features, Inputs, LibraryPhysics, SpectralGrid, SpectrumEncoder, XrayPhysics
+from hyperspy_specml.nn import MaskedAutoencoder, adapt, merged
+from hyperspy_specml.pretraining import (
+    Features,
+    Inputs,
+    LibraryPhysics,
+    PatchShape,
+    SpectralGrid,
+    SpectrumEncoder,
+    XrayPhysics,
+)
 from hyperspy_specml.pretraining import fit_head as fit
 
 SHAPE = PatchShape(patch=8, width=16, depth=1, heads=2)
@@ -36,7 +44,7 @@ def test_the_same_channels_stay_as_they_are() -> None:
 def test_spectra_on_another_grid_have_the_same_latents() -> None:
     torch.manual_seed(0)
     grid = SpectralGrid("eV", 0.0, 1.0, 128)
-    encoder = SpectrumEncoder(PatchEncoder(SHAPE), SHAPE, (grid,))
+    encoder = SpectrumEncoder(SHAPE.network(), SHAPE, (grid,))
     own = encoder.encode(1000 * line(grid.centres, 40.0)[None], "eV", grid.centres)
     for first, step, size in ((0.25, 0.5, 255), (-3.0, 1.3, 102), (0.0, 1.0, 120)):
         centres = first + step * np.arange(size)
@@ -102,7 +110,7 @@ def test_aligned_features_do_not_see_a_shift() -> None:
 
 def test_hidden_patches_are_not_seen() -> None:
     torch.manual_seed(0)
-    network = MaskedAutoencoder(PatchEncoder(SHAPE))
+    network = MaskedAutoencoder(SHAPE.network())
     grid = SpectralGrid("eV", 0.0, 1.0, 64)
     inputs = Inputs(8, "square root", grid, np.ones(8, bool))
     patches, place, dose = inputs(torch.rand(2, 64))
@@ -117,7 +125,7 @@ def test_hidden_patches_are_not_seen() -> None:
 
 def test_adapters_start_as_the_network_and_merge_into_it() -> None:
     torch.manual_seed(0)
-    encoder = PatchEncoder(SHAPE).eval()
+    encoder = SHAPE.network().eval()
     inputs = Inputs(8, "total", SpectralGrid("eV", 0.0, 1.0, 64), np.ones(8, bool))(torch.rand(3, 64))
     before = encoder(*inputs)
     adapt(encoder, rank=2, alpha=4.0, targets=("qkv", "out"))

@@ -10,7 +10,7 @@ import pytest
 
 import hyperspy_specml as specml
 from hyperspy_specml.exceptions import SpecMLError
-from hyperspy_specml.nn import PatchShape
+from hyperspy_specml.pretraining import PatchShape
 
 if TYPE_CHECKING:
     from pathlib import Path
