@@ -25,8 +25,8 @@ class ShiftResult:
     Attributes
     ----------
     shift
-        Map (nx, ny |) of by how much each spectrum lies too high in energy, in units of the energy axis; 0 on average.
-        NaN for pixels that were not used.
+        Map ``(nx, ny |)`` of by how much each spectrum lies too high in energy, in units of the energy axis; 0 on
+        average. NaN for pixels that were not used.
     error
         Map of the standard deviation of each shift: 90 % of the true shifts lie within 1.645 errors.
     templates

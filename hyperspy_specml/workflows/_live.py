@@ -44,7 +44,7 @@ class LivePhases:
     Attributes
     ----------
     labels
-        Int map (scan axes |): the most probable phase, -1 where nothing was scanned yet.
+        Int map ``(scan axes |)``: the most probable phase, -1 where nothing was scanned yet.
     probability
         Maps (phases | scan axes), NaN where nothing was scanned.
     spectra
@@ -417,7 +417,7 @@ class LiveMonitor:
         Returns
         -------
         BaseSignal
-            Map (scan axes |) of dwell times in the unit of `total`.
+            Map ``(scan axes |)`` of dwell times in the unit of `total`.
 
         Raises
         ------

@@ -627,7 +627,7 @@ class Classified:
     Attributes
     ----------
     labels
-        Int map (scan axes |); -1 where a spectrum is not finite.
+        Int map ``(scan axes |)``; -1 where a spectrum is not finite.
     probability
         Maps (classes | scan axes), 0 to 1.
     names
@@ -646,7 +646,7 @@ class Regressed:
     Attributes
     ----------
     value
-        Map (scan axes |), NaN where a spectrum is not finite.
+        Map ``(scan axes |)``, NaN where a spectrum is not finite.
     error
         Map of standard errors, by cross-validation on the labels.
     """

@@ -89,8 +89,8 @@ def estimate_shift(
     Returns
     -------
     ShiftResult
-        ``shift`` and ``error``, maps (nx, ny |) in units of the energy axis; ``templates`` and ``report``. Shifts are
-        0 on average: nothing in the data tells where the true zero is.
+        ``shift`` and ``error``, maps ``(nx, ny |)`` in units of the energy axis; ``templates`` and ``report``. Shifts
+        are 0 on average: nothing in the data tells where the true zero is.
 
     Raises
     ------
