@@ -51,7 +51,7 @@ def _speed(options: argparse.Namespace, scans: range) -> Table:
     """Take a scan line by line, beside incremental PCA of the same lines; angles to the PCA of all spectra so far."""
     from sklearn.decomposition import IncrementalPCA
 
-    signal, _ = phase_map("grains", 50.0, 0, size=options.line, channels=options.channels)
+    signal, _ = phase_map("alloy", 50.0, 0, size=options.line, channels=options.channels)
     lines, k = signal.data, 4
     monitor = specml.LiveMonitor((options.line, len(lines)), signal, n_components=k)
     ours, theirs, angles = [], [], {}
