@@ -61,7 +61,7 @@ def test_create_writes_the_learning_results(counts):
 
 def test_options_are_those_of_the_architecture_and_impossible_ones_become_a_message(counts):
     tool = DecompositionAE(counts, 2, **HOW)
-    assert tool.form.names == ["n_hidden", "n_layers", "centre"]
+    assert tool.form.names == ["n_hidden", "n_layers", "centre", "augment"]
     tool.architecture = "pca"
     assert tool.form.names == ["centre"]
     tool.architecture = "dense"
