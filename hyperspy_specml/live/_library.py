@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.latent import LineLaw, MultinomialLaw, drawn, tail_probability
-from hyperspy_specml.statistics import signed_squares
+from hyperspy_specml.live._windows import windows_of
 
 if TYPE_CHECKING:
     from hyperspy_specml.latent import Law
 
-# Widths of windows in groups of channels: one, two and four lines; they start three times in a width.
-_WINDOWS, _STARTS = (3, 6, 12), 3
 # Iterations for the shares of phases in a spectrum that is none of them.
 _ITERATIONS = 30
 # Squared deviate from a single phase beyond which mixtures are tried: chance gives so much to one spectrum in about
-# three.
-_SCREEN = 9.0
-# Smallest expected counts of a window.
-_LEAST_EXPECTED = 1e-3
+# ten.
+_SCREEN = 12.0
 # Spectra drawn for the null distribution, and of how many drawn copies of the library.
-_N_DRAWN, _N_COPIES = 6000, 60
+_N_DRAWN, _N_COPIES = 4000, 40
+# Part of the spectra whose largest deviates in a window say how much more than noise it varies, largest squared deviate
+# that counts there (few spectra of a phase to come must not hide it), and standard errors by which it must be clear.
+_TAIL, _MOST_SQUARE, _CLEAR = 0.1, 25.0, 2.0
+# Smallest mean of these by chance: where less than one spectrum in ten has a count, nothing can be said.
+_LEAST_TAIL = 2.0
+# Standard deviation of that mean over its value, for one spectrum of the tail.
+_SCATTER = 0.6
 # Counts of the mean spectrum that every phase is given beside its own: no channel is impossible.
 _PSEUDO_COUNTS = 10.0
 # Standard deviations of one group of channels from which it may be a spike, the counts from which its noise is
@@ -46,13 +49,10 @@ class Found:
         (n, K) shares of the phases, in sum one.
     deviate
         (n,) the largest squared deviate of any window from phases and mixtures.
-    window
-        (n, 2) int first and last group of that window.
     """
 
     shares: np.ndarray
     deviate: np.ndarray
-    window: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +68,19 @@ class Library:
     law
         Of the noise.
     error
-        Relative error of windows that noise does not explain.
+        (J,) relative errors of the windows that noise does not explain: phases vary within; or one for all.
     null
         (m,) sorted deviates of spectra drawn from the phases; empty until `with_null`.
+    tail
+        (J,) mean squares of the largest deviates of such spectra in each window.
     """
 
     sums: np.ndarray
     n_spectra: np.ndarray
     law: Law
-    error: float = 0.0
+    error: np.ndarray | float = 0.0
     null: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    tail: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
 
     @property
     def n_phases(self) -> int:
@@ -102,6 +105,10 @@ class Library:
         """Return the library with one phase more; its null distribution stays what it was."""
         return replace(self, sums=np.vstack([self.sums, sums]), n_spectra=np.append(self.n_spectra, n_spectra))
 
+    def without(self, phase: int) -> Library:
+        """Return the library without one of its phases."""
+        return replace(self, sums=np.delete(self.sums, phase, axis=0), n_spectra=np.delete(self.n_spectra, phase))
+
     def grown(self, values: np.ndarray, shares: np.ndarray) -> Library:
         """Return the library with (n, G) spectra added to the phases that they clearly are, by their (n, K) shares."""
         members = (shares > 0.9).astype(np.float32)
@@ -111,19 +118,29 @@ class Library:
         """Compare (n, G) spectra with the phases, and those that are none of them with mixtures."""
         spectra = self.spectra
         shares = self._nearest(values)
-        deviate, window = self._deviates(values, shares, spectra)
+        deviate = self._squares(values, shares, spectra, self.error).max(axis=1)
         rest = np.flatnonzero(deviate > _SCREEN)
         if len(rest) and len(spectra) > 1:
             mixed = _shares(values[rest], spectra.astype(np.float32), self.law)
-            again, where = self._deviates(values[rest], mixed, spectra)
+            again = self._squares(values[rest], mixed, spectra, self.error).max(axis=1)
             better = again < deviate[rest]
-            shares[rest[better]] = mixed[better]
-            deviate[rest[better]], window[rest[better]] = again[better], where[better]
-        return Found(shares, deviate, window)
+            shares[rest[better]], deviate[rest[better]] = mixed[better], again[better]
+        return Found(shares, deviate)
 
-    def _deviates(self, values: np.ndarray, shares: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def excess(self, values: np.ndarray) -> np.ndarray:
+        """Return the (2,) first and last group of the window in which one (G,) spectrum has most more than expected."""
+        shares, spectra = self.look(values[None]).shares, self.spectra
+        squares = self._squares(values[None], shares, spectra, self.error)[0]
+        windows = windows_of(len(values))
+        more = windows.sums(values[None])[0] > windows.sums(self._expected(values[None], shares, spectra)[0])[0]
+        at = int(np.where(more, squares, -1).argmax())
+        return np.array([windows.starts[at], windows.stops[at] - 1])
+
+    def _squares(
+        self, values: np.ndarray, shares: np.ndarray, spectra: np.ndarray, error: np.ndarray | float
+    ) -> np.ndarray:
         expected, doubt = self._expected(values, shares, spectra)
-        return window_deviates(values, expected, counts=self.counts, error=self.error, doubt=doubt)
+        return windows_of(values.shape[1]).squares(values, expected, counts=self.counts, error=error, doubt=doubt)
 
     def _expected(self, values: np.ndarray, shares: np.ndarray, spectra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (n, G) means, and (n,) by how much the variance is larger for the noise of the phases' spectra."""
@@ -143,14 +160,24 @@ class Library:
 
         A spike fills one group of channels, a line three; nothing of the sample is as strong as that in one group.
         """
-        expected, _ = self._expected(values, self._nearest(values), self.spectra)
-        variance = np.maximum(expected, _LEAST_SPIKE) if self.counts else np.float32(1.0)
-        excess = (values - expected) / np.sqrt(variance)
-        beside = np.zeros_like(excess)
-        beside[:, 1:] = np.maximum(beside[:, 1:], values[:, :-1] - expected[:, :-1])
-        beside[:, :-1] = np.maximum(beside[:, :-1], values[:, 1:] - expected[:, 1:])
-        spikes = (excess > _STRONG_SPIKE) & (beside < _BESIDE_SPIKE * (values - expected))
-        return np.where(spikes, expected, values).astype(np.float32), int(spikes.sum())
+        some = np.flatnonzero(values.max(axis=1) > _STRONG_SPIKE) if self.counts else np.arange(len(values))
+        if not len(some):
+            return values, 0
+        rows = values[some]
+        expected, _ = self._expected(rows, self._nearest(rows), self.spectra)
+        excess = rows - expected
+        noise = np.sqrt(np.maximum(expected, np.float32(_LEAST_SPIKE))) if self.counts else np.float32(1.0)
+        row, group = np.nonzero(excess > np.float32(_STRONG_SPIKE) * noise)
+        if not len(row):
+            return values, 0
+        last = values.shape[1] - 1
+        left = np.where(group > 0, excess[row, np.maximum(group - 1, 0)], 0)
+        right = np.where(group < last, excess[row, np.minimum(group + 1, last)], 0)
+        alone = np.maximum(left, right) < _BESIDE_SPIKE * excess[row, group]
+        row, group = row[alone], group[alone]
+        clean = values.copy()
+        clean[some[row], group] = expected[row, group]
+        return clean, len(row)
 
     def _nearest(self, values: np.ndarray) -> np.ndarray:
         """Return (n, K) shares: one of the phase that a spectrum is most like."""
@@ -159,25 +186,44 @@ class Library:
         return shares
 
     def with_null(self, values: np.ndarray, *, seed: int) -> Library:
-        """Return the library with the deviates of spectra that are drawn from it.
+        """Return the library with the deviates of spectra that are drawn from it, and with its errors.
 
         Every drawn copy of the library has errors as large as its own.
 
         Parameters
         ----------
         values
-            (n, G) spectra like those to come: give intensities and shares.
+            (n, G) spectra like those to come: give intensities, shares, and how much phases vary within.
         seed
             Of the drawn spectra.
         """
         rng = np.random.default_rng(seed)
         rows = values[rng.integers(len(values), size=_N_DRAWN)]
-        shares, null = self.look(rows).shares, []
+        noise = replace(self, error=0.0)
+        shares, null, squares = noise.look(rows).shares, [], []
         for part in np.array_split(np.arange(_N_DRAWN), _N_COPIES):
             copy = self._copy(rng)
             expected, _ = copy._expected(rows[part], shares[part], copy.spectra)
-            null.append(self.look(drawn(expected, self.law, rng)).deviate)
-        return replace(self, null=np.sort(np.concatenate(null)))
+            some = drawn(expected, self.law, rng)
+            found = noise.look(some)
+            null.append(found.deviate)
+            squares.append(noise._squares(some, found.shares, self.spectra, 0.0))
+        tail = _tail_of(np.concatenate(squares))
+        return replace(self, null=np.sort(np.concatenate(null)), tail=tail).with_errors(values)
+
+    def with_errors(self, values: np.ndarray) -> Library:
+        """Return the library with the errors of its windows that (n, G) spectra of its phases show.
+
+        Lines that vary within a phase, as the carbon of a support does, deviate by more than noise in many spectra:
+        what many show is not new. Every window has its own error, so other lines are seen as well as before.
+        """
+        shares = replace(self, error=0.0).look(values).shares
+        squares = self._squares(values, shares, self.spectra, 0.0)
+        clear = _CLEAR * _SCATTER / np.sqrt(max(_TAIL * len(values), 1.0))
+        excess = _tail_of(squares) / np.maximum(self.tail, _LEAST_TAIL) - clear
+        windows = windows_of(values.shape[1])
+        mean = windows.sums(self._expected(values, shares, self.spectra)[0]).mean(axis=0)
+        return replace(self, error=windows.relative_error(excess, mean, counts=self.counts))
 
     def _copy(self, rng: np.random.Generator) -> Library:
         if self.counts:
@@ -201,43 +247,8 @@ def _shares(values: np.ndarray, spectra: np.ndarray, law: Law) -> np.ndarray:
     return shares
 
 
-def window_deviates(
-    values: np.ndarray, expected: np.ndarray, *, counts: bool, error: float, doubt: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the (n,) largest squared deviates of windows of energy, and their (n, 2) first and last groups.
-
-    Parameters
-    ----------
-    values, expected
-        (n, G) spectra and their means.
-    counts
-        Whether the values are counts; else their variance is one.
-    error
-        Relative error of the means of windows.
-    doubt
-        (n,) variance of the means over that of the values.
-    """
-    n, n_groups = values.shape
-    best, where = np.zeros(n, np.float32), np.zeros((n, 2), np.intp)
-    sums, means = (_running(table) for table in (values, expected))
-    for width in _WINDOWS:
-        width = min(width, n_groups)
-        step = max(1, width // _STARTS)
-        x, mean = ((s[:, width::step] - s[:, : n_groups - width + 1 : step]).astype(np.float32) for s in (sums, means))
-        if counts:
-            mean = np.maximum(mean, np.float32(_LEAST_EXPECTED))
-            squares = np.abs(signed_squares(x, mean)) / (1 + doubt[:, None] + np.float32(error**2) * mean)
-        else:
-            squares = (x - mean) ** 2 / (width * (1 + doubt[:, None]) + np.float32(error**2) * mean**2)
-        at = squares.argmax(axis=1)
-        largest = squares[np.arange(n), at]
-        better = largest > best
-        best[better] = largest[better]
-        where[better] = np.stack([step * at, step * at + width - 1], axis=1)[better]
-    return best, where
-
-
-def _running(table: np.ndarray) -> np.ndarray:
-    sums = np.zeros((len(table), table.shape[1] + 1))
-    np.cumsum(table, axis=1, out=sums[:, 1:])
-    return sums
+def _tail_of(squares: np.ndarray) -> np.ndarray:
+    """Return the (J,) mean of the largest of (n, J) squared deviates, limited so that none of them decides."""
+    n = max(1, round(_TAIL * len(squares)))
+    top = np.partition(squares, len(squares) - n, axis=0)[len(squares) - n :]
+    return np.minimum(top, np.float32(_MOST_SQUARE)).mean(axis=0)

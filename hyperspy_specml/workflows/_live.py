@@ -13,7 +13,19 @@ from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.exceptions import ArrayShapeError, DataRequiredError, DataTypeError, OptionError
 from hyperspy_specml.latent import PhaseModel
-from hyperspy_specml.live import ORDERS, Damage, EnergyDrift, Known, Library, Monitor, NewPhase, Setup, dwell_times
+from hyperspy_specml.live import (
+    ORDERS,
+    Damage,
+    EnergyDrift,
+    Known,
+    Library,
+    Monitor,
+    NewPhase,
+    Setup,
+    dwell_times,
+    monitor_of,
+    state_of,
+)
 from hyperspy_specml.models import TrainedModel
 from hyperspy_specml.results import draw_live
 from hyperspy_specml.signals import axis_spec, component_spectra, line_width, navigation_map, score_maps, spectral_lines
@@ -199,6 +211,9 @@ class LiveMonitor:
         found: list[Event] = []
         while len(pixels):  # a pixel that comes twice in a block is of two frames
             _, first = np.unique(pixels, return_index=True)
+            if len(first) == len(pixels):
+                found += self._monitor.update(rows, pixels, even=even)
+                break
             first.sort()
             found += self._monitor.update(rows[first], pixels[first], even=even)
             rest = np.setdiff1d(np.arange(len(pixels)), first)
@@ -380,9 +395,7 @@ class LiveMonitor:
     def components(self) -> BaseSignal:
         """Spectra (K | E) of the leading principal components of all spectra so far."""
         self._need_library()
-        monitor = self._monitor
-        basis = monitor.subspace.basis(monitor.noise, monitor.setup.n_components)
-        return component_spectra(self._template, basis.components(), title="Principal components")
+        return component_spectra(self._template, self._monitor.basis.components(), title="Principal components")
 
     def _map(self, values: np.ndarray, title: str) -> BaseSignal:
         with self._monitor.lock:
@@ -479,7 +492,7 @@ class LiveMonitor:
         """
         from hyperspy_specml.models import pack, write_model_file
 
-        description, arrays = self._monitor.state()
+        description, arrays = state_of(self._monitor)
         scan = [axis_spec(axis) for axis in self._template.axes_manager.navigation_axes]
         description |= {"axis": axis_spec(energy_axis_of_signal(self._template)), "scan": scan}
         description["metadata"] = {"signal_type": self._template.metadata.Signal.signal_type}
@@ -516,7 +529,7 @@ class LiveMonitor:
             for axis, spec in zip(monitor._template.axes_manager.navigation_axes, description["scan"], strict=True):
                 axis.name, axis.units = spec["name"], spec["units"]
                 axis.scale, axis.offset = spec.get("scale", 1.0), spec.get("offset", 0.0)
-        monitor._monitor = Monitor.from_state(description, arrays)
+        monitor._monitor = monitor_of(description, arrays)
         monitor.events = []
         return monitor
 
@@ -540,7 +553,7 @@ class LiveMonitor:
 
     def _changing(self, rate: float) -> tuple[str, ...]:
         """Return the elements whose lines change most with the dose, in the direction of `rate`."""
-        trend, axis = self._monitor.trend, energy_axis_of_signal(self._template)
+        trend, axis = self._monitor.frames.trend, energy_axis_of_signal(self._template)
         widths = line_width(self._template)
         if trend is None or widths is None:
             return ()

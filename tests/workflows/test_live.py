@@ -105,7 +105,7 @@ def test_a_pixel_that_comes_twice_is_in_the_next_frame(signal: Signal1D) -> None
     monitor = monitor_of(signal)
     monitor.update(np.concatenate([signal.data[0], signal.data[0]]), [[x, 0] for x in range(18)] * 2)
     assert (monitor._monitor.visits[:18] == 2).all()
-    assert monitor._monitor.frame_pixels == [18, 18]
+    assert monitor._monitor.frames.n_pixels == [18, 18]
 
 
 def test_lazy_replays_as_eager(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
