@@ -7,6 +7,7 @@ from hyperspy_specml.live._library import Library
 from hyperspy_specml.live._moments import StreamedMoments
 from hyperspy_specml.live._monitor import Known, Monitor, Setup
 from hyperspy_specml.live._novelty import find_new
+from hyperspy_specml.live._spectra import Spectra
 from hyperspy_specml.live._state import monitor_of, state_of
 from hyperspy_specml.live._trend import limit_of, null_maxima, trend
 from hyperspy_specml.live._windows import Windows, windows_of

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperspy_specml.latent import Grid
+from hyperspy_specml.live._spectra import Spectra
 
 # Values kept of all pixels (float32, 256 MB); of larger maps those of every second, third ... pixel.
 _MOST_VALUES = 1 << 26
@@ -28,13 +29,16 @@ class Kept:
         Of the map, in array order.
     n_groups
         Number of groups G.
+    of_model
+        Whether what a model expects of them is kept, too.
     """
 
-    def __init__(self, shape: tuple[int, ...], n_groups: int) -> None:
+    def __init__(self, shape: tuple[int, ...], n_groups: int, *, of_model: bool = False) -> None:
         self.shape = shape
         n_pixels = int(np.prod(shape))
         self.stride = max(1, -(-n_pixels * n_groups // _MOST_VALUES))
         self.values = np.zeros((-(-n_pixels // self.stride), n_groups), np.float32)
+        self.expected = np.zeros_like(self.values) if of_model else None
         self.seen = np.zeros(len(self.values), bool)
 
     @property
@@ -42,20 +46,24 @@ class Kept:
         """Flat indices of the pixels that are kept and have been seen."""
         return np.flatnonzero(self.seen) * self.stride
 
-    def add(self, values: np.ndarray, pixels: np.ndarray) -> None:
-        """Add (m, G) values of different pixels."""
+    def add(self, spectra: Spectra, pixels: np.ndarray) -> None:
+        """Add the spectra of m different pixels."""
         if self.stride > 1:
             own = pixels % self.stride == 0
-            values, pixels = values[own], pixels[own] // self.stride
-        self.values[pixels] += values
+            spectra, pixels = spectra[own], pixels[own] // self.stride
+        self.values[pixels] += spectra.values
+        if self.expected is not None:
+            assert spectra.expected is not None
+            self.expected[pixels] += spectra.expected
         self.seen[pixels] = True
 
-    def of(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the (m, G) values of kept pixels."""
-        return self.values[pixels // self.stride]
+    def of(self, pixels: np.ndarray) -> Spectra:
+        """Return the spectra of kept pixels."""
+        index = pixels // self.stride
+        return Spectra(self.values[index], None if self.expected is None else self.expected[index])
 
-    def some(self, n: int, *, without: np.ndarray, seed: int) -> np.ndarray:
-        """Return (m, G) values of at most n pixels spread over what has been seen.
+    def some(self, n: int, *, without: np.ndarray, seed: int) -> Spectra:
+        """Return the spectra of at most n pixels spread over what has been seen.
 
         Parameters
         ----------
@@ -86,7 +94,7 @@ class Kept:
         pixels = self.pixels
         if len(pixels) > _SAMPLE:
             pixels = np.sort(np.random.default_rng(seed).choice(pixels, _SAMPLE, replace=False))
-        return self.of(pixels), pixels, grid_of((len(pixels),), np.ones(len(pixels), bool), ordered=False)
+        return self.of(pixels).values, pixels, grid_of((len(pixels),), np.ones(len(pixels), bool), ordered=False)
 
     def whole(self) -> tuple[np.ndarray, Grid]:
         """Return a copy of all values, and which pixels are neighbours."""

@@ -25,6 +25,7 @@ from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy_specml.latent import Recipe
+    from hyperspy_specml.live._spectra import Spectra
 
 # Iterations on all counts, from phases fitted to the training fold.
 _STEPS = 8
@@ -93,19 +94,19 @@ def learn(values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | N
     return Lesson(library.with_null(values[used], seed=seed), gain, error)
 
 
-def begin_with(library: Library, values: np.ndarray, *, seed: int) -> Lesson:
+def begin_with(library: Library, spectra: Spectra, *, seed: int) -> Lesson:
     """Return phases of another map, with the deviates that spectra of this map have by chance.
 
     Parameters
     ----------
     library
         The phases.
-    values
-        (n, G) first spectra of this map.
+    spectra
+        First spectra of this map.
     seed
         Of the drawn spectra.
     """
-    return Lesson(library.with_null(values, seed=seed))
+    return Lesson(library.with_null(spectra, seed=seed))
 
 
 def held_folds(values: np.ndarray, recipe: Recipe, seed: int) -> list[np.ndarray]:

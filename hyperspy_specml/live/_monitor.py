@@ -23,7 +23,9 @@ from hyperspy_specml.live._kept import Kept
 from hyperspy_specml.live._learn import Lesson, begin_with, held_folds, learn
 from hyperspy_specml.live._library import Library
 from hyperspy_specml.live._moments import StreamedMoments
-from hyperspy_specml.live._novelty import find_new
+from hyperspy_specml.live._novelty import find_new, superseded
+from hyperspy_specml.live._spectra import Spectra
+from hyperspy_specml.live._spikes import without_spikes
 from hyperspy_specml.statistics import estimate_noise, line_width, principal_basis, typical_mean
 
 if TYPE_CHECKING:
@@ -98,18 +100,24 @@ class Setup:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Where a scan begins: phases of another map.
+    """Where a scan begins: phases of another map, or any model of its spectra.
 
     Attributes
     ----------
     recipe
-        From spectra to values.
+        From spectra to values; None where that is learnt from the first spectra.
     library
-        The phases.
+        The phases; None of a model.
+    expectation
+        From (n, E) spectra to what the model expects of each; None of phases.
+    channels
+        (E,) bool, the channels that are looked at; None for all.
     """
 
-    recipe: Recipe
-    library: Library
+    recipe: Recipe | None = None
+    library: Library | None = None
+    expectation: Callable[[np.ndarray], np.ndarray] | None = None
+    channels: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +126,8 @@ class Block:
 
     Attributes
     ----------
-    values
-        (n, G) values.
+    spectra
+        n of them.
     pixels
         (n,) flat indices.
     again
@@ -128,7 +136,7 @@ class Block:
         Whether the first phases are learnt from them.
     """
 
-    values: np.ndarray
+    spectra: Spectra
     pixels: np.ndarray
     again: bool
     taught: bool
@@ -164,6 +172,7 @@ class Monitor:
         self.buffer: list[tuple[np.ndarray, np.ndarray, bool]] = []  # until there are enough to begin with
         self.alone = np.zeros(0, np.intp)  # pixels of no phase that wait for others like them
         self.next_lesson = setup.n_first
+        self.n_certain = 0  # phases that were learnt, the first ones
         self.errors_at = 0  # spectra received when the errors of windows were measured
         self.lock = threading.RLock()
         self._waiting: list[Block] = []
@@ -220,16 +229,24 @@ class Monitor:
         assert self.recipe is not None
         assert self.kept is not None
         for part, where, later in blocks:
-            values, n_spikes = (self.library or self._rough()).without_spikes(self.recipe.values(part))
+            values, n_spikes = without_spikes(self._rough(), self.recipe.values(part))
             self.n_spikes += n_spikes
-            self.kept.add(values, where)
-            self._waiting.append(Block(values, where, later, taught=self.library is None and self._pending is None))
+            spectra = Spectra(values, self._expectation(part))
+            self.kept.add(spectra, where)
+            self._waiting.append(Block(spectra, where, later, taught=self.library is None and self._pending is None))
+
+    def _expectation(self, rows: np.ndarray) -> np.ndarray | None:
+        if self.known is None or self.known.expectation is None:
+            return None
+        assert self.recipe is not None
+        return self.recipe.values(self.known.expectation(rows))
 
     def _rough(self) -> Library:
         """Return the phases, or the mean spectrum as one, until there are any."""
         assert self.recipe is not None
-        if self.known is not None:
-            return self.known.library
+        known = self.library or (None if self.known is None else self.known.library)
+        if known is not None:
+            return replace(known, of_model=False) if known.of_model else known
         mean = self.recipe.mean if self.recipe.deviation is None else self.recipe.mean / self.recipe.deviation
         return Library(self.setup.n_first * mean[None], np.array([self.setup.n_first]), self.recipe.law)
 
@@ -242,13 +259,16 @@ class Monitor:
                 width = float(line_width(typical_mean(rows), estimate.model, n_spectra=len(rows)))
             else:
                 width = float(np.average(self.setup.widths, weights=np.maximum(mean, 0) + 1e-12))
-            self.recipe = Recipe.of(mean, estimate.model, np.ones(len(mean), bool), width)
-        self.kept = Kept(self.setup.shape, len(self.recipe.mean))
+            channels = None if self.known is None else self.known.channels
+            channels = np.ones(len(mean), bool) if channels is None else channels
+            self.recipe = Recipe.of(mean[channels], estimate.model, channels, width)
+        of_model = self.known is not None and self.known.expectation is not None
+        self.kept = Kept(self.setup.shape, len(self.recipe.mean), of_model=of_model)
 
     def _catch_up(self, *, everything: bool = False) -> list[Event]:
         """Compare blocks that wait with the phases, oldest first."""
         if self.library is None:
-            if sum(block.values.size for block in self._waiting) < _MOST_WAITING or self._pending is None:
+            if sum(block.spectra.values.size for block in self._waiting) < _MOST_WAITING or self._pending is None:
                 return []
             self._pending.exception()
             return self._adopt() + self._catch_up()
@@ -258,27 +278,27 @@ class Monitor:
 
     def _look(self, block: Block) -> list[Event]:
         """Compare spectra with the library, and let it grow."""
-        found, p, events = self._discover(block.values, block.pixels, most=0 if block.again else _MOST_NEW)
+        found, p, events = self._discover(block.spectra, block.pixels, most=0 if block.again else _MOST_NEW)
         assert self.library is not None
         ordinary = p > _ORDINARY
         if not (block.taught or block.again) and (self.known is None or events):
-            self.library = self.library.grown(block.values[ordinary], found.shares[ordinary])
+            self.library = self.library.grown(block.spectra.values[ordinary], found.shares[ordinary])
         return events
 
-    def _discover(self, values: np.ndarray, pixels: np.ndarray, *, most: int) -> tuple[Found, np.ndarray, list[Event]]:
-        """Compare (n, G) values with the library, and add phases to it until it explains them."""
+    def _discover(self, spectra: Spectra, pixels: np.ndarray, *, most: int) -> tuple[Found, np.ndarray, list[Event]]:
+        """Compare spectra with the library, and add phases to it until it explains them."""
         events: list[Event] = []
         level = _RISK / self.setup.n_pixels
         for n_new in range(most + 1):
             assert self.library is not None
-            found = self.library.look(values)
+            found = self.library.look(spectra)
             p = self.library.p_values(found.deviate)
             new = p < level
             if new.any() and self._measure_errors(pixels[new]):
-                found = self.library.look(values)
+                found = self.library.look(spectra)
                 p = self.library.p_values(found.deviate)
                 new = p < level
-            if n_new == most or not new.any() or not self._new_phase(values[new], pixels[new], level, events):
+            if n_new == most or not new.any() or not self._new_phase(spectra[new], pixels[new], level, events):
                 break
         self.phase[pixels], self.p_value[pixels], self.deviation[pixels] = found.shares.argmax(axis=1), p, found.deviate
         return found, p, events
@@ -296,14 +316,14 @@ class Monitor:
         self.library = self.library.with_errors(values)
         return True
 
-    def _new_phase(self, values: np.ndarray, pixels: np.ndarray, level: float, events: list[Event]) -> bool:
+    def _new_phase(self, spectra: Spectra, pixels: np.ndarray, level: float, events: list[Event]) -> bool:
         """Add the clearest phase of new spectra and of those that wait to the library; return whether there is one."""
         assert self.library is not None
         assert self.kept is not None
         waiting = np.setdiff1d(self.alone, pixels)
-        values, pixels = np.concatenate([values, self.kept.of(waiting)]), np.append(pixels, waiting)
-        found = self.library.look(values)
-        one = find_new(self.library, values, found, level)
+        spectra, pixels = spectra + self.kept.of(waiting), np.append(pixels, waiting)
+        found = self.library.look(spectra)
+        one = find_new(self.library, spectra, found, level)
         if one is None:
             alone = self.library.p_values(found.deviate) < level
             alone &= pixels % self.kept.stride == 0
@@ -314,10 +334,15 @@ class Monitor:
         self.alone = np.setdiff1d(self.alone, members)
         self.phase[members] = self.library.n_phases - 1
         known, self.told[members] = self.told[pixels[one.seed]], True
-        if not known:
+        before_it = superseded(self.library, self.n_certain, level) if self.known is None else []
+        for phase in before_it[::-1]:
+            self.phase[self.phase == phase] = self.library.n_phases - 1
+            self.phase[self.phase > phase] -= 1
+            self.library = self.library.without(phase)
+        if not known and not before_it:
             self.since[:] = False
             p = float(before.p_values(found.deviate[[one.seed]])[0])
-            window = before.excess(values[one.members].sum(axis=0))
+            window = before.excess(spectra[one.members].together())
             events.append(self._event(int(pixels[one.seed]), p, window, len(members)))
         return True
 
@@ -346,7 +371,8 @@ class Monitor:
             values, _, grid = self.kept.sample(seed)
             task = partial(learn, values.copy(), grid, self.recipe, before=self.library, seed=seed)
         elif self.library is None:
-            task = partial(begin_with, self.known.library, self.kept.of(self.kept.pixels), seed=seed)
+            library = self.known.library or replace(self._rough(), of_model=True)
+            task = partial(begin_with, library, self.kept.of(self.kept.pixels), seed=seed)
         else:
             return
         self.next_lesson = 2 * self.n_received
@@ -373,7 +399,7 @@ class Monitor:
         lesson = pending.result()
         if self.library is not None:
             return self._take(lesson) if lesson.accepted else []
-        self.library = lesson.library
+        self.library, self.n_certain = lesson.library, lesson.library.n_phases
         self.since[:] = False  # of these spectra the phases were made
         if self.known is not None:
             return []
@@ -393,6 +419,7 @@ class Monitor:
         self.phase = renamed[self.phase]
         library = lesson.library
         self.library = replace(library, sums=library.sums[order], n_spectra=library.n_spectra[order])
+        self.n_certain = len(new)
         events: list[Event] = [self._by_held_out(len(theirs) + k) for k in range(len(rest))]
         again = np.intersect1d(np.flatnonzero(self.told), self.kept.pixels)
         self.alone = np.zeros(0, np.intp) if not review else self.alone
@@ -409,7 +436,7 @@ class Monitor:
         evidence = self.library.law.evidence(values, self.library.spectra)
         clear = evidence[phase] - np.delete(evidence, phase, axis=0).max(axis=0)
         self.since[:] = False
-        window = self.library.without(phase).excess(self.library.sums[phase].astype(np.float32))
+        window = self.library.without(phase).excess(self.library.sums[[phase]].astype(np.float32))
         return self._event(int(pixels[clear.argmax()]), np.nan, window, int((clear > 0).sum()), phase)
 
     def finish(self) -> list[Event]:
@@ -457,7 +484,8 @@ class Monitor:
         train, validation, _ = held_folds(values, recipe, self.setup.seed)
         given = np.full(len(values), -1)
         prior = library.n_spectra / library.n_spectra.sum()
-        mixture = Mixture(library.spectra, prior, 0.4 if grid.coupled else 0.0, None, library.n_phases)
+        spectra = replace(library, of_model=False).spectra  # the mean one, in place of what a model expects
+        mixture = Mixture(spectra, prior, 0.4 if grid.coupled else 0.0, None, library.n_phases)
         data = Data(train, recipe.fold_law, grid, given)
         mixture = replace(mixture, strength=best_strength(Folds(data, validation), mixture))
         whole_data = Data(values, recipe.law, grid, given)
@@ -472,7 +500,7 @@ class Monitor:
             if self.library is None or self.kept is None:
                 return found
             pixels, counts = self.kept.pixels, self.library.counts
-            values = self.kept.of(pixels)
+            values = self.kept.of(pixels).values
         mean = values.mean(axis=0)
         weight = 1 / np.sqrt(np.maximum(mean, 1e-3 * mean.mean())) if counts else np.ones(len(mean))
         white = values * weight.astype(np.float32)

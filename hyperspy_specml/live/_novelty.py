@@ -12,6 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from hyperspy_specml.live._library import Found, Library
+    from hyperspy_specml.live._spectra import Spectra
 
 # p-value over the level below which a single spectrum is a phase; others wait until a second one is like them.
 _ALONE = 1e-6
@@ -40,15 +41,15 @@ class NewSpectra:
     members: np.ndarray
 
 
-def find_new(library: Library, values: np.ndarray, found: Found, level: float) -> NewSpectra | None:
+def find_new(library: Library, spectra: Spectra, found: Found, level: float) -> NewSpectra | None:
     """Return the clearest new phase among spectra, if there is one.
 
     Parameters
     ----------
     library
         What is known.
-    values
-        (n, G) spectra.
+    spectra
+        n of them.
     found
         What the library says of them.
     level
@@ -57,12 +58,33 @@ def find_new(library: Library, values: np.ndarray, found: Found, level: float) -
     p = library.p_values(found.deviate)
     new = np.flatnonzero(p < level)
     for seed in new[np.argsort(-found.deviate[new])][:_MOST_SEEDS]:
-        grown = library.with_phase(values[seed : seed + 1].astype(np.float64), 1)
+        grown = library.with_phase(spectra.values[seed : seed + 1].astype(np.float64), 1)
         others = new[new != seed]
-        again = grown.look(values[others])
+        again = grown.look(spectra[others])
         like = others[(grown.p_values(again.deviate) >= level) & (again.shares[:, -1] > _LEAST_SHARE)]
         if len(like) or p[seed] < _ALONE * level:
             members = np.append(like, seed)
-            sums = values[members].sum(axis=0, dtype=np.float64)[None]
+            sums = spectra.values[members].sum(axis=0, dtype=np.float64)[None]
             return NewSpectra(library.with_phase(sums, len(members)), int(seed), members)
     return None
+
+
+def superseded(library: Library, n_first: int, level: float) -> list[int]:
+    """Return phases that are mixtures of others and of the last one: pixels of its border were met before it.
+
+    Parameters
+    ----------
+    library
+        With the new phase.
+    n_first
+        The first so many phases are certain.
+    level
+        p-value of a spectrum from which it is of no known phase.
+    """
+    found = []
+    for phase in range(n_first, library.n_phases - 1):
+        rest = library.without(phase)
+        again = rest.look(library.sums[[phase]].astype(np.float32))
+        if rest.p_values(again.deviate)[0] >= level and again.shares[0, -1] > _LEAST_SHARE:
+            found.append(phase)
+    return found

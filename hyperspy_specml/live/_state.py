@@ -17,7 +17,7 @@ from hyperspy_specml.statistics import Moments, noise_from_dict
 # Of the saved state: its version, the settings in it, the numbers, and the arrays with a number for every pixel.
 _VERSION = 1
 _SETTINGS = ("shape", "n_channels", "order", "noise", "n_components", "seed", "beside")
-_NUMBERS = ("n_lost", "n_spikes", "n_received", "next_lesson", "errors_at")
+_NUMBERS = ("n_lost", "n_spikes", "n_received", "next_lesson", "errors_at", "n_certain")
 _PER_PIXEL = ("visits", "intensity", "phase", "p_value", "deviation", "since", "told")
 
 
@@ -59,17 +59,22 @@ def _add_recipe(monitor: Monitor, plain: dict[str, Any], arrays: dict[str, np.nd
     if library is not None:
         arrays |= {"library_sums": library.sums, "library_n": library.n_spectra, "library_null": library.null}
         arrays |= {"library_error": np.atleast_1d(library.error), "library_tail": library.tail}
+    plain["of_model"] = library is not None and library.of_model
     if monitor.kept is not None:
         arrays |= {"table": monitor.kept.values, "table_seen": monitor.kept.seen}
+        if monitor.kept.expected is not None:
+            arrays["table_expected"] = monitor.kept.expected
 
 
-def monitor_of(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Monitor:
+def monitor_of(plain: dict[str, Any], arrays: dict[str, np.ndarray], known: Known | None = None) -> Monitor:
     """Return a monitor that goes on from a state.
 
     Parameters
     ----------
     plain, arrays
         As `state_of` returns them.
+    known
+        The model where the scan began with one: a state does not hold it.
 
     Raises
     ------
@@ -77,17 +82,20 @@ def monitor_of(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Monitor:
         The parts are not those of one.
     """
     try:
-        return _monitor_of(plain, arrays)
+        return _monitor_of(plain, arrays, known)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelFileError(f"the file holds no state of a monitor that fits together ({error!r:.100})") from error
 
 
-def _monitor_of(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Monitor:
+def _monitor_of(plain: dict[str, Any], arrays: dict[str, np.ndarray], known: Known | None) -> Monitor:
     if plain.get("monitor") != _VERSION:
         raise ValueError("no state of a monitor")
     setup = Setup(**plain["setup"] | {"shape": tuple(plain["setup"]["shape"]), "widths": arrays.get("widths")})
     recipe, library = _recipe(plain, arrays)
-    known = Known(recipe, library) if plain["known"] and recipe is not None and library is not None else None
+    if plain["known"] and known is None:
+        if library is None or library.of_model:
+            raise ValueError("the model that the scan began with is missing")
+        known = Known(recipe, library)
     found = Monitor(setup, known)
     for name in _PER_PIXEL:
         own = getattr(found, name)
@@ -105,7 +113,10 @@ def _monitor_of(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> Monitor
     found.recipe = recipe
     found.library = library if plain["begun"] else None
     if "table" in arrays:
-        found.kept = Kept(setup.shape, arrays["table"].shape[1])
+        of_model = "table_expected" in arrays
+        found.kept = Kept(setup.shape, arrays["table"].shape[1], of_model=of_model)
+        if found.kept.expected is not None:
+            found.kept.expected[:] = arrays["table_expected"]
         found.kept.values[:], found.kept.seen[:] = arrays["table"], arrays["table_seen"]
     return found
 
@@ -118,4 +129,4 @@ def _recipe(plain: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[Recip
     if "library_sums" not in arrays:
         return recipe, None
     sums, n, error, null, tail = (arrays[f"library_{name}"] for name in ("sums", "n", "error", "null", "tail"))
-    return recipe, Library(sums, n, recipe.law, error, null, tail)
+    return recipe, Library(sums, n, recipe.law, error, null, tail, of_model=bool(plain["of_model"]))

@@ -52,27 +52,27 @@ class Windows:
         return np.concatenate(parts, axis=1)
 
     def squares(
-        self, values: np.ndarray, expected: np.ndarray, *, counts: bool, error: np.ndarray | float, doubt: np.ndarray
+        self, sums: np.ndarray, mean: np.ndarray, *, counts: bool, error: np.ndarray | float, doubt: np.ndarray
     ) -> np.ndarray:
         """Return the (n, J) squared deviates of windows.
 
         Parameters
         ----------
-        values, expected
-            (n, G) spectra and their means.
+        sums, mean
+            (n, J) sums over the windows, and their means.
         counts
-            Whether the values are counts; else their variance is one.
+            Whether the values are counts; else the variance of each group is one.
         error
             Relative error of the means: of all windows, or (J,).
         doubt
             (n,) variance of the means over that of the values.
         """
-        x, mean, error = self.sums(values), self.sums(expected), np.asarray(error, np.float32)
+        error = np.asarray(error, np.float32)
         more = 1 + np.asarray(doubt, np.float32)[:, None]
         if counts:
             mean = np.maximum(mean, _LEAST_EXPECTED)
-            return np.abs(signed_squares(x, mean)) / (more + error**2 * mean)
-        return (x - mean) ** 2 / (self.widths.astype(np.float32) * more + error**2 * mean**2)
+            return np.abs(signed_squares(sums, mean)) / (more + error**2 * mean)
+        return (sums - mean) ** 2 / (self.widths.astype(np.float32) * more + error**2 * mean**2)
 
     def relative_error(self, excess: np.ndarray, mean: np.ndarray, *, counts: bool) -> np.ndarray:
         """Return the (J,) relative errors of means that make variances so many times larger than those of noise.

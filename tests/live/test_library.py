@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from hyperspy_specml.latent import LineLaw, MultinomialLaw
-from hyperspy_specml.live import Library, find_new, windows_of
+from hyperspy_specml.live import Library, Spectra, find_new, windows_of
 
 from .conftest import COUNTS, line, spectra
 
@@ -25,9 +25,9 @@ def drawn(phases: np.ndarray, *, seed: int = 2) -> np.ndarray:
 
 
 def squares(values: np.ndarray, mean: np.ndarray, *, error: float = 0.0, doubt: float = 0.0) -> np.ndarray:
-    return windows_of(values.shape[1]).squares(
-        values, mean, counts=False, error=error, doubt=np.full(len(values), doubt)
-    )
+    windows = windows_of(values.shape[1])
+    both = windows.sums(values), windows.sums(mean)
+    return windows.squares(*both, counts=False, error=error, doubt=np.full(len(values), doubt))
 
 
 def test_deviates_are_those_of_windows() -> None:
@@ -71,7 +71,7 @@ def test_a_mixture_of_two_phases_is_not_new(library: Library) -> None:
 def test_an_unknown_phase_is_new_and_its_line_is_named(library: Library) -> None:
     found = library.look(drawn(np.full(50, 2)))
     assert (library.p_values(found.deviate) < 1e-9).all()
-    assert abs(library.excess(drawn(np.array([2]))[0]).mean() - 75) <= 3
+    assert abs(library.excess(drawn(np.array([2]))).mean() - 75) <= 3
 
 
 def test_a_phase_of_one_spectrum_does_not_make_its_next_ones_new(library: Library) -> None:
@@ -116,11 +116,11 @@ def test_one_strange_spectrum_waits_for_a_second_unless_chance_is_out_of_the_que
     values = np.random.default_rng(8).poisson(COUNTS * np.repeat(faint, 2, axis=0)).astype(np.float32)
     p = library.p_values(library.look(values).deviate)
     level = min(10 * float(p.max()), 1e-3)
-    assert find_new(library, values[:1], library.look(values[:1]), level) is None
-    both = find_new(library, values, library.look(values), level)
+    assert find_new(library, Spectra(values[:1]), library.look(values[:1]), level) is None
+    both = find_new(library, Spectra(values), library.look(values), level)
     assert both is not None
     assert sorted(both.members) == [0, 1]
     assert both.library.n_phases == 3
-    alone = find_new(library, values[:1], library.look(values[:1]), 1e7 * p[0])
+    alone = find_new(library, Spectra(values[:1]), library.look(values[:1]), 1e7 * p[0])
     assert alone is not None
     assert alone.members.tolist() == [0]
