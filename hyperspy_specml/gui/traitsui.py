@@ -58,7 +58,7 @@ def _row(owner: Tool, controls: tuple[Control, ...]) -> Any:
 
 def _item(owner: Tool, control: Control) -> Any:
     """Return the item for a trait, by its kind."""
-    from traitsui.api import EnumEditor, Item, RangeEditor
+    from traitsui.api import EnumEditor, Item, RangeEditor, TextEditor
 
     value, low, high = with_limits(owner, control.name)
     choices, words = getattr(owner, "choices", {}).get(control.name), {"label": control.label}
@@ -73,6 +73,8 @@ def _item(owner: Tool, control: Control) -> Any:
     if low is not None and not isinstance(value, bool):
         spinner = RangeEditor(low=low, high=high, mode="spinner" if high < 1 << 16 else "text", is_float=False)
         return Item(control.name, editor=spinner, **words)
+    if isinstance(value, str):  # a text is passed on when it is complete
+        return Item(control.name, editor=TextEditor(auto_set=False, enter_set=True), **words)
     return Item(control.name, **words)
 
 

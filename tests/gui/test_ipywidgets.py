@@ -123,8 +123,8 @@ def test_phases_from_open_to_created_signals(counts):
     wait(widgets)
     assert len(widgets["rows"].options) == 1
     widgets["rows"].value = 0
+    assert widgets["called"].value == "phase 0"
     widgets["called"].value = "matrix"
-    widgets["rename_button"].click()
     assert "matrix" in widgets["rows"].options[0][0]
     widgets["create_button"].click()
     assert ".created[-2]" in widgets["message"].value
