@@ -137,7 +137,7 @@ class _View:
         tool = self.tool
         with tool.lock:
             canvas = _canvas_class()(tool.figure)
-            canvas.attach(tool.lock)
+            canvas.attach(tool)
         self._follow("drawn", lambda _: canvas.send_picture())
         return self._named("canvas", canvas)
 
@@ -195,10 +195,17 @@ def _canvas_class() -> type:
     from ipympl.backend_nbagg import Canvas, FigureManager
 
     class LockedCanvas(Canvas):
-        def attach(self, lock: Any) -> None:
-            self.lock = lock
+        def attach(self, tool: Tool) -> None:
+            self.lock, self.overlay = tool.lock, tool.overlay
             FigureManager(self, 0)
             self.toolbar_visible = self.header_visible = self.footer_visible = self.resizable = False
+
+        def draw(self) -> None:
+            with self.lock:
+                if self.overlay.draw():
+                    self.blit()
+                else:
+                    super().draw()
 
         def send_picture(self, reminders: int = _REMINDERS) -> None:
             """Let the page ask for the picture; it forgets that while it waits for another one, so remind it."""

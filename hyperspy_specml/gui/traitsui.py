@@ -165,18 +165,21 @@ def _figure_editor() -> Any:
     class LockedCanvas(FigureCanvasQTAgg):
         """A worker changes the figure while Qt paints it."""
 
-        lock: Any
+        tool: Tool
 
         def draw(self) -> None:
-            with self.lock:
-                super().draw()
+            with self.tool.lock:
+                if self.tool.overlay.draw():
+                    self.update()
+                else:
+                    super().draw()
 
     class FigureEditor(Editor):
         def init(self, parent: Any) -> None:
             tool = self.object
             with tool.lock:
                 self.control = LockedCanvas(self.value)
-                self.control.lock = tool.lock
+                self.control.tool = tool
             self.control.setMinimumHeight(int(self.value.bbox.height))
             tool.observe(self._redraw, "drawn", dispatch="ui")
 

@@ -68,6 +68,7 @@ def test_every_picture_is_whole_since_the_page_may_have_dropped_the_one_before(c
     pictures = []
     for width in (3, 9):
         canvas.figure.axes[0].axvline(0.5, linewidth=width)
+        canvas.overlay.forget()
         canvas.draw()
         canvas._png_is_old = True
         pictures.append(np.asarray(Image.open(io.BytesIO(canvas.get_diff_image()))))
