@@ -1,6 +1,7 @@
 """Phases on arrays: mixtures of spectra with a spatial prior, their number, known phases again, pictures."""
 
 from hyperspy_specml.latent._choose import Choice, Folds, best_strength, choose, one_phase
+from hyperspy_specml.latent._compress import compression
 from hyperspy_specml.latent._grid import Grid
 from hyperspy_specml.latent._laws import Law, LineLaw, MultinomialLaw
 from hyperspy_specml.latent._mixture import Classes, Data, Mixture, classify, fit, held_out_scores
