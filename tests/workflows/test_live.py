@@ -199,8 +199,8 @@ def test_a_model_is_where_a_scan_begins(signal: Signal1D, strange: Any, of: str,
 
 
 def test_the_residual_is_that_of_the_autoencoder(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
-    monitor = monitor_of(signal, training_seconds=0.001, n_components=2)
-    list(monitor.replay(signal))
+    monitor = monitor_of(signal, training_seconds=1e-4, n_components=2)
+    list(monitor.replay(signal, block=96))
     online = monitor._monitor.autoencoder
     assert online is not None
     assert monitor.residual_map.data.ravel() == pytest.approx(online.residuals(monitor._monitor.kept.values), rel=1e-4)
