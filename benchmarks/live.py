@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.ndimage
 
 import hyperspy_specml as specml
 from benchmarks._harness import number
@@ -183,15 +184,18 @@ def _damage(options: argparse.Namespace, scans: range) -> Table:
 
 def _frames(counts: float, decay: float, drift: float, seed: int, n_channels: int) -> tuple[int, str] | None:
     # Three phases, without the oxide: all the oxygen there is decays.
-    rng, channels = np.random.default_rng(seed), np.arange(n_channels, dtype=float)
-    template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=n_channels, n_phases=3).signal
+    rng, simulated = (
+        np.random.default_rng(seed),
+        specml.datasets.fe_cr_ni_map((4, 4), n_channels=n_channels, n_phases=3),
+    )
+    template, clean = simulated.signal, simulated.clean.data.sum(axis=(0, 1))
     template.add_elements(["O"])
     axis = template.axes_manager.signal_axes[0].axis
-    oxygen, mean = np.exp(-0.5 * ((axis - 0.525) / 0.03) ** 2), template.data.sum(axis=(0, 1)) / template.data.sum()
+    oxygen, mean = np.exp(-0.5 * ((axis - 0.525) / 0.03) ** 2), clean / clean.sum()
     monitor = specml.LiveMonitor((4, 4), template, beside=False)
     for frame in range(40):
         spectrum = 0.95 * mean + 0.05 * oxygen / oxygen.sum() * (1 - decay) ** frame
-        moved = np.maximum(np.interp(channels - drift * frame, channels, spectrum), 0)
+        moved = np.maximum(scipy.ndimage.shift(spectrum, drift * frame, order=3, mode="nearest"), 0)
         for event in monitor.update(rng.poisson(counts / 16 * moved, (16, n_channels)).astype(np.uint16)):
             if isinstance(event, specml.Damage):
                 return event.frame, (*event.elements, "-")[0]
