@@ -110,8 +110,8 @@ class AnomalyMap(RunTool):
 
     def show_result(self) -> None:
         """List the regions, and draw."""
-        head, *lines = str(self.result).splitlines()
-        self.summary, self.row = head, -1
+        self.summary, *lines = str(self.result).splitlines()
+        self.row, self.heading = -1, next(iter(lines), self.table)
         self.rows = lines[1 : 1 + len(self.result.regions)]
         self.draw()
 

@@ -147,7 +147,6 @@ class DenoiseDAE(RunTool):
         axes, clean = self._pixel, np.asarray(self.result.inav[self.pixel].data)
         axes.clear()
         shown = {"counts": self.pixel_counts(), "denoised": clean}
-        label = f"pixel {', '.join(map(str, self.pixel))}"
-        draw_spectra(axes, self.result, shown, label=label, colours=("0.6", "C1"))
+        draw_spectra(axes, self.result, shown, label=self.pixel_label, colours=("0.6", "C1"))
         axis = self.result.axes_manager.signal_axes[0]
         axes.axvline(axis.axis[self.channel], color="C2", linewidth=0.8)
