@@ -11,7 +11,7 @@ from hyperspy_specml.denoise import CONTEXTS, DenoiseOptions
 from hyperspy_specml.gui._curves import draw_candidates, draw_training
 from hyperspy_specml.gui._guard import with_gui
 from hyperspy_specml.gui._tool import Action, Control, OptionsForm, RunTool
-from hyperspy_specml.results import denoise_model, denoise_report, draw_map, draw_spectra
+from hyperspy_specml.results import amount, denoise_model, denoise_report, draw_map, draw_spectra
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -129,7 +129,7 @@ class DenoiseDAE(RunTool):
             ("removed", before - after, None),
         ):
             panels[name].set_title(name, fontsize="medium")
-            draw_map(panels[name], values, scan_axes, label="counts", like=like)
+            draw_map(panels[name], values, scan_axes, label=amount(self.signal), like=like)
         figure.suptitle(f"Sums from {where}", fontsize="medium")
         self._maps, self._pixel = [panels[name] for name in ("before", "after", "removed")], panels["pixel"]
         self.mark_pixel()

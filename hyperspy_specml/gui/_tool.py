@@ -18,6 +18,7 @@ from hyperspy_specml.exceptions import Cancelled
 from hyperspy_specml.gui._overlay import Overlay
 from hyperspy_specml.gui._warnings import collected
 from hyperspy_specml.progress import Progress
+from hyperspy_specml.results import amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -264,7 +265,7 @@ class Tool(t.HasTraits):
     @property
     def pixel_label(self) -> str:
         """Label of the current pixel's spectrum."""
-        return f"intensity of pixel {', '.join(map(str, self.pixel))}"
+        return f"{amount(self.signal)} of pixel {', '.join(map(str, self.pixel))}"
 
     def pixel_counts(self) -> np.ndarray:
         """Return the (E,) spectrum of the current pixel."""
