@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import LatentModel, tensor_for
-from hyperspy_specml.progress import STOPPED, Progress
+from hyperspy_specml.progress import Progress
 from hyperspy_specml.train import one_thread, without_compiler
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ def straightened(
     shot
         Share of the noise variance that is proportional to the intensity of a spectrum.
     progress
-        Its current stage; a cancel leaves the model as it is.
+        Its current stage.
+
+    Raises
+    ------
+    Cancelled
+        The progress was asked to end the call.
     """
     from hyperspy_specml.nn import Chart, Charted
 
@@ -73,10 +78,7 @@ def straightened(
         _whiten(chart, latents)
         points = chart.whitened(latents)[:: -(-len(latents) // _POINTS)]
         metric = _metric(model, chart, points, shot)
-        try:
-            if metric is None or not _fit(chart, points, metric, progress or Progress()):
-                return model
-        except STOPPED:
+        if metric is None or not _fit(chart, points, metric, progress or Progress()):
             return model
     return replace(model, network=Charted(copy.deepcopy(network), chart).eval())
 

@@ -24,6 +24,7 @@ from hyperspy_specml.decompose._residual import Residual, add_components
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import CLEAR, Candidate, DecompositionReport, FittedModel, LinearModel, encode_map
 from hyperspy_specml.prepare import Masks, TrainingData, prepare, smooth_basis
+from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import N_PARTS, NOISE_NAMES, RankCurve, choose_rank, paired
 
@@ -158,7 +159,7 @@ def _learn(
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)
             fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
             k = fit.fold_model.n_components
-        model = architecture.shown(fit.model, smooth, run)
+        model, ended = _shown(architecture, fit, smooth, run)
     clock.stop("training")
     with run.progress.enter("Score", shares["score"]):
         candidates = _score(_fold_models(data, smooth, architecture, fit, k), k)
@@ -175,7 +176,7 @@ def _learn(
         scree=data.basis.eigenvalues,
         noise_edge=data.edge,
         smoothing=smooth.smoothing,
-        interrupted=stopped or fit.history.interrupted,
+        interrupted=stopped or ended or fit.history.interrupted,
         attempts=fit.attempts,
         assumption=fit.assumption,
         seconds=clock.seconds,
@@ -183,6 +184,15 @@ def _learn(
         **fit.history.curve(),
     )
     return data.without_counts(), (model, baseline), report
+
+
+def _shown(architecture: Architecture, fit: Fit, data: TrainingData, run: Run) -> tuple[FittedModel, bool]:
+    """Return the model with the scores that users see, and whether the user ended the search for these."""
+    model = fit.model
+    try:
+        return architecture.shown(model, data, run), False
+    except STOPPED:
+        return model, True
 
 
 def _fold_models(
