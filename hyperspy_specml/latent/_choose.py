@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, varies_within
+from hyperspy_specml.latent._latent_law import LatentLaw
 from hyperspy_specml.latent._mixture import Classes, Data, Mixture, alike, classify, fit_classes, held_out_scores, split
 from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.statistics import choose_rank, paired
@@ -36,6 +37,8 @@ _CLEAR = 2.0
 # Relative distance from mixtures of the others below which a phase that lies between them is none: spectra of one
 # phase differ by as much with thickness and absorption.
 _LEAST_DISTANCE = 0.1
+# The same of latents, relative to the distance between the two others: where spectra bend, mixtures do, too.
+_LEAST_OFF_LINE = 0.25
 # Part of what all phases gain over one, above which a phase is kept although it is such a mixture: without borders and
 # slopes of particles 1.7 % are lost at most, without grains of a mean composition 6.7 % at least.
 _KEPT = 0.035
@@ -225,7 +228,8 @@ def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progr
     """
     mixture, data = best.mixture, folds.data
     free = range(mixture.n_fixed, mixture.n_phases)
-    far = {k: distance_to_mixtures(mixture.spectra, k, data) for k in free}
+    far = {k: _distance(mixture, k, data) for k in free}
+    least = _LEAST_OFF_LINE if isinstance(data.law, LatentLaw) else _LEAST_DISTANCE
     for k in sorted(free, key=lambda k: far[k][0] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
         fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
         worse = paired(fewer.scores, best.scores)
@@ -233,16 +237,16 @@ def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progr
             return fewer
     labels = np.where(data.grid.used, best.classes.pure.argmax(axis=0), -1)
     for k in sorted(free, key=lambda k: far[k][0]):
-        if far[k][0] < _LEAST_DISTANCE and lies_between(labels, data.grid, k, far[k][1]):
+        if far[k][0] < least and lies_between(labels, data.grid, k, far[k][1]):
             fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
             if fewer.score - best.score <= most:
                 merged.append("mixture")
                 return fewer
     for k in sorted(free, key=lambda k: far[k][0]):
-        for other in _nearest(mixture, k):
+        for other in _nearest(mixture, k, data):
             if _go_over(folds, best, k, int(other)):
                 merged.append("variation")
-                return _fitted(folds, _joined(mixture, k, int(other)), progress, warm=True)
+                return _fitted(folds, _joined(mixture, k, int(other), data), progress, warm=True)
     return None
 
 
@@ -251,15 +255,27 @@ def _left_out(mixture: Mixture, phase: int) -> Mixture:
     return replace(mixture, spectra=mixture.spectra[keep], prior=mixture.prior[keep])
 
 
-def _nearest(mixture: Mixture, phase: int) -> np.ndarray:
-    unit = alike(mixture.spectra)
-    scale = 1 / np.sqrt(np.maximum(np.abs(unit).mean(axis=0), 1e-30))
+def _distance(mixture: Mixture, phase: int, data: Data) -> tuple[float, np.ndarray]:
+    if isinstance(data.law, LatentLaw):
+        return data.law.distance_to_mixtures(mixture.spectra, phase)
+    return distance_to_mixtures(mixture.spectra, phase, data)
+
+
+def _nearest(mixture: Mixture, phase: int, data: Data) -> np.ndarray:
+    if isinstance(data.law, LatentLaw):
+        unit, scale = mixture.spectra[:, : data.law.n_latents], np.ones(1)
+    else:
+        unit = alike(mixture.spectra)
+        scale = 1 / np.sqrt(np.maximum(np.abs(unit).mean(axis=0), 1e-30))
     apart = np.linalg.norm((unit - unit[phase]) * scale, axis=1)
     return np.setdiff1d(np.argsort(apart)[: _NEAREST + 1], [phase])
 
 
 def _go_over(folds: Folds, best: _Fitted, one: int, other: int) -> bool:
     """Return whether two phases are ends of a variation within one."""
+    law = folds.data.law
+    if isinstance(law, LatentLaw):
+        return law.go_over(best.mixture.spectra, one, other)
     if not folds.data.grid.coupled:
         return False
     labels = best.classes.pure.argmax(axis=0)
@@ -268,10 +284,12 @@ def _go_over(folds: Folds, best: _Fitted, one: int, other: int) -> bool:
     return varies_within(folds.data, folds.validation, alike(best.mixture.spectra)[[one, other]], sides)
 
 
-def _joined(mixture: Mixture, one: int, other: int) -> Mixture:
+def _joined(mixture: Mixture, one: int, other: int, data: Data) -> Mixture:
     """Return the mixture with two phases in one; a known one stays as it is."""
     spectra, prior, keep = mixture.spectra.copy(), mixture.prior.copy(), np.arange(mixture.n_phases) != one
-    if other >= mixture.n_fixed:
+    if isinstance(data.law, LatentLaw):
+        spectra[other] = data.law.joined(spectra, prior, one, other)
+    elif other >= mixture.n_fixed:
         unit = alike(spectra)
         spectra[other] = (prior[one] * unit[one] + prior[other] * unit[other]) * np.abs(spectra[other]).sum()
     prior[other] += prior[one]

@@ -30,8 +30,8 @@ _LEAST_PRIOR = 1e-3
 _PARTS = (1 / 6, 1 / 3, 0.5, 2 / 3, 5 / 6)
 # Iterations for the direction of a split, and of the two phases in one alone.
 _DIRECTIONS, _ALONE = 8, 6
-# Sweeps over all pixels in an iteration that goes on from the last one.
-_WARM_SWEEPS = 2
+# Sweeps over all pixels that start from probabilities which are nearly right, and in each of many iterations.
+_WARM_SWEEPS, _STEP_SWEEPS = 2, 1
 # Pixels of a phase away from its borders that are enough to say along which direction it is split.
 _LEAST_INSIDE = 30
 _NEVER = np.float32(-1e30)  # log evidence of what cannot be
@@ -208,11 +208,12 @@ def fit_classes(
     -------
     the mixture, and what the pixels are
     """
-    classes = None
+    classes: Classes | None = None
     for _ in range(steps):
         before = classes
         evidence = data.law.evidence(data.values, mixture.spectra)
-        classes = classify(data, mixture, evidence, start=before.pure if before else start)
+        begin, sweeps = (start, None) if before is None else (before.pure, _STEP_SWEEPS)
+        classes = classify(data, mixture, evidence, start=begin, sweeps=sweeps)
         mixture = _updated(data, mixture, classes)
         if before and np.abs(classes.pure - before.pure).sum() < _SETTLED * data.grid.used.sum():
             break
@@ -231,7 +232,10 @@ def _updated(data: Data, mixture: Mixture, classes: Classes) -> Mixture:
     return replace(mixture, spectra=spectra, prior=prior, mixed=mixed)
 
 
-def classify(pixels: Pixels, mixture: Mixture, evidence: np.ndarray, *, start: np.ndarray | None = None) -> Classes:
+def classify(
+    pixels: Pixels, mixture: Mixture, evidence: np.ndarray, *, start: np.ndarray | None = None,
+    sweeps: int | None = None,
+) -> Classes:  # fmt: skip
     """Return the probabilities of what each pixel is.
 
     Parameters
@@ -244,10 +248,12 @@ def classify(pixels: Pixels, mixture: Mixture, evidence: np.ndarray, *, start: n
         (K, n) log likelihood of the spectra under the phases.
     start
         (K, n) probabilities of the phases that are nearly right; fewer sweeps are enough then.
+    sweeps
+        Over all pixels; by default as many as that takes.
     """
     grid = pixels.grid
     pure = _clamped(evidence + mixture.log_prior[:, None], pixels.given)
-    sweeps = SWEEPS if start is None else _WARM_SWEEPS
+    sweeps = sweeps or (SWEEPS if start is None else _WARM_SWEEPS)
     found = posterior(pure, grid, mixture.strength, start=start, sweeps=sweeps)
     unmixed = Classes(found, np.zeros(0, int), np.zeros((len(found), 0), np.float32), np.eye(len(found)))
     if mixture.mixed is None or not (len(found) > 1 and grid.coupled and mixture.strength):
