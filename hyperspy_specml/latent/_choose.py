@@ -27,8 +27,9 @@ _BRIEF_STEPS, _STEPS, _MORE_STEPS, _MIXED_STEPS = 5, 10, 5, 3
 _ROUNDS = 3
 # Part of the time in which phases are added; then some are left out again.
 _GROWING = 0.7
-# Splits of a mixture that are carried out: those that alone gain most.
+# Kinds of splits of a mixture, and how many of each are carried out: those that alone gain most.
 _TRIED = 6
+_KINDS: tuple[tuple[dict[str, bool], int], ...] = (({}, 2), ({"inside": True}, 2), ({"wide": True}, 2))
 # Numbers tried after the best one, and the largest.
 _PATIENCE = 2
 MOST_PHASES = 12
@@ -184,18 +185,26 @@ def _smallest(found: dict[int, _Fitted]) -> _Fitted:
 
 def _one_more(folds: Folds, last: _Fitted, progress: Progress) -> _Fitted | None:
     """Return the fitted mixture of one phase more: the likeliest after few iterations of several splits."""
-    mixture, classes, splits = last.mixture, last.classes, []
-    for k in range(mixture.n_fixed, mixture.n_phases):
-        for inside in (False, True) if folds.data.grid.coupled else (False,):
-            splits.append((*split(folds.data, mixture, classes, k, inside=inside), k))
-    splits = sorted((one for one in splits if np.isfinite(one[0])), key=lambda one: -one[0])
-    if not splits:
+    mixture = last.mixture
+    tried = _proposed(folds.data, mixture, last.classes)
+    if not tried:
         return None
     trials = []
-    for _, two, phase in splits[:_TRIED]:
-        trials.append(_brief(folds, _with_split(mixture, two, phase)))
-        progress.advance(0.5 * len(trials) / _TRIED)
+    for one in tried:
+        trials.append(_brief(folds, one))
+        progress.advance(0.5 * len(trials) / len(tried))
     return _fitted(folds, min(trials, key=lambda trial: trial[1])[0], progress)
+
+
+def _proposed(data: Data, mixture: Mixture, classes: Classes) -> list[Mixture]:
+    """Return mixtures of one phase more: the splits that alone gain most, of each kind, and what known phases hold."""
+    kinds = _KINDS if data.grid.coupled else (({}, _TRIED),)
+    found = []
+    for how, most in kinds:
+        splits = [(*split(data, mixture, classes, k, **how), k) for k in range(mixture.n_fixed, mixture.n_phases)]
+        splits = sorted((one for one in splits if np.isfinite(one[0])), key=lambda one: -one[0])
+        found += [_with_split(mixture, two, k) for _, two, k in splits[:most]]
+    return found + [_with_own(data, mixture, classes, k) for k in range(mixture.n_fixed)]
 
 
 def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], merged: list[str]) -> _Fitted:
@@ -312,6 +321,15 @@ def _with_split(mixture: Mixture, two: np.ndarray, phase: int) -> Mixture:
     prior = np.append(mixture.prior, 0.5 * mixture.prior[phase])
     prior[phase] *= 0.5
     return replace(mixture, spectra=spectra, prior=prior)
+
+
+def _with_own(data: Data, mixture: Mixture, classes: Classes, known: int) -> Mixture:
+    """Return the mixture with a phase of what the pixels of a known one are, which itself stays as it is."""
+    weights = classes.weights[known : known + 1]
+    own = data.law.update(data.values, weights, mixture.spectra[known : known + 1])
+    prior = np.append(mixture.prior, mixture.prior[known])
+    prior[known] = 0.1 * prior[known]
+    return replace(mixture, spectra=np.vstack([mixture.spectra, own]), prior=prior)
 
 
 def _fitted(folds: Folds, mixture: Mixture, progress: Progress, *, warm: bool = False) -> _Fitted:

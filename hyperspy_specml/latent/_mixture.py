@@ -30,6 +30,8 @@ _LEAST_PRIOR = 1e-3
 _PARTS = (1 / 6, 1 / 3, 0.5, 2 / 3, 5 / 6)
 # Iterations for the direction of a split, and of the two phases in one alone.
 _DIRECTIONS, _ALONE = 8, 6
+# Times that neighbours are averaged where many of them are judged together, and of how many pixels that is the mean.
+_WIDE, _WIDE_SUM = 4, 16.0
 # Sweeps over all pixels that start from probabilities which are nearly right, and in each of many iterations.
 _WARM_SWEEPS, _STEP_SWEEPS = 2, 1
 # Pixels of a phase away from its borders that are enough to say along which direction it is split.
@@ -306,7 +308,9 @@ def _clamped(evidence: np.ndarray, given: np.ndarray) -> np.ndarray:
     return evidence
 
 
-def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside: bool) -> tuple[float, np.ndarray]:
+def split(
+    data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside: bool = False, wide: bool = False
+) -> tuple[float, np.ndarray]:
     """Split the pixels of a phase in two, along the direction in which they differ most.
 
     Parameters
@@ -319,6 +323,8 @@ def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside:
         Which one.
     inside
         Look only at pixels with no other phase near them: where borders are blurred, they differ most.
+    wide
+        Whether pixels are judged with more neighbours, as single spectra of few counts say nothing.
 
     Returns
     -------
@@ -335,7 +341,8 @@ def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside:
     if inside:
         one = law.update(values, np.ones((1, len(members)), np.float32), one)
     rest = ((values - law.expected(values, one)) / law.deviation(one)).astype(np.float32)
-    along = _direction(rest, members, data.grid)
+    passes = _WIDE if wide else 1
+    along = _direction(rest, members, data.grid, passes)
     side = along > _threshold(along)
     if side.all() or not side.any():
         return -np.inf, np.empty((0, 0))
@@ -344,18 +351,27 @@ def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside:
     for _ in range(_ALONE):
         two = law.update(values, part, two)
         evidence = law.evidence(values, two) + np.log(np.maximum(part.mean(axis=1, keepdims=True), 1e-3))
-        part = softmax(evidence.copy())
-    gain = _log_sum(evidence) - law.evidence(values, one)[0]
+        # So many neighbours together decide as if they were of one phase.
+        part = softmax(_WIDE_SUM * _smoothed(evidence, members, data.grid, passes) if wide else evidence.copy())
+    best = (part * evidence).sum(axis=0) if wide else _log_sum(evidence)
+    gain = best - law.evidence(values, one)[0]
     return float(gain.sum(dtype=np.float64)), two
 
 
-def _direction(rest: np.ndarray, members: np.ndarray, grid: Grid) -> np.ndarray:
+def _smoothed(values: np.ndarray, members: np.ndarray, grid: Grid, passes: int) -> np.ndarray:
+    """Return (K, m) values of some pixels averaged with those of their neighbours among them."""
+    whole = np.zeros((len(values) + 1, len(grid.used)), np.float32)
+    whole[:-1, members], whole[-1, members] = values, 1
+    for _ in range(passes):
+        whole = grid.smooth(whole)
+    return whole[:-1, members] / np.maximum(whole[-1, members], np.float32(1e-6))
+
+
+def _direction(rest: np.ndarray, members: np.ndarray, grid: Grid, passes: int) -> np.ndarray:
     """Return the (m,) projections on the direction in which (m, G) residuals of neighbours differ alike most."""
 
     def smooth(projected: np.ndarray) -> np.ndarray:
-        whole = np.zeros((1, len(grid.used)), np.float32)
-        whole[0, members] = projected
-        return grid.smooth(whole)[0, members]
+        return _smoothed(projected[None], members, grid, passes)[0]
 
     direction = rest[np.square(rest).sum(axis=1).argmax()].copy()
     for _ in range(_DIRECTIONS):
