@@ -2,8 +2,9 @@
 
 Each map is read and analysed in a process of its own; an error of a method stands in the table with its name. "Left"
 are the features that the denoised signal has lost, of those that noise cannot explain; "restored" are put back into
-it. "Pixels" is the share of the used pixels that lie in a region. The iron particle of `bare_core` is checked by the
-counts that the denoised map holds in its 5 x 5 pixels, within 0.3 keV about the Fe Ka line.
+it. "Pixels" is the share of the used pixels that lie in a region; the regions are printed below the row. The iron
+particle of `bare_core` is checked by the counts that the denoised map holds in its 5 x 5 pixels, within 0.3 keV about
+the Fe Ka line.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ MAPS = {
     "streamline": "rosettasciio/renishaw_test_streamline.wdf",
     "MonoCL": "rosettasciio/test-MonoCL_spectrum-SI.dm4",
     "THP1": "ramanspy/THP1_map_001_L5.hspy",
+    "FTIR": "labelled/ftir_collagen.hspy",
 }
 METHODS = ("decomposition_ae", "denoise_dae", "anomaly_map")
 _FLOOD = 0.03  # share of the pixels in regions above which a map is said to be flooded
@@ -63,8 +65,10 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
             continue
         for reading in options.reading:
             asked = {"name": name, "lazy": reading == "lazy", "methods": [*options.methods]}
-            rows.append([name, reading, *_cells(run_contender(Contender(name, "benchmarks.field:analyse", asked)))])
-            print("  ".join(rows[-1]), flush=True)
+            done = run_contender(Contender(name, "benchmarks.field:analyse", asked))
+            rows.append([name, reading, *_cells(done)])
+            tables = [found["text"] for found in done.facts.values() if "text" in found]
+            print("  ".join(rows[-1]), *tables, flush=True)
     head = ["map", "read", "noise", "K dense", "K PCA", "left", "restored", "particle", "regions", "pixels", "elements",
             "s, decomposition", "s, denoising", "s, anomalies", "peak"]  # fmt: skip
     yield "", [Table("measured maps", "no arguments; seconds of each call", head, rows, keys=2)]
@@ -129,6 +133,7 @@ def _anomalies(signal: Any) -> dict[str, Any]:
     elements = dict.fromkeys(region.candidates[0].element for region in found.regions if region.candidates)
     n_pixels = found.detections.data.size
     return {
+        "text": f"\n{found}\n",
         "regions": len(found.regions),
         "elements": ", ".join(elements) or "-",
         "share": float(found.detections.data.sum()) / n_pixels,

@@ -159,8 +159,9 @@ def _run(options: argparse.Namespace) -> None:
         _write_phases(result, folder)
     else:
         if simulated is not None:
-            text, figure = beside_truth(simulated, result)
-            print(f"\n{text}")
+            rows, figure = beside_truth(simulated, result)
+            lines = [f"{row[0]:<10}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in rows]
+            print("\n" + "\n".join([_INTRODUCTION, "", *lines]))
             figure.savefig(folder / "truth.png", dpi=90)
         _write(result, folder, reconstruction=options.reconstruction)
     print(f"\nIn {folder} after {time.perf_counter() - start:.0f} s:")
@@ -254,8 +255,8 @@ def _write(result: DecompositionResult, folder: Path, *, reconstruction: bool) -
         result.reconstruction.save(folder / "reconstruction.hspy", overwrite=True, show_progressbar=False)
 
 
-def beside_truth(simulated: SimulatedMap, result: DecompositionResult) -> tuple[str, Figure]:
-    """Compare a result, and PCA, with the truth: a table and a figure.
+def beside_truth(simulated: SimulatedMap, result: DecompositionResult) -> tuple[list[tuple[str, ...]], Figure]:
+    """Compare a result, and PCA, with the truth: the rows of a table, the first its head, and a figure.
 
     PCA comes twice: of the size of the result, and of the size that held-out counts choose for it.
 
@@ -272,12 +273,14 @@ def beside_truth(simulated: SimulatedMap, result: DecompositionResult) -> tuple[
     truth = simulated.truth.values()
     readouts = {name: [_readout(model.scores, field) for field in truth] for name, model in named.items()}
     clean = simulated.clean.data
-    rows = [("", "spectra", *simulated.truth), ("counts", f"{_error(simulated.signal.data, clean):.4f}")]
+    rows: list[tuple[str, ...]] = [
+        ("", "spectra", *simulated.truth),
+        ("counts", f"{_error(simulated.signal.data, clean):.4f}"),
+    ]
     for name, model in named.items():
         error = _error(model.reconstruction.data, clean)
         rows.append((name, f"{error:.4f}", *(f"{share:.2f}" for _, share in readouts[name])))
-    lines = [f"{row[0]:<10}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in rows]
-    return "\n".join([_INTRODUCTION, "", *lines]), _draw(simulated.truth, readouts)
+    return rows, _draw(simulated.truth, readouts)
 
 
 def _error(data: np.ndarray, clean: np.ndarray) -> float:

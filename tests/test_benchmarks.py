@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import hyperspy.api as hs
 import numpy as np
 import pytest
+from PIL import Image
 
 import hyperspy_specml as specml
 
@@ -152,6 +153,31 @@ def test_fe_l_measures_every_dose_and_seed(benchmark, tmp_path):
 
 
 @pytest.mark.usefixtures("early_plateaus")
+def test_the_figure_of_the_first_page_has_its_numbers_in_it(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr("hyperspy_specml.__main__.SHAPE", (9, 12))
+    file = tmp_path / "figure.png"
+
+    printed = benchmark("fe-l", "--parts", "figure", "--figure", str(file), "--results", str(tmp_path))
+
+    rows = tables(tmp_path / "fe-l-figure.json")["figure"]
+    assert [[*row.values()] for row in rows.values()] == numbers_in(file)
+    assert "fe3_fraction" in printed
+    assert "errors" not in printed
+
+
+def numbers_in(file: Path) -> list[list[str]]:
+    """Return model and numbers of each row of panels of the figure of the first page."""
+    with Image.open(file) as image:
+        return json.loads(image.text["numbers"])
+
+
+def test_the_figure_of_the_first_page_shows_the_recorded_numbers():
+    rows = tables(ROOT / "benchmarks" / "results" / "fe-l-figure.json")["figure"]
+
+    assert [[*row.values()] for row in rows.values()] == numbers_in(ROOT / "docs/_static/truth.png")
+    assert float(rows["dense (4)"]["fe3_fraction"]) >= 0.86
+
+
 def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
     fe_l = importlib.import_module("benchmarks.fe_l")
     simulated = specml.datasets.fe_l_map((14, 12), n_channels=64, dose=50.0, random_state=1)

@@ -22,9 +22,9 @@ import scipy.ndimage
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import log_ndtr, ndtri
 
-from hyperspy_specml.anomaly._scan import CERTAIN, correlation_factor, plausible_mean
+from hyperspy_specml.anomaly._scan import CERTAIN, correlation_factor
 from hyperspy_specml.anomaly._significance import LARGEST_LOG_P, equivalent_z
-from hyperspy_specml.statistics import MOST_COUNTS, gain_of, signed_squares, unit_of
+from hyperspy_specml.statistics import MOST_COUNTS, gain_of, plausible_mean, signed_squares, unit_of
 from hyperspy_specml.streaming import Block
 
 if TYPE_CHECKING:

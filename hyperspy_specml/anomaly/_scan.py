@@ -100,11 +100,6 @@ class ScanModel:
         return everything
 
 
-def plausible_mean(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
-    """Return means without the negative ones that counts cannot have; of signed data as they are."""
-    return np.maximum(mean, 0) if gain_of(noise) else mean
-
-
 class Strongest(NamedTuple):
     """The strongest window of every pixel.
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.anomaly._scan import Scan, plausible_mean
+from hyperspy_specml.anomaly._scan import Scan
 from hyperspy_specml.anomaly._significance import LARGEST_LOG_P, NullFit, equivalent_z, fit_null
 from hyperspy_specml.anomaly._spikes import PartialChannelSpikes, SpikeFinder
-from hyperspy_specml.statistics import EMPTY, correlation_kernel, gain_of
+from hyperspy_specml.statistics import EMPTY, draw_noise, gain_of
 from hyperspy_specml.streaming import compute, map_with_halo
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from hyperspy_specml.anomaly._scan import ShiftScan
     from hyperspy_specml.anomaly._setup import ScanSetup
     from hyperspy_specml.run import Run
-    from hyperspy_specml.statistics import NoiseModel
 
 # Columns of the table of `scan_rows` before the coefficients.
 _N_FOUND = 6
@@ -311,18 +310,8 @@ def _draw_and_scan(
     """Draw one piece of a map and scan it."""
     model = scan.model
     expected = maps[used] @ model.spectra.astype(np.float32) + model.offset.astype(np.float32)
-    rows = draw_values(model.noise, expected, np.random.default_rng([seed, _STREAM, piece]))
+    rows = draw_noise(expected, model.noise, np.random.default_rng([seed, _STREAM, piece])).astype(np.float32)
     return scan_rows(scan, reference.shift_scan, rows, reference.coefficients(rows), used)
-
-
-def draw_values(noise: NoiseModel, mean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw (..., E) values with this mean, float32."""
-    mean = plausible_mean(mean, noise)
-    if noise.name == "poisson":
-        return rng.poisson(mean).astype(np.float32)
-    values = rng.standard_normal(mean.shape, dtype=np.float32)
-    values = scipy.ndimage.convolve1d(values, correlation_kernel(np.array(noise.correlation)), axis=-1)
-    return (mean + values * np.sqrt(noise.variance(mean))).astype(np.float32)
 
 
 def _averaged(maps: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri_exp
 
-from hyperspy_specml.anomaly._scan import Scan, ScanModel, plausible_mean
+from hyperspy_specml.anomaly._scan import Scan, ScanModel
 from hyperspy_specml.statistics import (
     NARROWEST_LINE,
     SPIKE_CHANCE,
@@ -17,6 +17,7 @@ from hyperspy_specml.statistics import (
     channels_beside,
     gain_of,
     line_in_channels,
+    plausible_mean,
     squares_of_sums,
     sums_between,
 )

@@ -4,7 +4,7 @@ from hyperspy_specml.decompose._architecture import PCA, Architecture, Fit, PCAO
 from hyperspy_specml.decompose._autoencoder import Autoencoder, ConvOptions, DenseOptions
 from hyperspy_specml.decompose._endmembers import SimplexOptions
 from hyperspy_specml.decompose._generate import Density, Generator, fit_density, told_apart
-from hyperspy_specml.decompose._interval import Certainty, Quantity, Replica, draw_noise, inflation, make_replica
+from hyperspy_specml.decompose._interval import Certainty, Quantity, Replica, inflation, make_replica
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.decompose._registry import architecture_names, choose_architecture, register_architecture
 from hyperspy_specml.decompose._run import Decomposition, choose_number, decompose

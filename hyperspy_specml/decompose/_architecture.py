@@ -132,7 +132,7 @@ class Architecture(ABC):
         """
         return data.scores_of(self.fit(data, n_components, run).fold_model), False
 
-    def shown(self, model: FittedModel, data: TrainingData) -> FittedModel:
+    def shown(self, model: FittedModel, data: TrainingData, run: Run) -> FittedModel:
         """Return the same model with the scores that users see; by default as it is."""
         return model
 

@@ -227,13 +227,14 @@ class Autoencoder(Architecture):
         network.eval()
         return canonical(self.plain_model(scores, network, k), scores.scores)
 
-    def shown(self, model: FittedModel, data: TrainingData) -> FittedModel:
+    def shown(self, model: FittedModel, data: TrainingData, run: Run) -> FittedModel:
         """Return the model in its straightest chart, with canonical latents; see `straightened`."""
         if not isinstance(model, LatentModel):
             return model
-        scores = model.basis.project(data.summary.sample)
-        chart = straightened(model, scores, data.shot)
-        return model if chart is model else canonical(chart, scores)
+        with run.progress.enter("Straighten the latents"):
+            scores = model.basis.project(data.summary.sample)
+            chart = straightened(model, scores, data.shot)
+            return model if chart is model else canonical(chart, scores)
 
     def final_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:
         """Return the model with canonical latents that keeps the counts.

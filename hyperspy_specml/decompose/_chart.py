@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import LatentModel, tensor_for
-from hyperspy_specml.train import one_thread
+from hyperspy_specml.train import one_thread, without_compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,18 +114,19 @@ def _fit(chart: Chart, points: Tensor, metric: Tensor) -> bool:
         seen = torch.linalg.solve(jacobian.mT, seen)  # inv(T)' G inv(T)
         return torch.logdet(seen.mean(dim=0)) - (own - 2 * torch.linalg.slogdet(jacobian)[1]).mean()
 
-    optimizer = torch.optim.LBFGS(chart.parameters(), max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+    lbfgs = without_compiler(torch.optim.LBFGS)
+    optimizer = lbfgs(chart.parameters(), max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
     with torch.no_grad():
         before = float(bend())
-    optimizer.step(_closure(optimizer, bend))
+    optimizer.step(_closure(chart, bend))
     with torch.no_grad():
         after = float(bend())
     return math.isfinite(after) and after < before - _LEAST_GAIN
 
 
-def _closure(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Callable[[], float]:
+def _closure(chart: Chart, loss: Callable[[], Tensor]) -> Callable[[], float]:
     def evaluate() -> float:
-        optimizer.zero_grad()
+        chart.zero_grad()
         value = loss()
         value.backward()
         return value.item()

@@ -22,7 +22,7 @@ from hyperspy_specml.decompose._registry import choose_architecture
 from hyperspy_specml.decompose._run import decompose
 from hyperspy_specml.exceptions import Cancelled, OptionError
 from hyperspy_specml.models import LinearModel, VariationalModel
-from hyperspy_specml.statistics import correlation_kernel
+from hyperspy_specml.statistics import correlation_kernel, draw_noise
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
@@ -241,27 +241,6 @@ def inflation(replicas: list[Replica], quantity: Quantity, level: float) -> floa
     """
     errors = np.abs(np.concatenate([replica.errors(quantity) for replica in replicas]))
     return max(1.0, float(np.nanquantile(errors, level) / norm.ppf(0.5 * (1 + level))))
-
-
-def draw_noise(spectra: np.ndarray, noise: NoiseModel, rng: np.random.Generator) -> np.ndarray:
-    """Return (n, E) data of these expectations: whole numbers of counts, or single-precision values.
-
-    Parameters
-    ----------
-    spectra
-        (n, E) expectations; what is below zero counts nothing.
-    noise
-        Noise model.
-    rng
-        Source of randomness.
-    """
-    if noise.name == "poisson":
-        return rng.poisson(np.maximum(spectra, 0)).astype(np.int32)
-    kernel = correlation_kernel(noise.correlation)
-    half = len(kernel) // 2
-    white = rng.standard_normal((len(spectra), spectra.shape[1] + 2 * half))
-    correlated = np.stack([np.convolve(row, kernel, mode="valid") for row in white])
-    return (spectra + np.sqrt(noise.variance(spectra)) * correlated).astype(np.float32)
 
 
 def _architecture(model: FittedModel) -> Architecture:

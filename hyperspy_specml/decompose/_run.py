@@ -156,7 +156,7 @@ def _learn(
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)
             fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
             k = fit.fold_model.n_components
-        model = architecture.shown(fit.model, smooth)
+        model = architecture.shown(fit.model, smooth, run)
     clock.stop("training")
     with run.progress.enter("Score", shares["score"]):
         candidates = _score(_fold_models(data, smooth, architecture, fit, k), k)

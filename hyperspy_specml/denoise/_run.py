@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.denoise._candidates import CandidateData, Entry, HeldOutError, compare, fit_candidates, pca_errors
+from hyperspy_specml.denoise._candidates import CandidateData, Entry, compare, fit_candidates
+from hyperspy_specml.denoise._held_out import HeldOutError, pca_errors
 from hyperspy_specml.denoise._options import Asked
 from hyperspy_specml.denoise._removed import Denoised, check_removed
 from hyperspy_specml.denoise._spatial import sum_of_parts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.ndimage
 
-from hyperspy_specml.denoise._candidates import HeldOutError
+from hyperspy_specml.denoise._held_out import HeldOutError
 from hyperspy_specml.denoise._spatial import best_cheap_scores
 from hyperspy_specml.statistics import moments_of, paired
 

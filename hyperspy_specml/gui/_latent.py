@@ -16,7 +16,10 @@ from hyperspy_specml.signals import component_spectra, navigation_map, spectra_o
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy.signal import BaseSignal
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -108,8 +111,8 @@ class LatentExplorer(RunTool):
         self.selected = np.zeros(self.maps[0].size, bool)
         self.last_score, self.y = len(self.maps) - 1, min(1, len(self.maps) - 1)
         self._summed = self.selected
-        self._overlay: list[Any] = []
         self._lassos: list[LassoSelector] = []
+        self._marks: list[Any] = []  # of the selection, in the overlay
         self.observe(lambda event: self.draw(), "x, y")
         self.draw()
 
@@ -132,7 +135,7 @@ class LatentExplorer(RunTool):
         usable = np.isfinite(self.maps).all(axis=0).reshape(-1)
         self.selected = np.asarray(selected, bool) & usable
         self.some = bool(self.selected.any())
-        with self.drawing():
+        with self.drawing(over=True):
             self._show_selection()
         n = int(self.selected.sum())
         self.summary = f"{n} of {self.selected.size} pixels selected"
@@ -199,32 +202,45 @@ class LatentExplorer(RunTool):
             self._density.pcolormesh(*edges, np.log1p(density.T), cmap="Greys", rasterized=True)
         self._density.set(xlabel=f"score of component {self.x}", ylabel=f"score of component {self.y}")
         draw_map(chart, self.maps[self.x], self.scan_axes, label=f"score of component {self.x}")
-        self._maps, self._overlay = [chart], []
+        self._maps = [chart]
+        self._marks = []
         self._lassos = [self._lasso(self._density, self.select_scores), self._lasso(chart, self.select_map)]
         self._show_selection()
         self.mark_pixel()
         self.fill_spectra()
 
     def _lasso(self, axes: Axes, select: Any) -> LassoSelector:
-        return LassoSelector(axes, lambda corners: self._lassoed(select, corners), useblit=False, props={"color": "C3"})
+        lasso = LassoSelector(
+            axes, lambda corners: self._lassoed(select, corners), useblit=False, props={"color": "C3"}
+        )
+        self._put_over(lasso.artists)
+        return lasso
 
     def _lassoed(self, select: Any, corners: list[tuple[float, float]]) -> None:
         if len(corners) > 2:  # else it was a click
             select(np.array(corners))
 
     def _show_selection(self) -> None:
-        for old in self._overlay:
+        for old in self._marks:
             old.remove()
-        self._overlay, (chart,) = [], self._maps
+            self.overlay.artists.remove(old)
+        self._marks, (chart,) = [], self._maps
         rows = np.flatnonzero(self.selected)
         if not len(rows):
             return
         some = rows[:: -(-len(rows) // _POINTS)]
-        self._overlay += self._density.plot(*self._points()[some].T, ".", color="C3", markersize=2)
+        self._marks += self._density.plot(*self._points()[some].T, ".", color="C3", markersize=2)
         if len(self.scan_axes) > 1:
-            self._overlay.append(draw_overlay(chart, self.selected.reshape(self.maps[0].shape)))
+            self._marks.append(draw_overlay(chart, self.selected.reshape(self.maps[0].shape)))
         else:
-            self._overlay += chart.plot(*self._places()[some].T, ".", color="C3", markersize=3)
+            self._marks += chart.plot(*self._places()[some].T, ".", color="C3", markersize=3)
+        self._put_over(self._marks)
+
+    def _put_over(self, artists: Sequence[Artist]) -> None:
+        """Draw artists over the figure, which need not be drawn again when they change."""
+        for artist in artists:
+            artist.set_animated(True)
+        self.overlay.artists += artists
 
     # What is kept.
 

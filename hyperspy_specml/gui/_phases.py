@@ -37,7 +37,7 @@ class PhaseMap(RunTool):
     shown
         What the map shows.
     called
-        Name of the selected phase, which "Rename" gives it.
+        Name of the selected phase; another one renames it.
     created
         Label map and summed spectra that "Create signals" made, newest last.
     """
@@ -56,7 +56,6 @@ class PhaseMap(RunTool):
     )
     actions = (
         *RunTool.actions[:-1],
-        Action("rename", "Rename", "Give the selected phase this name", "chosen"),
         Action("create", "Create signals", "Keep labels and spectra in .created", "result"),
         RunTool.actions[-1],
     )
@@ -82,6 +81,7 @@ class PhaseMap(RunTool):
         self._numbers: dict[int, PhaseResult] = {}  # those that were looked at, of one search
         self.observe(self._other_number, "number")
         self.observe(self._other_row, "row")
+        self.observe(self._other_name, "called")
         self.observe(lambda event: self.draw(), "shown")
         self.result = result
         if result is None:
@@ -137,12 +137,18 @@ class PhaseMap(RunTool):
         if self.stage == "Done":
             self._other_number(None)
 
+    def _other_name(self, event: Any) -> None:
+        if self.chosen is None:
+            self.message = "Select a phase in the table first: what is typed then is its name."
+        elif self.called not in ("", self.result.names[self.chosen]):
+            self.do("rename")
+
     def rename(self) -> None:
-        """Give the selected phase the name that was typed."""
+        """Give the selected phase the name in `called`."""
         row = self.row
         self.result = self.result.rename({row: self.called})
         self.show_result()
-        self.row = row
+        self.row, self.message = row, f"Phase {row} is {self.called}."
 
     def create(self) -> None:
         """Keep copies of the map of labels and of the summed spectra."""

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hyperspy_specml.exceptions import Cancelled
+from hyperspy_specml.gui._overlay import Overlay
 from hyperspy_specml.gui._warnings import collected
 from hyperspy_specml.progress import Progress
 
@@ -149,6 +150,7 @@ class Tool(t.HasTraits):
         self.signal, self.lock = signal, threading.RLock()
         self.figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         FigureCanvasAgg(self.figure)  # a view puts its own in its place
+        self.overlay = Overlay(self.figure)
         self._maps: list[Axes] = []  # a click on one goes to the pixel
         self.figure.canvas.mpl_connect("button_press_event", self._clicked)
         signal.axes_manager.events.indices_changed.connect(self.moved, [])
@@ -199,17 +201,25 @@ class Tool(t.HasTraits):
         self.closed = True
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
-        """Change the figure, while no other thread does; views show it afterwards."""
+    def drawing(self, *, over: bool = False) -> Iterator[None]:
+        """Change the figure, while no other thread does; views show it afterwards.
+
+        Parameters
+        ----------
+        over
+            Whether only the overlay changes.
+        """
         with self.lock:
             yield
+            if not over:
+                self.overlay.forget()
         self.drawn += 1
 
     def draw(self) -> None:
         """Draw the figure anew."""
         with self.drawing():
             self.figure.clear()
-            self._maps = []
+            self._maps, self.overlay.artists = [], []
             self.fill(self.figure)
 
     def fill(self, figure: Figure) -> None:

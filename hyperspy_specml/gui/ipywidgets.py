@@ -89,15 +89,16 @@ class _View:
         if control.least:
             self._follow(control.least, functools.partial(setattr, widget, "min"))
 
-        def typed(change: Any) -> None:
+        def typed(_: Any) -> None:
+            # Not the value of this change: a thread that comes late would put an old one in the place of a new one.
             try:
-                setattr(owner, control.name, change.new)
+                setattr(owner, control.name, widget.value)
             except Exception as error:  # out of range, or what the change sets off
                 self.tool.failed(error)
                 widget.value = getattr(owner, control.name)
 
         widget.observe(typed, "value")
-        owner.observe(lambda event: setattr(widget, "value", event.new), control.name)
+        owner.observe(lambda _: setattr(widget, "value", getattr(owner, control.name)), control.name)
         return widget
 
     def _form(self, layout: Any) -> Any:
@@ -136,7 +137,7 @@ class _View:
         tool = self.tool
         with tool.lock:
             canvas = _canvas_class()(tool.figure)
-            canvas.attach(tool.lock)
+            canvas.attach(tool)
         self._follow("drawn", lambda _: canvas.send_picture())
         return self._named("canvas", canvas)
 
@@ -176,7 +177,8 @@ def _input(owner: Any, control: Control) -> Any:
         )
     if isinstance(value, int):
         return w.IntText(**words) if low is None else w.BoundedIntText(min=low, max=high, **words)
-    return w.FloatText(**words) if isinstance(value, float) else w.Text(**words)
+    # A text is sent when it is complete: a page holds single letters back while the kernel is busy, but not clicks.
+    return w.FloatText(**words) if isinstance(value, float) else w.Text(continuous_update=False, **words)
 
 
 def _message(text: str) -> str:
@@ -193,10 +195,17 @@ def _canvas_class() -> type:
     from ipympl.backend_nbagg import Canvas, FigureManager
 
     class LockedCanvas(Canvas):
-        def attach(self, lock: Any) -> None:
-            self.lock = lock
+        def attach(self, tool: Tool) -> None:
+            self.lock, self.overlay = tool.lock, tool.overlay
             FigureManager(self, 0)
             self.toolbar_visible = self.header_visible = self.footer_visible = self.resizable = False
+
+        def draw(self) -> None:
+            with self.lock:
+                if self.overlay.draw():
+                    self.blit()
+                else:
+                    super().draw()
 
         def send_picture(self, reminders: int = _REMINDERS) -> None:
             """Let the page ask for the picture; it forgets that while it waits for another one, so remind it."""

@@ -58,7 +58,7 @@ def _row(owner: Tool, controls: tuple[Control, ...]) -> Any:
 
 def _item(owner: Tool, control: Control) -> Any:
     """Return the item for a trait, by its kind."""
-    from traitsui.api import EnumEditor, Item, RangeEditor
+    from traitsui.api import EnumEditor, Item, RangeEditor, TextEditor
 
     value, low, high = with_limits(owner, control.name)
     choices, words = getattr(owner, "choices", {}).get(control.name), {"label": control.label}
@@ -73,6 +73,8 @@ def _item(owner: Tool, control: Control) -> Any:
     if low is not None and not isinstance(value, bool):
         spinner = RangeEditor(low=low, high=high, mode="spinner" if high < 1 << 16 else "text", is_float=False)
         return Item(control.name, editor=spinner, **words)
+    if isinstance(value, str):  # a text is passed on when it is complete
+        return Item(control.name, editor=TextEditor(auto_set=False, enter_set=True), **words)
     return Item(control.name, **words)
 
 
@@ -163,18 +165,21 @@ def _figure_editor() -> Any:
     class LockedCanvas(FigureCanvasQTAgg):
         """A worker changes the figure while Qt paints it."""
 
-        lock: Any
+        tool: Tool
 
         def draw(self) -> None:
-            with self.lock:
-                super().draw()
+            with self.tool.lock:
+                if self.tool.overlay.draw():
+                    self.update()
+                else:
+                    super().draw()
 
     class FigureEditor(Editor):
         def init(self, parent: Any) -> None:
             tool = self.object
             with tool.lock:
                 self.control = LockedCanvas(self.value)
-                self.control.lock = tool.lock
+                self.control.tool = tool
             self.control.setMinimumHeight(int(self.value.bbox.height))
             tool.observe(self._redraw, "drawn", dispatch="ui")
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.lazy import torch
+from hyperspy_specml.train import without_compiler
 
 if TYPE_CHECKING:
     from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
@@ -304,14 +305,15 @@ def _trained(method: str, task: Task) -> SpectrumEncoder:
     whole = WithHead(network, n_classes or 1)
     spread = 1.0 if n_classes else max(float(truth.std()), 1e-12)
     target = torch.from_numpy(truth if n_classes else ((truth - truth.mean()) / spread).astype(np.float32)[:, None])
-    optimiser = torch.optim.AdamW([p for p in whole.parameters() if p.requires_grad], _RATES[method], weight_decay=0.01)
+    parameters = [p for p in whole.parameters() if p.requires_grad]
+    optimiser = without_compiler(torch.optim.AdamW)(parameters, _RATES[method], weight_decay=0.01)
     losses, rng = torch.nn.functional, np.random.default_rng(task.seed)
     loss: Any = losses.cross_entropy if n_classes else losses.mse_loss
     for _ in range(_STEPS):
         some = rng.integers(len(truth), size=min(64, len(truth)))
         thin = rng.uniform(0.5, 1.0)
         counts = task.laid[some] * thin  # of another dose
-        optimiser.zero_grad()
+        whole.zero_grad()
         loss(whole(*task.inputs(torch.from_numpy(counts.astype(np.float32)))), target[some]).backward()
         optimiser.step()
     return replace(task.encoder, network=merged(network).eval())

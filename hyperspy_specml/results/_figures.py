@@ -400,8 +400,8 @@ def draw_overlay(axes: Axes, mask: np.ndarray, colour: str = "magenta") -> AxesI
     from matplotlib.colors import to_rgba
 
     values, (below, *_) = _middle_slice(mask), axes.images
-    layer = np.zeros((*values.shape, 4), np.float32)
-    layer[values] = to_rgba(colour, _OVERLAY)
+    layer = np.zeros((*values.shape, 4), np.uint8)
+    layer[values] = np.multiply(to_rgba(colour, _OVERLAY), 255)
     extent: Any = below.get_extent()
     return axes.imshow(layer, extent=extent, aspect=axes.get_aspect(), interpolation="nearest")
 

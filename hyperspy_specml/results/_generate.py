@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.decompose import Generator, draw_noise, told_apart
+from hyperspy_specml.decompose import Generator, told_apart
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.signals import new_scan, stamp
-from hyperspy_specml.statistics import USED
+from hyperspy_specml.statistics import USED, draw_noise
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal

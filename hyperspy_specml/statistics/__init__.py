@@ -8,6 +8,7 @@ from hyperspy_specml.statistics._basis import (
     project_on,
     refine_basis,
 )
+from hyperspy_specml.statistics._curves import falls
 from hyperspy_specml.statistics._estimate import NOISE_NAMES, NoiseEstimate, estimate_noise
 from hyperspy_specml.statistics._folds import (
     FRACTIONS,
@@ -20,7 +21,6 @@ from hyperspy_specml.statistics._folds import (
     RankCurve,
     bi_cross_validation,
     choose_rank,
-    falls,
     fold_correlation,
     holds_out,
     make_folds,
@@ -38,8 +38,10 @@ from hyperspy_specml.statistics._noise import (
     PoissonGaussianNoise,
     PoissonNoise,
     correlation_kernel,
+    draw_noise,
     gain_of,
     noise_from_dict,
+    plausible_mean,
     unit_of,
 )
 from hyperspy_specml.statistics._resample import Resampling, plan_resampling

@@ -308,6 +308,31 @@ def _binomial_quantile(n: int, p: float, u: np.ndarray) -> np.ndarray:
     return k[0] + np.minimum(np.searchsorted(bdtr(k, n, p), u), len(k) - 1)
 
 
+def plausible_mean(mean: np.ndarray, noise: NoiseModel) -> np.ndarray:
+    """Return means without the negative ones that counts cannot have; of signed data as they are."""
+    return np.maximum(mean, 0) if gain_of(noise) else mean
+
+
+def draw_noise(mean: np.ndarray, noise: NoiseModel, rng: np.random.Generator) -> np.ndarray:
+    """Return (..., E) data of these means: whole numbers of counts, or single-precision values.
+
+    Parameters
+    ----------
+    mean
+        (..., E) means; counts of a negative mean are 0.
+    noise
+        Noise model.
+    rng
+        Source of randomness.
+    """
+    mean = plausible_mean(mean, noise)
+    if noise.name == "poisson":
+        return rng.poisson(mean).astype(np.int32)
+    values = rng.standard_normal(mean.shape, dtype=np.float32)
+    values = convolve1d(values, correlation_kernel(noise.correlation), axis=-1)
+    return (mean + values * np.sqrt(noise.variance(mean))).astype(np.float32)
+
+
 def correlation_kernel(correlation: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the symmetric filter that gives white noise these lag correlations (its square root)."""
     if len(correlation) == 1:

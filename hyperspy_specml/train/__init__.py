@@ -16,4 +16,13 @@ from hyperspy_specml.train._batches import (
     squared_error,
     squared_error_of_maps,
 )
-from hyperspy_specml.train._trainer import History, Trainer, choose_device, device_for, fit, one_thread, refit
+from hyperspy_specml.train._trainer import (
+    History,
+    Trainer,
+    choose_device,
+    device_for,
+    fit,
+    one_thread,
+    refit,
+    without_compiler,
+)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
@@ -20,6 +20,7 @@ from hyperspy_specml.streaming import one_openmp_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from hyperspy_specml.run import Run
     from hyperspy_specml.train._batches import Batch, BatchSource, Loss, LossParts
@@ -182,15 +183,22 @@ def refit(network: nn.Module, batches: BatchSource, loss: Loss, history: History
     network.eval()
 
 
-@lru_cache(maxsize=1)
-def _adamw() -> type[torch.optim.AdamW]:
-    """Return PyTorch's AdamW without the wrappers for compiled code: they import the compiler, 2 s for nothing."""
+@cache
+def without_compiler(optimizer: type[Optimizer]) -> type[Any]:
+    """Return an optimiser of PyTorch without the wrappers for compiled code: they import the compiler, 2 s for nothing.
 
-    class AdamW(torch.optim.AdamW):
-        add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
-        step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+    Its ``zero_grad`` imports it all the same: set the gradients to None, or call that of the network.
 
-    return AdamW
+    Parameters
+    ----------
+    optimizer
+        Class, such as ``torch.optim.AdamW``.
+    """
+    own = {
+        "add_param_group": inspect.unwrap(optimizer.add_param_group),
+        "step": torch.no_grad()(inspect.unwrap(optimizer.step)),
+    }
+    return type(optimizer.__name__, (optimizer,), own)
 
 
 class Trainer:
@@ -226,7 +234,8 @@ class Trainer:
     ) -> None:
         self.network, self.loss, self.learning_rate = network, loss, learning_rate
         self.parameters, groups = _groups(network, rates or {})
-        self.optimizer = _adamw()(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
+        adamw = without_compiler(torch.optim.AdamW)
+        self.optimizer = adamw(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
         self.average = copy.deepcopy(network.state_dict())
         # Weights change in place. Asking the network for them at every step costs as much as a small network.
         weights = network.state_dict()

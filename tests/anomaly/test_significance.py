@@ -7,9 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from hyperspy_specml.anomaly._components import robust_distance
-from hyperspy_specml.anomaly._score import draw_values
 from hyperspy_specml.anomaly._significance import equivalent_z, fit_null, label_regions, local_peaks, significant_log_p
-from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
+from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, draw_noise
 
 
 def maxima(n: int, seed: int, n_windows: int = 300) -> np.ndarray:
@@ -80,7 +79,7 @@ def test_calibrated_maxima_with_a_few_anomalies_are_not_adapted():
 
 @pytest.mark.parametrize("noise", [PoissonNoise(), PoissonGaussianNoise(2.0, 3.0, (1.0, 0.3))])
 def test_drawn_values_have_the_mean_and_variance_of_the_model(noise):
-    values = draw_values(noise, np.full((400, 101), 8.0), np.random.default_rng(0))
+    values = draw_noise(np.full((400, 101), 8.0), noise, np.random.default_rng(0))
 
     assert values.mean() == pytest.approx(8, rel=0.02)
     assert values.var() == pytest.approx(float(noise.variance(np.array(8.0))), rel=0.05)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperspy_specml.decompose import Certainty, Quantity, decompose, draw_noise, fit_density, inflation, make_replica
+from hyperspy_specml.decompose import Certainty, Quantity, decompose, fit_density, inflation, make_replica
 from hyperspy_specml.models import LinearModel
 from hyperspy_specml.run import Run
-from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise, moments_of, principal_basis, two_sample_score
+from hyperspy_specml.statistics import (
+    PoissonGaussianNoise,
+    PoissonNoise,
+    draw_noise,
+    moments_of,
+    principal_basis,
+    two_sample_score,
+)
 from hyperspy_specml.streaming import SpectrumStream
 
 RUN = Run()

@@ -201,10 +201,13 @@ class Page:
         )
 
     def type(self, name: str, text: str) -> None:
-        """Put a text into a field, as by keys."""
+        """Type over what is in a field."""
         field = self.wait_for(name).find_element("css selector", "input")
-        field.clear()
-        field.send_keys(text, "\ue007")  # Enter
+        field.send_keys("\ue009a\ue000", text, "\ue007")  # control and a, then Enter
+
+    def value(self, name: str) -> str:
+        """Return the text in a field."""
+        return self.wait_for(name).find_element("css selector", "input").get_property("value")
 
     def text(self, name: str) -> str:
         """Return the text of a widget."""
@@ -352,8 +355,8 @@ def test_phases_are_named_and_created(opened):
     page = opened("PhaseMap")
     cancelled_then_done(page)
     page.until("phases", lambda: page.wait_for("rows").find_elements("css selector", "option"))[0].click()
+    page.until("the name of the phase", lambda: page.value("called") == "phase 0")
     page.type("called", "ferrite")
-    page.click("rename_button")
     page.until("the name", lambda: "ferrite" in page.wait_for("rows").text)
     page.click("create_button")
     page.until("the message", lambda: ".created[-2]" in page.text("message"))

@@ -68,6 +68,7 @@ def test_every_picture_is_whole_since_the_page_may_have_dropped_the_one_before(c
     pictures = []
     for width in (3, 9):
         canvas.figure.axes[0].axvline(0.5, linewidth=width)
+        canvas.overlay.forget()
         canvas.draw()
         canvas._png_is_old = True
         pictures.append(np.asarray(Image.open(io.BytesIO(canvas.get_diff_image()))))
@@ -123,8 +124,8 @@ def test_phases_from_open_to_created_signals(counts):
     wait(widgets)
     assert len(widgets["rows"].options) == 1
     widgets["rows"].value = 0
+    assert widgets["called"].value == "phase 0"
     widgets["called"].value = "matrix"
-    widgets["rename_button"].click()
     assert "matrix" in widgets["rows"].options[0][0]
     widgets["create_button"].click()
     assert ".created[-2]" in widgets["message"].value

@@ -22,7 +22,7 @@ import numpy as np, hyperspy.api as hs, hyperspy_specml as specml
 hs.preferences.GUIs.enable_ipywidgets_gui = False
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QPushButton
+from PySide6.QtWidgets import QApplication, QLineEdit, QPushButton
 rare = specml.datasets.RarePhase(n_pixels=9, elements=("Nb",))
 s = specml.datasets.fe_cr_ni_map((64, 64), n_channels=128, rare_phase=rare).signal
 quick = specml.TrainConfig(max_steps=60, evaluate_every=20)
@@ -121,8 +121,13 @@ assert len(tool.rows) == 4, (tool.rows, tool.message)
 tool.number = 3
 shown(tool)
 assert len(tool.rows) == 3, tool.message
-tool.row, tool.called = 1, "ferrite"
-click(tool, "Rename")
+tool.row = 1
+QApplication.processEvents()
+(field,) = [f for f in tool.window.control.findChildren(QLineEdit) if f.text() == "phase 1"]
+field.selectAll()
+QTest.keyClicks(field, "ferrite")
+assert "ferrite" not in tool.rows[1]
+QTest.keyClick(field, Qt.Key_Return)
 assert "ferrite" in tool.rows[1]
 click(tool, "Create signals")
 assert tool.created[0].data.shape == (64, 64), tool.message
