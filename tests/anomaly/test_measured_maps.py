@@ -11,7 +11,11 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.realdata, pytest.mark.filterwarnings("ignore::hyperspy.exceptions.VisibleDeprecationWarning")]
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.filterwarnings("ignore::hyperspy.exceptions.VisibleDeprecationWarning"),
+    pytest.mark.usefixtures("few_drawn_pixels"),
+]
 
 # File, part of the map, and the first name of its regions: what is known of the specimen, and its other lines show.
 MAPS = {

@@ -15,6 +15,7 @@ from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError, 
 from hyperspy_specml.models import parts_of
 
 SHAPE = (44, 37)
+pytestmark = pytest.mark.usefixtures("few_drawn_pixels")
 
 
 def search(signal, **options):
@@ -87,17 +88,20 @@ def test_p_values_of_another_draw_are_calibrated(rare, ordinary, found, kind):
     assert (p < 0.01).mean() == pytest.approx(0.01, rel=0.6)
 
 
-def test_a_planted_phase_is_found_with_the_model_of_an_ordinary_map(rare, ordinary):
-    model = search(ordinary.counts(random_state=31)).model
+@pytest.fixture(scope="module")
+def model_of_ordinary(ordinary):
+    return search(ordinary.counts(random_state=31)).model
 
-    (region,) = search(rare.signal, model=model).regions
+
+def test_a_planted_phase_is_found_with_the_model_of_an_ordinary_map(rare, model_of_ordinary):
+    (region,) = search(rare.signal, model=model_of_ordinary).regions
 
     assert sum(rare.rare_mask.data[y, x] for x, y in region.pixels) >= 10
     assert "Nb" in [candidate.element for candidate in region.candidates[:3]]
 
 
-def test_known_spectra_are_added_to_a_calibrated_model(rare, ordinary, found):
-    model = search(ordinary.counts(random_state=31)).model
+def test_known_spectra_are_added_to_a_calibrated_model(rare, model_of_ordinary, found):
+    model = model_of_ordinary
 
     again = search(rare.signal, model=model, known=found.spectra)
 
@@ -123,8 +127,13 @@ def drifting():
     return fe_l_map((40, 48), n_channels=256, dose=200, rare_phase=ShiftedEdge(24, 1.2), random_state=1)
 
 
-def test_lines_that_drift_are_moved_to_where_the_model_has_its_spectra(drifting, tmp_path):
-    first = search(drifting.signal)
+@pytest.fixture(scope="module")
+def found_drifting(drifting):
+    return search(drifting.signal)
+
+
+def test_lines_that_drift_are_moved_to_where_the_model_has_its_spectra(drifting, found_drifting, tmp_path):
+    first = found_drifting
     path = first.model.save(tmp_path / "edges")
 
     again = search(drifting.signal, model=path)
@@ -142,13 +151,12 @@ def test_lines_that_drift_are_moved_to_where_the_model_has_its_spectra(drifting,
     assert np.isclose(by, 2 * 0.2).mean() > 0.9
 
 
-def test_lines_that_lack_channels_of_the_model_are_not_searched(drifting, caplog):
-    model = search(drifting.signal).model
+def test_lines_that_lack_channels_of_the_model_are_not_searched(drifting, found_drifting, caplog):
     far = drifting.signal.deepcopy()
-    line = int(np.argmax(search(drifting.signal).report.drift))
+    line = int(np.argmax(found_drifting.report.drift))
     far.data[line, :, 3:] = drifting.signal.data[line, :, :-3]
 
-    again = search(far, model=model)
+    again = search(far, model=found_drifting.model)
 
     assert np.isnan(again.score.data[line]).all()
     assert np.isfinite(np.delete(again.score.data, line, axis=0)).all()
