@@ -79,7 +79,7 @@ def _angle(monitor: Any, rows: np.ndarray, k: int) -> float:
     mean = rows.mean(axis=0)
     weight = 1 / np.sqrt(np.maximum(mean, 1e-3 * mean.mean()))
     batch = np.linalg.eigh((rows * weight).T @ (rows * weight))[1][:, -k:]
-    basis = inner.subspace.basis(inner.noise, k)
+    basis = inner.basis
     return float(np.degrees(np.arccos(min(1.0, np.linalg.svd(basis.vectors.T @ batch, compute_uv=False).min()))))
 
 
@@ -182,8 +182,9 @@ def _damage(options: argparse.Namespace, scans: range) -> Table:
 
 
 def _frames(counts: float, decay: float, drift: float, seed: int, n_channels: int) -> tuple[int, str] | None:
+    # Three phases, without the oxide: all the oxygen there is decays.
     rng, channels = np.random.default_rng(seed), np.arange(n_channels, dtype=float)
-    template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=n_channels, n_phases=4).signal
+    template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=n_channels, n_phases=3).signal
     template.add_elements(["O"])
     axis = template.axes_manager.signal_axes[0].axis
     oxygen, mean = np.exp(-0.5 * ((axis - 0.525) / 0.03) ** 2), template.data.sum(axis=(0, 1)) / template.data.sum()

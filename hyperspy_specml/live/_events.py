@@ -34,7 +34,7 @@ class NewPhase(Event):
     p_value
         Of that pixel, for the whole scan (0 to 1); of phases found by held-out counts NaN.
     energy
-        Where that spectrum differs most, in units of the energy axis.
+        Where its spectrum has most more than the other phases, in units of the energy axis.
     n_pixels
         That belong to it so far.
     """
@@ -47,8 +47,11 @@ class NewPhase(Event):
 
     def __str__(self) -> str:
         """Say it in words."""
-        by = f"p = {self.p_value:.1g}, at {self.energy:.4g}" if self.p_value == self.p_value else "by held-out counts"
-        return f"after {self.n_spectra} spectra: phase {self.phase} at {self.position}, {by}, {self.n_pixels} pixels"
+        by = f"p = {self.p_value:.1g}" if self.p_value == self.p_value else "by held-out counts"
+        return (
+            f"after {self.n_spectra} spectra: phase {self.phase} at {self.position}, {self.n_pixels} pixels, {by}, "
+            f"most more at {self.energy:.4g}"
+        )
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,12 @@ from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 if TYPE_CHECKING:
     from hyperspy_specml.latent import Recipe
+    from hyperspy_specml.live._spectra import Spectra
 
 # Iterations on all counts, from phases fitted to the training fold.
 _STEPS = 8
-# Part of the spectra of a sample that are certainly of its phases, and relative errors that are tried.
-_ORDINARY, _ERRORS = 0.9, (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+# Iterations on the training fold by which phases forget the counts of other folds.
+_FORGET = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,17 +41,14 @@ class Lesson:
     ----------
     library
         The phases, with their null distribution.
-    mixture
-        The same, with the agreement of neighbours.
     gain, gain_error
         Mean fall of the held-out deviance per spectrum against the library before, and its standard error; NaN
         where there was none.
     """
 
     library: Library
-    mixture: Mixture
-    gain: float
-    gain_error: float
+    gain: float = np.nan
+    gain_error: float = np.nan
 
     @property
     def accepted(self) -> bool:
@@ -58,9 +56,7 @@ class Lesson:
         return not self.gain < 0
 
 
-def learn(
-    values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | None, seed: int, n_phases: int | None = None
-) -> Lesson:
+def learn(values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | None, seed: int) -> Lesson:
     """Learn phases from spectra.
 
     Parameters
@@ -75,16 +71,18 @@ def learn(
         The library that is compared with.
     seed
         Of the folds and of the drawn spectra.
-    n_phases
-        None leaves it to held-out counts.
     """
     train, validation, _ = held_folds(values, recipe, seed)
     data = Data(train, recipe.fold_law, grid, np.full(len(values), -1))
     folds = Folds(data, validation)
-    choice = choose(folds, one_phase(data, mixed=False), Run(), n_phases=n_phases)
+    start = one_phase(data, mixed=bool(grid.coupled))
+    if before is not None:
+        start = replace(start, spectra=before.spectra, prior=before.n_spectra / before.n_spectra.sum())
+        start, _ = fit(data, start, steps=_FORGET)  # its spectra hold counts of the validation fold
+    choice = choose(folds, start, Run(), n_phases=None)
     gain, error = np.nan, np.nan
     if before is not None:
-        old = replace(choice.chosen, spectra=before.spectra, prior=_prior(before), mixed=None)
+        old = replace(start, strength=choice.chosen.strength, mixed=choice.chosen.mixed)
         difference = _scores(folds, old) - _scores(folds, choice.chosen)
         gain, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
     whole = replace(data, values=values, law=recipe.law)
@@ -93,8 +91,22 @@ def learn(
     mixture, weights = replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order]), weights[order]
     library = Library(weights @ values, np.maximum(weights.sum(axis=1), 1.0), recipe.law)
     used = np.flatnonzero(grid.used)
-    library = replace(library, error=_model_error(library, values[used], seed)).with_null(values[used], seed=seed)
-    return Lesson(library, mixture, gain, error)
+    return Lesson(library.with_null(values[used], seed=seed), gain, error)
+
+
+def begin_with(library: Library, spectra: Spectra, *, seed: int) -> Lesson:
+    """Return phases of another map, with the deviates that spectra of this map have by chance.
+
+    Parameters
+    ----------
+    library
+        The phases.
+    spectra
+        First spectra of this map.
+    seed
+        Of the drawn spectra.
+    """
+    return Lesson(library.with_null(spectra, seed=seed))
 
 
 def held_folds(values: np.ndarray, recipe: Recipe, seed: int) -> list[np.ndarray]:
@@ -113,23 +125,8 @@ def held_folds(values: np.ndarray, recipe: Recipe, seed: int) -> list[np.ndarray
     return [fold.astype(np.float32) for fold in noise.split(values, np.arange(len(values)), FRACTIONS, seed=seed)]
 
 
-def _prior(library: Library) -> np.ndarray:
-    return library.n_spectra / library.n_spectra.sum()
-
-
 def _scores(folds: Folds, mixture: Mixture) -> np.ndarray:
     data = folds.data
     evidence = data.law.evidence(data.values, mixture.spectra)
     held = data.law.held_out(data.values, folds.validation, mixture.spectra)
     return held_out_scores(data, mixture, classify(data, mixture, evidence), folds.validation, held)
-
-
-def _model_error(library: Library, values: np.ndarray, seed: int) -> float:
-    """Return the relative error of windows that makes most spectra ordinary."""
-    some = values[:: -(-len(values) // 2000)]
-    null = library.with_null(some, seed=seed).null
-    limit = 1.05 * float(np.quantile(null, _ORDINARY))
-    for error in _ERRORS:
-        if np.quantile(replace(library, error=error).look(some).deviate, _ORDINARY) <= limit:
-            return error
-    return _ERRORS[-1]

@@ -11,10 +11,23 @@ import numpy as np
 from hyperspy.axes import BaseDataAxis
 from hyperspy.signal import BaseSignal
 
+from hyperspy_specml.anomaly import ReferenceModel
 from hyperspy_specml.exceptions import ArrayShapeError, DataRequiredError, DataTypeError, OptionError
 from hyperspy_specml.latent import PhaseModel
-from hyperspy_specml.live import ORDERS, Damage, EnergyDrift, Known, Library, Monitor, NewPhase, Setup, dwell_times
-from hyperspy_specml.models import TrainedModel
+from hyperspy_specml.live import (
+    ORDERS,
+    Damage,
+    EnergyDrift,
+    Known,
+    Library,
+    Monitor,
+    NewPhase,
+    Setup,
+    dwell_times,
+    monitor_of,
+    state_of,
+)
+from hyperspy_specml.models import FittedDenoiser, TrainedModel
 from hyperspy_specml.results import draw_live
 from hyperspy_specml.signals import axis_spec, component_spectra, line_width, navigation_map, score_maps, spectral_lines
 from hyperspy_specml.signals import energy_axis as energy_axis_of_signal
@@ -28,6 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hyperspy_specml.live import Event, UnseenArea
+    from hyperspy_specml.models import FittedModel
 
 # Seconds between two looks at a growing file.
 _POLL = 0.5
@@ -35,6 +49,20 @@ _POLL = 0.5
 _FULL_WIDTH = 2.355
 # Elements named with a window that decays, and standard deviations that their lines must show.
 _MOST_NAMES, _LEAST_DEVIATE = 5, 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Expectation:
+    """What a model expects of (n, E) spectra; 0 in channels that it does not know."""
+
+    model: FittedModel
+    channels: np.ndarray
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        found = np.zeros(rows.shape, np.float32)
+        own = self.model.model if isinstance(self.model, ReferenceModel) else self.model
+        found[:, self.channels] = own.decode(own.encode(np.ascontiguousarray(rows[:, self.channels])))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +113,9 @@ class LiveMonitor:
         "raster", "grid" or "random" as in `scan_order`, or positions (n_pixels, number of scan axes). In raster order
         `unseen` makes no statement.
     reference : TrainedModel, optional
-        What is ordinary: the phases of another map, ``phases.model``. None learns from the first spectra.
+        What is ordinary: the phases of another map, ``phases.model``, or a model of its spectra: of a decomposition,
+        ``dec.model``, or of an anomaly map, ``found.model``. What a model does not expect are new phases then; phase 0
+        is all that it expects. None learns from the first spectra.
     noise : str
         "auto", "poisson", "gaussian" or "poisson-gaussian".
     n_components : int
@@ -100,7 +130,7 @@ class LiveMonitor:
     OptionError
         An argument has no possible value.
     ModelAxisError, ModelFileError
-        The reference does not fit the energy axis, or is no model of phases.
+        The reference does not fit the energy axis, or is no model.
 
     Notes
     -----
@@ -135,21 +165,26 @@ class LiveMonitor:
         n_channels, name = self._template.data.shape[-1], order if isinstance(order, str) else "positions"
         width = line_width(self._template)
         setup = Setup(shape[::-1], n_channels, name, noise, width, n_components, random_state, beside)
-        self._monitor = Monitor(setup, None if reference is None else self._known(reference))
+        self._reference = _trained(reference)
+        self._monitor = Monitor(setup, self._known())
         self.events: list[Event] = []
 
-    def _known(self, reference: TrainedModel | str | os.PathLike[str]) -> Known:
-        trained = reference if isinstance(reference, TrainedModel) else load_model(reference)
-        trained = trained.on_axis(axis_spec(energy_axis_of_signal(self._template)), method="LiveMonitor")
-        model = trained.model
-        if not isinstance(model, PhaseModel):
+    def _known(self) -> Known | None:
+        """Return the reference for spectra on the energy axis of the scan."""
+        if self._reference is None:
+            return None
+        axis = axis_spec(energy_axis_of_signal(self._template))
+        trained = self._reference.on_axis(axis, method="LiveMonitor")
+        model, channels = trained.model, trained.channels
+        if isinstance(model, PhaseModel):
+            recipe = model.recipe(channels)
+            return Known(recipe, Library(recipe.phases(model.spectra), model.n_spectra, recipe.law, model.error))
+        if isinstance(model, FittedDenoiser):
             raise OptionError(
-                f"LiveMonitor(reference=...) needs the phases of another map, phases.model, but got {trained!r}. "
-                "Find them with s.phase_map()."
+                f"LiveMonitor(reference=...) needs a model of ordinary spectra, but got a denoiser, {trained!r}. Use "
+                "the model of s.decomposition_ae(), s.anomaly_map() or s.phase_map()."
             )
-        recipe = model.recipe(trained.channels)
-        sums = recipe.phases(model.spectra)
-        return Known(recipe, Library(sums, model.n_spectra, recipe.law, model.error))
+        return Known(expectation=_Expectation(model, channels), channels=channels)
 
     # What arrives
 
@@ -199,6 +234,9 @@ class LiveMonitor:
         found: list[Event] = []
         while len(pixels):  # a pixel that comes twice in a block is of two frames
             _, first = np.unique(pixels, return_index=True)
+            if len(first) == len(pixels):
+                found += self._monitor.update(rows, pixels, even=even)
+                break
             first.sort()
             found += self._monitor.update(rows[first], pixels[first], even=even)
             rest = np.setdiff1d(np.arange(len(pixels)), first)
@@ -380,9 +418,7 @@ class LiveMonitor:
     def components(self) -> BaseSignal:
         """Spectra (K | E) of the leading principal components of all spectra so far."""
         self._need_library()
-        monitor = self._monitor
-        basis = monitor.subspace.basis(monitor.noise, monitor.setup.n_components)
-        return component_spectra(self._template, basis.components(), title="Principal components")
+        return component_spectra(self._template, self._monitor.basis.components(), title="Principal components")
 
     def _map(self, values: np.ndarray, title: str) -> BaseSignal:
         with self._monitor.lock:
@@ -393,7 +429,10 @@ class LiveMonitor:
         recipe = self._monitor.recipe
         assert recipe is not None
         deviation = 1.0 if recipe.deviation is None else recipe.deviation
-        return np.repeat(sums * deviation / recipe.width, recipe.width, axis=1)[:, : self._monitor.setup.n_channels]
+        found = np.zeros((len(sums), len(recipe.channels)))
+        wide = np.repeat(sums * deviation / recipe.width, recipe.width, axis=1)
+        found[:, recipe.channels] = wide[:, : int(recipe.channels.sum())]
+        return found
 
     def _need_library(self) -> Library:
         library = self._monitor.library
@@ -479,11 +518,14 @@ class LiveMonitor:
         """
         from hyperspy_specml.models import pack, write_model_file
 
-        description, arrays = self._monitor.state()
+        description, arrays = state_of(self._monitor)
         scan = [axis_spec(axis) for axis in self._template.axes_manager.navigation_axes]
         description |= {"axis": axis_spec(energy_axis_of_signal(self._template)), "scan": scan}
         description["metadata"] = {"signal_type": self._template.metadata.Signal.signal_type}
-        return write_model_file(path, pack(description, arrays | {"positions": self._positions}), overwrite=overwrite)
+        arrays["positions"] = self._positions
+        if self._reference is not None:
+            arrays["reference"] = np.frombuffer(self._reference.to_bytes(), np.uint8)
+        return write_model_file(path, pack(description, arrays), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], signal: BaseSignal | None = None) -> LiveMonitor:
@@ -516,7 +558,9 @@ class LiveMonitor:
             for axis, spec in zip(monitor._template.axes_manager.navigation_axes, description["scan"], strict=True):
                 axis.name, axis.units = spec["name"], spec["units"]
                 axis.scale, axis.offset = spec.get("scale", 1.0), spec.get("offset", 0.0)
-        monitor._monitor = Monitor.from_state(description, arrays)
+        reference = arrays.pop("reference", None)
+        monitor._reference = None if reference is None else TrainedModel.from_bytes(reference.tobytes(), name=str(path))
+        monitor._monitor = monitor_of(description, arrays, monitor._known())
         monitor.events = []
         return monitor
 
@@ -540,7 +584,7 @@ class LiveMonitor:
 
     def _changing(self, rate: float) -> tuple[str, ...]:
         """Return the elements whose lines change most with the dose, in the direction of `rate`."""
-        trend, axis = self._monitor.trend, energy_axis_of_signal(self._template)
+        trend, axis = self._monitor.frames.trend, energy_axis_of_signal(self._template)
         widths = line_width(self._template)
         if trend is None or widths is None:
             return ()
@@ -567,6 +611,10 @@ class LiveMonitor:
             f"<LiveMonitor: {done} of {self._monitor.setup.n_pixels} pixels, {self.n_phases} phases, "
             f"{len(self.events)} events>"
         )
+
+
+def _trained(reference: TrainedModel | str | os.PathLike[str] | None) -> TrainedModel | None:
+    return reference if reference is None or isinstance(reference, TrainedModel) else load_model(reference)
 
 
 def _shape(navigation_shape: Any) -> tuple[int, ...]:

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from hyperspy_specml.latent import LineLaw, MultinomialLaw
-from hyperspy_specml.live import Library, window_deviates
+from hyperspy_specml.live import Library, Spectra, find_new, windows_of
 
-from .conftest import COUNTS, spectra
+from .conftest import COUNTS, line, spectra
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +24,29 @@ def drawn(phases: np.ndarray, *, seed: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).poisson(COUNTS * spectra()[phases]).astype(np.float32)
 
 
-def test_deviates_are_those_of_the_best_window() -> None:
-    values = np.zeros((1, 24), np.float32)
+def squares(values: np.ndarray, mean: np.ndarray, *, error: float = 0.0, doubt: float = 0.0) -> np.ndarray:
+    windows = windows_of(values.shape[1])
+    both = windows.sums(values), windows.sums(mean)
+    return windows.squares(*both, counts=False, error=error, doubt=np.full(len(values), doubt))
+
+
+def test_deviates_are_those_of_windows() -> None:
+    values, windows = np.zeros((1, 24), np.float32), windows_of(24)
     values[0, 9:12] = 5
-    found, window = window_deviates(values, np.zeros_like(values), counts=False, error=0.0, doubt=np.zeros(1))
-    assert found[0] == pytest.approx(15**2 / 3)
-    assert window[0].tolist() == [9, 11]
+    found = squares(values, np.zeros_like(values))[0]
+    assert found.max() == pytest.approx(15**2 / 3)
+    at = found.argmax()
+    assert (windows.starts[at], windows.stops[at]) == (9, 12)
+    sums = [values[0, start:stop].sum() for start, stop in zip(windows.starts, windows.stops, strict=True)]
+    assert windows.sums(values)[0].tolist() == sums
+    assert len(windows_of(2)) == 1
 
 
 def test_errors_of_the_model_and_of_the_phases_make_deviates_smaller() -> None:
     values = np.full((1, 12), 7.0, np.float32)
     mean = np.full((1, 12), 5.0, np.float32)
     none, error, doubt = (
-        window_deviates(values, mean, counts=False, error=e, doubt=np.array([d]))[0][0]
-        for e, d in ((0.0, 0.0), (0.1, 0.0), (0.0, 1.0))
+        squares(values, mean, error=e, doubt=d)[0, -1] for e, d in ((0.0, 0.0), (0.1, 0.0), (0.0, 1.0))
     )
     assert none == pytest.approx(24**2 / 12)
     assert error == pytest.approx(24**2 / (12 + 0.01 * 60**2))
@@ -62,7 +71,7 @@ def test_a_mixture_of_two_phases_is_not_new(library: Library) -> None:
 def test_an_unknown_phase_is_new_and_its_line_is_named(library: Library) -> None:
     found = library.look(drawn(np.full(50, 2)))
     assert (library.p_values(found.deviate) < 1e-9).all()
-    assert np.abs(np.median(found.window.mean(axis=1)) - 75) <= 3
+    assert abs(library.excess(drawn(np.array([2]))).mean() - 75) <= 3
 
 
 def test_a_phase_of_one_spectrum_does_not_make_its_next_ones_new(library: Library) -> None:
@@ -81,3 +90,37 @@ def test_white_noise_has_the_same_rate() -> None:
     fresh = (spectrum + rng.standard_normal((1000, spectrum.shape[1]))).astype(np.float32)
     p = library.p_values(library.look(fresh).deviate)
     assert 0.02 < (p < 0.05).mean() < 0.09
+
+
+def test_a_line_that_varies_within_a_phase_is_not_new_and_others_still_are(library: Library) -> None:
+    rng, n = np.random.default_rng(7), 1000
+    varying = spectra()[0] + rng.normal(0, 0.4, (n, 1)) * line(55) / line(55).sum() * spectra()[0, 50:60].sum()
+    values = rng.poisson(COUNTS * np.maximum(varying, 0)).astype(np.float32)
+    learnt = library.with_errors(values[:500])
+    level = 0.05 / n
+    before, after = (one.p_values(one.look(values[500:]).deviate) < level for one in (library, learnt))
+    assert before.sum() > 5
+    assert after.sum() <= 1
+    strange = learnt.look(drawn(np.full(50, 2)))
+    assert (learnt.p_values(strange.deviate) < 1e-9).all()
+
+
+def test_few_spectra_of_a_phase_to_come_do_not_hide_it(library: Library) -> None:
+    values = drawn(np.r_[np.zeros(500, int), np.full(5, 2)])
+    learnt = library.with_errors(values)
+    assert (learnt.p_values(learnt.look(values[-5:]).deviate) < 1e-9).all()
+
+
+def test_one_strange_spectrum_waits_for_a_second_unless_chance_is_out_of_the_question(library: Library) -> None:
+    faint = spectra()[:1] + 0.1 * line(75) / line(75).sum()
+    values = np.random.default_rng(8).poisson(COUNTS * np.repeat(faint, 2, axis=0)).astype(np.float32)
+    p = library.p_values(library.look(values).deviate)
+    level = min(10 * float(p.max()), 1e-3)
+    assert find_new(library, Spectra(values[:1]), library.look(values[:1]), level) is None
+    both = find_new(library, Spectra(values), library.look(values), level)
+    assert both is not None
+    assert sorted(both.members) == [0, 1]
+    assert both.library.n_phases == 3
+    alone = find_new(library, Spectra(values[:1]), library.look(values[:1]), 1e7 * p[0])
+    assert alone is not None
+    assert alone.members.tolist() == [0]

@@ -105,7 +105,7 @@ def test_a_pixel_that_comes_twice_is_in_the_next_frame(signal: Signal1D) -> None
     monitor = monitor_of(signal)
     monitor.update(np.concatenate([signal.data[0], signal.data[0]]), [[x, 0] for x in range(18)] * 2)
     assert (monitor._monitor.visits[:18] == 2).all()
-    assert monitor._monitor.frame_pixels == [18, 18]
+    assert monitor._monitor.frames.n_pixels == [18, 18]
 
 
 def test_lazy_replays_as_eager(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
@@ -158,19 +158,44 @@ def test_a_saved_monitor_goes_on(signal: Signal1D, scanned: specml.LiveMonitor, 
         specml.LiveMonitor.load(tmp_path / "bad.specml")
 
 
-def test_known_phases_are_where_a_scan_begins(signal: Signal1D) -> None:
+def test_known_phases_are_where_a_scan_begins(signal: Signal1D, strange: Any) -> None:
     model = signal.phase_map(2, show_progressbar=False).model
     monitor = monitor_of(signal, reference=model)
     assert list(monitor.replay(signal)) == []
     assert monitor.n_phases == 2
-    strange = specml.datasets.fe_cr_ni_map(
-        SHAPE[::-1], n_channels=128, dose=200, texture="grains", n_phases=2,
-        rare_phase=specml.datasets.RarePhase(n_pixels=9),
-    )  # fmt: skip
     second = monitor_of(signal, reference=model)
     events = list(second.replay(strange.signal))
     rare = strange.rare_mask.data
     assert any(isinstance(event, specml.NewPhase) and rare[event.position[::-1]] for event in events)
+
+
+@pytest.fixture(scope="module")
+def strange() -> Any:
+    return specml.datasets.fe_cr_ni_map(
+        SHAPE[::-1], n_channels=128, dose=200, texture="grains", n_phases=2,
+        rare_phase=specml.datasets.RarePhase(n_pixels=9),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("of", ["decomposition", "anomalies"])
+def test_a_model_is_where_a_scan_begins(signal: Signal1D, strange: Any, of: str, tmp_path: Path) -> None:
+    if of == "decomposition":
+        model = signal.decomposition_ae(2, architecture="pca", show_progressbar=False).model
+    else:
+        model = signal.anomaly_map(show_progressbar=False).model
+    monitor = monitor_of(signal, reference=model)
+    assert list(monitor.replay(signal)) == []
+    assert monitor.n_phases == 1
+    second = monitor_of(signal, reference=model)
+    events = list(second.replay(strange.signal))
+    rare = strange.rare_mask.data
+    assert events
+    assert all(rare[event.position[::-1]] for event in events)
+    assert (second.phases.labels.data[rare] > 0).mean() > 0.7
+    assert (second.phases.labels.data[~rare] > 0).mean() < 0.05
+    again = specml.LiveMonitor.load(second.save(tmp_path / "state"), signal)
+    assert again.n_phases == second.n_phases
+    assert again.update(signal.data[0], [[x, 0] for x in range(18)]) == ()
 
 
 def test_damage_names_the_element() -> None:
