@@ -181,7 +181,7 @@ class Preparation:
         task = _task(setup, noise, n_components=search.n_components, n_spare=n_spare, known=known)
         task = replace(task, autoencoder=search.autoencoder, only_if_better=search.only_if_better)
         with progress.enter("Sum patches", self.shares["patches"]):
-            patches = setup.patches()
+            patches = setup.patches(noise=noise)
         with progress.enter("Learn the reference model", self.shares["learn"] + self.shares["train"]):
             learnt = learn_reference(patches, task, self.run)
         reference = replace(self._with_errors(setup, learnt.reference), total=float(summary.moments.sums.sum()))

@@ -40,6 +40,8 @@ class PhaseReport(Report):
         Relative error of the phases' spectra that makes most of the map ordinary.
     drift
         Largest drift of a scan line that was taken back, in channels.
+    latents
+        What was clustered, where it was latents of a decomposition and not spectra.
     level, n_rejected
         Of known phases: p-value below which a pixel is none of them, and how many pixels are.
     """
@@ -55,6 +57,7 @@ class PhaseReport(Report):
     group_width: int = 1
     model_error: float = 0.0
     drift: int = 0
+    latents: str = ""
     level: float | None = None
     n_rejected: int | None = None
 
@@ -65,6 +68,7 @@ class PhaseReport(Report):
         scores = ", ".join(f"{k}: {above:+.4f} ± {error:.4f}" for k, above, error in rows)
         return [
             ("phases", str(self.n_phases)),
+            ("found in", self.latents),
             *self._origin("learnt on", ": noise and scores below are of that map"),
             ("noise model", self._noise()),
             ("held-out score by number", scores),
@@ -92,6 +96,8 @@ class PhaseReport(Report):
         """Say in one sentence whether the map is made of phases."""
         if not self.candidates:
             return f"{self.n_phases} phases."
+        if self.latents:
+            return f"{self.n_phases} phase{'s' * (self.n_phases > 1)}, within which spectra may vary: {self.latents}."
         size, text = self._beside_pca("is" if self.n_phases == 1 else "are")
         if self.varies():
             return (
@@ -102,6 +108,8 @@ class PhaseReport(Report):
 
     def varies(self) -> bool:
         """Return whether PCA of the same size is better by more than two standard errors."""
+        if self.latents:
+            return False  # that is why they were asked for
         return bool(self.candidates) and self.candidates[0].difference > CLEAR * self.candidates[0].standard_error
 
     def plot(self, figure: Figure | None = None) -> Figure:
