@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks._harness import number
 from benchmarks._maps import FOLDER
-from benchmarks._phases_maps import phase_map
+from benchmarks._phases_maps import phase_map, valence_map
 from benchmarks._records import Table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hyperspy.signals import BaseSignal
 
-PARTS = ("maps", "one", "foreign", "time", "measured")
+PARTS = ("maps", "one", "bends", "foreign", "time", "measured")
 
 # Rivals by the name of their column; all but HDBSCAN know the number of phases.
 _RIVALS = {
@@ -52,7 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
     """Measure, part by part."""
     seeds = range(options.seeds or (1 if options.quick else 10))
-    parts = {"maps": _maps, "one": _one_phase, "foreign": _foreign, "time": _time, "measured": _measured}
+    parts = {
+        "maps": _maps,
+        "one": _one_phase,
+        "bends": _bends,
+        "foreign": _foreign,
+        "time": _time,
+        "measured": _measured,
+    }
     for part in options.parts:
         yield part, [parts[part](options, seeds)]
 
@@ -144,7 +151,8 @@ def _hyperspy_clusters(signal: BaseSignal) -> np.ndarray:
 def _one_phase(options: argparse.Namespace, seeds: range) -> Table:
     rows = []
     for name, kind, blur, wanted in (
-        ("thickness ramp", "ramp", 1, 1), ("alloy, borders over 3 pixels", "alloy", 3, 4)
+        ("one phase", "noise", 1, 1), ("thickness ramp", "ramp", 1, 1), ("even gradient", "gradient", 1, 1),
+        ("alloy, borders over 3 pixels", "alloy", 3, 4),
     ):  # fmt: skip
         for dose in options.doses[-2:]:
             numbers = []
@@ -153,6 +161,45 @@ def _one_phase(options: argparse.Namespace, seeds: range) -> Table:
                 numbers.append(len(_find(signal).names))
             rows.append([f"{name}, {dose:g}", str(wanted), ", ".join(map(str, numbers))])
     return Table("numbers", "number of phases of every map", ["map", "truth", "found"], rows)
+
+
+def _bends(options: argparse.Namespace, seeds: range) -> Table:
+    rows = []
+    for name, charging in (("scan lines drift", 0.0), ("smooth charging", 0.5)):
+        for dose in (10.0, 30.0):
+            sizes: dict[str, Any] = {"size": options.size // 2, "channels": options.channels // 4}
+            found = [_bent(*valence_map(dose, seed, charging=charging, **sizes)) for seed in seeds]
+            cells = [number(_mean(found, key), ".3f") for key in ("counts", "latents", "mixture", "hdbscan", "pca")]
+            numbers = [", ".join(str(int(one[key])) for one in found) for key in ("n", "n latents")]
+            rows.append([f"{name}, {dose:g}", *cells, *numbers])
+    head = ["map, counts per channel", "ours", "ours on dense latents", "GMM on dense latents",
+            "HDBSCAN on dense latents", "PCA + GMM", "phases", "phases on latents"]  # fmt: skip
+    where = f"Fe-L edges, grains of three valences, {options.size // 2} x {options.size // 2} x {options.channels // 4}"
+    return Table("bends", f"adjusted Rand index; {where}; GMM know the number", head, rows)
+
+
+def _bent(signal: BaseSignal, truth: np.ndarray) -> dict[str, float]:
+    from sklearn.cluster import HDBSCAN
+    from sklearn.metrics import adjusted_rand_score
+    from sklearn.mixture import GaussianMixture
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dense = signal.decomposition_ae(4, architecture="dense", show_progressbar=False)
+        latents, scores = (
+            (maps := one.scores.data.reshape(4, -1).T / signal.data.sum(axis=-1).reshape(-1, 1)) / maps.std(axis=0)
+            for one in (dense, dense.baseline)
+        )
+    counts, own = _find(signal), _find(signal, model=dense.model)
+    labels = {
+        "counts": counts.labels.data.ravel(),
+        "latents": own.labels.data.ravel(),
+        "mixture": GaussianMixture(3, n_init=3, random_state=0).fit_predict(latents),
+        "hdbscan": HDBSCAN(min_cluster_size=50).fit_predict(latents),
+        "pca": GaussianMixture(3, n_init=3, random_state=0).fit_predict(scores),
+    }
+    agree = {name: adjusted_rand_score(truth.ravel(), of) for name, of in labels.items()}
+    return agree | {"n": len(counts.names), "n latents": len(own.names)}
 
 
 def _foreign(options: argparse.Namespace, seeds: range) -> Table:
@@ -183,18 +230,45 @@ def _recognised(dose: float, shift: float, seed: int, options: argparse.Namespac
 
 def _time(options: argparse.Namespace, seeds: range) -> Table:
     rows = []
-    for size in (options.size, options.large):
+    for size, lazy in ((options.size, False), (options.large, False), (options.large, True)):
         signal, _ = phase_map("grains", 50.0, 0, size=size, channels=options.channels)
+        passes, read = "-", [0]
+        if lazy:
+            signal, read = _counted(signal)
         start, cpu = time.perf_counter(), time.process_time()
         found = _find(signal)
         seconds, own = time.perf_counter() - start, time.process_time() - cpu
-        cpu = time.process_time()
-        _hyperspy_clusters(signal)
-        theirs = time.process_time() - cpu
-        cells = [f"{own:.1f}", f"{theirs:.1f}", f"{own / theirs:.2f}", f"{seconds:.1f}", str(len(found.names))]
-        rows.append([f"{size} x {size} x {options.channels}", *cells])
-    head = ["map", "CPU s", "HyperSpy PCA + k-means, CPU s", "ratio", "s", "phases"]
-    return Table("time", "50 counts per pixel, in memory", head, rows)
+        theirs, ratio = "-", "-"
+        if lazy:
+            passes = f"{read[0] / size**2:.1f}"
+        else:
+            cpu = time.process_time()
+            _hyperspy_clusters(signal)
+            other = time.process_time() - cpu
+            theirs, ratio = f"{other:.1f}", f"{own / other:.2f}"
+        name = f"{size} x {size} x {options.channels}{', lazy' if lazy else ''}"
+        rows.append([name, f"{own:.1f}", theirs, ratio, f"{seconds:.1f}", passes, str(len(found.names))])
+    head = ["map", "CPU s", "HyperSpy PCA + k-means, CPU s", "ratio", "s", "passes", "phases"]
+    return Table("time", "50 counts per pixel, in memory or in chunks of 64 x 64 pixels", head, rows)
+
+
+def _counted(signal: BaseSignal) -> tuple[BaseSignal, list[int]]:
+    """Return a lazy copy of a signal, and a list with the number of spectra that were read of it."""
+    import dask.array as da
+
+    read, data = [0], signal.data
+
+    class Counted:
+        shape, dtype, ndim = data.shape, data.dtype, data.ndim
+
+        def __getitem__(self, region: Any) -> np.ndarray:
+            part = data[region]
+            read[0] += int(np.prod(part.shape[:-1]))
+            return part
+
+    lazy = signal.as_lazy()
+    lazy.data = da.from_array(Counted(), chunks=(64, 64, data.shape[-1]), lock=False, asarray=False, inline_array=True)
+    return lazy, read
 
 
 def _measured(options: argparse.Namespace, seeds: range) -> Table:
