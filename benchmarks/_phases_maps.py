@@ -70,7 +70,7 @@ def phase_map(
 
 
 def valence_map(
-    dose: float, seed: int, *, size: int, channels: int, charging: float = 0.0, thick: bool = False
+    dose: float, seed: int, *, size: int, channels: int, drift: bool = False, charging: float = 0.0, thick: bool = False
 ) -> tuple[BaseSignal, np.ndarray]:
     """Simulate the Fe-L edges of grains of three valences; return them and (size, size) labels.
 
@@ -80,9 +80,10 @@ def valence_map(
         Counts per channel.
     seed, size, channels
         As in `phase_map`.
+    drift
+        Shift the spectra by 0.5 eV (standard deviation), mostly from scan line to scan line.
     charging
-        Standard deviation in eV of a shift that varies smoothly over the map; 0 for one that jumps from scan line to
-        scan line, of 0.5 eV.
+        Standard deviation in eV of a shift that varies smoothly over the map.
     thick
         Let the thickness vary smoothly from 0.3 to 1.2 inelastic mean free paths; else it is 0.6.
     """
@@ -90,7 +91,7 @@ def valence_map(
     signal, truth = simulated.signal.deepcopy(), simulated.truth
     rng = np.random.default_rng(seed)
     labels = _grains(rng, size).argmax(axis=-1) % 3
-    shift = charging * 2 * _field(rng, size) if charging else truth["shift"].data
+    shift = drift * truth["shift"].data + charging * 2 * _field(rng, size)
     energy = signal.axes_manager.signal_axes[0].axis
     thickness = truth["thickness"].data if thick else np.full(labels.shape, 0.6)
     mean = datasets.fe_l_spectra(labels / 2, thickness, shift, energy=energy)
