@@ -342,9 +342,9 @@ def axis_label(axis: BaseDataAxis) -> str:
 
 
 def draw_anomalies(
-    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[int, tuple[float, ...]]
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[Any, tuple[float, ...]]
 ) -> None:
-    """Draw the score map with the detected pixels outlined and numbers at some regions.
+    """Draw the score map with the detected pixels outlined and numbers, or names, at some regions.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def draw_anomalies(
     score, detections
         Maps (nx, ny |).
     positions
-        Of regions by their numbers, (x, y ...) in units of the scan axes.
+        Of regions by their numbers or names, (x, y ...) in units of the scan axes.
     """
     scan_axes = score.axes_manager.navigation_axes
     draw_map(axes, score.data, scan_axes, label="score (standard deviations)")
