@@ -371,9 +371,9 @@ def amount(signal: BaseSignal) -> str:
 
 
 def draw_anomalies(
-    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[int, tuple[float, ...]]
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[Any, tuple[float, ...]]
 ) -> None:
-    """Draw the score map with the detected pixels outlined and numbers at some regions.
+    """Draw the score map with the detected pixels outlined and numbers, or names, at some regions.
 
     Parameters
     ----------
@@ -382,7 +382,7 @@ def draw_anomalies(
     score, detections
         Maps (nx, ny |).
     positions
-        Of regions by their numbers, (x, y ...) in units of the scan axes.
+        Of regions by their numbers or names, (x, y ...) in units of the scan axes.
     """
     from matplotlib.patheffects import withStroke
 
