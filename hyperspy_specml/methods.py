@@ -514,7 +514,9 @@ def phase_map(
         By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
     model
         ``phases.model`` of another map, or the path of its file: its phases are recognised, and nothing is fitted.
-        Where the energy channels differ the model is resampled to those of the signal.
+        Or ``dec.model`` of ``s.decomposition_ae()``: phases are found where its latents lie together, in units of
+        their errors, so that spectra may vary within a phase, as with lines that move; mixed pixels are not looked
+        for. Where the energy channels differ the model is resampled to those of the signal.
     config
         Memory: ``hyperspy_specml.TrainConfig``.
     interactive

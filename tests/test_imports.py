@@ -25,6 +25,7 @@ PACKAGE = ROOT / "hyperspy_specml"
 LAYERS = (
     {"hyperspy_specml"},
     {"__main__", "registration"},
+    {"tour"},
     {"methods", "datasets"},
     {"gui"},
     {"workflows"},

@@ -83,11 +83,12 @@ def scan_map(setup: ScanSetup, reference: ReferenceModel) -> tuple[np.ndarray, n
     stream, used, channels = setup.stream, setup.used, setup.channels
     scan = Scan(reference.scan_model(), setup.windows, model_error=reference.model_error)
     n_values, partial_spikes = int(used.sum()) * int(channels.sum()), None
-    finder = SpikeFinder(scan.model, setup.line_width[channels], n_values)
+    line_width = setup.spike_line_width(reference.noise)
+    finder = SpikeFinder(scan.model, line_width[channels], n_values)
     if stream.drift is not None:
         recorded, mean = setup.summary.channels, np.zeros(stream.n_channels)
         mean[recorded] = setup.summary.moments.mean
-        line_width, noise = setup.line_width, reference.noise
+        noise = reference.noise
         partial_spikes = PartialChannelSpikes(noise, line_width, stream.drift, recorded, mean, channels, n_values)
     block = ScanBlock(scan, reference, finder, partial_spikes, channels, used)
     parts = map_with_halo(stream, block, halo=block.halo, label="Scan")

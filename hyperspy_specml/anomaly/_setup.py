@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.sparse.linalg import svds
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.statistics import energy_windows, line_width, typical_mean
+from hyperspy_specml.statistics import energy_windows, line_width, spike_line_width, typical_mean, without_hot_values
 from hyperspy_specml.streaming import patch_sums, shift_channels
 
 if TYPE_CHECKING:
@@ -108,8 +108,29 @@ class ScanSetup:
     windows: Windows
     shifts: bool
 
-    def patches(self, **beside: Any) -> PatchSums:
-        """Return sums over patches, as many as fit into memory and are enough to learn from; see `patch_sums`."""
+    def spike_line_width(self, noise: NoiseModel) -> np.ndarray:
+        """Return (whole axis,) the width of the sharpest line that a spike could be taken for, in channels.
+
+        Parameters
+        ----------
+        noise
+            Noise model of a pixel.
+        """
+        if not self.shifts:  # lines of known width
+            return self.line_width
+        width = spike_line_width(self.summary.sample, noise, float(self.line_width.min()), self.summary.channels)
+        return np.maximum(self.line_width, width)
+
+    def patches(self, *, noise: NoiseModel | None = None, **beside: Any) -> PatchSums:
+        """Return sums over patches, as many as fit into memory and are enough to learn from; see `patch_sums`.
+
+        Parameters
+        ----------
+        noise
+            Noise model of a pixel: then hot values of the sample are replaced, see `without_hot_values`.
+        **beside
+            What else is summed.
+        """
         shape, n_channels, side = self.stream.navigation_shape, int(self.channels.sum()), _SIDE
         while np.prod([-(-n // side) for n in shape]) * n_channels > _MOST_PATCH_VALUES:
             side += 1
@@ -117,7 +138,24 @@ class ScanSetup:
             side -= 1
         sides = (side,) * len(shape)
         sums, counts = patch_sums(self.stream, self.used, self.channels, sides=sides, label="Sum patches", **beside)
+        if noise is not None:
+            self._replace_hot_values(sums, side, noise)
         return PatchSums(sums, counts, side)
+
+    def _replace_hot_values(self, sums: np.ndarray, side: int, noise: NoiseModel) -> None:
+        """Take hot values out of sums over patches: each would become a component."""
+        summary, shape = self.summary, self.stream.navigation_shape
+        clean = without_hot_values(summary, noise, shape).sample
+        if clean is summary.sample:
+            return
+        row, channel = np.nonzero(clean != summary.sample)
+        change = clean[row, channel].astype(np.float64) - summary.sample[row, channel]
+        pixel, channel = summary.sample_pixels[row], np.flatnonzero(summary.channels)[channel]
+        if self.stream.drift is not None:
+            channel = channel - self.stream.drift[pixel // shape[-1]]
+        inside = self.used[pixel] & np.isin(channel, np.flatnonzero(self.channels))
+        patch = tuple(place[inside] // side for place in np.unravel_index(pixel, shape))
+        np.add.at(sums, (*patch, np.searchsorted(np.flatnonzero(self.channels), channel[inside])), change[inside])
 
     def align_scan_lines(self, noise: NoiseModel, known: np.ndarray | None) -> ScanSetup:
         """Return the map with the drift of its scan lines taken back, where it has any.
@@ -135,7 +173,7 @@ class ScanSetup:
         _, drift = self._line_drift(noise)
         if drift is None:
             return self
-        common = np.logical_and.reduce(_moved_channels(self.channels, drift))
+        common = common_channels(self.channels, drift)
         if known is not None:  # they may come from a map of which other channels were left
             common &= np.logical_and.reduce(np.isfinite(known))
         windows = energy_windows(self.line_width, common, factors=WINDOW_WIDTHS)
@@ -267,6 +305,19 @@ def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.
     """
     low, high = drift_range
     return np.logical_or.reduce(_moved_channels(channels, np.arange(-max(high, 0), 1 - min(low, 0))))
+
+
+def common_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
+    """Return the channels that all scan lines have after their drift was taken back.
+
+    Parameters
+    ----------
+    channels
+        (whole axis,) bool, what was recorded.
+    drift
+        (L,) by how many channels each line lies too high.
+    """
+    return np.logical_and.reduce(_moved_channels(channels, drift))
 
 
 def _moved_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:

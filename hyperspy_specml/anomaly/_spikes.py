@@ -33,6 +33,9 @@ _REPEATED, _LEAST_REPEATED = 4.0, 0.2
 # Rounds of replacing the strongest spike of each spectrum; no spectrum has as many spikes, but one may need
 # two rounds.
 _ROUNDS = 50
+# Times that what replaces spikes is predicted again, from spectra in which it replaces them: the first prediction still
+# follows the spikes.
+_SETTLING = 8
 # Values that are searched at a time.
 _SLAB_VALUES = 1 << 20
 
@@ -130,6 +133,10 @@ class SpikeFinder:
                 rows[i, first:stop] = mean[first:stop]
             coefficients[left] = encode(rows[left])
         row, channel = np.array(list(values), int).reshape(-1, 2).T
+        changed, which = np.unique(row, return_inverse=True)
+        for _ in range(_SETTLING if len(row) else 0):
+            rows[row, channel] = plausible_mean(self._expected(coefficients[changed]), self.model.noise)[which, channel]
+            coefficients[changed] = encode(rows[changed])
         expected = (coefficients[row] * self.model.spectra.T[channel]).sum(axis=1) + self.model.offset[channel]
         return row, channel, np.array(list(values.values()), np.float32), plausible_mean(expected, self.model.noise)
 

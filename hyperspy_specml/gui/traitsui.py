@@ -125,8 +125,9 @@ def _progress() -> Any:
 def _rows() -> Any:
     from traitsui.api import Item, ListStrEditor
 
-    editor = ListStrEditor(selected_index="row", editable=False, operations=[], auto_add=False)
-    return Item("rows", editor=editor, show_label=False, height=-110)
+    words: dict[str, Any] = {"selected_index": "row", "editable": False, "operations": [], "auto_add": False}
+    editor = ListStrEditor(title_name="heading", **words)
+    return Item("rows", editor=editor, show_label=False, height=-130)
 
 
 def _text(name: str, height: int) -> Any:
@@ -141,9 +142,20 @@ def _text(name: str, height: int) -> Any:
 @functools.cache
 def _handler() -> Any:
     """Return the handler that ends the tool with its window, and its window with the tool."""
+    from pyface.qt.QtCore import Qt
+    from pyface.qt.QtGui import QFontDatabase
+    from pyface.qt.QtWidgets import QAbstractItemView, QHeaderView, QTextEdit
     from traitsui.api import Handler
 
     class ToolHandler(Handler):
+        def init(self, info: Any) -> bool:
+            for kind in (QTextEdit, QAbstractItemView):  # tables and reports
+                for widget in info.ui.control.findChildren(kind):
+                    widget.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+            for heading in info.ui.control.findChildren(QHeaderView):
+                heading.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
+            return True
+
         def object_closed_changed(self, info: Any) -> None:
             if info.initialized and info.object.closed:
                 info.ui.dispose()

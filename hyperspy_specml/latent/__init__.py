@@ -1,5 +1,6 @@
 """Phases on arrays: mixtures of spectra with a spatial prior, their number, known phases again, pictures."""
 
+from hyperspy_specml.latent._by_latents import Latents, find_phases_of_latents
 from hyperspy_specml.latent._choose import Choice, Folds, best_strength, choose, one_phase
 from hyperspy_specml.latent._compress import compression
 from hyperspy_specml.latent._grid import Grid

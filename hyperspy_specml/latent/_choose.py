@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, varies_within
+from hyperspy_specml.latent._latent_law import LatentLaw
 from hyperspy_specml.latent._mixture import Classes, Data, Mixture, alike, classify, fit_classes, held_out_scores, split
 from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.statistics import choose_rank, paired
@@ -26,8 +27,9 @@ _BRIEF_STEPS, _STEPS, _MORE_STEPS, _MIXED_STEPS = 5, 10, 5, 3
 _ROUNDS = 3
 # Part of the time in which phases are added; then some are left out again.
 _GROWING = 0.7
-# Splits of a mixture that are carried out: those that alone gain most.
+# Kinds of splits of a mixture, and how many of each are carried out: those that alone gain most.
 _TRIED = 6
+_KINDS: tuple[tuple[dict[str, bool], int], ...] = (({}, 2), ({"inside": True}, 2), ({"wide": True}, 2))
 # Numbers tried after the best one, and the largest.
 _PATIENCE = 2
 MOST_PHASES = 12
@@ -36,9 +38,15 @@ _CLEAR = 2.0
 # Relative distance from mixtures of the others below which a phase that lies between them is none: spectra of one
 # phase differ by as much with thickness and absorption.
 _LEAST_DISTANCE = 0.1
+# The same of latents, relative to the distance between the two others: where spectra bend, mixtures do, too.
+_LEAST_OFF_LINE = 0.25
 # Part of what all phases gain over one, above which a phase is kept although it is such a mixture: without borders and
 # slopes of particles 1.7 % are lost at most, without grains of a mean composition 6.7 % at least.
 _KEPT = 0.035
+# Part of the pixels of a phase that are that phase alone, below which it is none, and the number of phases from which
+# no more are added where none has so much: measured .6 at least where there are phases, in grains with borders over 3
+# pixels .78, and .1 to .4 in a crystal whose columns are resolved, where any number of "phases" describes them better.
+_LEAST_PURE, _SMEARED = 0.5, 4
 # Phases that are left out for a trial, and phases near one that it may go over into.
 _LEFT_OUT, _NEAREST = 3, 2
 # Agreement of neighbours beyond chance from which a map has an order, 1 where they are always alike.
@@ -73,7 +81,8 @@ class Choice:
     curve
         Their held-out scores, and the number that was chosen.
     merged
-        Why phases that held-out counts alone would keep are none: "mixture" of others, or "variation" within one.
+        Why phases that held-out counts alone would keep are none: "mixture" of others, "variation" within one, or
+        "smeared", which are hardly anywhere alone in a pixel.
     interrupted
         Whether the user ended the search.
     """
@@ -171,6 +180,8 @@ def _grow(folds: Folds, start: Mixture, run: Run, found: dict[int, _Fitted], n_p
         run.progress.record("phases", last.n_phases, last.score)
         if n_phases is None and last.n_phases - _smallest(found).n_phases >= _PATIENCE:
             break
+        if n_phases is None and last.n_phases >= _SMEARED and _pure(last).max() < _LEAST_PURE:
+            break
     assert last is not None
     return last if n_phases else _smallest(found)
 
@@ -181,18 +192,26 @@ def _smallest(found: dict[int, _Fitted]) -> _Fitted:
 
 def _one_more(folds: Folds, last: _Fitted, progress: Progress) -> _Fitted | None:
     """Return the fitted mixture of one phase more: the likeliest after few iterations of several splits."""
-    mixture, classes, splits = last.mixture, last.classes, []
-    for k in range(mixture.n_fixed, mixture.n_phases):
-        for inside in (False, True) if folds.data.grid.coupled else (False,):
-            splits.append((*split(folds.data, mixture, classes, k, inside=inside), k))
-    splits = sorted((one for one in splits if np.isfinite(one[0])), key=lambda one: -one[0])
-    if not splits:
+    mixture = last.mixture
+    tried = _proposed(folds.data, mixture, last.classes)
+    if not tried:
         return None
     trials = []
-    for _, two, phase in splits[:_TRIED]:
-        trials.append(_brief(folds, _with_split(mixture, two, phase)))
-        progress.advance(0.5 * len(trials) / _TRIED)
+    for one in tried:
+        trials.append(_brief(folds, one))
+        progress.advance(0.5 * len(trials) / len(tried))
     return _fitted(folds, min(trials, key=lambda trial: trial[1])[0], progress)
+
+
+def _proposed(data: Data, mixture: Mixture, classes: Classes) -> list[Mixture]:
+    """Return mixtures of one phase more: the splits that alone gain most, of each kind, and what known phases hold."""
+    kinds = _KINDS if data.grid.coupled else (({}, _TRIED),)
+    found = []
+    for how, most in kinds:
+        splits = [(*split(data, mixture, classes, k, **how), k) for k in range(mixture.n_fixed, mixture.n_phases)]
+        splits = sorted((one for one in splits if np.isfinite(one[0])), key=lambda one: -one[0])
+        found += [_with_split(mixture, two, k) for _, two, k in splits[:most]]
+    return found + [_with_own(data, mixture, classes, k) for k in range(mixture.n_fixed)]
 
 
 def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], merged: list[str]) -> _Fitted:
@@ -225,25 +244,37 @@ def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progr
     """
     mixture, data = best.mixture, folds.data
     free = range(mixture.n_fixed, mixture.n_phases)
-    far = {k: distance_to_mixtures(mixture.spectra, k, data) for k in free}
+    far = {k: _distance(mixture, k, data) for k in free}
+    least = _LEAST_OFF_LINE if isinstance(data.law, LatentLaw) else _LEAST_DISTANCE
     for k in sorted(free, key=lambda k: far[k][0] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
         fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
         worse = paired(fewer.scores, best.scores)
         if worse.difference <= _CLEAR * worse.standard_error:
             return fewer
+    pure = _pure(best)
+    for k in sorted(free, key=lambda k: pure[k])[:1]:
+        if pure[k] < _LEAST_PURE:
+            merged.append("smeared")
+            return _fitted(folds, _left_out(mixture, k), progress, warm=True)
     labels = np.where(data.grid.used, best.classes.pure.argmax(axis=0), -1)
     for k in sorted(free, key=lambda k: far[k][0]):
-        if far[k][0] < _LEAST_DISTANCE and lies_between(labels, data.grid, k, far[k][1]):
+        if far[k][0] < least and lies_between(labels, data.grid, k, far[k][1]):
             fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
             if fewer.score - best.score <= most:
                 merged.append("mixture")
                 return fewer
     for k in sorted(free, key=lambda k: far[k][0]):
-        for other in _nearest(mixture, k):
+        for other in _nearest(mixture, k, data):
             if _go_over(folds, best, k, int(other)):
                 merged.append("variation")
-                return _fitted(folds, _joined(mixture, k, int(other)), progress, warm=True)
+                return _fitted(folds, _joined(mixture, k, int(other), data), progress, warm=True)
     return None
+
+
+def _pure(one: _Fitted) -> np.ndarray:
+    """Return the (K,) parts of the phases that are pixels of one phase alone."""
+    alone, all_of = one.classes.weights.sum(axis=1), one.classes.phase_shares.sum(axis=1)
+    return np.asarray(alone / np.maximum(all_of, 1e-9))
 
 
 def _left_out(mixture: Mixture, phase: int) -> Mixture:
@@ -251,15 +282,27 @@ def _left_out(mixture: Mixture, phase: int) -> Mixture:
     return replace(mixture, spectra=mixture.spectra[keep], prior=mixture.prior[keep])
 
 
-def _nearest(mixture: Mixture, phase: int) -> np.ndarray:
-    unit = alike(mixture.spectra)
-    scale = 1 / np.sqrt(np.maximum(np.abs(unit).mean(axis=0), 1e-30))
+def _distance(mixture: Mixture, phase: int, data: Data) -> tuple[float, np.ndarray]:
+    if isinstance(data.law, LatentLaw):
+        return data.law.distance_to_mixtures(mixture.spectra, phase)
+    return distance_to_mixtures(mixture.spectra, phase, data)
+
+
+def _nearest(mixture: Mixture, phase: int, data: Data) -> np.ndarray:
+    if isinstance(data.law, LatentLaw):
+        unit, scale = mixture.spectra[:, : data.law.n_latents], np.ones(1)
+    else:
+        unit = alike(mixture.spectra)
+        scale = 1 / np.sqrt(np.maximum(np.abs(unit).mean(axis=0), 1e-30))
     apart = np.linalg.norm((unit - unit[phase]) * scale, axis=1)
     return np.setdiff1d(np.argsort(apart)[: _NEAREST + 1], [phase])
 
 
 def _go_over(folds: Folds, best: _Fitted, one: int, other: int) -> bool:
     """Return whether two phases are ends of a variation within one."""
+    law = folds.data.law
+    if isinstance(law, LatentLaw):
+        return law.go_over(best.mixture.spectra, one, other)
     if not folds.data.grid.coupled:
         return False
     labels = best.classes.pure.argmax(axis=0)
@@ -268,10 +311,12 @@ def _go_over(folds: Folds, best: _Fitted, one: int, other: int) -> bool:
     return varies_within(folds.data, folds.validation, alike(best.mixture.spectra)[[one, other]], sides)
 
 
-def _joined(mixture: Mixture, one: int, other: int) -> Mixture:
+def _joined(mixture: Mixture, one: int, other: int, data: Data) -> Mixture:
     """Return the mixture with two phases in one; a known one stays as it is."""
     spectra, prior, keep = mixture.spectra.copy(), mixture.prior.copy(), np.arange(mixture.n_phases) != one
-    if other >= mixture.n_fixed:
+    if isinstance(data.law, LatentLaw):
+        spectra[other] = data.law.joined(spectra, prior, one, other)
+    elif other >= mixture.n_fixed:
         unit = alike(spectra)
         spectra[other] = (prior[one] * unit[one] + prior[other] * unit[other]) * np.abs(spectra[other]).sum()
     prior[other] += prior[one]
@@ -294,6 +339,15 @@ def _with_split(mixture: Mixture, two: np.ndarray, phase: int) -> Mixture:
     prior = np.append(mixture.prior, 0.5 * mixture.prior[phase])
     prior[phase] *= 0.5
     return replace(mixture, spectra=spectra, prior=prior)
+
+
+def _with_own(data: Data, mixture: Mixture, classes: Classes, known: int) -> Mixture:
+    """Return the mixture with a phase of what the pixels of a known one are, which itself stays as it is."""
+    weights = classes.weights[known : known + 1]
+    own = data.law.update(data.values, weights, mixture.spectra[known : known + 1])
+    prior = np.append(mixture.prior, mixture.prior[known])
+    prior[known] = 0.1 * prior[known]
+    return replace(mixture, spectra=np.vstack([mixture.spectra, own]), prior=prior)
 
 
 def _fitted(folds: Folds, mixture: Mixture, progress: Progress, *, warm: bool = False) -> _Fitted:

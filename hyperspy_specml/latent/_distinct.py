@@ -33,6 +33,7 @@ _BETWEEN, _APART = 0.5, 0.2
 _CLEAR = 2.0
 # Distances in pixels over which a smooth variation may extend.
 _WIDTHS = (2.0, 4.0, 8.0)
+_CUT = 2.5  # of these widths at which a weight ends
 # Smallest part of a spectrum that is left where it is extended beyond that of a phase.
 _LEAST_LEFT = 1e-3
 
@@ -143,4 +144,4 @@ def _along(
 def _smooth(table: np.ndarray, grid: Grid, width: float) -> np.ndarray:
     sigma = [width if axis in grid.coupled else 0.0 for axis in range(len(grid.shape))]
     maps = table.reshape(-1, *grid.shape)
-    return gaussian_filter(maps, (0.0, *sigma), mode="constant").reshape(table.shape)
+    return gaussian_filter(maps, (0.0, *sigma), mode="constant", truncate=_CUT).reshape(table.shape)

@@ -55,13 +55,15 @@ class Grid:
         """Return (K, n) sums over the neighbours of (K, n) values: across an edge with weight 1, a corner 1/2."""
         total = values.reshape(-1, *self.shape)
         for axis in self.coupled:
-            total = np.moveaxis(total, axis + 1, 0)
-            summed = 2 * total
-            summed[1:] += total[:-1]
-            summed[:-1] += total[1:]
-            total = np.moveaxis(summed, 0, axis + 1)
-        edge = 2.0 ** (len(self.coupled) - 1)
-        return (total.reshape(values.shape) - 2 * edge * values) / np.asarray(edge, values.dtype)
+            before = (slice(None),) * (axis + 1)
+            summed = total + total
+            summed[(*before, slice(1, None))] += total[(*before, slice(None, -1))]
+            summed[(*before, slice(None, -1))] += total[(*before, slice(1, None))]
+            total = summed
+        found = total.reshape(values.shape) * values.dtype.type(2.0 ** (1 - len(self.coupled)))
+        found -= values
+        found -= values
+        return found
 
     def smooth(self, values: np.ndarray) -> np.ndarray:
         """Return (K, n) values averaged with those of their neighbours."""
@@ -136,12 +138,15 @@ def posterior(
     found *= grid.used
     if not (strength and grid.coupled):
         return found
-    for _ in range(sweeps):
-        before = found
-        for colour in (0, 1):
-            new = softmax(evidence + np.float32(strength) * grid.neighbours(found))
-            found = np.where(grid.now(colour), new, found)
-        if np.abs(found - before).sum() < _SETTLED * found.shape[1]:
+    colours = [grid.now(colour) for colour in (0, 1)]
+    for sweep in range(sweeps):
+        before = found.copy()
+        for now in colours:
+            pull = grid.neighbours(found)
+            pull *= np.float32(strength)
+            pull += evidence
+            np.copyto(found, softmax(pull), where=now)
+        if sweep + 1 < sweeps and np.abs(found - before).sum() < _SETTLED * found.shape[1]:
             break
     return found
 

@@ -30,8 +30,10 @@ _LEAST_PRIOR = 1e-3
 _PARTS = (1 / 6, 1 / 3, 0.5, 2 / 3, 5 / 6)
 # Iterations for the direction of a split, and of the two phases in one alone.
 _DIRECTIONS, _ALONE = 8, 6
-# Sweeps over all pixels in an iteration that goes on from the last one.
-_WARM_SWEEPS = 2
+# Times that neighbours are averaged where many of them are judged together, and of how many pixels that is the mean.
+_WIDE, _WIDE_SUM = 4, 16.0
+# Sweeps over all pixels that start from probabilities which are nearly right, and in each of many iterations.
+_WARM_SWEEPS, _STEP_SWEEPS = 2, 1
 # Pixels of a phase away from its borders that are enough to say along which direction it is split.
 _LEAST_INSIDE = 30
 _NEVER = np.float32(-1e30)  # log evidence of what cannot be
@@ -208,11 +210,12 @@ def fit_classes(
     -------
     the mixture, and what the pixels are
     """
-    classes = None
+    classes: Classes | None = None
     for _ in range(steps):
         before = classes
         evidence = data.law.evidence(data.values, mixture.spectra)
-        classes = classify(data, mixture, evidence, start=before.pure if before else start)
+        begin, sweeps = (start, None) if before is None else (before.pure, _STEP_SWEEPS)
+        classes = classify(data, mixture, evidence, start=begin, sweeps=sweeps)
         mixture = _updated(data, mixture, classes)
         if before and np.abs(classes.pure - before.pure).sum() < _SETTLED * data.grid.used.sum():
             break
@@ -231,7 +234,10 @@ def _updated(data: Data, mixture: Mixture, classes: Classes) -> Mixture:
     return replace(mixture, spectra=spectra, prior=prior, mixed=mixed)
 
 
-def classify(pixels: Pixels, mixture: Mixture, evidence: np.ndarray, *, start: np.ndarray | None = None) -> Classes:
+def classify(
+    pixels: Pixels, mixture: Mixture, evidence: np.ndarray, *, start: np.ndarray | None = None,
+    sweeps: int | None = None,
+) -> Classes:  # fmt: skip
     """Return the probabilities of what each pixel is.
 
     Parameters
@@ -244,10 +250,12 @@ def classify(pixels: Pixels, mixture: Mixture, evidence: np.ndarray, *, start: n
         (K, n) log likelihood of the spectra under the phases.
     start
         (K, n) probabilities of the phases that are nearly right; fewer sweeps are enough then.
+    sweeps
+        Over all pixels; by default as many as that takes.
     """
     grid = pixels.grid
     pure = _clamped(evidence + mixture.log_prior[:, None], pixels.given)
-    sweeps = SWEEPS if start is None else _WARM_SWEEPS
+    sweeps = sweeps or (SWEEPS if start is None else _WARM_SWEEPS)
     found = posterior(pure, grid, mixture.strength, start=start, sweeps=sweeps)
     unmixed = Classes(found, np.zeros(0, int), np.zeros((len(found), 0), np.float32), np.eye(len(found)))
     if mixture.mixed is None or not (len(found) > 1 and grid.coupled and mixture.strength):
@@ -300,7 +308,9 @@ def _clamped(evidence: np.ndarray, given: np.ndarray) -> np.ndarray:
     return evidence
 
 
-def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside: bool) -> tuple[float, np.ndarray]:
+def split(
+    data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside: bool = False, wide: bool = False
+) -> tuple[float, np.ndarray]:
     """Split the pixels of a phase in two, along the direction in which they differ most.
 
     Parameters
@@ -313,6 +323,8 @@ def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside:
         Which one.
     inside
         Look only at pixels with no other phase near them: where borders are blurred, they differ most.
+    wide
+        Whether pixels are judged with more neighbours, as single spectra of few counts say nothing.
 
     Returns
     -------
@@ -329,7 +341,8 @@ def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside:
     if inside:
         one = law.update(values, np.ones((1, len(members)), np.float32), one)
     rest = ((values - law.expected(values, one)) / law.deviation(one)).astype(np.float32)
-    along = _direction(rest, members, data.grid)
+    passes = _WIDE if wide else 1
+    along = _direction(rest, members, data.grid, passes)
     side = along > _threshold(along)
     if side.all() or not side.any():
         return -np.inf, np.empty((0, 0))
@@ -338,18 +351,27 @@ def split(data: Data, mixture: Mixture, classes: Classes, phase: int, *, inside:
     for _ in range(_ALONE):
         two = law.update(values, part, two)
         evidence = law.evidence(values, two) + np.log(np.maximum(part.mean(axis=1, keepdims=True), 1e-3))
-        part = softmax(evidence.copy())
-    gain = _log_sum(evidence) - law.evidence(values, one)[0]
+        # So many neighbours together decide as if they were of one phase.
+        part = softmax(_WIDE_SUM * _smoothed(evidence, members, data.grid, passes) if wide else evidence.copy())
+    best = (part * evidence).sum(axis=0) if wide else _log_sum(evidence)
+    gain = best - law.evidence(values, one)[0]
     return float(gain.sum(dtype=np.float64)), two
 
 
-def _direction(rest: np.ndarray, members: np.ndarray, grid: Grid) -> np.ndarray:
+def _smoothed(values: np.ndarray, members: np.ndarray, grid: Grid, passes: int) -> np.ndarray:
+    """Return (K, m) values of some pixels averaged with those of their neighbours among them."""
+    whole = np.zeros((len(values) + 1, len(grid.used)), np.float32)
+    whole[:-1, members], whole[-1, members] = values, 1
+    for _ in range(passes):
+        whole = grid.smooth(whole)
+    return whole[:-1, members] / np.maximum(whole[-1, members], np.float32(1e-6))
+
+
+def _direction(rest: np.ndarray, members: np.ndarray, grid: Grid, passes: int) -> np.ndarray:
     """Return the (m,) projections on the direction in which (m, G) residuals of neighbours differ alike most."""
 
     def smooth(projected: np.ndarray) -> np.ndarray:
-        whole = np.zeros((1, len(grid.used)), np.float32)
-        whole[0, members] = projected
-        return grid.smooth(whole)[0, members]
+        return _smoothed(projected[None], members, grid, passes)[0]
 
     direction = rest[np.square(rest).sum(axis=1).argmax()].copy()
     for _ in range(_DIRECTIONS):

@@ -6,60 +6,52 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
 from threadpoolctl import threadpool_limits
 
-from hyperspy_specml.anomaly import scan_line_drift
+from hyperspy_specml.anomaly import common_channels, scan_line_drift
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.latent._assign import (
+    Split,
+    candidates_of,
+    expanded,
+    labels_of,
+    model_error_of,
+    ordered,
+    probability_of,
+    sum_spectra,
+)
 from hyperspy_specml.latent._choose import Choice, Folds, choose, one_phase
 from hyperspy_specml.latent._compress import compression
 from hyperspy_specml.latent._grid import Grid
-from hyperspy_specml.latent._laws import MultinomialLaw
-from hyperspy_specml.latent._mixture import Classes, Data, Mixture, Pixels, alike, classify, fit_classes, pairs_of
+from hyperspy_specml.latent._mixture import Data, Mixture, Pixels, alike, classify, fit_classes, pairs_of
 from hyperspy_specml.latent._model import PhaseModel
-from hyperspy_specml.latent._reject import deviations, expected_mixture, model_error, n_drawn, p_values
+from hyperspy_specml.latent._reject import deviations, expected_mixture, n_drawn, p_values
 from hyperspy_specml.latent._table import Recipe, Table, read_table
 from hyperspy_specml.latent._view import ViewAxes, find_view, view_axes
-from hyperspy_specml.models import Candidate
 from hyperspy_specml.prepare import check_enough
 from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import (
+    MASKED,
     NOISE_NAMES,
-    TEST,
-    TRAIN,
     USED,
-    VALIDATION,
-    PoissonGaussianNoise,
-    PoissonNoise,
     estimate_noise,
     line_width,
-    moments_of,
-    paired,
-    principal_basis,
     summarise_map,
     typical_mean,
 )
 
 if TYPE_CHECKING:
-    from hyperspy_specml.latent._laws import Law
+    from hyperspy_specml.models import Candidate
     from hyperspy_specml.prepare import Masks
-    from hyperspy_specml.statistics import MapSummary, NoiseEstimate
+    from hyperspy_specml.statistics import MapSummary, NoiseEstimate, NoiseModel
     from hyperspy_specml.streaming import SpectrumStream
 
 # Shares of the time of a call, measured on maps of 96 x 96 x 1024.
 _STAGES = {"read": 0.15, "choose": 0.65, "fit": 0.1, "assign": 0.05}
 # Iterations on all counts, which begin with what was fitted to 70 % of them.
-_STEPS = 8
-# Part of a pixel that is one phase, from which its counts are summed into the spectrum of the phase.
-_PURE = 0.75
+STEPS = 8
 # Largest number of values of likelihoods of mixtures of all pixels, held beside those of phases.
 _MOST_LIKELIHOODS = 1 << 26
-# By how much the errors of shares exceed those of independent pixels: neighbours are wrong together.
-_TOGETHER = 4.0
-# Part of the border pixels of a phase that may be wrong alike: mixtures are in sixths, and borders have a shape.
-_OF_BORDER = 0.03
-# Pixels that the model error is measured on, and those that are compared with PCA, at most.
-_MOST_ERROR_ROWS, _MOST_COMPARED = 2000, 8192
 NONE_OF_THESE = -2
 
 
@@ -189,13 +181,13 @@ def find_phases(
             choice = _choose(folds, known, task, run)
     clock.stop("choice")
     with run.progress.enter("Fit", _STAGES["fit"]):
-        candidates = _candidates(folds, _expanded(folds.train, choice, known), choice.classes, recipe)
+        candidates = candidates_of(folds, expanded(folds.train, choice, known), choice.classes, recipe)
         run.progress.advance(0.4)
         whole = Data(table.values, recipe.law, table.grid, folds.train.given)
-        mixture, _ = fit_classes(whole, _expanded(whole, choice, known), steps=_STEPS, start=choice.classes.pure)
+        mixture, _ = fit_classes(whole, expanded(whole, choice, known), steps=STEPS, start=choice.classes.pure)
         run.progress.advance(0.8)
-        mixture = _ordered(mixture, len(task.names))
-        error = _model_error(table, mixture, recipe, run.seed)
+        mixture = ordered(mixture, len(task.names))
+        error = model_error_of(table, mixture, recipe, run.seed)
     clock.stop("fit")
     pixels: Pixels
     with run.progress.enter("Assign pixels", _STAGES["assign"]):
@@ -210,14 +202,14 @@ def find_phases(
         classes = classify(pixels, mixture, evidence)
     clock.stop("assignment")
     with run.progress.enter("Sum spectra"):
-        labels, second, areas, errors = _labels(classes, pixels.grid)
-        spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
+        labels, second, areas, errors = labels_of(classes, pixels.grid)
+        spectra, n_spectra = sum_spectra(stream, labels, second, mixture.n_phases, channels)
     names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
     mixed = -1.0 if mixture.mixed is None else mixture.mixed
     fitted = spectra, n_spectra, mixture.prior, float(mixture.strength), float(mixed), recipe.width, error
     model = PhaseModel(*fitted, names, estimate.model, view)
     clock.stop("spectra")
-    probability = _probability(classes, used)
+    probability = probability_of(classes, used)
     maps = labels, probability, second, areas, errors, coordinates, None
     return Phases(*maps, model, summary, choice, candidates, estimate, stream.drift, clock.seconds)
 
@@ -274,14 +266,23 @@ def recognise_phases(
     clock.stop("comparison")
     with run.progress.enter("Sum spectra"):
         classes = classify(pixels, mixture, evidence)
-        labels, second, areas, errors = _labels(classes, pixels.grid)
+        labels, second, areas, errors = labels_of(classes, pixels.grid)
         labels[p < level] = NONE_OF_THESE
         areas = np.bincount(labels[labels >= 0], minlength=mixture.n_phases) / max(1, int(used.sum()))
-        spectra, n_spectra = _sum_spectra(stream, labels, second, mixture.n_phases, channels)
+        spectra, n_spectra = sum_spectra(stream, labels, second, mixture.n_phases, channels)
     clock.stop("spectra")
     here = replace(model, spectra=np.where(n_spectra[:, None] > 0.5, spectra, model.spectra), n_spectra=n_spectra)
     return Phases(
-        labels, _probability(classes, used), second, areas, errors, coordinates, p, here, summary, seconds=clock.seconds
+        labels,
+        probability_of(classes, used),
+        second,
+        areas,
+        errors,
+        coordinates,
+        p,
+        here,
+        summary,
+        seconds=clock.seconds,
     )
 
 
@@ -295,48 +296,61 @@ def _prepare(
     check_enough(summary, task.n_phases or 1, of="phase", argument="n_phases")
     estimate = estimate_noise(summary.sample, noise=task.noise, minimum=summary.minimum)
     used, channels = summary.pixel_state == USED, summary.channels
-    width = _line_width(summary, estimate, widths)
+    width = line_width_of(summary, estimate.model, widths)
     if task.drift and widths is None:
         drift = scan_line_drift(stream, used, channels, estimate.model, width)
-        stream = stream if drift is None else replace(stream, drift=drift)
-    recipe = Recipe.of(summary.moments.mean, estimate.model, channels, width)
+        if drift is not None:
+            stream = replace(stream, drift=drift)
+            summary = _within(summary, common_channels(channels, drift))
+    recipe = Recipe.of(summary.moments.mean, estimate.model, summary.channels, width)
     return stream, summary, estimate, recipe, read_table(stream, recipe, used)
 
 
-def _line_width(summary: MapSummary, estimate: NoiseEstimate, widths: np.ndarray | None) -> float:
-    """Return a typical width of a line in channels: where the counts are."""
+def _within(summary: MapSummary, channels: np.ndarray) -> MapSummary:
+    """Return what is known of a map in channels that all of its scan lines have; the others count as masked."""
+    keep = channels[summary.channels]
+    state = np.where((summary.channel_state == USED) & ~channels, MASKED, summary.channel_state).astype(np.uint8)
+    moments, sample = summary.moments.select(keep), summary.sample[:, keep]
+    return replace(summary, channel_state=state, moments=moments, sample=sample)
+
+
+def line_width_of(summary: MapSummary, noise: NoiseModel, widths: np.ndarray | None) -> float:
+    """Return a typical width of a line in channels: where the counts are.
+
+    Parameters
+    ----------
+    summary
+        Of the map.
+    noise
+        Noise model of a channel.
+    widths
+        (whole axis,) widths of lines where the resolution of the detector is known; None estimates one.
+    """
     mean = np.maximum(summary.moments.mean, 0)
     if widths is not None and mean.sum() > 0:
         return float(np.average(widths[summary.channels], weights=mean))
     n = len(summary.sample)
-    return float(line_width(typical_mean(summary.sample), estimate.model, n_spectra=n, channels=summary.channels))
+    return float(line_width(typical_mean(summary.sample), noise, n_spectra=n, channels=summary.channels))
 
 
-def _number(task: PhaseTask) -> int | None:
+def number_of(task: PhaseTask) -> int | None:
     if task.n_phases is None and task.given is not None:
         return len(task.names)  # who labels pixels of all phases wants no others
     return task.n_phases
 
 
-@dataclass(frozen=True, eq=False)
-class _Split:
-    train: Data
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def _folds(table: Table, recipe: Recipe, task: PhaseTask, seed: int) -> _Split:
+def _folds(table: Table, recipe: Recipe, task: PhaseTask, seed: int) -> Split:
     train, validation, test = table.folds(recipe, seed)
     given = np.full(len(table.pixels), -1) if task.given is None else task.given[table.pixels]
-    return _Split(Data(train, recipe.fold_law, table.grid, given), validation, test)
+    return Split(Data(train, recipe.fold_law, table.grid, given), validation, test)
 
 
-def _choose(folds: _Split, known: np.ndarray, task: PhaseTask, run: Run) -> Choice:
+def _choose(folds: Split, known: np.ndarray, task: PhaseTask, run: Run) -> Choice:
     """Choose the mixture among those of fewer values, which tell phases apart as well."""
     matrix = compression(folds.train, known)
     small = replace(folds.train, values=folds.train.values @ matrix)
     start = _start(small, known @ matrix, mixed=task.mixed)
-    return choose(Folds(small, folds.validation @ matrix), start, run, n_phases=_number(task))
+    return choose(Folds(small, folds.validation @ matrix), start, run, n_phases=number_of(task))
 
 
 def _known(task: PhaseTask, recipe: Recipe) -> np.ndarray:
@@ -344,15 +358,6 @@ def _known(task: PhaseTask, recipe: Recipe) -> np.ndarray:
     if task.known is None:
         return np.empty((0, len(recipe.mean)))
     return recipe.phases(np.nan_to_num(task.known[:, recipe.channels]))
-
-
-def _expanded(data: Data, choice: Choice, known: np.ndarray) -> Mixture:
-    """Return the chosen mixture with spectra in all values."""
-    weights = choice.classes.weights
-    spectra = data.law.update(data.values, weights, (weights @ data.values).astype(np.float64))
-    if choice.chosen.n_fixed:
-        spectra[: len(known)] = known
-    return replace(choice.chosen, spectra=spectra)
 
 
 def _start(data: Data, known: np.ndarray, *, mixed: bool) -> Mixture:
@@ -370,114 +375,6 @@ def _start(data: Data, known: np.ndarray, *, mixed: bool) -> Mixture:
     spectra = np.vstack([known, one.spectra])
     prior = np.append(np.full(len(known), 1e-3), 1.0)
     return replace(one, spectra=spectra, prior=prior / prior.sum(), n_fixed=len(known))
-
-
-def _ordered(mixture: Mixture, n_first: int) -> Mixture:
-    """Return the mixture with labelled and known phases first, the others by falling share."""
-    order = np.append(np.arange(n_first), n_first + np.argsort(-mixture.prior[n_first:], kind="stable")).astype(int)
-    return replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order])
-
-
-def _candidates(folds: _Split, mixture: Mixture, classes: Classes, recipe: Recipe) -> tuple[Candidate, ...]:
-    """Score the mixture on the test fold beside PCA of the same size, both fitted to the training fold."""
-    data, k = folds.train, mixture.n_phases
-    some = np.flatnonzero(data.grid.used)
-    rows = data.values[some]
-    noise = recipe.noise if isinstance(data.law, MultinomialLaw) else PoissonGaussianNoise(0.0, 1.0)
-    basis = principal_basis(moments_of(rows), noise, n_vectors=k)
-    step = -(-len(some) // _MOST_COMPARED)
-    some, rows = some[::step], rows[::step]
-    floor = 1e-3 * np.maximum(rows.mean(axis=0), 1e-2 * max(float(rows.mean()), 0))
-    unit, shares = alike(mixture.spectra).astype(np.float32), classes.phase_shares[:, some].T
-    if isinstance(data.law, MultinomialLaw):
-        own = rows.sum(axis=1, keepdims=True) * (shares @ unit)
-    else:
-        own = _scaled(shares @ unit, rows)
-    predictions = {"phases": own, "pca": basis.spectra(basis.project(rows))}
-    scores = {
-        (fold, name): _deviance(values[some], prediction, fraction, floor, data.law)
-        for fold, values, fraction in (("validation", folds.validation, VALIDATION), ("test", folds.test, TEST))
-        for name, prediction in predictions.items()
-    }
-    pair = paired(scores["test", "phases"], scores["test", "pca"])
-    means = {key: float(value.mean()) for key, value in scores.items()}
-    return (
-        Candidate(
-            f"{k} phase{'s' * (k > 1)}", pair.mean, pair.difference, pair.standard_error, means["validation", "phases"]
-        ),
-        Candidate(f"pca ({k})", means["test", "pca"], 0.0, 0.0, means["validation", "pca"]),
-    )
-
-
-def _scaled(spectra: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    size = np.maximum((spectra**2).sum(axis=1, keepdims=True), 1e-30)
-    return np.maximum((rows * spectra).sum(axis=1, keepdims=True), 0) / size * spectra
-
-
-def _deviance(held: np.ndarray, prediction: np.ndarray, fraction: float, floor: np.ndarray, law: Law) -> np.ndarray:
-    """Return the (n,) deviances of a fold with this fraction of the counts to predictions of the training fold."""
-    relative = np.float32(fraction / TRAIN)
-    if isinstance(law, MultinomialLaw):
-        return PoissonNoise().deviance(held, relative * np.maximum(prediction, floor), None)
-    return np.asarray(((held - relative * prediction) ** 2).sum(axis=1, dtype=np.float64) / fraction)
-
-
-def _model_error(table: Table, mixture: Mixture, recipe: Recipe, seed: int) -> float:
-    some = np.flatnonzero(table.grid.used)
-    some = some[:: -(-len(some) // _MOST_ERROR_ROWS)]
-    return model_error(table.values[some], mixture.spectra, recipe.law, seed=seed)
-
-
-def _labels(classes: Classes, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels, the second largest share, areas of the phases and their standard errors."""
-    chance, shares, used = classes.phase_probability, classes.phase_shares, grid.used
-    labels = np.where(used, chance.argmax(axis=0), -1)
-    ordered = np.sort(shares, axis=0)
-    second = np.where(used, ordered[-2] if len(shares) > 1 else 0.0, np.nan).astype(np.float32)
-    n_used = max(1, int(used.sum()))
-    areas = shares[:, used].sum(axis=1, dtype=np.float64) / n_used
-    variance = (chance * (1 - chance))[:, used].sum(axis=1, dtype=np.float64)
-    border = grid.meet(labels, len(shares))[:, classes.border].sum(axis=1)
-    error = np.sqrt(_TOGETHER * variance + (_OF_BORDER * border) ** 2) / n_used
-    return labels, second, areas, error
-
-
-def _probability(classes: Classes, used: np.ndarray) -> np.ndarray:
-    found = classes.phase_probability
-    found[:, ~used] = np.nan
-    return found
-
-
-def _sum_spectra(
-    stream: SpectrumStream, labels: np.ndarray, second: np.ndarray, k: int, channels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the spectra of every phase, in one pass: of pixels that are hardly mixed, if it has any."""
-    pure = np.where((labels >= 0) & ~(second > 1 - _PURE), labels, -1)
-    n = np.bincount(pure[pure >= 0], minlength=k)
-    for phase in np.flatnonzero(n == 0):
-        pure[labels == phase] = phase
-    n = np.bincount(pure[pure >= 0], minlength=k)
-    sums = stream.fold(_SumLabels(pure, k, channels), np.add, label="Sum spectra")
-    return sums, np.maximum(n, 1e-9).astype(np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class _SumLabels:
-    """The block function of the pass: (K, E) sums, exact for counts."""
-
-    labels: np.ndarray
-    k: int
-    channels: np.ndarray
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        labels = self.labels[pixels]
-        some = np.flatnonzero(labels >= 0)
-        kept = (rows if len(some) == len(rows) else rows[some])[:, self.channels]
-        kind = np.float64 if kept.dtype.itemsize > 2 or kept.dtype.kind == "f" else np.int64
-        members = scipy.sparse.csr_array(
-            (np.ones(len(some), kind), (labels[some], np.arange(len(some)))), (self.k, len(some))
-        )
-        return np.asarray(members @ kept, np.float64)
 
 
 @dataclass(frozen=True, eq=False)

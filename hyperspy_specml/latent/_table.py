@@ -57,7 +57,7 @@ class Recipe:
     @classmethod
     def of(cls, mean: np.ndarray, noise: NoiseModel, channels: np.ndarray, line_width: float) -> Recipe:
         """Return the recipe for spectra with lines of this width in channels, of (E,) mean."""
-        width = int(np.clip(line_width / _PER_LINE, 1, max(1, len(mean) // 8)))
+        width = int(np.clip(round(line_width / _PER_LINE), 1, max(1, len(mean) // 8)))
         return cls.with_width(mean, noise, channels, width)
 
     @classmethod
@@ -89,16 +89,18 @@ class Recipe:
 
     def whitened(self, grouped: np.ndarray) -> np.ndarray:
         """Return (n, G) sums over groups as values of the law."""
-        if self.deviation is None:
-            return grouped
-        found = (grouped / self.deviation).astype(np.float32)
+        return grouped if self.deviation is None else (grouped / self.noise_of(grouped)).astype(np.float32)
+
+    def noise_of(self, grouped: np.ndarray) -> np.ndarray:
+        """Return the (n, G) or (G,) standard deviations of the noise of (n, G) sums over groups."""
         assert isinstance(self.noise, PoissonGaussianNoise)
-        if self.noise.gain:  # spectra of more counts have more noise
-            mean = self.mean / self.deviation
-            intensity = np.maximum(found @ mean / max(mean @ mean, 1e-30), 0)[:, None]
-            level = float(np.abs(self.mean).mean()) / self.width
-            found /= np.sqrt(self.noise.variance(intensity * level) / self.noise.variance(np.array(level)))
-        return found
+        assert self.deviation is not None
+        if not self.noise.gain:
+            return self.deviation
+        mean = self.mean / self.deviation  # spectra of more counts have more noise
+        intensity = np.maximum((grouped / self.deviation) @ mean / max(mean @ mean, 1e-30), 0)[:, None]
+        level = float(np.abs(self.mean).mean()) / self.width
+        return self.deviation * np.sqrt(self.noise.variance(intensity * level) / self.noise.variance(np.array(level)))
 
     def phases(self, spectra: np.ndarray) -> np.ndarray:
         """Return the (K, G) values of (K, E) spectra of phases, of whatever scale."""
@@ -167,15 +169,33 @@ def read_table(stream: SpectrumStream, recipe: Recipe, used: np.ndarray) -> Tabl
         (n_pixels,) bool.
     """
     shape, n_groups = stream.navigation_shape, len(recipe.mean)
-    pixels, boxes = _boxes(shape, max(1, _MOST_VALUES // n_groups), used)
+    pixels, boxes = boxes_of(shape, most_pixels(n_groups), used)
     place = np.full(stream.n_pixels, -1)
     place[pixels] = np.arange(len(pixels))
     values = np.zeros((len(pixels), n_groups), np.float32)
     for where, part in stream.map_blocks(stream.blocks, _ReadValues(recipe, place, used), label="Read pixels"):
         values[where] = part
-    whole = boxes == shape
-    coupled = tuple(axis for axis in range(len(boxes) - len(shape), len(boxes)) if boxes[axis] > 1)
-    return Table(values, pixels, Grid(boxes, coupled, used[pixels]), whole)
+    return Table(values, pixels, grid_of(shape, boxes, used[pixels]), boxes == shape)
+
+
+def most_pixels(n_groups: int) -> int:
+    """Return how many pixels a table may have."""
+    return max(1, _MOST_VALUES // n_groups)
+
+
+def grid_of(shape: tuple[int, ...], boxes: tuple[int, ...], used: np.ndarray) -> Grid:
+    """Return the order of the pixels of a map, or of several boxes of it.
+
+    Parameters
+    ----------
+    shape
+        Of the map.
+    boxes
+        The same, or with the number of boxes before the shape of each.
+    used
+        (n,) bool.
+    """
+    return Grid(boxes, tuple(axis for axis in range(len(boxes) - len(shape), len(boxes)) if boxes[axis] > 1), used)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +211,18 @@ class _ReadValues:
         return self.place[pixels[wanted]], self.recipe.values(rows if wanted.all() else rows[wanted])
 
 
-def _boxes(shape: tuple[int, ...], most: int, used: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return flat indices of pixels and their shape: all of a small map, else boxes spread evenly over it."""
+def boxes_of(shape: tuple[int, ...], most: int, used: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return flat indices of pixels and their shape: all of a small map, else boxes spread evenly over it.
+
+    Parameters
+    ----------
+    shape
+        Of the map.
+    most
+        Pixels at most.
+    used
+        (n_pixels,) bool; boxes of which less than half is used are left out.
+    """
     n = int(np.prod(shape))
     if n <= most:
         return np.arange(n), shape

@@ -52,6 +52,7 @@ from hyperspy_specml.statistics._spikes import (
     find_hot_values,
     largest_line_ratio,
     line_in_channels,
+    spike_line_width,
     squares_of_sums,
     sums_between,
     without_hot_values,

@@ -256,8 +256,11 @@ def remove_structure(rows: np.ndarray, variance: np.ndarray) -> Residual:
     # structure: weak structure that remains hardly changes the correlation, and is taken out once that is
     # known.
     strongest, mean, noise = _STRONGEST, np.empty_like(white), np.empty_like(white)
+    sizes: list[int] = []
     for _ in range(_STRUCTURE_ROUNDS):
         chosen = [_above(v, other, level * strongest) for v, other in zip(bases, others, strict=True)]
+        if sizes == (sizes := [v.shape[1] for v in chosen]):
+            break  # level and correlation stay as they are
         for start, v, other in zip((1, 0), chosen, others, strict=True):
             mean[start::2], noise[start::2] = _split(v, other)
         correlation, fraction = _correlation(noise)

@@ -103,9 +103,42 @@ def line_width(
     if detector is not None:
         level = np.abs(mean)
         return max(NARROWEST, float(detector[used][level >= _LEAST_HEIGHT * level.max()].min()))
+    return _sharpest(mean, noise.variance(mean) / max(1, n_spectra), used, noise)
+
+
+def varying_width(spectra: np.ndarray, noise: NoiseModel, *, channels: Channels = None) -> float:
+    """Return the width of the sharpest feature by which bright spectra of a map differ from dim ones.
+
+    The pattern of a detector, or the edge of a filter, is in the mean spectrum and sharp, but the same everywhere.
+
+    Parameters
+    ----------
+    spectra
+        (n, E in use) finite values of any real dtype, at least one spectrum.
+    noise
+        Noise model of single spectra.
+    channels
+        See `line_width`.
+
+    Returns
+    -------
+    as `line_width` does
+    """
+    mean = typical_mean(spectra)
+    brightness = np.einsum("ne,e->n", spectra, mean)  # without a copy of them all
+    bright = brightness > np.median(brightness)
+    if not bright.any():
+        return NARROWEST
+    difference = typical_mean(spectra[bright]) - typical_mean(spectra[~bright])
+    variance = noise.variance(mean) * (1 / bright.sum() + 1 / (~bright).sum())
+    return _sharpest(difference, variance, np.ones(len(mean), bool) if channels is None else channels, noise)
+
+
+def _sharpest(mean: np.ndarray, variance_of_mean: np.ndarray, used: np.ndarray, noise: NoiseModel) -> float:
+    """Return the width of the sharpest feature of (E,) values with these variances; see `line_width`."""
     values, variance = np.zeros(len(used)), np.zeros(len(used))
     values[used] = mean
-    variance[used] = noise.variance(mean) / max(1, n_spectra) + (_ROUNDING * np.abs(mean).max(initial=0)) ** 2
+    variance[used] = variance_of_mean + (_ROUNDING * np.abs(mean).max(initial=0)) ** 2
     widest = max(NARROWEST, _WIDEST_SHARE * len(used))
     first = 0.75 * NARROWEST / _FWHM
     # Standard deviations from three quarters of the narrowest line's to one step beyond the widest's.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import erf, ndtri_exp
 
-from hyperspy_specml.statistics._line_width import line_width, typical_mean
+from hyperspy_specml.statistics._line_width import line_width, typical_mean, varying_width
 from hyperspy_specml.statistics._moments import row_slabs
 from hyperspy_specml.statistics._noise import gain_of, unit_of
 from hyperspy_specml.statistics._windows import signed_squares
@@ -31,9 +31,12 @@ NARROWEST_LINE = 2.5
 _DEVIATIONS = 2.0
 # Squared counts: smallest variance.
 _LEAST_VARIANCE = 1e-6
-# Excess of a hot value over the most that its neighbours allow for, relative to that: sharp features that move from
-# pixel to pixel, such as a zero-loss peak, exceed it by less.
+# Excess of a hot value over the most that its neighbours allow for, relative to that, where lines have the smallest
+# width; where they are wider, less in proportion: sharp features that move from pixel to pixel, such as a zero-loss
+# peak, exceed it by less.
 _HOT = 1.0
+# Searches, each without the values that were found before: a ray may hit several neighbouring channels.
+_ROUNDS = 4
 # Excess of the pixels around a hot value in its channel from which it is none, in standard deviations and relative to
 # its own.
 _REPEATED, _LEAST_REPEATED = 4.0, 0.2
@@ -59,15 +62,22 @@ def without_hot_values(summary: MapSummary, noise: NoiseModel, shape: tuple[int,
     """
     rows, moments = summary.sample, summary.moments
     mean, n, channels = typical_mean(rows), len(rows), summary.channels
-    width = float(line_width(mean, noise, n_spectra=n, channels=channels, detector=None))
-    row, channel, expected = find_hot_values(rows, noise, width, mean)
-    n_found, alone = len(row), ~_repeated(rows, noise, mean, row, channel, summary.sample_pixels, shape)
-    row, channel, expected = row[alone], channel[alone], expected[alone]
-    if not len(row) or n_found > _MANY * rows.size:
+    width = spike_line_width(rows, noise, float(line_width(mean, noise, n_spectra=n, channels=channels)), channels)
+    clean, found = rows, np.zeros(0, int)
+    for _ in range(_ROUNDS):
+        row, channel, expected = find_hot_values(clean, noise, width, mean)
+        n_found, alone = len(row), ~_repeated(rows, noise, mean, row, channel, summary.sample_pixels, shape)
+        row, channel, expected = row[alone], channel[alone], expected[alone]
+        if n_found + len(found) > _MANY * rows.size:
+            return summary
+        if not len(row):
+            break
+        clean = rows.copy() if clean is rows else clean
+        clean[row, channel] = expected if rows.dtype.kind == "f" else np.rint(expected)
+        found = np.union1d(found, row * rows.shape[1] + channel)
+    if not len(found):
         return summary
-    clean = rows.copy()
-    clean[row, channel] = expected if rows.dtype.kind == "f" else np.rint(expected)
-    changed = np.unique(row)
+    changed = np.unique(found // rows.shape[1])
     before, after = (values[changed].astype(np.float64) for values in (rows, clean))
     sums = moments.sums + (after - before).sum(axis=0)
     if moments.rows is None:
@@ -76,7 +86,26 @@ def without_hot_values(summary: MapSummary, noise: NoiseModel, shape: tuple[int,
     else:
         squares = moments.products + np.square(after).sum(axis=0) - np.square(before).sum(axis=0)
         moments = replace(moments, sums=sums, products=squares, rows=clean)
-    return replace(summary, sample=clean, moments=moments, n_hot=len(row))
+    return replace(summary, sample=clean, moments=moments, n_hot=len(found))
+
+
+def spike_line_width(rows: np.ndarray, noise: NoiseModel, width: float, channels: np.ndarray | None = None) -> float:
+    """Return the width of the sharpest line that a spike could be taken for, in channels.
+
+    What is sharp in the mean spectrum but the same in all spectra, as the pattern of a detector is, looks like none.
+
+    Parameters
+    ----------
+    rows
+        (n, E in use) spectra.
+    noise
+        Noise model.
+    width
+        That of the sharpest feature of the mean spectrum.
+    channels
+        (whole axis,) bool, True in the E channels in use; None stands for all.
+    """
+    return max(width, varying_width(rows, noise, channels=channels)) if width < NARROWEST_LINE else width
 
 
 def find_hot_values(
@@ -112,7 +141,7 @@ def find_hot_values(
         np.cumsum(values, axis=1, out=below[:, 1:])
         around = below[:, last] - below[:, first] - values
         line, base = _allowed(around, typical, ratio, noise)
-        row, at = np.nonzero(values - base > (1 + _HOT) * line)
+        row, at = np.nonzero(values - base > (1 + _HOT * NARROWEST_LINE / width) * line)
         expected = (base + line)[row, at]
         certain = squares_of_sums(values[row, at], expected, noise) > limit**2
         row, at = row[certain], at[certain]

@@ -13,16 +13,18 @@ import numpy as np
 from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.exceptions import BaselineBetterWarning, MaskError, OptionError
-from hyperspy_specml.latent import PhaseModel, PhaseTask, find_phases, recognise_phases
-from hyperspy_specml.models import PhaseReport
+from hyperspy_specml.latent import Latents, PhaseModel, PhaseTask, find_phases, find_phases_of_latents, recognise_phases
+from hyperspy_specml.models import DecompositionReport, PhaseReport
 from hyperspy_specml.results import PhaseResult, PhaseShare, PhaseShares
 from hyperspy_specml.signals import component_spectra, line_width, navigation_map, score_maps, stamp
-from hyperspy_specml.statistics import USED, expand_channels
+from hyperspy_specml.statistics import USED, expand_channels, noise_from_dict
 from hyperspy_specml.workflows._anomaly import known_spectra, scan_area
 from hyperspy_specml.workflows._call import Call, whole_number, yes_or_no
 from hyperspy_specml.workflows._labels import labels_of_areas
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hyperspy_specml.latent import Choice, Phases
     from hyperspy_specml.models import TrainedModel
     from hyperspy_specml.workflows._call import Shown
@@ -41,8 +43,18 @@ def phase_map(
         raise OptionError(f"phase_map(level={level!r}) must lie between 0 and 1, e.g. level=0.01.")
     mixed = yes_or_no("mixed", mixed)
     if model is not None:
-        given = {"n_phases": number is not None, "known": known is not None, "labels": labels is not None}
-        return _recognise(call, model, float(level), given | {"mixed": not mixed, "noise": noise != "auto"})
+        needed = "the phases of another map, phases.model, a decomposition, dec.model, or the path of their file"
+        trained = call.trained_model(model, needed, PhaseReport, DecompositionReport)
+        given = {"known": known is not None, "mixed": not mixed, "noise": noise != "auto"}
+        if isinstance(trained.report, PhaseReport):
+            given |= {"n_phases": number is not None, "labels": labels is not None}
+            return _recognise(call, trained, float(level), given)
+        given["level"] = level != _DEFAULT_LEVEL
+        call.refuse_beside_model(trained, "find the phases in the spectra", **given)
+        of_pixels, names = (None, ()) if labels is None else _labelled(call, labels)
+        task = PhaseTask(number, False, noise, None, of_pixels, names)
+        latents = trained.on_axis(call.axis, method="phase_map")
+        return _told(_of_latents(call, latents, task, searched=number is None and labels is None))
     if level != _DEFAULT_LEVEL:
         raise OptionError(
             f"phase_map(level={level!r}): pixels are rejected where known phases are recognised. Leave level out, "
@@ -57,12 +69,35 @@ def phase_map(
             f"Ask for as many at least, n_phases={len(names)}, or leave n_phases out."
         )
     task = PhaseTask(number, mixed, noise, spectra, of_pixels, names)
-    result = _find(call, task, searched=number is None and labels is None)
+    return _told(_find(call, task, searched=number is None and labels is None))
+
+
+def _told(result: PhaseResult) -> PhaseResult:
+    """Return a result whose verdict is logged, and a warning where there are hardly any phases."""
     verdict = result.report.verdict()
     if result.report.varies():
-        warnings.warn(verdict, BaselineBetterWarning, stacklevel=4)  # the user's line
+        warnings.warn(verdict, BaselineBetterWarning, stacklevel=5)  # the user's line
     _logger.info("phase_map(): %s", verdict)
     return result
+
+
+def _of_latents(
+    call: Call, trained: TrainedModel, task: PhaseTask, *, searched: bool, choice: Choice | None = None
+) -> PhaseResult:
+    """Return the phases in the latents of a decomposition."""
+    noise = trained.report.noise_model
+    latents = Latents(trained.model, trained.channels, noise_from_dict(noise), line_width(call.signal))
+    with call.running(trained=False) as (run, stream):
+        masks = (call.navigation_mask, None)
+        found = find_phases_of_latents(stream, latents, task, run, masks=masks, choice=choice)
+    words = f"latents of the decomposition {trained.model.architecture!r} of {trained.title}"
+    report = replace(_report(call, found, noise, mixed=False, chosen=searched), latents=words)
+    moments = found.summary.moments
+    sums = np.zeros(len(trained.channels))
+    sums[found.summary.channels] = moments.sums
+    fitted = call.fitted(found.model, trained.channel_state, moments.n, sums[trained.channels], report)
+    again = partial(_of_latents, trained=trained, task=task, searched=searched)
+    return _with_others(call, _wrap(call, found, report, fitted), found, again)
 
 
 def _find(call: Call, task: PhaseTask, *, searched: bool, choice: Choice | None = None) -> PhaseResult:
@@ -70,24 +105,30 @@ def _find(call: Call, task: PhaseTask, *, searched: bool, choice: Choice | None 
     with call.running(trained=False) as (run, stream):
         found = find_phases(stream, task, run, widths=line_width(call.signal), masks=call.masks(), choice=choice)
     assert found.choice is not None
-    report = _report(call, found, mixed=task.mixed, chosen=searched)
+    assert found.estimate is not None
+    noise = found.estimate.model.to_dict() | {"fano": found.estimate.fano}
+    report = _report(call, found, noise, mixed=task.mixed, chosen=searched)
     state, moments = found.summary.channel_state, found.summary.moments
     result = _wrap(call, found, report, call.fitted(found.model, state, moments.n, moments.sums, report))
+    return _with_others(call, result, found, partial(_find, task=task, searched=searched))
+
+
+def _with_others(call: Call, result: PhaseResult, found: Phases, again: Callable[..., PhaseResult]) -> PhaseResult:
+    """Return a result that gives those of the other numbers of phases that were fitted."""
+    assert found.choice is not None
     as_it_was = replace(call, signal=call.source.template)  # whatever the user does to the signal meanwhile
-    again = partial(_with_number, as_it_was, task, found.choice, searched)
-    return replace(result, alternatives=found.choice.numbers, _with_number=again)
+    other = partial(_with_number, as_it_was, found.choice, again)
+    return replace(result, alternatives=found.choice.numbers, _with_number=other)
 
 
 def _with_number(
-    call: Call, task: PhaseTask, choice: Choice, searched: bool, n_phases: int, shown: Shown
+    call: Call, choice: Choice, again: Callable[..., PhaseResult], n_phases: int, shown: Shown
 ) -> PhaseResult:
     """Return the result of another number of phases that was fitted."""
-    return _find(call.watched(shown), task, searched=searched, choice=choice.with_number(n_phases))
+    return again(call.watched(shown), choice=choice.with_number(n_phases))
 
 
-def _recognise(call: Call, model: object, level: float, given: dict[str, bool]) -> PhaseResult:
-    needed = "the phases of another map, phases.model, or the path of their file"
-    trained = call.trained_model(model, needed, PhaseReport)
+def _recognise(call: Call, trained: TrainedModel, level: float, given: dict[str, bool]) -> PhaseResult:
     call.refuse_beside_model(trained, "find the phases anew", **given)
     trained = trained.on_axis(call.axis, method="phase_map")
     phases = trained.model
@@ -129,10 +170,9 @@ def _labelled(call: Call, labels: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     return found, tuple(f"phase {k}" for k in range(n))
 
 
-def _report(call: Call, found: Phases, *, mixed: bool, chosen: bool) -> PhaseReport:
-    model, choice, estimate = found.model, found.choice, found.estimate
+def _report(call: Call, found: Phases, noise: dict[str, Any], *, mixed: bool, chosen: bool) -> PhaseReport:
+    model, choice = found.model, found.choice
     assert choice is not None
-    assert estimate is not None
     return PhaseReport(
         n_phases=model.n_components,
         numbers=choice.curve if chosen else None,
@@ -142,8 +182,8 @@ def _report(call: Call, found: Phases, *, mixed: bool, chosen: bool) -> PhaseRep
         group_width=model.width,
         model_error=model.error,
         drift=0 if found.drift is None else int(np.abs(found.drift).max()),
-        noise_model=estimate.model.to_dict() | {"fano": estimate.fano},
-        hold_out="exact" if estimate.model.name == "poisson" else "approximate",
+        noise_model=noise,
+        hold_out="exact" if noise["name"] == "poisson" else "approximate",
         used=found.summary.counts(),
         random_state=call.seed,
         seconds=found.seconds,

@@ -6,7 +6,16 @@ import hyperspy.api as hs
 import numpy as np
 import pytest
 
-from hyperspy_specml.statistics import PoissonNoise, find_hot_values, moments_of, summarise_map, without_hot_values
+from hyperspy_specml.statistics import (
+    NARROWEST_LINE,
+    PoissonNoise,
+    find_hot_values,
+    line_width,
+    moments_of,
+    spike_line_width,
+    summarise_map,
+    without_hot_values,
+)
 from hyperspy_specml.statistics._noise import gaussian_noise
 from hyperspy_specml.streaming import SpectrumStream
 
@@ -66,6 +75,31 @@ def test_noise_that_is_far_too_small_makes_no_structure_hot() -> None:
     summary = summarise_map(SpectrumStream(data))
     assert without_hot_values(summary, gaussian_noise(1e-3), SCAN) is summary
     assert len(find_hot_values(summary.sample, gaussian_noise(1.0), 2.0, data.mean(axis=(0, 1)))[0]) == 0
+
+
+def with_rays_on_a_pattern() -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """A map of broad lines whose detector adds the same sharp pattern to all spectra, with rays two channels wide."""
+    rng = np.random.default_rng(3)
+    data = mean_spectra() + 10 + rng.choice([-1.0, 1.0], N_CHANNELS) + rng.normal(0, 0.3, (*SCAN, N_CHANNELS))
+    for y, x, channel in HOT:
+        data[y, x, channel : channel + 2] += (120, 60)
+    return data.astype(np.float32), [(y, x, k + i) for y, x, k in HOT for i in (0, 1)]
+
+
+def test_a_sharp_pattern_that_all_spectra_share_hides_no_ray() -> None:
+    data, places = with_rays_on_a_pattern()
+    summary = summarise_map(SpectrumStream(data))
+    rows, noise = summary.sample, gaussian_noise(0.3)
+    sharpest = line_width(rows.mean(axis=0), noise, n_spectra=len(rows))
+    assert sharpest < NARROWEST_LINE < spike_line_width(rows, noise, sharpest)
+    found = without_hot_values(summary, noise, SCAN)
+    np.testing.assert_array_equal(np.argwhere(found.sample.reshape(data.shape) != data), sorted(places))
+
+
+def test_rays_on_a_sharp_pattern_are_spikes_and_no_regions() -> None:
+    found = hs.signals.Signal1D(with_rays_on_a_pattern()[0]).anomaly_map(show_progressbar=False)
+    assert found.regions == ()
+    assert sorted(spike.position for spike in found.spikes) == sorted((x, y) for y, x, _ in HOT)
 
 
 @pytest.mark.parametrize("kind", ["counts", "signed"])
