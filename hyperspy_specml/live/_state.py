@@ -11,7 +11,8 @@ from hyperspy_specml.latent import Recipe
 from hyperspy_specml.live._kept import Kept
 from hyperspy_specml.live._library import Library
 from hyperspy_specml.live._moments import StreamedMoments
-from hyperspy_specml.live._monitor import Known, Monitor, Setup
+from hyperspy_specml.live._monitor import Monitor
+from hyperspy_specml.live._setup import Known, Setup
 from hyperspy_specml.statistics import Moments, noise_from_dict
 
 # Of the saved state: its version, the settings in it, the numbers, and the arrays with a number for every pixel.
