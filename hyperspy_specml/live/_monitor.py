@@ -85,6 +85,7 @@ class Monitor:
         self.buffer: list[tuple[np.ndarray, np.ndarray, bool]] = []  # until there are enough to begin with
         self.alone = np.zeros(0, np.intp)  # pixels of no phase that wait for others like them
         self.next_lesson = setup.n_first
+        self.certain = True  # whether held-out counts say that there is not one phase more
         self.n_certain = 0  # phases that were learnt, the first ones
         self.errors_at = 0  # spectra received when the errors of windows were measured
         self.lock = threading.RLock()
@@ -327,7 +328,7 @@ class Monitor:
         lesson = pending.result()
         if self.library is not None:
             return self._take(lesson) if lesson.accepted else []
-        self.library, self.n_certain = lesson.library, lesson.library.n_phases
+        self.library, self.n_certain, self.certain = lesson.library, lesson.library.n_phases, lesson.certain
         self.since[:] = False  # of these spectra the phases were made
         if self.known is not None:
             return []
@@ -347,7 +348,7 @@ class Monitor:
         self.phase = renamed[self.phase]
         library = lesson.library
         self.library = replace(library, sums=library.sums[order], n_spectra=library.n_spectra[order])
-        self.n_certain = len(new)
+        self.n_certain, self.certain = len(new), lesson.certain
         events: list[Event] = [self._by_held_out(len(theirs) + k) for k in range(len(rest))]
         again = np.intersect1d(np.flatnonzero(self.told), self.kept.pixels)
         self.alone = np.zeros(0, np.intp) if not review else self.alone

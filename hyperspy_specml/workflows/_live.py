@@ -446,6 +446,11 @@ class LiveMonitor:
         missing = int((monitor.visits == 0).sum())
         if missing:
             raise DataRequiredError(f"next_dwell(): {missing} pixels have not been scanned yet; finish the first pass.")
+        if not monitor.certain or self.n_phases < 2:
+            raise DataRequiredError(
+                f"next_dwell(): held-out counts do not tell whether there are more phases than {self.n_phases}: dwell "
+                "times would follow errors. Learn from the whole pass, monitor.finish(), or scan evenly once more."
+            )
         classes, pixels = monitor.classes()
         if len(pixels) != monitor.setup.n_pixels:
             raise DataRequiredError("next_dwell(): the map is too large to be kept; ask for parts of it.")
