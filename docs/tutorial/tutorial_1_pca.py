@@ -71,9 +71,9 @@ hs.plot.plot_spectra(spectra, legend=["truth", "3", "5", "10"])
 results[3].plot()
 
 # %%
-# Components are not phases: they are at right angles to each other, and have negative counts. Their *scores*
-# nevertheless separate the phases. Divided by the intensity of the pixel, the three phases are three
-# clouds.
+# The third is noise, in its map as in its spectrum. The first two are not phases: they are at right angles to
+# each other, and have negative counts. Their *scores* nevertheless separate the phases. Divided by the
+# intensity of the pixel, the three phases are three clouds, along score 1.
 labels = simulated.truth["abundances"].data.argmax(axis=0)
 scores = results[3].scores.data.reshape(3, -1)
 figure, axis = plt.subplots(figsize=(5, 4), layout="constrained")

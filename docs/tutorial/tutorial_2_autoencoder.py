@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 import hyperspy_specml as specml
 
 rare = specml.datasets.ShiftedEdge(16, 3.0)
-simulated = specml.datasets.fe_l_map((48, 48), dose=100, n_channels=192, rare_phase=rare)
+simulated = specml.datasets.fe_l_map((48, 48), dose=300, n_channels=192, rare_phase=rare)
 s = simulated.signal
 
 # %%
@@ -38,13 +38,13 @@ for name, result in {"autoencoder": dec, "PCA": dec.baseline}.items():
 
 # %%
 # Residuals beside each other show why: PCA leaves the moving edge in them.
-pixel = s.inav[20, 20]
+middle = tuple(slice(n // 3, n // 2) for n in s.data.shape[:2])
 figure, axis = plt.subplots(figsize=(7, 3.5), layout="constrained")
 energy = s.axes_manager.signal_axes[0].axis
 for name, result in {"autoencoder": dec, "PCA": dec.baseline}.items():
-    averaged = (result.reconstruction.data - simulated.clean.data)[16:24, 16:24].mean(axis=(0, 1))
+    averaged = (result.reconstruction.data - simulated.clean.data)[middle].mean(axis=(0, 1))
     axis.plot(energy, averaged, label=name)
-axis.set(xlabel="energy loss (eV)", ylabel="counts", title="what 64 pixels lack of the truth, averaged")
+axis.set(xlabel="energy loss (eV)", ylabel="counts", title="difference to the truth, mean of 64 pixels")
 axis.legend()
 
 # %%
@@ -68,7 +68,7 @@ for name, result in {"autoencoder": dec, "PCA": dec.baseline}.items():
 # Clustering cuts what varies steadily into pieces, in either space. That the pieces look like phases does not
 # make them phases: there are none in this map.
 figure, panels = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-panels[0].imshow(fe3.reshape(48, 48) if fe3.size == 48**2 else fe3.reshape(s.data.shape[:2]))
+panels[0].imshow(simulated.truth["fe3_fraction"].data)
 panels[0].set_title("share of Fe3+ (truth)")
 for panel, (name, result) in zip(panels[1:], {"autoencoder": dec, "PCA": dec.baseline}.items(), strict=True):
     scores = result.scores.data.reshape(len(result.scores.data), -1).T
