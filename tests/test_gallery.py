@@ -47,6 +47,7 @@ def test_there_are_scripts() -> None:
         "anomaly_couple",
         "eds_unmixing",
         "iron_valence",
+        "live_session",
         "measured_map",
         "rare_phase_doses",
         "tutorial_1_pca",

@@ -1,5 +1,6 @@
 """While a scan runs, on arrays: phases discovered, what may be unseen, changes over frames, where to look longer."""
 
+from hyperspy_specml.live._autoencoder import OnlineAutoencoder
 from hyperspy_specml.live._coverage import ORDERS, UnseenArea, scan_order, unseen_area
 from hyperspy_specml.live._dwell import dwell_times
 from hyperspy_specml.live._events import Damage, EnergyDrift, Event, IntensityChange, NewPhase

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from hyperspy_specml.latent import Data, Folds, Mixture, Recipe, best_strength, classify, fit
+from hyperspy_specml.live._autoencoder import OnlineAutoencoder
 from hyperspy_specml.live._coverage import UnseenArea, unseen_area
 from hyperspy_specml.live._events import Event, NewPhase
 from hyperspy_specml.live._frames import Frames
@@ -76,6 +77,8 @@ class Setup:
         Of everything random.
     beside
         Whether phases are learnt in a thread of their own, while spectra arrive.
+    training_seconds
+        Time in each update that an autoencoder is trained for; 0 for none.
     """
 
     shape: tuple[int, ...]
@@ -86,6 +89,7 @@ class Setup:
     n_components: int = 8
     seed: int = 0
     beside: bool = True
+    training_seconds: float = 0.0
 
     @property
     def n_pixels(self) -> int:
@@ -163,12 +167,13 @@ class Monitor:
         self.deviation = np.full(n, np.nan, np.float32)
         self.since = np.zeros(n, bool)  # scanned since the last new phase
         self.told = np.zeros(n, bool)  # pixels of new phases that were told of
-        self.n_lost = self.n_spikes = self.n_received = 0
+        self.n_lost = self.n_spikes = self.n_received = self.n_seen = 0
         self.frames = Frames(setup.n_channels, seed=setup.seed)
         self.moments = StreamedMoments.empty(setup.n_channels)
         self.recipe = None if known is None else known.recipe
         self.library: Library | None = None
         self.kept: Kept | None = None
+        self.autoencoder: OnlineAutoencoder | None = None
         self.buffer: list[tuple[np.ndarray, np.ndarray, bool]] = []  # until there are enough to begin with
         self.alone = np.zeros(0, np.intp)  # pixels of no phase that wait for others like them
         self.next_lesson = setup.n_first
@@ -196,6 +201,7 @@ class Monitor:
             self.moments.absorb(rows)
             events = self._frames(rows, before) if even else []
             self.since[pixels[before == 0]] = True
+            self.n_seen += int((before == 0).sum())
             self.visits[pixels] += 1
             self.intensity[pixels] += rows.sum(axis=1, dtype=np.float64)
             self._take_in(rows, pixels, again=even and bool((before > 0).all()))
@@ -203,6 +209,8 @@ class Monitor:
             self._learn_later()
             if self.library is None:
                 events += self._adopt() + self._catch_up()
+            if self.setup.training_seconds > 0 and self.kept is not None:
+                self._train()
             return events
 
     def _frames(self, rows: np.ndarray, before: np.ndarray) -> list[Event]:
@@ -361,8 +369,10 @@ class Monitor:
     # Learning beside
 
     def _learn_later(self) -> None:
-        """Begin to learn phases from all spectra so far, at every doubling of their number."""
-        if self._pending is not None or self.kept is None or self.n_received < self.next_lesson:
+        """Begin to learn phases from all spectra so far, whenever the number of pixels seen has doubled."""
+        if self._pending is not None or self.kept is None:
+            return
+        if self.library is not None and self.n_seen < self.next_lesson:
             return
         assert self.recipe is not None
         seed = self.setup.seed
@@ -375,7 +385,7 @@ class Monitor:
             task = partial(begin_with, library, self.kept.of(self.kept.pixels), seed=seed)
         else:
             return
-        self.next_lesson = 2 * self.n_received
+        self.next_lesson = 2 * self.n_seen
         self.errors_at = self.n_received
         self._pending = Future()
         if self.setup.beside:
@@ -383,6 +393,16 @@ class Monitor:
             self._pending = self._worker.submit(task)
         else:
             self._pending.set_result(task())
+
+    def _train(self) -> None:
+        """Train the autoencoder a little; it begins with the spectra that there are."""
+        assert self.kept is not None
+        assert self.recipe is not None
+        if self.autoencoder is None:
+            values = self.kept.some(_FIRST_MOST, without=np.zeros(0, int), seed=self.setup.seed).values
+            counts, k = self.recipe.deviation is None, self.setup.n_components
+            self.autoencoder = OnlineAutoencoder(values, counts=counts, n_latent=k, seed=self.setup.seed)
+        self.autoencoder.train(self.kept.values, self.kept.seen, self.setup.training_seconds)
 
     def wait(self) -> list[Event]:
         """Wait for what is being learnt beside, take it over, and compare all spectra that wait with it."""
@@ -494,10 +514,17 @@ class Monitor:
         return classes, np.arange(len(values)) * stride
 
     def residuals(self) -> np.ndarray:
-        """Return (n_pixels,) the mean squared residual of the kept spectra per group, NaN elsewhere."""
+        """Return (n_pixels,) the mean squared residual of the kept spectra per group, NaN elsewhere.
+
+        Of the autoencoder, or of as many principal components.
+        """
         found = np.full(self.setup.n_pixels, np.nan, np.float32)
         with self.lock:
             if self.library is None or self.kept is None:
+                return found
+            if self.autoencoder is not None:
+                for pixels in np.array_split(self.kept.pixels, max(1, len(self.kept.pixels) // _BLOCK)):
+                    found[pixels] = self.autoencoder.residuals(self.kept.of(pixels).values)
                 return found
             pixels, counts = self.kept.pixels, self.library.counts
             values = self.kept.of(pixels).values

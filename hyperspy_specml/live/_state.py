@@ -16,8 +16,8 @@ from hyperspy_specml.statistics import Moments, noise_from_dict
 
 # Of the saved state: its version, the settings in it, the numbers, and the arrays with a number for every pixel.
 _VERSION = 1
-_SETTINGS = ("shape", "n_channels", "order", "noise", "n_components", "seed", "beside")
-_NUMBERS = ("n_lost", "n_spikes", "n_received", "next_lesson", "errors_at", "n_certain")
+_SETTINGS = ("shape", "n_channels", "order", "noise", "n_components", "seed", "beside", "training_seconds")
+_NUMBERS = ("n_lost", "n_spikes", "n_received", "n_seen", "next_lesson", "errors_at", "n_certain")
 _PER_PIXEL = ("visits", "intensity", "phase", "p_value", "deviation", "since", "told")
 
 

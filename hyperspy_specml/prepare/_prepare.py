@@ -120,7 +120,7 @@ def prepare(
         (folds, fold_basis), basis, edge = side_by_side(split, whole, edge_of_noise)
     if moments.rows is not None:
         basis = refine_basis(stream, summary, basis)
-    with progress.enter("Compare numbers of components"):
+    with progress.enter("Fit PCA"):
         n_vectors = _n_vectors(summary, fold_basis, edge, n_needed)
         fold_basis = fold_basis.first(n_vectors)
         fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_basis)

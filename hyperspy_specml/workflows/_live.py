@@ -124,6 +124,10 @@ class LiveMonitor:
         Seed of everything random.
     beside : bool
         Learn in a thread of its own while spectra arrive. False learns within `update`: events repeat from run to run.
+    training_seconds : float
+        Time in each `update` that an autoencoder (the dense one, of `n_components` latents) is trained for, on all that
+        came so far: `residual_map` is its residual then. It is taken over only where pixels that it never trains on
+        are described better. 0 for none.
 
     Raises
     ------
@@ -158,13 +162,18 @@ class LiveMonitor:
         n_components: int = 8,
         random_state: int = 0,
         beside: bool = True,
+        training_seconds: float = 0.0,
     ) -> None:
         shape = _shape(navigation_shape)
         self._template = _template(shape, energy_axis)
         self._positions = _order(order, shape, random_state)
         n_channels, name = self._template.data.shape[-1], order if isinstance(order, str) else "positions"
         width = line_width(self._template)
-        setup = Setup(shape[::-1], n_channels, name, noise, width, n_components, random_state, beside)
+        if not (np.isfinite(training_seconds) and training_seconds >= 0):
+            raise OptionError(f"LiveMonitor(training_seconds={training_seconds!r}) needs seconds, e.g. 0.005, or 0.")
+        setup = Setup(
+            shape[::-1], n_channels, name, noise, width, n_components, random_state, beside, float(training_seconds)
+        )
         self._reference = _trained(reference)
         self._monitor = Monitor(setup, self._known())
         self.events: list[Event] = []
@@ -411,7 +420,7 @@ class LiveMonitor:
 
     @property
     def residual_map(self) -> BaseSignal:
-        """Map of the mean squared residual of the streaming PCA per channel, in units of the noise variance."""
+        """Map of the mean squared residual of the spectra, in units of the noise: of PCA, or of the autoencoder."""
         return self._map(self._monitor.residuals(), "Residual of the principal components")
 
     @property

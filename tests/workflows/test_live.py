@@ -198,6 +198,15 @@ def test_a_model_is_where_a_scan_begins(signal: Signal1D, strange: Any, of: str,
     assert again.update(signal.data[0], [[x, 0] for x in range(18)]) == ()
 
 
+def test_the_residual_is_that_of_the_autoencoder(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
+    monitor = monitor_of(signal, training_seconds=1e-4, n_components=2)
+    list(monitor.replay(signal, block=96))
+    online = monitor._monitor.autoencoder
+    assert online is not None
+    assert monitor.residual_map.data.ravel() == pytest.approx(online.residuals(monitor._monitor.kept.values), rel=1e-4)
+    assert scanned._monitor.autoencoder is None
+
+
 def test_damage_names_the_element() -> None:
     template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=512).signal
     template.add_elements(["Nb"])
@@ -239,6 +248,7 @@ def test_dwell_times_need_a_whole_scan(signal: Signal1D, scanned: specml.LiveMon
         ({"order": np.zeros((3, 2), int)}, "every pixel"),
         ({"energy_axis": np.zeros((2, 2))}, "energy_axis"),
         ({"reference": "nowhere.specml"}, "nowhere"),
+        ({"training_seconds": -1.0}, "training_seconds"),
     ],
 )
 def test_bad_monitors_are_refused(signal: Signal1D, arguments: dict, message: str) -> None:
