@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 PARTS = ("maps", "repeats", "one", "bends", "foreign", "time", "measured")
+KINDS = ("alloy", "grains")
 
 # What bends the spectra of grains of three valences.
 _BENDS: dict[str, dict[str, Any]] = {
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--quick", action="store_true", help="one map of each case")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="maps of four phases")
     parser.add_argument("--size", type=int, default=96, help="pixels along each scan axis (96)")
     parser.add_argument("--channels", type=int, default=1024, help="energy channels (1024)")
     parser.add_argument("--seeds", type=int, help="maps of each case (10; quick: 1)")
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
 
 def _maps(options: argparse.Namespace, seeds: range) -> Table:
     rows = []
-    for kind in ("alloy", "grains"):
+    for kind in options.kinds:
         for dose in options.doses:
             found = [_score(kind, dose, seed, options, rivals) for seed in seeds]
             cells = [number(_mean(found, key), ".3f") for key in ("ari", *RIVALS, "ece", "auc")]
@@ -81,7 +83,7 @@ def _maps(options: argparse.Namespace, seeds: range) -> Table:
 def _repeats(options: argparse.Namespace, seeds: range) -> Table:
     """Measure what asks for more maps than rivals have time for."""
     rows = []
-    for kind in ("alloy", "grains"):
+    for kind in options.kinds:
         for dose in options.doses:
             found = [_score(kind, dose, seed, options, lambda signal: {}) for seed in seeds]
             n, right, within = len(found), sum(one["right"] for one in found), sum(one["within"] for one in found)
