@@ -288,7 +288,7 @@ class Monitor:
         task: Callable[[], Lesson]
         if self.known is None:
             values, _, grid = self.kept.sample(seed)
-            task = partial(learn, values.copy(), grid, self.recipe, before=self.library, seed=seed)
+            task = partial(learn, values, grid, self.recipe, before=self.library, seed=seed)
         elif self.library is None:
             library = self.known.library or replace(self._rough(), of_model=True)
             task = partial(begin_with, library, self.kept.of(self.kept.pixels), seed=seed)
