@@ -119,7 +119,7 @@ def overview(
     scan = signal.axes_manager.navigation_axes
     window, name = line_that_varies(signal, dec)
     raw, smooth = (np.asarray(s.isig[window].data.sum(axis=-1)) for s in (signal, clean))
-    figure = Figure(figsize=(14, 3.4), layout="constrained")
+    figure = Figure(figsize=(14, 3.1), layout="constrained")
     axes = figure.subplots(1, 4)
     for panel, values, title in zip(axes, (raw, smooth), ("as recorded", "denoised"), strict=False):
         draw_map(panel, values, scan, label=name, like=smooth)

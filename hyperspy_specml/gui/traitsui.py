@@ -10,7 +10,8 @@ from hyperspy_specml.gui._guard import with_limits
 if TYPE_CHECKING:
     from hyperspy_specml.gui._tool import Control, Tool
 
-_SIZE = (1100, 900)
+# Pixels: width and height of a window, and what a table or a form of options adds to the latter.
+_SIZE, _MORE = (1100, 760), 140
 
 
 def view(obj: Tool, display: bool = True) -> Any:
@@ -42,7 +43,8 @@ def view(obj: Tool, display: bool = True) -> Any:
         groups.append(_rows())
     groups.append(_text("summary", 130))
     # One group: several at the top would become tabs, of which only one is seen.
-    look = {"resizable": True, "width": _SIZE[0], "height": _SIZE[1], "handler": _handler()}
+    height = _SIZE[1] + _MORE * (bool(obj.table) + hasattr(obj, "form"))
+    look = {"resizable": True, "width": _SIZE[0], "height": height, "handler": _handler()}
     shown = View(VGroup(*groups), title=f"{obj.title} of {obj.name}", **look)
     if not display:
         return obj, {"view": shown}

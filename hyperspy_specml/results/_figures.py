@@ -512,6 +512,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
         for k in shown:
             some = labels.data == k
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
+        axes.set_yticks(shown, [str(k) if k >= 0 else "none" for k in shown])
         axes.set_ylabel("phase")
     else:
         style: Any = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}

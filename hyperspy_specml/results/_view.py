@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BRIDGE = 0.25
 _LEAST_INTENSITY = 0.05  # of the median one: scores of spectra that are nearly empty are noise
 _FEWEST_CELLS, _CELLS = 12, 80  # of the density, along each side
-_SMOOTHED = 1.0  # cells: standard deviation of the blur below outlines of phases
+_SMOOTHED, _MARGIN = 1.0, 3  # cells: standard deviation of the blur below outlines of phases, and where these close
 
 
 def dose_free(scores: np.ndarray, intensity: np.ndarray) -> np.ndarray:
@@ -140,8 +140,9 @@ class LatentView:
                 some = fine & (labels == k)
                 part = np.histogram2d(x[some], y[some], bins=n_cells, range=spans)[0]
                 if part.max() > 1:
-                    part = gaussian_filter(part, _SMOOTHED)
-                    centres = [0.5 * (edges[1:] + edges[:-1]) for edges in (across, up)]
+                    part = gaussian_filter(np.pad(part, _MARGIN), _SMOOTHED)
+                    inside = np.arange(-_MARGIN, n_cells + _MARGIN) + 0.5
+                    centres = [edges[0] + inside * (edges[1] - edges[0]) for edges in (across, up)]
                     axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=phase_colour(k), linewidths=1.2)
                 axes.plot([], [], color=phase_colour(k), label=name)
             for marked, marker, name in ((self.bridges, ".", "mixed"), (self.outliers, "x", "none of these")):

@@ -165,7 +165,7 @@ click(tool, "Close")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_tool_from_open_to_its_result_by_clicks(tmp_path, case):
+def test_a_tool_from_open_to_its_result_by_clicks(tmp_path, shrink, case):
     if not os.environ.get("SPECML_GUI_TESTS"):
         pytest.skip("make test-gui runs the tests in windows")
     if not have("PySide6", "hyperspy_gui_traitsui"):
@@ -175,3 +175,5 @@ def test_a_tool_from_open_to_its_result_by_clicks(tmp_path, case):
     command = [sys.executable, "-c", START + CASES[case], *([pictures] if pictures else [])]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    if pictures:
+        shrink(f"{pictures}/{case}_qt.png")
