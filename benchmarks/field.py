@@ -2,9 +2,9 @@
 
 Each map is read and analysed in a process of its own; an error of a method stands in the table with its name. "Left"
 are the features that the denoised signal has lost, of those that noise cannot explain; "restored" are put back into
-it. "Pixels" is the share of the used pixels that lie in a region; the regions are printed above the row. The iron
-particle of `bare_core` is checked by the counts that the denoised map holds in its 5 x 5 pixels, within 0.3 keV about
-the Fe Ka line.
+it. "Pixels" is the share of the pixels that lie in a region, and how the reference model was learnt where that is
+large; the regions are printed above the row. The iron particle of `bare_core` is checked by the counts that the
+denoised map holds in its 5 x 5 pixels, within 0.3 keV about the Fe Ka line.
 """
 
 from __future__ import annotations
@@ -131,12 +131,13 @@ def _particle(signal: Any) -> float:
 def _anomalies(signal: Any) -> dict[str, Any]:
     found = signal.anomaly_map(show_progressbar=False)
     elements = dict.fromkeys(region.candidates[0].element for region in found.regions if region.candidates)
-    n_pixels = found.detections.data.size
+    share, left_out = float(found.detections.data.mean()), found.report.patches_left_out
     return {
         "text": f"\n{found}\n",
         "regions": len(found.regions),
         "elements": ", ".join(elements) or "-",
-        "share": float(found.detections.data.sum()) / n_pixels,
+        "share": share,
+        "reason": f"{found.report.n_components} components, without {left_out} patches" if share > _FLOOD else "",
     }
 
 
@@ -147,7 +148,9 @@ def _cells(run: Run) -> list[str]:
     merged = {key: value for found in run.facts.values() for key, value in found.items()}
     particle = " of ".join(f"{counts:.1f}" for counts in reversed(merged.get("particle", []))) or "-"
     share = merged.get("share")
-    pixels = "-" if share is None else f"{100 * share:.2f} %" + (" (flood)" if share > _FLOOD else "")
+    pixels = (
+        "-" if share is None else f"{100 * share:.2f} %" + (f" (flood: {merged['reason']})" if merged["reason"] else "")
+    )
     errors = [found["error"] for found in run.facts.values() if "error" in found]
     seconds = [f"{run.facts[m]['seconds']:.1f}" if m in run.facts else "-" for m in METHODS]
     numbers = [str(merged.get(key, "-")) for key in ("noise", "dense", "pca", "left", "restored")]
