@@ -7,7 +7,7 @@ NAME ?= lazy
 .PHONY: demo test test-lowest test-gui lint format docs screenshots bench release-check clean
 
 demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all optional
-	$(BIN)/python -m hyperspy_specml $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
+	$(BIN)/python -m hyperspy_specml --all $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
 	    $(if $(K),--output-dimension $(K)) $(if $(SIGNAL),--signal "$(SIGNAL)") $(if $(OUT),--output "$(OUT)")
 
 # One process per core with one thread each: as many threads in every process would fight over the cores.

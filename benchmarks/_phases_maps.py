@@ -34,7 +34,8 @@ def phase_map(
     ----------
     kind
         "alloy": large domains of Fe, Cr, Ni and an oxide; "grains": four phases alike, pixels on borders mixed;
-        "ramp": one phase of varying thickness.
+        "noise": one phase; "ramp": one phase of varying thickness; "gradient": shares of two phases that vary evenly,
+        pure nowhere.
     dose
         Counts per pixel.
     seed, size, channels
@@ -50,7 +51,8 @@ def phase_map(
     phase = datasets.RarePhase() if rare else None
     template = datasets.fe_cr_ni_map((size, size), n_channels=channels, texture=texture, n_phases=4, rare_phase=phase)
     rng = np.random.default_rng(seed)
-    shares = {"alloy": _domains, "grains": _grains, "ramp": _one}[kind](rng, size)
+    draw = {"alloy": _domains, "grains": _grains, "ramp": _one, "noise": _one, "gradient": _gradient}[kind]
+    shares = draw(rng, size)
     if blur > 1:
         shares = uniform_filter(shares, (blur, blur, 0), mode="nearest")
     if rare:
@@ -58,13 +60,43 @@ def phase_map(
         strange = 0.4 * template.rare_mask.data[..., None]
         shares = np.concatenate([shares * (1 - strange), strange], axis=-1)
     assert template.endmembers is not None
-    thickness = np.linspace(0.5, 1.5, size) if kind == "ramp" else 1 + 0.2 * _field(rng, size)
+    thickness = {"ramp": np.linspace(0.5, 1.5, size), "noise": np.ones(size)}.get(kind, 1 + 0.2 * _field(rng, size))
     energy = template.signal.axes_manager.signal_axes[0].axis
     spectra = [np.interp(energy - shift, energy, spectrum) for spectrum in template.endmembers.data]
     mean = dose * np.broadcast_to(thickness, (size, size))[..., None] * (shares @ np.array(spectra))
     signal = template.signal.deepcopy()
     signal.data = rng.poisson(np.maximum(mean, 0)).astype(np.uint16)
     return signal, shares
+
+
+def valence_map(
+    dose: float, seed: int, *, size: int, channels: int, drift: bool = False, charging: float = 0.0, thick: bool = False
+) -> tuple[BaseSignal, np.ndarray]:
+    """Simulate the Fe-L edges of grains of three valences; return them and (size, size) labels.
+
+    Parameters
+    ----------
+    dose
+        Counts per channel.
+    seed, size, channels
+        As in `phase_map`.
+    drift
+        Shift the spectra by 0.5 eV (standard deviation), mostly from scan line to scan line.
+    charging
+        Standard deviation in eV of a shift that varies smoothly over the map.
+    thick
+        Let the thickness vary smoothly from 0.3 to 1.2 inelastic mean free paths; else it is 0.6.
+    """
+    simulated = datasets.fe_l_map((size, size), n_channels=channels, dose=dose, random_state=seed)
+    signal, truth = simulated.signal.deepcopy(), simulated.truth
+    rng = np.random.default_rng(seed)
+    labels = _grains(rng, size).argmax(axis=-1) % 3
+    shift = drift * truth["shift"].data + charging * 2 * _field(rng, size)
+    energy = signal.axes_manager.signal_axes[0].axis
+    thickness = truth["thickness"].data if thick else np.full(labels.shape, 0.6)
+    mean = datasets.fe_l_spectra(labels / 2, thickness, shift, energy=energy)
+    signal.data = rng.poisson(dose * mean / mean.mean()).astype(np.uint16)
+    return signal, labels
 
 
 def _field(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -83,6 +115,11 @@ def _grains(rng: np.random.Generator, size: int) -> np.ndarray:
     fine = np.moveaxis(np.indices((size * _SUBPIXELS,) * 2), 0, -1) / _SUBPIXELS
     whole = np.eye(4)[phases[KDTree(seeds).query(fine)[1]]]
     return whole.reshape(size, _SUBPIXELS, size, _SUBPIXELS, 4).mean(axis=(1, 3))
+
+
+def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
+    part = np.broadcast_to(np.linspace(0.2, 0.8, size)[:, None], (size, size, 1))
+    return np.concatenate([part, 1 - part, 0 * part, 0 * part], axis=-1)
 
 
 def _one(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 import hyperspy_specml as specml
 from benchmarks._harness import number
+from benchmarks._pretrain_rivals import scratch_cnn
 from benchmarks._records import Table
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PARTS = ("twins", "valence", "measured", "grids", "speed")
 _METHODS = ("raw", "pca", "aligned", "linear", "lora")
+_CNN = "network from scratch"
 _TEST = 400  # spectra that are predicted
 
 
@@ -102,15 +104,25 @@ def _compare(
             name = method if method in ("raw", "pca", "aligned") else f"{method}, {kind}"
             predictor = encoder.fine_tune(signal, labels, method)
             scores.setdefault(name, []).append(_score(predictor, signal, truth, unseen))
+    values = labels.dtype.kind == "f"
+    rows = signal.data.reshape(len(labels), -1)
+    found = scratch_cnn(rows, labels, 0 if values else int(truth.max()) + 1, seed=len(scores.get(_CNN, ())))
+    scores.setdefault(_CNN, []).append(_right(found, truth, unseen, values=values))
 
 
 def _score(predictor: specml.Predictor, signal: BaseSignal, truth: np.ndarray, unseen: np.ndarray) -> float:
-    if predictor.names:
-        found = predictor.classify(signal)
-        named = np.array([int(name) for name in found.names])[found.labels.data]
-        return float(np.mean([(named[unseen & (truth == c)] == c).mean() for c in np.unique(truth[unseen])]))
-    value = predictor.regress(signal).value.data
-    return float(1 - np.square(value - truth)[unseen].mean() / truth[unseen].var())
+    if not predictor.names:
+        return _right(predictor.regress(signal).value.data.reshape(-1), truth, unseen, values=True)
+    found = predictor.classify(signal)
+    named = np.array([int(name) for name in found.names])[found.labels.data]
+    return _right(named, truth, unseen, values=False)
+
+
+def _right(found: np.ndarray, truth: np.ndarray, unseen: np.ndarray, *, values: bool) -> float:
+    """Return R2 of values, or the balanced accuracy of classes, of the spectra without label."""
+    if values:
+        return float(1 - np.square(found - truth)[unseen].mean() / truth[unseen].var())
+    return float(np.mean([(found[unseen & (truth == c)] == c).mean() for c in np.unique(truth[unseen])]))
 
 
 def _rows(task: str, scores: dict[str, list[float]]) -> list[list[str]]:

@@ -45,7 +45,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 extensions += ["benchmark_tables"]  # docs/_ext
-exclude_patterns = ["_build", "changes", "gallery"]
+exclude_patterns = ["_build", "changes", "gallery", "tutorial"]
 nitpicky = False  # types point to HyperSpy and NumPy, whose pages would have to be downloaded
 
 autodoc_member_order = "bysource"
@@ -54,8 +54,8 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
 sphinx_gallery_conf = {
-    "examples_dirs": "gallery",
-    "gallery_dirs": "_gallery",  # made by the build, in no repository
+    "examples_dirs": ["tutorial", "gallery"],
+    "gallery_dirs": ["_tutorial", "_gallery"],  # made by the build, in no repository
     "filename_pattern": "",  # every script is run
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,

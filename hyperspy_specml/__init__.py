@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
     from hyperspy_specml.live import Damage, EnergyDrift, IntensityChange, NewPhase, scan_order
+    from hyperspy_specml.pretraining import Instruments, PatchShape
     from hyperspy_specml.progress import Progress, ProgressBar
     from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
@@ -50,6 +51,7 @@ _HOMES = {  # of the public names
         "register_architecture",
     ),
     "denoise": ("DenoiseOptions", "LibraryOptions"),
+    "pretraining": ("Instruments", "PatchShape"),
     "progress": ("Progress", "ProgressBar"),
     "results": ("denoise_model", "denoise_report", "load_result"),
     "run": ("ComputeConfig", "TrainConfig"),

@@ -1,4 +1,4 @@
-"""The main job from the command line: ``python -m hyperspy_specml map.dm4``; with ``--phases``, its phase map.
+"""The main job from the command line: ``python -m hyperspy_specml map.dm4``; with ``--all``, all methods and a page.
 
 Without a file it decomposes a simulated map and shows the truth beside what was found.
 """
@@ -11,18 +11,20 @@ import sys
 import time
 import warnings
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.exceptions import VisibleDeprecationWarning
 
-from hyperspy_specml.datasets import fe_l_map
+from hyperspy_specml.datasets import RarePhase, fe_cr_ni_map, fe_l_map
 from hyperspy_specml.decompose import architecture_names, choose_architecture
-from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError, SpecMLError
+from hyperspy_specml.exceptions import BaselineBetterWarning, OptionError, RemovedSignalWarning, SpecMLError
+from hyperspy_specml.tour import FILES, tour
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hyperspy.signal import BaseSignal
     from matplotlib.figure import Figure
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 SHAPE = (64, 64)
 N_FIELDS = 4  # that the map is made of: valence, thickness, iron, drift
 DOSE = 300.0  # counts per channel: enough for the curvature of the data to show
+# The map of --all: grains of an alloy at a low dose, with a rare phase.
+ALL_CHANNELS, ALL_DOSE, ALL_COMPONENTS, RARE_PIXELS = 1024, 100.0, 4, 24
 
 _INTRODUCTION = """\
 Beside the truth: error of the spectra (root mean square, over the standard deviation of the noise-free map),
@@ -51,9 +55,7 @@ _FILES = {
     "pca_scores.hspy": "score maps of PCA",
     "pca_components.hspy": "component spectra of PCA",
     "reconstruction.hspy": "the model of every spectrum",
-    "phases.png": "map of phases, and their spectra",
-    "phases.hspy": "the phase map: specml.load_result reads it",
-}
+} | FILES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
-        # The report says the first; the second is about old files and how exspy uses HyperSpy.
-        for category in (BaselineBetterWarning, VisibleDeprecationWarning):
+        # The reports say the first two; the third is about old files and how exspy uses HyperSpy.
+        for category in (BaselineBetterWarning, RemovedSignalWarning, VisibleDeprecationWarning):
             warnings.simplefilter("ignore", category)
         try:
             _run(options)
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("file", nargs="?", type=Path, help="any file that HyperSpy reads; default: a simulated map")
     add("--lazy", action="store_true", help="read in pieces, for maps larger than memory")
     add("--output-dimension", type=int, metavar="K", help="components; default: by held-out score")
+    add("--all", action="store_true", help="all methods, and one page that shows what they say: report.html")
     add("--phases", action="store_true", help="find the phases instead; --output-dimension is their number")
     add("--architecture", choices=architecture_names(), default="dense", help="default: dense")
     add("--option", action="append", default=[], metavar="NAME=VALUE", help="of the architecture; repeatable")
@@ -140,34 +143,60 @@ def _run(options: argparse.Namespace) -> None:
     if options.phases:
         _refuse_beside_phases(options)
     if file is None:
-        simulated = fe_l_map(tuple(options.shape), dose=DOSE, lazy=options.lazy)
-        signal, k = simulated.signal, k or N_FIELDS
-        print(f"{signal}, {simulated.dose:g} counts per channel\n")
+        simulated = _simulated(options)
+        signal, k = simulated.signal, k or (ALL_COMPONENTS if options.all else N_FIELDS)
+        print(f"{signal}, {simulated.dose:g} counts per {'pixel' if options.all else 'channel'}\n")
     else:
         signal = _choose(_load(file, lazy=options.lazy), options.signal)
-    result: Any
+    bars = sys.stderr.isatty()
     if options.phases:
-        result = signal.phase_map(k, show_progressbar=sys.stderr.isatty())
-        print(f"{result}\n\n{result.report}", flush=True)
+        phases = signal.phase_map(k, show_progressbar=bars)
+        print(f"{phases}\n\n{phases.report}", flush=True)
+        _clear(folder)
+        _write_phases(phases, folder)
     else:
         chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
-        result = signal.decomposition_ae(k, **chosen, show_progressbar=sys.stderr.isatty())
-        print(result, flush=True)
-    for name in _FILES:  # files of two maps must not lie side by side
-        (folder / name).unlink(missing_ok=True)
-    if options.phases:
-        _write_phases(result, folder)
-    else:
-        if simulated is not None:
-            rows, figure = beside_truth(simulated, result)
-            lines = [f"{row[0]:<10}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in rows]
-            print("\n" + "\n".join([_INTRODUCTION, "", *lines]))
-            figure.savefig(folder / "truth.png", dpi=90)
-        _write(result, folder, reconstruction=options.reconstruction)
+        decompose = partial(signal.decomposition_ae, k, **chosen, show_progressbar=bars)
+        if options.all:
+            _clear(folder)
+            for title, one in tour(signal, folder, decompose=decompose, show_progressbar=bars):
+                print(f"{title}\n{'-' * len(title)}\n{one}\n", flush=True)
+        else:
+            _decompose(decompose, simulated, folder, reconstruction=options.reconstruction)
     print(f"\nIn {folder} after {time.perf_counter() - start:.0f} s:")
     for name, content in _FILES.items():
         if (folder / name).exists():
             print(f"  {name:<20} {content}")
+
+
+def _simulated(options: argparse.Namespace) -> SimulatedMap:
+    shape = tuple(options.shape)
+    if not options.all:
+        return fe_l_map(shape, dose=DOSE, lazy=options.lazy)
+    rare = RarePhase(max(1, min(RARE_PIXELS, shape[0] * shape[1] // 50)))
+    return fe_cr_ni_map(
+        shape, n_channels=ALL_CHANNELS, dose=ALL_DOSE, texture="grains", rare_phase=rare, lazy=options.lazy
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Delete the files of the run before: files of two maps must not lie side by side."""
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _decompose(
+    decompose: Callable[[], DecompositionResult], simulated: SimulatedMap | None, folder: Path, *, reconstruction: bool
+) -> None:
+    result = decompose()
+    print(result, flush=True)
+    _clear(folder)
+    if simulated is not None:
+        rows, figure = beside_truth(simulated, result)
+        lines = [f"{row[0]:<10}" + "".join(f"{cell:>14}" for cell in row[1:]) for row in rows]
+        print("\n" + "\n".join([_INTRODUCTION, "", *lines]))
+        figure.savefig(folder / "truth.png", dpi=90)
+    _write(result, folder, reconstruction=reconstruction)
 
 
 def _refuse_beside_phases(options: argparse.Namespace) -> None:
@@ -176,7 +205,8 @@ def _refuse_beside_phases(options: argparse.Namespace) -> None:
             "--phases needs a file: the simulated map has none. python -m hyperspy_specml map.dm4 --phases"
         )
     others = {"--architecture": options.architecture != "dense", "--option": options.option}
-    given = [name for name, is_given in (others | {"--reconstruction": options.reconstruction}).items() if is_given]
+    others |= {"--reconstruction": options.reconstruction, "--all": options.all}
+    given = [name for name, is_given in others.items() if is_given]
     if given:
         raise SpecMLError(f"{', '.join(given)} beside --phases: phases are not decomposed. Leave one of them out.")
 

@@ -16,6 +16,7 @@ import pytest
 import hyperspy_specml as specml
 from hyperspy_specml.__main__ import main
 from hyperspy_specml.datasets import fe_cr_ni_map, fe_l_map
+from hyperspy_specml.tour import FILES, line_that_varies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,6 +102,34 @@ def test_saved_results_reopen_with_axes_units_and_class(
     expected = signal.decomposition_ae(2, architecture="pca", show_progressbar=False)
     np.testing.assert_allclose(scores.data, expected.scores.data, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(reconstruction.data, expected.reconstruction.data, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.usefixtures("few_drawn_pixels", "brief_training")
+def test_all_methods_are_shown_on_one_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--all", "--shape", "17", "19", "--architecture", "pca", "--output", str(folder)]) == 0
+
+    assert names(folder) == set(FILES)
+    said, page = capsys.readouterr().out, (folder / "report.html").read_text(encoding="utf-8")
+    for title in ("Decomposition", "Denoising", "Anomalies", "Phases"):
+        assert f"{title}\n---" in said
+        assert f"<h2>{title}</h2>" in page
+    assert all(f"src='{name}'" in page for name in FILES if name.endswith(".png"))
+    assert hs.load(folder / "denoised.hspy").axes_manager.navigation_shape == (19, 17)
+    assert specml.load_result(folder / "anomalies.hspy").regions[0].candidates[0].element == "Nb"
+    assert len(specml.load_result(folder / "phases.hspy").shares) >= 2
+
+
+def test_the_line_that_varies_most_is_found_and_named() -> None:
+    s = fe_cr_ni_map((9, 10), n_channels=512, dose=3000, n_phases=2).signal
+    s.set_elements(["Fe", "Cr"])
+    dec = s.decomposition_ae(2, architecture="pca", show_progressbar=False)
+
+    channels, name = line_that_varies(s, dec)
+
+    assert name in ("counts, Fe Ka", "counts, Cr Ka")
+    energies = s.axes_manager.signal_axes[0].axis[channels]
+    assert min(abs(energies.mean() - known) for known in (6.404, 5.415)) < 0.05
+    assert 0.05 < energies[-1] - energies[0] < 0.3
 
 
 def test_phases_are_found_and_saved_as_a_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The scripts of the gallery run, on smaller maps and with shorter trainings than on its pages."""
+"""The scripts of the tutorial and the gallery run, on smaller maps and with shorter trainings than on its pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.datasets import SimulatedMap
 
-SCRIPTS = sorted((Path(__file__).resolve().parents[1] / "docs" / "gallery").glob("*.py"))
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+SCRIPTS = sorted(path for folder in ("gallery", "tutorial") for path in (DOCS / folder).glob("*.py"))
 
 
 def _small(full: Callable[..., SimulatedMap], shape: tuple[int, ...], **options: Any) -> SimulatedMap:
@@ -46,6 +47,10 @@ def test_there_are_scripts() -> None:
         "anomaly_couple",
         "eds_unmixing",
         "iron_valence",
+        "live_session",
         "measured_map",
         "rare_phase_doses",
+        "tutorial_1_pca",
+        "tutorial_2_autoencoder",
+        "tutorial_3_denoising",
     } <= {script.stem for script in SCRIPTS}

@@ -206,7 +206,8 @@ QUICK = {"config": specml.TrainConfig(max_steps=20, evaluate_every=10), "noise":
 CASES = {
     "dense": Case(
         "decomposition_ae", {"output_dimension": 2, **QUICK},
-        ("Read spectra", "Train dense", "Train on all counts", "Score", "Project"), ("Train",),
+        ("Read spectra", "Train dense", "Train on all counts", "Straighten the latents", "Score", "Project"),
+        ("Train", "Straighten"),
     ),
     "dense, number chosen": Case(
         "decomposition_ae", QUICK,
@@ -214,7 +215,7 @@ CASES = {
             "Read spectra", "Choose the number", "Try 1 components", "Try 2 components", "Train dense", "Score",
             "Project",
         ),
-        ("Try", "Train"),
+        ("Try", "Train", "Straighten"),
     ),
     "simplex, number chosen": Case(
         "decomposition_ae", {"architecture": "simplex", **QUICK},

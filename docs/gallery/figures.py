@@ -108,14 +108,15 @@ folder = Path(os.environ.get("SPECML_DATA", "."))
 
 
 def draw(name: str, n_components: int) -> None:
-    """Decompose, search and map a measured file, if it is there."""
+    """Decompose, denoise, search and map a measured file, if it is there."""
     if not (folder / name).is_file():
         print(f"{name} was not here when this page was made.")
         return
     measured = hs.load(folder / name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", specml.exceptions.BaselineBetterWarning)  # spectra of BTO mix everywhere
+        warnings.simplefilter("ignore", specml.exceptions.SpecMLWarning)  # spectra of BTO mix everywhere
         measured.decomposition_ae(n_components, architecture="pca").plot()
+        specml.denoise_report(measured.denoise_dae(config=quick)).plot()
         measured.anomaly_map().plot()
         measured.phase_map().plot()
 

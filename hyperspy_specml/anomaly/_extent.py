@@ -266,7 +266,8 @@ class _Growth:
         flat = labels.reshape(-1).copy()
         of = self.pieces.reshape(-1)[pixels]
         free = (flat[pixels] == 0) | np.isin(of, self.group)
-        matched, best = np.full(len(pixels), np.inf), np.full(len(pixels), -np.inf)
+        matched, by_itself = np.full((2, len(pixels)), np.inf)
+        best = np.full(len(pixels), -np.inf)
         owner, keeps = np.zeros(len(pixels), int), np.zeros(len(pixels), bool)
         for i, kind in enumerate(self._kinds(labels), 1):
             members = np.isin(of, kind)
@@ -282,6 +283,7 @@ class _Growth:
             # Beside the region it is a search, over all pixels around it.
             searched = np.where(inside, 0, np.log(around.sum()))
             matched = np.fmin(matched, np.where(around, log_ndtr(-z) + searched, np.inf))
+            by_itself = np.fmin(by_itself, np.where(around, log_ndtr(-z), np.inf))
             mine = inside & (z > best)
             best[mine], owner[mine] = z[mine], i
         touched = np.isfinite(matched) & ~keeps
@@ -290,6 +292,12 @@ class _Growth:
         score = equivalent_z(np.minimum(new, LARGEST_LOG_P))
         left = touched & free & (owner == 0) & (score[pixels] >= self.threshold)
         owner[left] = owner.max() + 1
+        # What is of no region has its own p-value, not that of the search, which is 1 nearly everywhere.
+        none = np.flatnonzero(touched & (owner == 0))
+        own = _combined(scores, pixels[none], by_itself[none])
+        quiet = equivalent_z(own) < self.threshold
+        new[pixels[none[quiet]]] = own[quiet]
+        score = equivalent_z(np.minimum(new, LARGEST_LOG_P))
         last = flat.max()
         flat[pixels[free]] = 0
         for i in np.unique(owner[owner != 0]):

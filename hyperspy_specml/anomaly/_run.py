@@ -167,10 +167,11 @@ class Preparation:
     def learn(self) -> tuple[ScanSetup, Learnt]:
         """Read the map, and return how it is scanned and the reference model that is learnt from it."""
         search, progress = self.search, self.run.progress
-        summary = self._read(self.masks[1])
-        check_enough(summary, search.n_components or 1)
-        noise = estimate_noise(summary.sample, noise=search.noise, minimum=summary.minimum).model
-        setup = self._plan(summary, summary.channels, noise)
+        with progress.enter("Read spectra", self.shares["read"]):
+            summary = self._read(self.masks[1])
+            check_enough(summary, search.n_components or 1)
+            noise = estimate_noise(summary.sample, noise=search.noise, minimum=summary.minimum).model
+            setup = self._plan(summary, summary.channels, noise)
         if self.aligns:
             with progress.enter("Align scan lines", self.shares["align"]):
                 setup = setup.align_scan_lines(noise, self.known)
@@ -193,7 +194,8 @@ class Preparation:
         # A channel that is dead here was not dead there.
         channels = np.ones(self.stream.n_channels, bool) if self.masks[1] is None else self.masks[1] == USED
         recorded = recorded_channels(channels, reference.drift_range)
-        summary = self._read(~recorded)
+        with self.run.progress.enter("Read spectra", self.shares["read"]):
+            summary = self._read(~recorded)
         check_enough(summary, 1)
         total = float(summary.moments.sums.sum())
         reference = replace(reference, applied=abs(total - reference.total) > _SAME * abs(total))
@@ -213,10 +215,9 @@ class Preparation:
     def _read(self, signal_mask: np.ndarray | None) -> MapSummary:
         """Pass over the map once."""
         mask, run = self.masks[0], self.run
-        with run.progress.enter("Read spectra", self.shares["read"]):
-            return summarise_map(
-                self.stream, navigation_mask=mask, signal_mask=signal_mask, seed=run.seed, kernel=run.config.kernel
-            )
+        return summarise_map(
+            self.stream, navigation_mask=mask, signal_mask=signal_mask, seed=run.seed, kernel=run.config.kernel
+        )
 
     def _plan(
         self, summary: MapSummary, channels: np.ndarray, noise: NoiseModel, like: ReferenceModel | None = None
@@ -342,12 +343,12 @@ def find_anomalies(
     preparation = Preparation(stream, search, run, reference, line_width, known, masks)
     shares, progress, clock = preparation.shares, run.progress, Clock()
     setup, learnt = preparation.learn() if reference is None else preparation.apply(reference)
-    if preparation.scans and reference is None:
-        _warn_of_neighbours(setup, learnt.reference)
     clock.stop("reference model")
     spikes = np.empty((0, 4))
     with progress.enter("Scan", shares["scan"]):
         if preparation.scans:
+            if reference is None:
+                _warn_of_neighbours(setup, learnt.reference)
             table, spikes = scan_map(setup, learnt.reference)
         else:
             scores = score_pixels(setup, learnt.reference, search.statistic)
@@ -355,10 +356,10 @@ def find_anomalies(
     if preparation.scans:
         with progress.enter("Calibrate", shares["null"]):
             learnt = replace(learnt, reference=with_null(setup, learnt.reference, table, run))
-        scores = pixel_scores(setup, learnt.reference, table)
+            scores = pixel_scores(setup, learnt.reference, table)
         clock.stop("null distribution")
-    threshold, least, words = _threshold(scores, search, stream.navigation_shape)
     with progress.enter("Describe regions"):
+        threshold, least, words = _threshold(scores, search, stream.navigation_shape)
         shown, labels, regions = find_regions(setup, learnt.reference, scores, axis, (threshold, least), spikes)
     clock.stop("regions")
     return Anomalies(shown, scores, spikes, labels, regions, words, learnt, setup, clock.seconds)

@@ -173,7 +173,7 @@ class ScanSetup:
         _, drift = self._line_drift(noise)
         if drift is None:
             return self
-        common = np.logical_and.reduce(_moved_channels(self.channels, drift))
+        common = common_channels(self.channels, drift)
         if known is not None:  # they may come from a map of which other channels were left
             common &= np.logical_and.reduce(np.isfinite(known))
         windows = energy_windows(self.line_width, common, factors=WINDOW_WIDTHS)
@@ -305,6 +305,19 @@ def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.
     """
     low, high = drift_range
     return np.logical_or.reduce(_moved_channels(channels, np.arange(-max(high, 0), 1 - min(low, 0))))
+
+
+def common_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
+    """Return the channels that all scan lines have after their drift was taken back.
+
+    Parameters
+    ----------
+    channels
+        (whole axis,) bool, what was recorded.
+    drift
+        (L,) by how many channels each line lies too high.
+    """
+    return np.logical_and.reduce(_moved_channels(channels, drift))
 
 
 def _moved_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:

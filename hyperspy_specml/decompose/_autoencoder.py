@@ -233,7 +233,7 @@ class Autoencoder(Architecture):
             return model
         with run.progress.enter("Straighten the latents"):
             scores = model.basis.project(data.summary.sample)
-            chart = straightened(model, scores, data.shot)
+            chart = straightened(model, scores, data.shot, run.progress)
             return model if chart is model else canonical(chart, scores)
 
     def final_model(self, scores: NormalisedScores, network: nn.Module, k: int) -> LatentModel:

@@ -27,10 +27,11 @@ from typing import TYPE_CHECKING
 
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import LatentModel, tensor_for
+from hyperspy_specml.progress import Progress
 from hyperspy_specml.train import one_thread, without_compiler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
     from torch import Tensor
@@ -38,14 +39,16 @@ if TYPE_CHECKING:
     from hyperspy_specml.nn import Chart
 
 _POINTS = 400  # spectra at which the metric is looked at; there are some 40 numbers to find
-_ITERATIONS = 40
+_ITERATIONS, _EVALUATIONS = 40, 55  # of the latter as many as line searches commonly take
 _STEP = 0.05  # of the derivative, in standard deviations of a latent
 _FAINTEST = 0.05  # of the mean intensity: the noise of weaker spectra is not taken as smaller still
 _LINEAR = 1e-4  # relative change of the derivative that single precision gives a linear decoder
 _LEAST_GAIN = 0.01  # of what is minimised: less is not worth a map
 
 
-def straightened(model: LatentModel, scores: np.ndarray, shot: float = 0.0) -> LatentModel:
+def straightened(
+    model: LatentModel, scores: np.ndarray, shot: float = 0.0, progress: Progress | None = None
+) -> LatentModel:
     """Return the model in the chart of the most constant metric; what it decodes stays as it is.
 
     Parameters
@@ -56,6 +59,13 @@ def straightened(model: LatentModel, scores: np.ndarray, shot: float = 0.0) -> L
         (n, P) compressed scores of spectra.
     shot
         Share of the noise variance that is proportional to the intensity of a spectrum.
+    progress
+        Its current stage.
+
+    Raises
+    ------
+    Cancelled
+        The progress was asked to end the call.
     """
     from hyperspy_specml.nn import Chart, Charted
 
@@ -68,7 +78,7 @@ def straightened(model: LatentModel, scores: np.ndarray, shot: float = 0.0) -> L
         _whiten(chart, latents)
         points = chart.whitened(latents)[:: -(-len(latents) // _POINTS)]
         metric = _metric(model, chart, points, shot)
-        if metric is None or not _fit(chart, points, metric):
+        if metric is None or not _fit(chart, points, metric, progress or Progress()):
             return model
     return replace(model, network=Charted(copy.deepcopy(network), chart).eval())
 
@@ -103,7 +113,7 @@ def _metric(model: LatentModel, chart: Chart, points: Tensor, shot: float) -> Te
         return change.mT @ change / noise[:, None, None] + own  # (n, P, K) -> (n, K, K)
 
 
-def _fit(chart: Chart, points: Tensor, metric: Tensor) -> bool:
+def _fit(chart: Chart, points: Tensor, metric: Tensor, progress: Progress) -> bool:
     """Fit the chart; return whether that was worth it."""
     k, own = points.shape[1], torch.logdet(metric)
     start = torch.cat([points[:, :, None], torch.eye(k, device=points.device).expand_as(metric)], dim=2)
@@ -118,14 +128,15 @@ def _fit(chart: Chart, points: Tensor, metric: Tensor) -> bool:
     optimizer = lbfgs(chart.parameters(), max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
     with torch.no_grad():
         before = float(bend())
-    optimizer.step(_closure(chart, bend))
+    optimizer.step(_closure(chart, bend, progress.steps(range(_EVALUATIONS))))
     with torch.no_grad():
         after = float(bend())
     return math.isfinite(after) and after < before - _LEAST_GAIN
 
 
-def _closure(chart: Chart, loss: Callable[[], Tensor]) -> Callable[[], float]:
+def _closure(chart: Chart, loss: Callable[[], Tensor], steps: Iterator[int]) -> Callable[[], float]:
     def evaluate() -> float:
+        next(steps, None)  # tells how far it is; an unusually long search ends silently
         chart.zero_grad()
         value = loss()
         value.backward()

@@ -24,6 +24,7 @@ from hyperspy_specml.decompose._residual import Residual, add_components
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.models import CLEAR, Candidate, DecompositionReport, FittedModel, LinearModel, encode_map
 from hyperspy_specml.prepare import Masks, TrainingData, prepare, smooth_basis
+from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.run import Clock, Run
 from hyperspy_specml.statistics import N_PARTS, NOISE_NAMES, RankCurve, choose_rank, paired
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 # Shares of the time of a call, measured on maps of 128 x 128 x 2048; a stage that is left out gives its share away.
-_STAGES = {"prepare": 0.2, "choose": 0.45, "train": 0.2, "score": 0.05, "project": 0.1}
+_STAGES = {"prepare": 0.17, "smooth": 0.03, "choose": 0.45, "train": 0.2, "score": 0.05, "project": 0.1}
 _MOST_COMPONENTS = 12
 _PATIENCE = 2  # numbers tried after the best one
 _RACED = 1 << 23  # values of a map whose other counts are held out too: larger ones tell enough
@@ -131,6 +132,7 @@ def _check(n_components: int | None, noise: str) -> None:
 def _shares(architecture: Architecture, n_components: int | None) -> dict[str, float]:
     stages = _STAGES if architecture.trained and not n_components else _STAGES | {"choose": 0.0}
     stages = stages if architecture.trained else stages | {"train": 0.0}
+    stages = stages if architecture.smooth else stages | {"smooth": 0.0}
     return {stage: share / sum(stages.values()) for stage, share in stages.items()}
 
 
@@ -139,8 +141,9 @@ def _learn(
 ) -> tuple[TrainingData, tuple[FittedModel, LinearModel], DecompositionReport]:
     """Fit the model, and score it beside PCA; return the training data without their counts."""
     shares, rank, stopped = _shares(architecture, n_components), data.rank, False
-    smooth = smooth_basis(data, n_components or 1).with_mean() if architecture.smooth else data
-    smooth = architecture.seen(smooth)
+    with run.progress.enter("Smooth the basis", shares["smooth"]):
+        smooth = smooth_basis(data, n_components or 1).with_mean() if architecture.smooth else data
+        smooth = architecture.seen(smooth)
     if n_components is None and architecture.trained and data.hold_out != "none":
         with run.progress.enter("Choose the number", shares["choose"]):
             rank, stopped = choose_number(architecture, smooth, run)
@@ -156,7 +159,7 @@ def _learn(
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)
             fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
             k = fit.fold_model.n_components
-        model = architecture.shown(fit.model, smooth, run)
+        model, ended = _shown(architecture, fit, smooth, run)
     clock.stop("training")
     with run.progress.enter("Score", shares["score"]):
         candidates = _score(_fold_models(data, smooth, architecture, fit, k), k)
@@ -173,7 +176,7 @@ def _learn(
         scree=data.basis.eigenvalues,
         noise_edge=data.edge,
         smoothing=smooth.smoothing,
-        interrupted=stopped or fit.history.interrupted,
+        interrupted=stopped or ended or fit.history.interrupted,
         attempts=fit.attempts,
         assumption=fit.assumption,
         seconds=clock.seconds,
@@ -181,6 +184,15 @@ def _learn(
         **fit.history.curve(),
     )
     return data.without_counts(), (model, baseline), report
+
+
+def _shown(architecture: Architecture, fit: Fit, data: TrainingData, run: Run) -> tuple[FittedModel, bool]:
+    """Return the model with the scores that users see, and whether the user ended the search for these."""
+    model = fit.model
+    try:
+        return architecture.shown(model, data, run), False
+    except STOPPED:
+        return model, True
 
 
 def _fold_models(

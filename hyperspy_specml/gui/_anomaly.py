@@ -13,7 +13,7 @@ import traits.api as t
 from hyperspy_specml.gui._curves import draw_training
 from hyperspy_specml.gui._guard import with_gui
 from hyperspy_specml.gui._tool import SAME, Action, Control, RunTool
-from hyperspy_specml.results import axis_label, draw_anomalies, draw_spectra, legend_outside, mark_line
+from hyperspy_specml.results import amount, axis_label, draw_anomalies, draw_spectra, legend_outside, mark_line
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -110,8 +110,8 @@ class AnomalyMap(RunTool):
 
     def show_result(self) -> None:
         """List the regions, and draw."""
-        head, *lines = str(self.result).splitlines()
-        self.summary, self.row = head, -1
+        self.summary, *lines = str(self.result).splitlines()
+        self.row, self.heading = -1, next(iter(lines), self.table)
         self.rows = lines[1 : 1 + len(self.result.regions)]
         self.draw()
 
@@ -163,7 +163,7 @@ class AnomalyMap(RunTool):
         axes.clear()
         name = f"pixel {', '.join(map(str, self.pixel))}"
         if region is None:
-            draw_spectra(axes, self.signal, {name: self.pixel_counts()}, label="counts")
+            draw_spectra(axes, self.signal, {"": self.pixel_counts()}, label=self.pixel_label)
             return
         mean, residual = (of.data[self.row] for of in (self.result.spectra, self.result.residuals))
         energy = self.signal.axes_manager.signal_axes[0]
@@ -172,6 +172,10 @@ class AnomalyMap(RunTool):
         axes.plot(energy.axis, residual, color="C3", linewidth=0.9, label="residual")
         for i, line in enumerate(region.candidates[:_MARKED]):  # they are close: one below the other
             mark_line(axes, line.energy, str(line), "C3", top=1 - i / 6)
-        axes.set(xlabel=axis_label(energy), ylabel="counts per pixel", ylim=(None, 1.3 * float(np.nanmax(mean))))
+        axes.set(
+            xlabel=axis_label(energy),
+            ylabel=f"{amount(self.signal)} per pixel",
+            ylim=(None, 1.3 * float(np.nanmax(mean))),
+        )
         axes.margins(x=0)
         legend_outside(axes)

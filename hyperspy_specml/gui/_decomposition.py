@@ -122,6 +122,5 @@ class DecompositionAE(RunTool):
         axes.clear()
         below = np.nanmin(np.append(model, 0)) - 1.1 * max(np.nanmax(np.abs(counts - model)), 1e-30)
         shown = {"counts": counts, "model": model, "residual (below)": counts - model + below}
-        label = f"pixel {', '.join(map(str, self.pixel))}"
-        draw_spectra(axes, self.result.components, shown, label=label, colours=("0.6", "C1", "C2"))
+        draw_spectra(axes, self.result.components, shown, label=self.pixel_label, colours=("0.6", "C1", "C2"))
         axes.axhline(below, color="0.7", linewidth=0.6)

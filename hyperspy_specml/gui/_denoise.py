@@ -11,7 +11,7 @@ from hyperspy_specml.denoise import CONTEXTS, DenoiseOptions
 from hyperspy_specml.gui._curves import draw_candidates, draw_training
 from hyperspy_specml.gui._guard import with_gui
 from hyperspy_specml.gui._tool import Action, Control, OptionsForm, RunTool
-from hyperspy_specml.results import denoise_model, denoise_report, draw_map, draw_spectra
+from hyperspy_specml.results import amount, denoise_model, denoise_report, draw_map, draw_spectra
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -129,7 +129,7 @@ class DenoiseDAE(RunTool):
             ("removed", before - after, None),
         ):
             panels[name].set_title(name, fontsize="medium")
-            draw_map(panels[name], values, scan_axes, label="counts", like=like)
+            draw_map(panels[name], values, scan_axes, label=amount(self.signal), like=like)
         figure.suptitle(f"Sums from {where}", fontsize="medium")
         self._maps, self._pixel = [panels[name] for name in ("before", "after", "removed")], panels["pixel"]
         self.mark_pixel()
@@ -147,7 +147,6 @@ class DenoiseDAE(RunTool):
         axes, clean = self._pixel, np.asarray(self.result.inav[self.pixel].data)
         axes.clear()
         shown = {"counts": self.pixel_counts(), "denoised": clean}
-        label = f"pixel {', '.join(map(str, self.pixel))}"
-        draw_spectra(axes, self.result, shown, label=label, colours=("0.6", "C1"))
+        draw_spectra(axes, self.result, shown, label=self.pixel_label, colours=("0.6", "C1"))
         axis = self.result.axes_manager.signal_axes[0]
         axes.axvline(axis.axis[self.channel], color="C2", linewidth=0.8)

@@ -11,7 +11,7 @@ from matplotlib.widgets import LassoSelector
 
 from hyperspy_specml.gui._guard import with_gui
 from hyperspy_specml.gui._tool import SAME, Action, Control, RunTool
-from hyperspy_specml.results import draw_map, draw_overlay, draw_spectra
+from hyperspy_specml.results import amount, draw_map, draw_overlay, draw_spectra
 from hyperspy_specml.signals import component_spectra, navigation_map, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
 
@@ -187,7 +187,7 @@ class LatentExplorer(RunTool):
         n, others = int(self.selected.sum()), int((~self.selected).sum())
         means = self.result / np.maximum([[n], [others]], 1)
         shown = {f"selection, {n} pixels": means[0], f"rest, {others} pixels": means[1]}
-        draw_spectra(axes, self.signal, shown, label="counts per pixel")
+        draw_spectra(axes, self.signal, shown, label=f"{amount(self.signal)} per pixel")
 
     # What is shown.
 

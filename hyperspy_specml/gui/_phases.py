@@ -129,7 +129,7 @@ class PhaseMap(RunTool):
         self.first_number, self.last_number = min((n, *self.result.alternatives)), max((n, *self.result.alternatives))
         self.trait_setq(row=-1)
         self.number, self.summary = n, str(self.result.report)
-        self.rows = str(self.result.shares).splitlines()[1:]
+        self.heading, *self.rows = str(self.result.shares).splitlines()
         self.draw()
 
     def finished(self) -> None:
@@ -207,5 +207,4 @@ class PhaseMap(RunTool):
             scale = np.nansum(counts, dtype=np.float64) / max(float(np.nansum(np.abs(mean))), 1e-300)
             chance = float(self.result.probability.data[(k, *self.pixel[::-1])])
             shown[f"{self.result.names[k]}, probability {chance:.2f}"] = mean * scale
-        label = f"pixel {', '.join(map(str, self.pixel))}"
-        draw_spectra(axes, self.result.spectra, shown, label=label, colours=("0.6", phase_colour(k)))
+        draw_spectra(axes, self.result.spectra, shown, label=self.pixel_label, colours=("0.6", phase_colour(k)))

@@ -18,6 +18,7 @@ from hyperspy_specml.exceptions import Cancelled
 from hyperspy_specml.gui._overlay import Overlay
 from hyperspy_specml.gui._warnings import collected
 from hyperspy_specml.progress import Progress
+from hyperspy_specml.results import amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,8 +124,8 @@ class Tool(t.HasTraits):
         What the user should know: errors, warnings, what a button did.
     summary
         What was found, in words.
-    rows, row
-        Lines of a table, and the selected one; -1 for none.
+    heading, rows, row
+        Head and lines of a table, in a font of one width, and the selected line; -1 for none.
     figure, drawn
         What is shown, and a number that changes with it. `lock` has to be held while either is used.
     parameters, controls
@@ -135,10 +136,11 @@ class Tool(t.HasTraits):
     parameters: ClassVar[tuple[Control, ...]] = ()
     controls: ClassVar[tuple[Control, ...]] = ()
     actions: ClassVar[tuple[Action, ...]] = (Action("close", "Close", "End the tool"),)
-    table: ClassVar[str] = ""  # title of the rows; "" where there are none
+    table: ClassVar[str] = ""  # what the rows are; "" where there are none
 
     message = t.Str()
     summary = t.Str()
+    heading = t.Str()
     rows = t.List(t.Str())
     row = t.Int(-1)
     window = t.Any()  # of a view
@@ -146,7 +148,7 @@ class Tool(t.HasTraits):
     closed = t.Bool(False)
 
     def __init__(self, signal: BaseSignal) -> None:
-        super().__init__()
+        super().__init__(heading=self.table)
         self.signal, self.lock = signal, threading.RLock()
         self.figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         FigureCanvasAgg(self.figure)  # a view puts its own in its place
@@ -259,6 +261,11 @@ class Tool(t.HasTraits):
     def _clicked(self, event: Any) -> None:
         if event.inaxes in self._maps and event.xdata is not None:
             self.go_to(event.xdata, event.ydata)
+
+    @property
+    def pixel_label(self) -> str:
+        """Label of the current pixel's spectrum."""
+        return f"{amount(self.signal)} of pixel {', '.join(map(str, self.pixel))}"
 
     def pixel_counts(self) -> np.ndarray:
         """Return the (E,) spectrum of the current pixel."""

@@ -144,8 +144,11 @@ class _View:
     def _rows(self) -> Any:
         import ipywidgets as w
 
-        table = w.Select(options=[], rows=6, layout=w.Layout(width="100%"))
+        table = w.Select(options=[], rows=6, layout=w.Layout(width="auto"))
         style = w.HTML("<style>.specml-rows select {font-family: monospace}</style>")
+        # As far from the left, and as large, as the lines of the table.
+        heading = "<pre style='margin: 0 0 0 5px; line-height: normal; font-size: var(--jp-widgets-font-size)'>{}</pre>"
+        head = self._text("heading", w.HTML(), lambda text: heading.format(html.escape(text)))
 
         def show(rows: list[str]) -> None:
             table.options = [(row, i) for i, row in enumerate(rows)]
@@ -154,7 +157,7 @@ class _View:
         self._follow("rows", show)
         self._follow("row", lambda row: setattr(table, "value", row if row in range(len(table.options)) else None))
         table.observe(lambda change: setattr(self.tool, "row", -1 if change.new is None else change.new), "value")
-        return w.VBox([style, self._named("rows", table)])
+        return w.VBox([style, head, self._named("rows", table)])
 
 
 def _input(owner: Any, control: Control) -> Any:

@@ -10,7 +10,8 @@ from hyperspy_specml.gui._guard import with_limits
 if TYPE_CHECKING:
     from hyperspy_specml.gui._tool import Control, Tool
 
-_SIZE = (1100, 900)
+# Pixels: width and height of a window, and what a table or a form of options adds to the latter.
+_SIZE, _MORE = (1100, 760), 140
 
 
 def view(obj: Tool, display: bool = True) -> Any:
@@ -42,7 +43,8 @@ def view(obj: Tool, display: bool = True) -> Any:
         groups.append(_rows())
     groups.append(_text("summary", 130))
     # One group: several at the top would become tabs, of which only one is seen.
-    look = {"resizable": True, "width": _SIZE[0], "height": _SIZE[1], "handler": _handler()}
+    height = _SIZE[1] + _MORE * (bool(obj.table) + hasattr(obj, "form"))
+    look = {"resizable": True, "width": _SIZE[0], "height": height, "handler": _handler()}
     shown = View(VGroup(*groups), title=f"{obj.title} of {obj.name}", **look)
     if not display:
         return obj, {"view": shown}
@@ -125,8 +127,9 @@ def _progress() -> Any:
 def _rows() -> Any:
     from traitsui.api import Item, ListStrEditor
 
-    editor = ListStrEditor(selected_index="row", editable=False, operations=[], auto_add=False)
-    return Item("rows", editor=editor, show_label=False, height=-110)
+    words: dict[str, Any] = {"selected_index": "row", "editable": False, "operations": [], "auto_add": False}
+    editor = ListStrEditor(title_name="heading", **words)
+    return Item("rows", editor=editor, show_label=False, height=-130)
 
 
 def _text(name: str, height: int) -> Any:
@@ -141,9 +144,20 @@ def _text(name: str, height: int) -> Any:
 @functools.cache
 def _handler() -> Any:
     """Return the handler that ends the tool with its window, and its window with the tool."""
+    from pyface.qt.QtCore import Qt
+    from pyface.qt.QtGui import QFontDatabase
+    from pyface.qt.QtWidgets import QAbstractItemView, QHeaderView, QTextEdit
     from traitsui.api import Handler
 
     class ToolHandler(Handler):
+        def init(self, info: Any) -> bool:
+            for kind in (QTextEdit, QAbstractItemView):  # tables and reports
+                for widget in info.ui.control.findChildren(kind):
+                    widget.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+            for heading in info.ui.control.findChildren(QHeaderView):
+                heading.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
+            return True
+
         def object_closed_changed(self, info: Any) -> None:
             if info.initialized and info.object.closed:
                 info.ui.dispose()

@@ -12,9 +12,12 @@ from itertools import combinations
 import numpy as np
 
 _TINY = 1e-30
-# Variation within two phases along the line between them, relative to the square of half their distance, from which
-# they are one: 1 / 3 of an even gradient cut in two, .05 with a seventh of the pixels on blurred borders.
-_LEAST_WITHIN = 0.2
+# Variation within two phases, relative to the square of half their distance and in the direction that tells them
+# apart best, from which they are one: 1 / 3 of an even gradient cut in two, .05 with a seventh of the pixels on
+# blurred borders.
+_LEAST_WITHIN = 0.24
+# Variance within a phase that may be an error of the errors, relative to those.
+_LEAST_VARIANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,9 @@ class LatentLaw:
         """
         p, two = self.n_latents, phases[[one, other]]
         along = two[1, :p] - two[0, :p]
-        length = max(float(np.linalg.norm(along)), _TINY)
-        within = np.mean([along @ covariance @ along for covariance in two[:, p:].reshape(2, p, p)]) / length**2
-        return bool(within > _LEAST_WITHIN * (0.5 * length) ** 2)
+        within = two[:, p:].mean(axis=0).reshape(p, p) + _LEAST_VARIANCE * np.eye(p)
+        between = 0.25 * along @ np.linalg.solve(within, along)
+        return bool(between * _LEAST_WITHIN < 1)
 
     def joined(self, phases: np.ndarray, prior: np.ndarray, one: int, other: int) -> np.ndarray:
         """Return the (P + P * P,) phase that has mean and covariance of two together.

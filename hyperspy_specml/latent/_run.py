@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hyperspy_specml.anomaly import scan_line_drift
+from hyperspy_specml.anomaly import common_channels, scan_line_drift
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.latent._assign import (
     Split,
@@ -30,7 +30,15 @@ from hyperspy_specml.latent._table import Recipe, Table, read_table
 from hyperspy_specml.latent._view import ViewAxes, find_view, view_axes
 from hyperspy_specml.prepare import check_enough
 from hyperspy_specml.run import Clock, Run
-from hyperspy_specml.statistics import NOISE_NAMES, USED, estimate_noise, line_width, summarise_map, typical_mean
+from hyperspy_specml.statistics import (
+    MASKED,
+    NOISE_NAMES,
+    USED,
+    estimate_noise,
+    line_width,
+    summarise_map,
+    typical_mean,
+)
 
 if TYPE_CHECKING:
     from hyperspy_specml.models import Candidate
@@ -291,9 +299,19 @@ def _prepare(
     width = line_width_of(summary, estimate.model, widths)
     if task.drift and widths is None:
         drift = scan_line_drift(stream, used, channels, estimate.model, width)
-        stream = stream if drift is None else replace(stream, drift=drift)
-    recipe = Recipe.of(summary.moments.mean, estimate.model, channels, width)
+        if drift is not None:
+            stream = replace(stream, drift=drift)
+            summary = _within(summary, common_channels(channels, drift))
+    recipe = Recipe.of(summary.moments.mean, estimate.model, summary.channels, width)
     return stream, summary, estimate, recipe, read_table(stream, recipe, used)
+
+
+def _within(summary: MapSummary, channels: np.ndarray) -> MapSummary:
+    """Return what is known of a map in channels that all of its scan lines have; the others count as masked."""
+    keep = channels[summary.channels]
+    state = np.where((summary.channel_state == USED) & ~channels, MASKED, summary.channel_state).astype(np.uint8)
+    moments, sample = summary.moments.select(keep), summary.sample[:, keep]
+    return replace(summary, channel_state=state, moments=moments, sample=sample)
 
 
 def line_width_of(summary: MapSummary, noise: NoiseModel, widths: np.ndarray | None) -> float:

@@ -145,7 +145,7 @@ def unseen_area(order: str, since: np.ndarray, shape: tuple[int, ...], n_phases:
             "specml.scan_order(shape, kind='grid'), to have one"
         )
         return UnseenArea(None, confidence, n, n_phases, text)
-    if not n_phases or not is_even(since, shape):
+    if not n_phases or not n or not is_even(since, shape):
         text = "no statement yet: the pixels since the last new phase are not spread evenly over the map"
         return UnseenArea(None, confidence, n, n_phases, text)
     bound = min(1.0, float(np.log((n_phases + 1) / _RISK) / n))

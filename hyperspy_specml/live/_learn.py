@@ -15,6 +15,7 @@ from hyperspy_specml.latent import (
     Mixture,
     choose,
     classify,
+    compression,
     fit,
     held_out_scores,
     one_phase,
@@ -24,7 +25,7 @@ from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 if TYPE_CHECKING:
-    from hyperspy_specml.latent import Recipe
+    from hyperspy_specml.latent import Choice, Recipe
     from hyperspy_specml.live._spectra import Spectra
 
 # Iterations on all counts, from phases fitted to the training fold.
@@ -44,11 +45,14 @@ class Lesson:
     gain, gain_error
         Mean fall of the held-out deviance per spectrum against the library before, and its standard error; NaN
         where there was none.
+    certain
+        Whether held-out counts say that there is not one phase more.
     """
 
     library: Library
     gain: float = np.nan
     gain_error: float = np.nan
+    certain: bool = True
 
     @property
     def accepted(self) -> bool:
@@ -73,11 +77,14 @@ def learn(values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | N
         Of the folds and of the drawn spectra.
     """
     train, validation, _ = held_folds(values, recipe, seed)
-    data = Data(train, recipe.fold_law, grid, np.full(len(values), -1))
-    folds = Folds(data, validation)
+    given = np.full(len(values), -1)
+    matrix = compression(Data(train, recipe.fold_law, grid, given), np.empty((0, values.shape[1])))
+    data = Data(train @ matrix, recipe.fold_law, grid, given)
+    folds = Folds(data, validation @ matrix)
     start = one_phase(data, mixed=bool(grid.coupled))
     if before is not None:
-        start = replace(start, spectra=before.spectra, prior=before.n_spectra / before.n_spectra.sum())
+        prior = before.n_spectra / before.n_spectra.sum()
+        start = replace(start, spectra=before.spectra @ matrix, prior=prior)
         start, _ = fit(data, start, steps=_FORGET)  # its spectra hold counts of the validation fold
     choice = choose(folds, start, Run(), n_phases=None)
     gain, error = np.nan, np.nan
@@ -85,13 +92,25 @@ def learn(values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | N
         old = replace(start, strength=choice.chosen.strength, mixed=choice.chosen.mixed)
         difference = _scores(folds, old) - _scores(folds, choice.chosen)
         gain, error = float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
-    whole = replace(data, values=values, law=recipe.law)
-    mixture, weights = fit(whole, choice.chosen, steps=_STEPS)
+    whole, weights = Data(values, recipe.law, grid, given), choice.classes.weights
+    spectra = whole.law.update(values, weights, (weights @ values).astype(np.float64))
+    mixture, weights = fit(whole, replace(choice.chosen, spectra=spectra), steps=_STEPS)
     order = np.argsort(-mixture.prior)
     mixture, weights = replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order]), weights[order]
     library = Library(weights @ values, np.maximum(weights.sum(axis=1), 1.0), recipe.law)
     used = np.flatnonzero(grid.used)
-    return Lesson(library.with_null(values[used], seed=seed), gain, error)
+    return Lesson(library.with_null(values[used], seed=seed), gain, error, _is_certain(choice))
+
+
+def _is_certain(choice: Choice) -> bool:
+    """Return whether one phase more is clearly worse; those that were merged are none for other reasons."""
+    curve = choice.curve
+    best, more = (np.flatnonzero(curve.ranks == curve.chosen + k) for k in (0, 1))
+    if choice.merged or not len(more):
+        return True
+    if curve.scores.argmin() != best[0]:
+        return False
+    return bool(curve.scores[more[0]] - curve.scores[best[0]] > curve.standard_errors[more[0]])
 
 
 def begin_with(library: Library, spectra: Spectra, *, seed: int) -> Lesson:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.ndimage
 from scipy.ndimage import gaussian_filter1d
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Trend:
         return float(weight @ self.slope / np.sqrt(max(float(weight @ shape), 1e-30)))
 
 
-def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
+def trend(frames: np.ndarray, windows: Windows, *, line_width: float, start: np.ndarray | None = None) -> Trend:
     """Return what frames say.
 
     Parameters
@@ -76,23 +77,27 @@ def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
         Of energy.
     line_width
         In channels.
+    start
+        Shifts of the first frames, where they have been fitted before; one more fit is enough then.
     """
-    channels = np.arange(frames.shape[1], dtype=float)
     intensity = np.maximum(frames.sum(axis=1), 1.0)
-    shift, error = np.zeros(len(frames)), np.zeros(len(frames))
-    for _ in range(_ROUNDS if line_width >= _LEAST_WIDTH else 0):
-        template = _template(frames, shift, channels, line_width)
+    shift, error, n_rounds = np.zeros(len(frames)), np.zeros(len(frames)), _ROUNDS
+    if start is not None and len(start):
+        known, n_rounds = min(len(start), len(frames)), 1
+        shift[:known], shift[known:] = start[:known], start[known - 1]
+    for _ in range(n_rounds if line_width >= _LEAST_WIDTH else 0):
+        template = _template(frames, shift, line_width)
         first = gaussian_filter1d(template, _SMOOTHING * line_width, order=1)
         for t, frame in enumerate(frames):
-            mean = intensity[t] * np.interp(channels - shift[t], channels, template)
-            slope = -intensity[t] * np.interp(channels - shift[t], channels, first)
+            mean = intensity[t] * _moved(template, shift[t])
+            slope = -intensity[t] * _moved(first, shift[t])
             weight = 1 / np.maximum(mean, _FLOOR * mean.mean())
             information = max(float((slope**2 * weight).sum()), 1e-30)
             step = float(((frame - mean) * slope * weight).sum()) / information
             shift[t] += np.clip(step, -0.5 * line_width, 0.5 * line_width)
             error[t] = information**-0.5
         shift -= shift[0]
-    template = _template(frames, shift, channels, line_width)
+    template = _template(frames, shift, line_width)
     slope, variance = _slopes(frames, intensity, shift, template, line_width)
     every = slice(0, len(windows))
     sums, spread = (windows.sums(values[None], every)[0] for values in (slope, variance))
@@ -100,9 +105,14 @@ def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
     return Trend(shift, np.hypot(error, error[0]), relative, slope, variance, sums / np.sqrt(spread), sums / spread)
 
 
-def _template(frames: np.ndarray, shift: np.ndarray, channels: np.ndarray, line_width: float) -> np.ndarray:
+def _moved(spectrum: np.ndarray, by: float) -> np.ndarray:
+    """Return the (E,) spectrum so many channels higher; cubic splines keep the width of lines, straight ones do not."""
+    return scipy.ndimage.shift(spectrum, by, order=3, mode="nearest") if by else spectrum
+
+
+def _template(frames: np.ndarray, shift: np.ndarray, line_width: float) -> np.ndarray:
     """Return the (E,) mean spectrum of aligned frames, in sum one."""
-    aligned = sum(np.interp(channels + by, channels, frame) for by, frame in zip(shift, frames, strict=True))
+    aligned = sum(_moved(frame, -by) for by, frame in zip(shift, frames, strict=True))
     smooth = np.asarray(aligned, float)
     if line_width >= _LEAST_WIDTH:
         smooth = gaussian_filter1d(smooth, _SMOOTHING * line_width)
@@ -113,16 +123,15 @@ def _slopes(
     frames: np.ndarray, intensity: np.ndarray, shift: np.ndarray, template: np.ndarray, line_width: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the (E,) sums of residuals times time, about its mean, and their variances; of aligned channels."""
-    channels = np.arange(frames.shape[1], dtype=float)
     shapes = _derivatives(template, line_width)
     time = np.arange(len(frames), dtype=float)
     time -= np.average(time, weights=intensity)
-    slope, variance = np.zeros((2, len(channels)))
+    slope, variance = np.zeros((2, frames.shape[1]))
     for t, frame in enumerate(frames):
-        here = np.stack([np.interp(channels - shift[t], channels, shape) for shape in shapes])
+        here = np.stack([_moved(shape, shift[t]) for shape in shapes])
         root = 1 / np.sqrt(np.maximum(here[0], _FLOOR * here[0].mean()))
         fitted = np.linalg.lstsq((here * root).T, frame * root, rcond=None)[0] @ here
-        slope += time[t] * np.interp(channels + shift[t], channels, frame - fitted)
+        slope += time[t] * _moved(frame - fitted, -shift[t])
         variance += time[t] ** 2 * intensity[t] * template
     return slope, np.maximum(variance, _FLOOR * variance.mean())
 

@@ -42,14 +42,22 @@ class Windows:
 
     def sums(self, table: np.ndarray) -> np.ndarray:
         """Return the (n, J) float32 sums of (n, G) values over the windows."""
-        parts = []
+        found = np.empty((len(table), len(self)), np.float32)
+        table = np.asarray(table, np.float32)
+        narrow, before, start = table, (1, 1, table.shape[1]), 0
         for width, step, n in _layout(table.shape[1]):
-            last = (n - 1) * step + 1
-            total = table[:, 0:last:step].astype(np.float32)
-            for k in range(1, width):
-                total += table[:, k : k + last : step]
-            parts.append(total)
-        return np.concatenate(parts, axis=1)
+            # Sums over narrower windows, side by side: (width, step, number) of those are `before`.
+            parts, stride = width // before[0], step // before[1]
+            out, last = found[:, start : start + n], (n - 1) * stride + 1
+            if parts * before[0] != width or stride * before[1] != step or before[0] % before[1]:
+                narrow, before, parts, stride = table, (1, 1, table.shape[1]), width, step
+                last = (n - 1) * stride + 1
+            shift = before[0] // before[1]
+            np.copyto(out, narrow[:, 0:last:stride])
+            for k in range(1, parts):
+                out += narrow[:, k * shift : k * shift + last : stride]
+            narrow, before, start = out, (width, step, n), start + n
+        return found
 
     def squares(
         self, sums: np.ndarray, mean: np.ndarray, *, counts: bool, error: np.ndarray | float, doubt: np.ndarray

@@ -124,6 +124,36 @@ def write_model_file(path: str | os.PathLike[str], raw: bytes, *, overwrite: boo
     return path
 
 
+class Stored:
+    """What is kept in a model file of its own."""
+
+    def to_bytes(self) -> bytes:
+        """Return the content of its file."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
+        """Save it in one file, with all that it needs; `load_model`, or `load` of its own class, reads it.
+
+        Parameters
+        ----------
+        path : path
+            Without a suffix it gets ".specml".
+        overwrite : bool, optional
+            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
+            By default it is an error.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        """
+        return write_model_file(path, self.to_bytes(), overwrite=overwrite)
+
+
 def is_kept(path: Path, overwrite: bool | None) -> bool:
     """Return whether a file that is there stays as it is.
 

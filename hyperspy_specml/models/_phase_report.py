@@ -28,7 +28,7 @@ class PhaseReport(Report):
         Held-out score against the number of phases, with paired standard errors; None where it was given.
     merged
         Why phases that held-out counts alone would keep are none: each a "mixture" of two others that lies between
-        them, or a "variation" within another one.
+        them, a "variation" within another one, or "smeared": hardly anywhere alone in a pixel.
     strength
         Of the agreement of neighbours, by held-out counts: log odds that one neighbour adds; 0 where the order of
         the spectra tells nothing.
@@ -84,7 +84,11 @@ class PhaseReport(Report):
         ]
 
     def _merged(self) -> str:
-        words = {"mixture": "mixtures of two others between them", "variation": "variations within one"}
+        words = {
+            "mixture": "mixtures of two others between them",
+            "variation": "variations within one",
+            "smeared": "pure hardly anywhere",
+        }
         counts = {text: self.merged.count(why) for why, text in words.items()}
         return ", ".join(f"{n} {text}" for text, n in counts.items() if n)
 
@@ -98,6 +102,11 @@ class PhaseReport(Report):
             return f"{self.n_phases} phases."
         if self.latents:
             return f"{self.n_phases} phase{'s' * (self.n_phases > 1)}, within which spectra may vary: {self.latents}."
+        if self._smeared():
+            return (
+                "Prefer s.decomposition_ae(architecture='simplex'), which gives shares: there is more than one "
+                "spectrum, but hardly a pixel of one alone."
+            )
         size, text = self._beside_pca("is" if self.n_phases == 1 else "are")
         if self.varies():
             return (
@@ -107,10 +116,15 @@ class PhaseReport(Report):
         return text
 
     def varies(self) -> bool:
-        """Return whether PCA of the same size is better by more than two standard errors."""
+        """Return whether there are hardly phases: PCA is better by two standard errors, or no pixel is pure."""
         if self.latents:
             return False  # that is why they were asked for
-        return bool(self.candidates) and self.candidates[0].difference > CLEAR * self.candidates[0].standard_error
+        return self._smeared() or (
+            bool(self.candidates) and self.candidates[0].difference > CLEAR * self.candidates[0].standard_error
+        )
+
+    def _smeared(self) -> bool:
+        return self.n_phases == 1 and "smeared" in self.merged
 
     def plot(self, figure: Figure | None = None) -> Figure:
         """Plot the held-out score against the number of phases.

@@ -164,6 +164,7 @@ class Report:
             axes.errorbar(one.difference, place, xerr=one.standard_error, fmt="o", markersize=4, color=colour)
         axes.axvline(0, color="0.7", linewidth=0.8)
         axes.set_yticks(range(len(ordered)), [candidate.name for candidate in ordered], fontsize="small")
+        axes.locator_params(axis="x", nbins=6)  # of large numbers more would overlap
         axes.set(xlabel="held-out score, difference to plain PCA", title="".join(self.words()[:1]))
         axes.title.set(fontsize="small", wrap=True)
         return figure

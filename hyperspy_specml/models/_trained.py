@@ -7,20 +7,17 @@ import os
 import platform
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pint
 
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
 from hyperspy_specml.models._base import FittedModel, Parts, parts_of, prefixed
-from hyperspy_specml.models._file import from_plain, pack, read_model_file, to_plain, unpack, write_model_file
+from hyperspy_specml.models._file import Stored, from_plain, pack, read_model_file, to_plain, unpack
 from hyperspy_specml.models._report import Report
 from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import STATE_NAMES, USED, Resampling, count_states, plan_resampling
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +51,7 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedModel:
+class TrainedModel(Stored):
     """A fitted model and its origin: pass it as ``model=`` to the method that made it, for another map.
 
     Attributes
@@ -90,28 +87,6 @@ class TrainedModel:
     def channels(self) -> np.ndarray:
         """(E,) bool, the channels in use."""
         return self.channel_state == USED
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None) -> Path:
-        """Save it with its report and settings, and a baseline, in one file; `load_model` reads it.
-
-        Parameters
-        ----------
-        path
-            Without a suffix it gets ".specml".
-        overwrite
-            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
-            By default it is an error.
-
-        Returns
-        -------
-        where the file is
-
-        Raises
-        ------
-        ModelFileExistsError
-            There is a file, and `overwrite` was not said.
-        """
-        return write_model_file(path, self.to_bytes(), overwrite=overwrite)
 
     def to_bytes(self) -> bytes:
         """Return what `save` writes; ``TrainedModel.from_bytes`` reads it."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.prepare._corruptions import PairedRecordings
     from hyperspy_specml.run import Run
-    from hyperspy_specml.statistics import Folds, MapSummary, PrincipalBasis
+    from hyperspy_specml.statistics import Folds, MapSummary, NoiseEstimate, PrincipalBasis
     from hyperspy_specml.streaming import SpectrumStream
 
     Score = Callable[[TrainingData, PrincipalBasis], np.ndarray]
@@ -96,19 +96,16 @@ def prepare(
     OptionError, NegativeCountsError, NotCountsError
         See `estimate_noise`.
     """
-    seed = run.seed
-    summary = summarise_map(
-        stream, navigation_mask=masks[0], signal_mask=masks[1], seed=seed, kernel=run.config.kernel, sample=sample
-    )
+    seed, progress = run.seed, run.progress
+    with progress.enter("Read spectra", 0.5):
+        kernel, (navigation, channels) = run.config.kernel, masks
+        summary = summarise_map(
+            stream, navigation_mask=navigation, signal_mask=channels, seed=seed, kernel=kernel, sample=sample
+        )
     check_enough(summary, n_needed)
-    estimate = estimate_noise(summary.sample, noise=noise, minimum=summary.minimum)
-    if recordings is None:
-        summary = without_hot_values(summary, estimate.model, stream.navigation_shape)
-    if summary.n_hot:
-        _logger.info("%d hot values, each in one channel of one spectrum, are not learnt", summary.n_hot)
-        estimate = estimate_noise(summary.sample, noise=noise, minimum=summary.minimum)
+    with progress.enter("Estimate the noise", 0.4):
+        summary, estimate = _with_noise(summary, stream, noise, cool=recordings is None)
     model, moments = estimate.model, summary.moments
-    _logger.info("noise model: %s", model.to_dict())
     basis_of = partial(principal_basis, noise=model, n_vectors=_MOST_VECTORS, centre=centre)
 
     def split() -> tuple[Folds, PrincipalBasis]:
@@ -119,18 +116,34 @@ def prepare(
         return folds, basis_of(train_moments(folds, summary))
 
     whole, edge_of_noise = partial(basis_of, moments, scree=True), partial(noise_edge, summary, estimate, seed=seed)
-    (folds, fold_basis), basis, edge = side_by_side(split, whole, edge_of_noise)
+    with progress.enter("Split the counts", 0.6):
+        (folds, fold_basis), basis, edge = side_by_side(split, whole, edge_of_noise)
     if moments.rows is not None:
         basis = refine_basis(stream, summary, basis)
-    n_vectors = _n_vectors(summary, fold_basis, edge, n_needed)
-    fold_basis = fold_basis.first(n_vectors)
-    fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_basis)
-    rank = rank_curve(folds, fold_basis, fold_parts.sum(axis=1) / np.float32(TRAIN))
-    basis = basis.first(n_vectors)
-    data = TrainingData(summary, estimate, folds, fold_basis, fold_parts, basis, edge, rank, seed, centre)
-    if recordings:
-        return replace(data, hold_out="pairs", fraction=recordings.fraction)
-    return check_fold_independence(data)
+    with progress.enter("Fit PCA"):
+        n_vectors = _n_vectors(summary, fold_basis, edge, n_needed)
+        fold_basis = fold_basis.first(n_vectors)
+        fold_parts = project_parts(folds.parts, FRACTIONS[:N_PARTS], fold_basis)
+        rank = rank_curve(folds, fold_basis, fold_parts.sum(axis=1) / np.float32(TRAIN))
+        basis = basis.first(n_vectors)
+        data = TrainingData(summary, estimate, folds, fold_basis, fold_parts, basis, edge, rank, seed, centre)
+        if recordings:
+            return replace(data, hold_out="pairs", fraction=recordings.fraction)
+        return check_fold_independence(data)
+
+
+def _with_noise(
+    summary: MapSummary, stream: SpectrumStream, noise: str, *, cool: bool
+) -> tuple[MapSummary, NoiseEstimate]:
+    """Return the summary, where it is asked for without hot values, and what its noise is."""
+    estimate = estimate_noise(summary.sample, noise=noise, minimum=summary.minimum)
+    if cool:
+        summary = without_hot_values(summary, estimate.model, stream.navigation_shape)
+    if summary.n_hot:
+        _logger.info("%d hot values, each in one channel of one spectrum, are not learnt", summary.n_hot)
+        estimate = estimate_noise(summary.sample, noise=noise, minimum=summary.minimum)
+    _logger.info("noise model: %s", estimate.model.to_dict())
+    return summary, estimate
 
 
 def _n_vectors(summary: MapSummary, fold_basis: PrincipalBasis, edge: float, n_needed: int) -> int:

@@ -2,6 +2,8 @@
 
 from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, PatchShape, SpectrumEncoder
 from hyperspy_specml.pretraining._grid import SpectralGrid
+from hyperspy_specml.pretraining._instruments import Instruments
+from hyperspy_specml.pretraining._novelty import LatentDensity
 from hyperspy_specml.pretraining._predict import METHODS, Contest, Features, Head, Task, Tuned, contest, fit_head, tune
-from hyperspy_specml.pretraining._simulate import LibraryPhysics, XrayPhysics
+from hyperspy_specml.pretraining._simulate import EdgePhysics, LibraryPhysics, XrayPhysics
 from hyperspy_specml.pretraining._train import OBJECTIVES, Physics, Source, train_encoder

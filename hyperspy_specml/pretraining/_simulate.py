@@ -3,7 +3,8 @@
 References
 ----------
 C. Fiori, D. Newbury, Scanning Electron Microsc. I (1978) 401 (width of X-ray lines); H. A. Kramers, Philos. Mag. 46
-(1923) 836 (bremsstrahlung).
+(1923) 836 (bremsstrahlung); R. F. Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed. (2011)
+(power laws of background and edges, plural scattering).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 if TYPE_CHECKING:
     from hyperspy_specml.pretraining._grid import SpectralGrid
@@ -26,8 +28,26 @@ _RESOLUTION, _OFFSET, _GAIN, _BACKGROUND = (120.0, 150.0), 15.0, 0.003, (0.05, 0
 _DOSES, _MOST_ELEMENTS = (20.0, 3000.0), 5
 # Spread of the logarithm of the ratio of families of lines of an element: absorption and efficiency.
 _FAMILY = 0.4
+# Of energy losses: exponents of the background and of edges, resolution in channels, energy of the plasmon and its
+# width in eV, thickness in mean free paths, height of white lines beside the step, share of the edges, counts.
+_BACKGROUND_POWER, _EDGE_POWER, _BLUR, _PLASMON, _PLASMON_WIDTH = (2.0, 4.0), (2.5, 4.5), (0.7, 3.0), (15.0, 28.0), 4.0
+_THICKNESS, _WHITE, _EDGES, _LOSSES = (0.0, 1.0), (0.0, 4.0), (0.02, 0.5), (2e3, 2e6)
 # Of mixtures of library spectra: largest shift in channels, relative stretch.
 _SHIFT, _STRETCH = 3.0, 0.01
+
+
+def _log_uniform(rng: np.random.Generator, ends: tuple[float, float], n: int) -> np.ndarray:
+    """Return (n,) numbers whose logarithm is anywhere between those of the ends."""
+    return np.exp(rng.uniform(np.log(ends[0]), np.log(ends[1]), n))
+
+
+def _compositions(rng: np.random.Generator, n: int, n_elements: int) -> np.ndarray:
+    """Return (n, K) shares of a few elements each."""
+    shares = np.zeros((n, n_elements))
+    for row in shares:
+        some = rng.choice(n_elements, min(n_elements, int(rng.integers(1, _MOST_ELEMENTS + 1))), replace=False)
+        row[some] = rng.dirichlet(np.ones(len(some)))
+    return shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +78,7 @@ class XrayPhysics:
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (n, E) counts, and (n, parameters): square roots of the shares of counts, scaled."""
-        k = len(self.elements)
-        shares = np.zeros((n, k))
-        for row in shares:
-            some = rng.choice(k, min(k, int(rng.integers(1, _MOST_ELEMENTS + 1))), replace=False)
-            row[some] = rng.dirichlet(np.ones(len(some)))
+        shares = _compositions(rng, n, len(self.elements))
         factor = np.exp(_FAMILY * rng.standard_normal((n, int(self.families.max()) + 1)))
         owner = self.lines[:, 0].astype(int)
         weight = shares[:, owner] * self.lines[:, 2] * factor[:, self.families]
@@ -70,7 +86,7 @@ class XrayPhysics:
         mean /= np.maximum(mean.sum(axis=1, keepdims=True), 1e-30)
         part = rng.uniform(*_BACKGROUND, (n, 1))
         mean = (1 - part) * mean + part * self._background(n, rng)
-        dose = np.exp(rng.uniform(np.log(_DOSES[0]), np.log(_DOSES[1]), (n, 1)))
+        dose = _log_uniform(rng, _DOSES, n)[:, None]
         truth = np.concatenate([3 * (np.sqrt(shares) - 0.2), 6 * (part - 0.27)], axis=1)
         return rng.poisson(dose * mean).astype(np.float32), truth
 
@@ -92,6 +108,65 @@ class XrayPhysics:
         passed = np.exp(-rng.uniform(0.2, 3.0, (n, 1)) * (600.0 / energy) ** 2.5)  # absorbed at low energy
         found = np.maximum(beam - energy, 0) / energy * passed
         return found / np.maximum(found.sum(axis=1, keepdims=True), 1e-30)
+
+
+@dataclass(frozen=True, eq=False)
+class EdgePhysics:
+    """Energy losses of random compositions and thicknesses: edges on a background.
+
+    Attributes
+    ----------
+    grid
+        In eV.
+    elements
+        Names.
+    edges
+        (n, 4): element, onset in eV, weight, and 1 where the edge has a white line.
+    """
+
+    grid: SpectralGrid
+    elements: tuple[str, ...]
+    edges: np.ndarray = field(repr=False)
+
+    @property
+    def n_parameters(self) -> int:
+        """Shares of the elements, of the edges, the exponent of the background, and the thickness."""
+        return len(self.elements) + 3
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return (n, E) counts, and (n, parameters), each of about mean 0 and deviation 1."""
+        shares = _compositions(rng, n, len(self.elements))
+        thickness, part = rng.uniform(*_THICKNESS, n), _log_uniform(rng, _EDGES, n)
+        power = rng.uniform(*_BACKGROUND_POWER, n)
+        energy = np.maximum(self.grid.centres, self.grid.step)
+        mean = (energy / energy.max()) ** -power[:, None]
+        mean /= mean.sum(axis=1, keepdims=True)
+        edges = np.einsum("nk,nke->ne", shares, self._edges(n, thickness, rng))
+        total = edges.sum(axis=1, keepdims=True)
+        mean = (1 - part[:, None]) * mean + part[:, None] * edges / np.maximum(total, 1e-30)
+        dose = _log_uniform(rng, _LOSSES, n)[:, None]
+        beside = [np.log(part / 0.1), 1.7 * (power - 3.0), 3.4 * (thickness - 0.5)]
+        truth = np.concatenate([3 * (np.sqrt(shares) - 0.2), np.stack(beside, axis=1)], axis=1)
+        return rng.poisson(dose * mean).astype(np.float32), truth
+
+    def _edges(self, n: int, thickness: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return (n, K, E) edges of each element, each of sum 1: of a few instruments in a batch."""
+        energy, found = self.grid.centres, np.zeros((n, len(self.elements), self.grid.size))
+        for some in np.array_split(np.arange(n), max(1, n // 16)):
+            offset, width = self.grid.step * rng.standard_normal(), self.grid.step * rng.uniform(*_BLUR)
+            plasmon, power = rng.uniform(*_PLASMON), rng.uniform(*_EDGE_POWER)
+            for owner, onset, weight, white in self.edges:
+                once = weight * _edge(energy, onset + offset, width, power, white * rng.uniform(*_WHITE))
+                again = weight * _edge(energy, onset + offset + plasmon, np.hypot(width, _PLASMON_WIDTH), power, 0.0)
+                found[some, int(owner)] += once + thickness[some, None] * again
+        return found / np.maximum(found.sum(axis=2, keepdims=True), 1e-30)
+
+
+def _edge(energy: np.ndarray, onset: float, width: float, power: float, white: float) -> np.ndarray:
+    """Return a step at an onset that falls as a power of the energy, with a white line behind the onset."""
+    step = ndtr((energy - onset) / width) * (np.maximum(energy, onset) / onset) ** -power
+    line = np.exp(-0.5 * ((energy - onset - 1.5) / np.hypot(width, 1.0)) ** 2)
+    return step + white * line
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +202,7 @@ class LibraryPhysics:
         moved = np.stack(
             [np.interp((channels - by) / s, channels, row) for by, s, row in zip(shift, stretch, mean, strict=True)]
         )
-        dose = np.exp(rng.uniform(np.log(self.doses[0]), np.log(self.doses[1]), (n, 1)))
+        dose = _log_uniform(rng, self.doses, n)[:, None]
         moved /= np.maximum(moved.sum(axis=1, keepdims=True), 1e-30)
         truth = np.concatenate([(shares - 1 / k) * np.sqrt(k * (k + 1)), shift[:, None] / _SHIFT], axis=1)
         return rng.poisson(np.maximum(dose * moved, 0)).astype(np.float32), truth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,10 +13,11 @@ from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
 from hyperspy_specml.train import Batch, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hyperspy_specml.pretraining._encoder import PatchShape
     from hyperspy_specml.pretraining._grid import SpectralGrid
+    from hyperspy_specml.pretraining._instruments import Instruments
     from hyperspy_specml.run import Run
     from hyperspy_specml.train import History
 
@@ -72,9 +74,11 @@ class _Masked:
     """Batches of one source after another; sources of any size count alike."""
 
     def __init__(
-        self, sources: Sequence[Source], shape: PatchShape, normalisation: str, size: int, seed: int, device: str
-    ):
+        self, sources: Sequence[Source], shape: PatchShape, normalisation: str, size: int, seed: int, device: str,
+        instruments: Instruments | None = None,
+    ):  # fmt: skip
         self.rng, self.size, self.sources, self.device = np.random.default_rng(seed), size, sources, device
+        self.instruments = instruments
         self.inputs = [Inputs(shape.patch, normalisation, s.grid, s.visible) for s in sources]
 
     def draw(self) -> Batch:
@@ -90,6 +94,8 @@ class _Masked:
                 if (rows % 1).any()
                 else self.rng.binomial(rows.astype(np.int64), thin)
             )
+        if self.instruments is not None:
+            rows = self.instruments.applied(rows, self.rng, counts=self.sources[k].counts)
         counts = torch.from_numpy(rows.astype(np.float32)).to(self.device)
         values, place, dose = self.inputs[k](counts)
         n = values.shape[1]
@@ -112,9 +118,11 @@ class _Simulated:
     """Batches of a simulator."""
 
     def __init__(
-        self, physics: Sequence[Physics], shape: PatchShape, normalisation: str, size: int, seed: int, device: str
-    ):
+        self, physics: Sequence[Physics], shape: PatchShape, normalisation: str, size: int, seed: int, device: str,
+        instruments: Instruments | None = None,
+    ):  # fmt: skip
         self.rng, self.size, self.physics, self.device = np.random.default_rng(seed), size, physics, device
+        self.instruments = instruments
         every = [np.ones(-(-p.grid.size // shape.patch), bool) for p in physics]
         self.inputs = [Inputs(shape.patch, normalisation, p.grid, v) for p, v in zip(physics, every, strict=True)]
         self.starts = np.concatenate([[0], np.cumsum([p.n_parameters for p in physics])])
@@ -122,6 +130,8 @@ class _Simulated:
     def draw(self) -> Batch:
         k = int(self.rng.integers(len(self.physics)))
         counts, truth = self.physics[k].draw(self.size, self.rng)
+        if self.instruments is not None:
+            counts = self.instruments.applied(counts, self.rng)
         values, place, dose = self.inputs[k](torch.from_numpy(counts.astype(np.float32)).to(self.device))
         target = torch.from_numpy(truth.astype(np.float32)).to(self.device)
         columns = slice(int(self.starts[k]), int(self.starts[k + 1]))
@@ -138,7 +148,8 @@ def _parameter_error(network: Any, batch: Batch, step: int = 0) -> dict[str, tor
 
 def train_encoder(
     shape: PatchShape, normalisation: str, run: Run, *, sources: Sequence[Source] = (), physics: Sequence[Physics] = (),
-    start: SpectrumEncoder | None = None,
+    start: SpectrumEncoder | None = None, instruments: Instruments | None = None,
+    keep: Callable[[SpectrumEncoder], object] | None = None,
 ) -> tuple[SpectrumEncoder, History]:  # fmt: skip
     """Train an encoder, with hidden patches of recorded spectra, or on a simulator where there is one.
 
@@ -154,6 +165,10 @@ def train_encoder(
         Simulators; then `sources` only give their grids.
     start
         An encoder to go on from.
+    instruments
+        That spectra are moved to in training and in its score.
+    keep
+        Gets the encoder whenever its held-out score is the best so far.
 
     Returns
     -------
@@ -171,21 +186,31 @@ def train_encoder(
     held: list[Batch]
     if physics:
         network: Any = WithHead(encoder, sum(p.n_parameters for p in physics)).to(run.device)
-        loss, batches = _parameter_error, _Simulated(physics, shape, normalisation, size, run.seed, run.device)
-        drawn = _Simulated(physics, shape, normalisation, _SCORED, run.seed + 1, run.device)
+        loss, batches = (
+            _parameter_error,
+            _Simulated(physics, shape, normalisation, size, run.seed, run.device, instruments),
+        )
+        drawn = _Simulated(physics, shape, normalisation, _SCORED, run.seed + 1, run.device, instruments)
         held = [drawn.draw() for _ in range(2 * len(physics))]
     else:
         network = MaskedAutoencoder(encoder).to(run.device)
         kept = [np.arange(len(s.rows)) % 10 != 0 for s in sources]
         training = [Source(s.grid, s.visible, s.rows[k], s.counts) for s, k in zip(sources, kept, strict=True)]
-        loss, batches = _masked_error, _Masked(training, shape, normalisation, size, run.seed, run.device)
-        judge = _Masked(sources, shape, normalisation, _SCORED, run.seed + 1, run.device)
+        loss, batches = _masked_error, _Masked(training, shape, normalisation, size, run.seed, run.device, instruments)
+        judge = _Masked(sources, shape, normalisation, _SCORED, run.seed + 1, run.device, instruments)
         held = [judge.batch(k, s.rows[~kept[k]][:_SCORED]) for k, s in enumerate(sources)]
 
+    best = np.inf
+
     def score(trained: Any) -> float:
+        nonlocal best
         trained.eval()
         with torch.no_grad():
-            return float(np.mean([sum(part.item() for part in loss(trained, batch).values()) for batch in held]))
+            found = float(np.mean([sum(part.item() for part in loss(trained, batch).values()) for batch in held]))
+        if keep is not None and found < best:
+            best = found
+            keep(SpectrumEncoder(copy.deepcopy(encoder).cpu().eval(), shape, grids, normalisation))
+        return found
 
     history = fit(network, batches, loss, run, score=score)
     return SpectrumEncoder(encoder.cpu().eval(), shape, grids, normalisation), history

@@ -4,6 +4,7 @@ from hyperspy_specml.results._anomaly import AnomalyResult, Region, Spike
 from hyperspy_specml.results._decomposition import DecompositionResult
 from hyperspy_specml.results._denoised import denoise_model, denoise_report
 from hyperspy_specml.results._figures import (
+    amount,
     axis_label,
     draw_anomalies,
     draw_map,

@@ -43,6 +43,8 @@ _LABELLED, _LEAST_RISE, _APART = 0.49, 0.02, 9.0
 _OVERLAY = 0.5
 # Lines that are marked at most.
 _MARKED = 8
+# Room for their names above the data, as a share of the height of these.
+_HEADROOM = 0.25
 
 
 def result_figure(
@@ -231,7 +233,7 @@ def legend_outside(axes: Axes) -> None:
     axes
         With labelled lines.
     """
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False, borderaxespad=0.2)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize="small", frameon=False, borderaxespad=0.2)
 
 
 def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
@@ -252,8 +254,23 @@ def label_lines(axes: Axes, signal: BaseSignal, strength: np.ndarray) -> None:
     lines = [line for line in spectral_lines(signal) if line.rank == guessed and not (guessed and line.edge)]
     energy = signal.axes_manager.signal_axes[0].axis
     width = axes.get_window_extent().width * 72 / axes.figure.dpi  # in points
-    for line in prominent_lines(lines, energy, strength, apart=_APART / max(width, 1.0) * float(np.ptp(energy))):
+    chosen = prominent_lines(lines, energy, strength, apart=_APART / max(width, 1.0) * float(np.ptp(energy)))
+    for line in chosen:
         mark_line(axes, line.energy, f"{line.element} {line.name}" + "?" * guessed)
+    if chosen:
+        leave_headroom(axes)
+
+
+def leave_headroom(axes: Axes) -> None:
+    """Leave room for the names of lines above the data.
+
+    Parameters
+    ----------
+    axes
+        With all of the data in it.
+    """
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + _HEADROOM * (high - low))
 
 
 def prominent_lines(
@@ -341,10 +358,22 @@ def axis_label(axis: BaseDataAxis) -> str:
     return f"{name} ({units})" if units else name
 
 
+def amount(signal: BaseSignal) -> str:
+    """Return what the values of a signal are: counts, or what its metadata say, or an intensity.
+
+    Parameters
+    ----------
+    signal
+        Or one that has its metadata.
+    """
+    quantity = str(signal.metadata.get_item("Signal.quantity", ""))
+    return "counts" if "counts" in quantity.lower() else quantity or "intensity"
+
+
 def draw_anomalies(
-    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[int, tuple[float, ...]]
+    axes: Axes, score: BaseSignal, detections: BaseSignal, positions: Mapping[Any, tuple[float, ...]]
 ) -> None:
-    """Draw the score map with the detected pixels outlined and numbers at some regions.
+    """Draw the score map with the detected pixels outlined and numbers, or names, at some regions.
 
     Parameters
     ----------
@@ -353,15 +382,19 @@ def draw_anomalies(
     score, detections
         Maps (nx, ny |).
     positions
-        Of regions by their numbers, (x, y ...) in units of the scan axes.
+        Of regions by their numbers or names, (x, y ...) in units of the scan axes.
     """
+    from matplotlib.patheffects import withStroke
+
     scan_axes = score.axes_manager.navigation_axes
     draw_map(axes, score.data, scan_axes, label="score (standard deviations)")
     if len(scan_axes) > 1:
         draw_outlines(axes, detections.data, scan_axes)
+    outline = [withStroke(linewidth=2.5, foreground="white")]
     for i, position in positions.items():
         place = position[0], position[1] if len(scan_axes) > 1 else 0
-        axes.annotate(str(i), place, color="magenta", fontsize="small")
+        style: Any = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": "small", "fontweight": "bold"}
+        axes.annotate(str(i), place, **style, color="magenta", path_effects=outline)
 
 
 def draw_outlines(axes: Axes, mask: np.ndarray, scan_axes: Sequence[BaseDataAxis], colour: str = "magenta") -> None:
@@ -429,13 +462,15 @@ def draw_regions(axes: Axes, spectra: BaseSignal, residuals: BaseSignal, lines: 
     step = 0.0
     for i, line in lines.items():
         spectrum, residual = spectra.data[i], residuals.data[i]
-        axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8)
-        axes.plot(energy.axis, residual + step, color=f"C{i % 10}", linewidth=0.8, label=f"region {i}: residual")
+        axes.plot(energy.axis, spectrum + step, color="0.7", linewidth=0.8, label="" if step else "mean spectra")
+        axes.plot(energy.axis, residual + step, color=f"C{i % 10}", linewidth=0.8, label=f"residual {i}")
         if line is not None:
             mark_line(axes, line.energy, f"{i}: {line}", f"C{i % 10}")
         step += 1.1 * max(float(np.nanmax(spectrum)), 1e-300)
-    axes.set(xlabel=axis_label(energy), ylabel="counts per pixel, shifted")
+    axes.set(xlabel=axis_label(energy), ylabel=f"{amount(spectra)} per pixel" + ", shifted" * (len(lines) > 1))
     axes.margins(x=0)
+    if any(lines.values()):
+        leave_headroom(axes)
     legend_outside(axes)
 
 
@@ -477,6 +512,7 @@ def draw_phase_map(axes: Axes, labels: BaseSignal, names: Sequence[str]) -> None
         for k in shown:
             some = labels.data == k
             axes.plot(scan_axes[0].axis[some], labels.data[some], ".", color=colours[k + 2])
+        axes.set_yticks(shown, [str(k) if k >= 0 else "none" for k in shown])
         axes.set_ylabel("phase")
     else:
         style: Any = {"cmap": ListedColormap(colours), "vmin": -2.5, "vmax": len(names) - 0.5}
@@ -502,7 +538,7 @@ def draw_phase_spectra(axes: Axes, spectra: BaseSignal, shown: Sequence[int]) ->
     for i, (k, mean) in enumerate(zip(shown, means, strict=True)):
         axes.plot(energy.axis, mean + i * step, color=phase_colour(k), linewidth=0.8)
     label_lines(axes, spectra, np.abs(means).max(axis=0))
-    axes.set(xlabel=axis_label(energy), ylabel="mean of a pixel" + ", shifted" * (len(shown) > 1))
+    axes.set(xlabel=axis_label(energy), ylabel=f"{amount(spectra)} per pixel" + ", shifted" * (len(shown) > 1))
     axes.margins(x=0)
 
 

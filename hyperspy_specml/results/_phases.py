@@ -333,6 +333,7 @@ class PhaseShares(tuple["PhaseShare", ...]):
     def _rows(self) -> list[tuple[str, ...]]:
         rows: list[tuple[str, ...]] = []
         for k, one in enumerate(self):
-            area = f"{one.area:.4g} ± {one.area_error:.2g} {one.area_units}".rstrip()
+            error = float(f"{one.area_error:.2g}")  # 130, not 1.3e+02
+            area = f"{one.area:.4g} ± {error:g} {one.area_units}".rstrip()
             rows.append((str(k), one.name, str(one.pixels), f"{one.share:.2%} ± {one.share_error:.2%}", area))
         return rows

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.latent import VIEW_METHODS, umap_coordinates
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 # Expected share of the second phase from which a pixel is marked as a bridge between two.
 _BRIDGE = 0.25
 _LEAST_INTENSITY = 0.05  # of the median one: scores of spectra that are nearly empty are noise
-_CELLS = 80  # of the density, along each side
+_FEWEST_CELLS, _CELLS = 12, 80  # of the density, along each side
+_SMOOTHED, _MARGIN = 1.0, 3  # cells: standard deviation of the blur below outlines of phases, and where these close
 
 
 def dose_free(scores: np.ndarray, intensity: np.ndarray) -> np.ndarray:
@@ -129,14 +131,18 @@ class LatentView:
         fine = np.isfinite(x) & np.isfinite(y)
         limits = [np.percentile(values[fine], (0.2, 99.8)) if fine.any() else np.array([0.0, 1.0]) for values in (x, y)]
         spans = [(low - 0.05 * (high - low + 1e-9), high + 0.05 * (high - low + 1e-9)) for low, high in limits]
-        density, across, up = np.histogram2d(x[fine], y[fine], bins=_CELLS, range=spans)
+        n_cells = int(np.clip(np.sqrt(fine.sum()), _FEWEST_CELLS, _CELLS))
+        density, across, up = np.histogram2d(x[fine], y[fine], bins=n_cells, range=spans)
         axes.pcolormesh(across, up, np.log1p(density).T, cmap="Greys")
         if self.labels is not None and self.bridges is not None and self.outliers is not None:
             labels = self.labels.data.reshape(-1)
             for k, name in enumerate(self.names):
-                part = np.histogram2d(x[fine & (labels == k)], y[fine & (labels == k)], bins=_CELLS, range=spans)[0]
+                some = fine & (labels == k)
+                part = np.histogram2d(x[some], y[some], bins=n_cells, range=spans)[0]
                 if part.max() > 1:
-                    centres = [0.5 * (edges[1:] + edges[:-1]) for edges in (across, up)]
+                    part = gaussian_filter(np.pad(part, _MARGIN), _SMOOTHED)
+                    inside = np.arange(-_MARGIN, n_cells + _MARGIN) + 0.5
+                    centres = [edges[0] + inside * (edges[1] - edges[0]) for edges in (across, up)]
                     axes.contour(*centres, part.T, levels=[0.3 * part.max()], colors=phase_colour(k), linewidths=1.2)
                 axes.plot([], [], color=phase_colour(k), label=name)
             for marked, marker, name in ((self.bridges, ".", "mixed"), (self.outliers, "x", "none of these")):

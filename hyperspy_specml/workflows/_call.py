@@ -134,8 +134,9 @@ class Call:
             Whether a network may be trained. If not, settings of that have no effect: the log says so.
         """
         without_lost_threads()
-        device = device_for(self.method, self.device, self.config.of_training(), trained=trained)
         with _progress(self.method, self.shown) as progress, progress.enter(""):
+            with progress.enter("Load PyTorch" if trained else "Begin", 0.0):
+                device = device_for(self.method, self.device, self.config.of_training(), trained=trained)
             run = Run(self.config, self.seed, device, progress)
             yield run, SpectrumStream(self.source.spectra.array, self.config.memory_budget, progress)
 

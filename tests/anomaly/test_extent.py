@@ -130,6 +130,21 @@ def test_score_p_value_and_regions_agree():
         assert region.log_p == scores.log_p[region.pixels].min()
 
 
+def test_pixels_around_a_region_have_p_values_of_their_own():
+    """They had those of the search for the region's border, 1 nearly everywhere: a frame of low scores."""
+    expected = ordinary()
+    expected[10:14, 8:12] += 60 * line(66)
+
+    found = search(np.random.default_rng(3).poisson(expected).astype(np.uint16))
+
+    beside = np.zeros(found.labels.shape, bool)
+    beside[6:18, 4:16] = True
+    beside[9:15, 7:13] = False
+    p = np.exp(found.scores.log_p.reshape(beside.shape)[beside])
+    assert (p > 0.95).mean() < 0.2
+    assert np.median(p) == pytest.approx(0.5, abs=0.2)
+
+
 def test_a_spike_is_in_no_number_of_a_region():
     """A ray in a pixel of a region, which the scan takes out, named the region: its sum was of raw spectra."""
     expected = ordinary()
@@ -146,7 +161,8 @@ def test_a_spike_is_in_no_number_of_a_region():
     assert region.energy == pytest.approx(clean.energy, abs=1.1)
     assert region.excess == pytest.approx(clean.excess, rel=0.05)
     assert region.spectrum[45] < 2
-    np.testing.assert_allclose(np.delete(region.spectrum, 45), np.delete(clean.spectrum, 45), atol=0.3)
+    # One faint pixel of the border more or less, of sixteen.
+    np.testing.assert_allclose(np.delete(region.spectrum, 45), np.delete(clean.spectrum, 45), rtol=0.1, atol=0.3)
 
 
 @pytest.mark.parametrize("noise", [PoissonNoise(), PoissonGaussianNoise(0.0, 2.0, (1.0, 0.3)), "skewed"])

@@ -22,6 +22,19 @@ def counts(make_map):
 
 
 @pytest.fixture
+def shrink():
+    """Return the function that makes the file of a screenshot small: few colours are enough."""
+    from PIL import Image
+
+    def shrink_picture(path):
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        small.save(path, optimize=True)
+
+    return shrink_picture
+
+
+@pytest.fixture
 def slow(monkeypatch):
     """Make every report of progress take 5 ms, so that a cancel comes in the middle."""
     import time

@@ -275,6 +275,23 @@ def notebook(tmp_path_factory):
 
 
 @pytest.fixture
+def finish(shrink):
+    """Return the function that checks figure and console of the browser, and keeps a picture if that is wanted."""
+
+    def finish_tool(page, name):
+        page.until("the figure", lambda: page.drawn() > 0.01, 20)
+        if folder := os.environ.get("SPECML_SCREENSHOTS"):
+            path = Path(folder) / f"{name}.png"
+            page.picture(path)
+            shrink(path)
+        assert page.errors() == []
+        page.click("close_button")
+        page.until("the tool to go", lambda: page.find("tool") is None)
+
+    return finish_tool
+
+
+@pytest.fixture
 def opened(notebook):
     """Return the function that opens a tool in the notebook; what the test before left open is closed."""
 
@@ -291,16 +308,6 @@ def opened(notebook):
         return notebook
 
     return open_tool
-
-
-def finish(page, name):
-    """Check that the figure is drawn and nothing went wrong in the browser, and keep a picture if it is wanted."""
-    page.until("the figure", lambda: page.drawn() > 0.01, 20)
-    if folder := os.environ.get("SPECML_SCREENSHOTS"):
-        page.picture(Path(folder) / f"{name}.png")
-    assert page.errors() == []
-    page.click("close_button")
-    page.until("the tool to go", lambda: page.find("tool") is None)
 
 
 def done(page):
@@ -323,7 +330,7 @@ def cancelled_then_done(page):
     done(page)
 
 
-def test_a_decomposition_is_cancelled_within_a_second_and_written(opened):
+def test_a_decomposition_is_cancelled_within_a_second_and_written(opened, finish):
     page = opened("DecompositionAE")
     cancelled_then_done(page)
     page.click("create_button")
@@ -331,7 +338,7 @@ def test_a_decomposition_is_cancelled_within_a_second_and_written(opened):
     finish(page, "DecompositionAE")
 
 
-def test_a_denoised_signal_is_created(opened):
+def test_a_denoised_signal_is_created(opened, finish):
     page = opened("DenoiseDAE")
     cancelled_then_done(page)
     page.click("create_button")
@@ -339,7 +346,7 @@ def test_a_denoised_signal_is_created(opened):
     finish(page, "DenoiseDAE")
 
 
-def test_a_region_of_an_anomaly_map_is_looked_at_and_exported(opened):
+def test_a_region_of_an_anomaly_map_is_looked_at_and_exported(opened, finish):
     page = opened("AnomalyMap")
     cancelled_then_done(page)
     row = page.until("a region", lambda: page.wait_for("rows").find_elements("css selector", "option"))[0]
@@ -351,7 +358,7 @@ def test_a_region_of_an_anomaly_map_is_looked_at_and_exported(opened):
     finish(page, "AnomalyMap")
 
 
-def test_phases_are_named_and_created(opened):
+def test_phases_are_named_and_created(opened, finish):
     page = opened("PhaseMap")
     cancelled_then_done(page)
     page.until("phases", lambda: page.wait_for("rows").find_elements("css selector", "option"))[0].click()
@@ -363,7 +370,7 @@ def test_phases_are_named_and_created(opened):
     finish(page, "PhaseMap")
 
 
-def test_a_lasso_selects_pixels_and_saves_a_phase(opened):
+def test_a_lasso_selects_pixels_and_saves_a_phase(opened, finish):
     page = opened("LatentExplorer")
     page.until("the figure", lambda: page.drawn() > 0.01, 20)
     page.lasso([(200, -150), (320, -150), (320, -30), (200, -30), (200, -140)])

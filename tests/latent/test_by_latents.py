@@ -94,11 +94,11 @@ def test_the_law_finds_means_and_variation_beyond_the_error():
 
 
 def test_halves_of_a_gradient_go_over_and_two_narrow_phases_do_not():
-    law = LatentLaw(1)
-    assert law.go_over(np.array([[0.0, 1 / 48], [0.5, 1 / 48]]), 0, 1)
-    assert not law.go_over(np.array([[0.0, 0.001], [0.5, 0.001]]), 0, 1)
-    whole = law.joined(np.array([[0.0, 1 / 48], [0.5, 1 / 48]]), np.array([0.5, 0.5]), 0, 1)
-    np.testing.assert_allclose(whole, [0.25, 1 / 12])
+    law, half = LatentLaw(1), 20**2 / 48  # the variance of an even half of a gradient over 20 errors
+    assert law.go_over(np.array([[0.0, half], [10.0, half]]), 0, 1)
+    assert not law.go_over(np.array([[0.0, 1.0], [10.0, 1.0]]), 0, 1)
+    whole = law.joined(np.array([[0.0, half], [10.0, half]]), np.array([0.5, 0.5]), 0, 1)
+    np.testing.assert_allclose(whole, [5, 4 * half])
 
 
 def test_a_mean_on_the_line_between_two_others_is_their_mixture():

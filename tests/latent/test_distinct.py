@@ -62,6 +62,14 @@ def test_a_gradient_that_has_no_step_is_one_phase():
     assert found.merged
 
 
+def test_columns_of_a_crystal_are_no_phases_as_hardly_a_pixel_is_one_alone():
+    y, x = np.indices(SHAPE)
+    part = (0.5 + 0.25 * np.cos(2 * np.pi * x / 5.3) + 0.25 * np.cos(2 * np.pi * y / 5.3))[..., None]
+    found = chosen(np.concatenate([part, 1 - part, 0 * part], axis=-1), dose=3000.0)
+    assert found.curve.chosen == 1
+    assert "smeared" in found.merged
+
+
 def test_grains_of_a_mean_composition_are_a_phase():
     spectra = np.array([PURE[0], PURE[1], 0.5 * (PURE[0] + PURE[1])])
     blocks = np.add.outer(np.arange(SHAPE[0]) // 7, np.arange(SHAPE[1]) // 7) % 3

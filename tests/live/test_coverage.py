@@ -72,3 +72,7 @@ def test_the_bound_holds_for_phases_of_that_size() -> None:
         row, column = rng.integers(0, 64 - side + 1, 2)
         missed += not since.reshape(64, 64)[row : row + side, column : column + side].any()
     assert missed <= 0.05 * 200
+
+
+def test_without_pixels_since_the_last_phase_there_is_no_statement() -> None:
+    assert unseen_area("grid", np.zeros(100, bool), (10, 10), 2).bound is None

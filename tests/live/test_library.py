@@ -42,6 +42,13 @@ def test_deviates_are_those_of_windows() -> None:
     assert len(windows_of(2)) == 1
 
 
+@pytest.mark.parametrize("n_groups", [1, 2, 5, 11, 12, 13, 64, 97])
+def test_sums_of_windows_are_exact(n_groups: int) -> None:
+    table, windows = np.random.default_rng(9).poisson(2.0, (4, n_groups)), windows_of(n_groups)
+    every = zip(windows.starts, windows.stops, strict=True)
+    assert windows.sums(table).T.tolist() == [table[:, start:stop].sum(axis=1).tolist() for start, stop in every]
+
+
 def test_errors_of_the_model_and_of_the_phases_make_deviates_smaller() -> None:
     values = np.full((1, 12), 7.0, np.float32)
     mean = np.full((1, 12), 5.0, np.float32)

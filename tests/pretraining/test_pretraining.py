@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.nn import MaskedAutoencoder, adapt, merged
 from hyperspy_specml.pretraining import (
+    EdgePhysics,
     Features,
     Inputs,
+    Instruments,
+    LatentDensity,
     LibraryPhysics,
     PatchShape,
     SpectralGrid,
@@ -141,3 +145,63 @@ def test_adapters_start_as_the_network_and_merge_into_it() -> None:
     assert not torch.allclose(adapted, before)
     assert torch.allclose(merged(encoder)(*inputs), adapted, atol=1e-5)
     assert not any("layer" in name for name, _ in encoder.named_parameters())
+
+
+def test_counts_on_another_instrument_are_poisson_counts_of_the_moved_spectrum() -> None:
+    rng = np.random.default_rng(0)
+    mean = np.tile(50 * line(np.arange(60.0), 30.0) + 0.5, (4000, 1))
+    rows = Instruments(offset=0.0, dispersion=0.0, resolution=0.0, slope=0.6).applied(rng.poisson(mean), rng)
+    assert (rows == np.floor(rows)).all()
+    assert rows[:, 0].mean() == pytest.approx(0.5 * (1 - 0.6 / 4), rel=0.05)  # half lose there
+    assert rows.sum() / mean.sum() == pytest.approx(1 - 0.6 / 4, rel=0.01)
+
+    wide = Instruments(offset=2.0, dispersion=0.0, resolution=0.0, slope=0.0).applied(rng.poisson(mean), rng)
+    centre = wide @ np.arange(60.0) / wide.sum(axis=1)
+    assert centre.std() == pytest.approx(2.0, rel=0.1)
+    assert wide[:, 5:55].sum() == pytest.approx(mean[:, 5:55].sum(), rel=0.01)
+    at = np.abs(centre - 30) < 0.05  # about where they were: a draw of the same mean, no wider noise
+    assert (wide[at, 10] - wide[at, 10].mean()).var() == pytest.approx(wide[at, 10].mean(), rel=0.35)
+
+
+def test_values_that_are_no_counts_are_interpolated() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.tile(line(np.arange(60.0), 30.0), (500, 1)).astype(np.float32) - 0.2
+    moved = Instruments(offset=2.0, dispersion=0.0, resolution=3.0, slope=0.0).applied(rows, rng, counts=False)
+    assert moved.dtype == np.float32
+    assert moved[:, 15:45].argmax(axis=1).std() == pytest.approx(2.0, rel=0.15)
+    assert 0.4 < moved.max(axis=1).mean() < 0.75  # of 0.8: blurred
+
+
+@pytest.mark.parametrize("given", [{"offset": -1}, {"dispersion": 0.5}, {"slope": 1.0}, {"resolution": np.nan}])
+def test_instruments_that_do_not_exist_are_refused(given: dict[str, float]) -> None:
+    with pytest.raises(OptionError, match=rf"Instruments\({next(iter(given))}="):
+        Instruments(**given)
+
+
+def test_energy_losses_show_the_edges_of_their_composition() -> None:
+    grid = SpectralGrid("eV", 400.0, 1.0, 500)
+    physics = EdgePhysics(grid, ("O", "Fe"), np.array([[0, 532.0, 1.0, 0], [1, 708.0, 1.0, 1]]))
+    counts, truth = physics.draw(600, np.random.default_rng(0))
+    assert counts.shape == (600, 500)
+    assert truth.shape == (600, physics.n_parameters)
+    assert np.abs(truth[:, 2:].mean(axis=0)).max() < 0.2
+    jump = counts[:, 312:325].sum(axis=1) / np.maximum(counts[:, 290:303].sum(axis=1), 1)
+    share = (truth[:, 1] / 3 + 0.2) ** 2 * 0.1 * np.exp(truth[:, 2])
+    assert np.corrcoef(np.log(jump), share)[0, 1] > 0.8
+    before = np.log(counts[:, 100:120].sum(axis=1) / counts[:, :20].sum(axis=1)) / np.log(410 / 510)
+    pure = counts.sum(axis=1) > 1e5
+    assert np.corrcoef(before[pure], truth[pure, -2])[0, 1] > 0.95  # the exponent of the background
+
+
+def test_p_values_of_latents_are_uniform_for_ordinary_spectra() -> None:
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((5, 8))
+    draw = lambda n: rng.exponential(size=(n, 5)) @ mix + 0.1 * rng.standard_normal((n, 8))  # noqa: E731
+    density = LatentDensity.of(draw(3000), seed=0)
+    p = density.p_value(density.distance(draw(2000)))
+    for level in (0.01, 0.1, 0.5):
+        error = np.sqrt(level * (1 - level) * (1 / 1500 + 1 / 2000))
+        assert (p <= level).mean() == pytest.approx(level, abs=4 * error)
+    far = np.vstack([draw(3) + 60, np.full((1, 8), np.nan)])
+    assert density.p_value(density.distance(far))[:3] == pytest.approx(1 / 1501)
+    assert np.isnan(density.p_value(density.distance(far))[3])

@@ -198,6 +198,15 @@ def test_a_model_is_where_a_scan_begins(signal: Signal1D, strange: Any, of: str,
     assert again.update(signal.data[0], [[x, 0] for x in range(18)]) == ()
 
 
+def test_the_residual_is_that_of_the_autoencoder(signal: Signal1D, scanned: specml.LiveMonitor) -> None:
+    monitor = monitor_of(signal, training_seconds=1e-4, n_components=2)
+    list(monitor.replay(signal, block=96))
+    online = monitor._monitor.autoencoder
+    assert online is not None
+    assert monitor.residual_map.data.ravel() == pytest.approx(online.residuals(monitor._monitor.kept.values), rel=1e-4)
+    assert scanned._monitor.autoencoder is None
+
+
 def test_damage_names_the_element() -> None:
     template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=512).signal
     template.add_elements(["Nb"])
@@ -224,6 +233,11 @@ def test_dwell_times_need_a_whole_scan(signal: Signal1D, scanned: specml.LiveMon
     half.update(signal.data.reshape(-1, 128)[:280], specml.scan_order(SHAPE, "raster")[:280])
     with pytest.raises(SpecMLError, match="8 pixels have not been scanned"):
         half.next_dwell(288.0)
+    few = specml.datasets.fe_cr_ni_map(SHAPE[::-1], n_channels=128, dose=4, texture="grains", n_phases=2).signal
+    first = monitor_of(few)
+    list(first.replay(few))
+    with pytest.raises(SpecMLError, match="held-out counts do not tell"):
+        first.next_dwell(288.0)
     for bad in ({"total": 0.0}, {"total": np.nan}, {"total": 1.0, "max_ratio": 0.5}):
         with pytest.raises(SpecMLError, match="next_dwell"):
             scanned.next_dwell(**bad)
@@ -239,6 +253,7 @@ def test_dwell_times_need_a_whole_scan(signal: Signal1D, scanned: specml.LiveMon
         ({"order": np.zeros((3, 2), int)}, "every pixel"),
         ({"energy_axis": np.zeros((2, 2))}, "energy_axis"),
         ({"reference": "nowhere.specml"}, "nowhere"),
+        ({"training_seconds": -1.0}, "training_seconds"),
     ],
 )
 def test_bad_monitors_are_refused(signal: Signal1D, arguments: dict, message: str) -> None:

@@ -207,3 +207,39 @@ def test_other_energies_are_refused(encoder: specml.Encoder, signal: Signal1D, i
     classes = encoder.fine_tune(signal, (iron > np.median(iron)).astype(int), "pca")
     with pytest.raises(SpecMLError, match="classify"):
         classes.regress(signal)
+
+
+def test_strangers_are_told_by_their_latents(signal: Signal1D, encoder: specml.Encoder) -> None:
+    other = specml.datasets.fe_cr_ni_map((12, 10), n_channels=256, dose=300, random_state=1)
+    strange = signal.deepcopy()
+    strange.data[:2] = np.roll(strange.data[:2], 60, axis=-1)
+
+    found, lazy = (encoder.novelty(s, other.signal) for s in (strange, strange.as_lazy()))
+
+    assert found.p_value.axes_manager.navigation_shape == (10, 12)
+    np.testing.assert_array_equal(found.p_value.data, lazy.p_value.data)
+    assert (found.p_value.data[2:] <= 0.1).mean() < 0.25
+    assert np.median(found.p_value.data[:2]) < 0.1 < np.median(found.p_value.data[2:])
+    with pytest.raises(SpecMLError, match="5 spectra are finite, 20 at least"):
+        encoder.novelty(signal, other.signal.inav[:5, 0])
+
+
+@pytest.mark.parametrize("objective", ["simulated", "masked"])
+def test_a_checkpoint_goes_on(signal: Signal1D, objective: str, tmp_path: Path) -> None:
+    instruments = specml.Instruments(offset=0.5)
+    first = pretrained([signal], objective, checkpoint=tmp_path / "best.specml", instruments=instruments)
+
+    again = specml.Encoder.load(tmp_path / "best.specml")
+
+    assert again.report == {"objective": objective, "corpus": first.report["corpus"]}
+    latents = [one.embed(signal).data for one in (again, first)]
+    np.testing.assert_array_equal(*latents)
+    on = pretrained([signal], objective, start=again, instruments=instruments)
+    assert on.report["scores"][0] <= first.report["scores"][0]
+
+
+def test_energy_losses_are_simulated_from_the_edges_in_range() -> None:
+    losses = specml.datasets.fe_l_map((6, 7), n_channels=128, dose=50).signal
+    losses.add_elements(["Fe"])
+    report = pretrained([losses]).report
+    assert report["scores"][-1] < report["scores"][0]

@@ -1,0 +1,69 @@
+"""Spectra on their way into an encoder, block by block, and what it says of them as native maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pint
+
+from hyperspy_specml.exceptions import EnergyAxisMismatchError
+from hyperspy_specml.pretraining import Inputs
+from hyperspy_specml.signals import axis_spec, energy_axis, spectra_of
+from hyperspy_specml.streaming import SpectrumStream, plain_array
+
+if TYPE_CHECKING:
+    from hyperspy.signal import BaseSignal
+
+    from hyperspy_specml.pretraining import SpectrumEncoder
+
+
+def energies_of(signal: BaseSignal) -> tuple[str, np.ndarray]:
+    """Return the unit and the (E,) energies of a signal, in eV where they are energies."""
+    axis = energy_axis(signal)
+    units, values = axis_spec(axis)["units"] or "", np.asarray(axis.axis, float)
+    try:
+        factor = float(pint.Quantity(1.0, units).to("eV").magnitude)
+    except (pint.PintError, AttributeError, TypeError, ValueError):
+        return units, values
+    return "eV", values * factor
+
+
+def inputs_for(encoder: SpectrumEncoder, units: str, centres: np.ndarray) -> Inputs:
+    grid = encoder.grid_for(units, centres)
+    visible = grid.covered(centres, encoder.shape.patch)
+    if not visible.any():
+        raise EnergyAxisMismatchError("the data cover no patch of the encoder. Pretrain one with such spectra.")
+    return Inputs(encoder.shape.patch, encoder.normalisation, grid, visible)
+
+
+def of_finite(rows: np.ndarray, n: int, function: Any) -> np.ndarray:
+    """Return (n_rows, n) what a function says of finite rows, NaN for others."""
+    found = np.full((len(rows), n), np.nan, np.float32)
+    good = np.isfinite(rows).all(axis=1) if rows.dtype.kind == "f" else np.ones(len(rows), bool)
+    if good.any():
+        found[good] = function(rows[good])
+    return found
+
+
+def mapped(signal: BaseSignal, n: int, function: Any) -> np.ndarray:
+    """Return (n_pixels, n) numbers of all spectra, read block by block."""
+    if not signal.axes_manager.navigation_dimension:
+        rows = np.asarray(signal.data).reshape(1, -1)
+        return function(rows, np.zeros(1, int))
+    return SpectrumStream(spectra_of(signal, method="embed").array).map_rows(function, n_columns=n, label="Encode")
+
+
+def all_rows(signal: BaseSignal) -> np.ndarray:
+    if not signal.axes_manager.navigation_dimension:
+        return np.asarray(signal.data).reshape(1, -1)
+    array = spectra_of(signal, method="fine_tune").array
+    return plain_array(array if isinstance(array, np.ndarray) else array.compute()).reshape(-1, array.shape[-1])
+
+
+def scan_shape(signal: BaseSignal) -> tuple[int, ...]:
+    return tuple(signal.axes_manager.navigation_shape[::-1])
+
+
+def title_of(signal: BaseSignal) -> str:
+    return signal.metadata.get_item("General.title", "") or type(signal).__name__

@@ -1,0 +1,282 @@
+"""A pretrained encoder: latents of spectra as native maps, predictors from labels, and its file."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperspy.signal import BaseSignal
+
+from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
+from hyperspy_specml.models import Stored, read_model_file
+from hyperspy_specml.pretraining import METHODS, Contest, LatentDensity, SpectrumEncoder, Task, contest, tune
+from hyperspy_specml.signals import navigation_map, score_maps
+from hyperspy_specml.workflows._encoded import (
+    all_rows,
+    energies_of,
+    inputs_for,
+    mapped,
+    of_finite,
+    scan_shape,
+    title_of,
+)
+from hyperspy_specml.workflows._labels import labels_of_areas
+from hyperspy_specml.workflows._predictor import Predictor
+
+if TYPE_CHECKING:
+    import os
+
+
+# Ordinary spectra that p-values can be made of.
+_LEAST_ORDINARY = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Novelty:
+    """How strange the spectra of a map are.
+
+    Attributes
+    ----------
+    p_value
+        Map ``(scan axes |)``, 0 to 1, at least one over the number of calibrating spectra plus one; NaN where a
+        spectrum is not finite.
+    distance
+        Map of Mahalanobis distances of the latents.
+    """
+
+    p_value: BaseSignal
+    distance: BaseSignal
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder(Stored):
+    """A pretrained encoder.
+
+    Attributes
+    ----------
+    encoder
+        The network and the grids that spectra are laid on.
+    """
+
+    encoder: SpectrumEncoder = field(repr=False)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """How it was trained: objective, held-out scores by step, fingerprint of the corpus."""
+        return copy.deepcopy(self.encoder.about)
+
+    def embed(self, signal: BaseSignal) -> BaseSignal:
+        """Return the latents of spectra.
+
+        Parameters
+        ----------
+        signal : Signal1D
+            The spectra, lazy or not; read block by block.
+
+        Returns
+        -------
+        BaseSignal
+            Maps (latents | scan axes), in memory; NaN where a spectrum is not finite.
+
+        Raises
+        ------
+        EnergyAxisMismatchError
+            The encoder knows no such energies.
+        """
+        values = self._latents(signal)
+        shape = scan_shape(signal)
+        if not signal.axes_manager.navigation_dimension:
+            return BaseSignal(values[0])
+        return score_maps(signal, values.reshape(*shape, -1), title=f"Latents of {title_of(signal)}")
+
+    def novelty(self, signal: BaseSignal, ordinary: BaseSignal, *, random_state: int = 0) -> Novelty:
+        """Say how strange spectra are beside ordinary ones, by their latents; no labels are needed.
+
+        Half of the ordinary spectra make the density, the others say how far ordinary ones lie from it: p-values are
+        right for spectra that are as the ordinary ones, and recorded at their dose, whatever the encoder has learnt.
+        `anomaly_map` compares counts with what a model of the map expects, sums neighbouring pixels and names elements:
+        on a map, use it. This is for spectra without neighbours, and for a library that stays the same.
+
+        Parameters
+        ----------
+        signal : Signal1D
+            The spectra, lazy or not.
+        ordinary : Signal1D
+            Ordinary spectra, twenty at least.
+        random_state : int
+            Seed of the halves.
+
+        Returns
+        -------
+        Novelty
+
+        Raises
+        ------
+        TooFewSpectraError
+            Fewer than twenty ordinary spectra are finite.
+        EnergyAxisMismatchError
+            The encoder knows no such energies.
+
+        References
+        ----------
+        R. Laxhammar, G. Falkman, Ann. Math. Artif. Intell. 74 (2015) 67.
+        """
+        known = self._latents(ordinary)
+        known = known[np.isfinite(known).all(axis=1)]
+        if len(known) < _LEAST_ORDINARY:
+            raise TooFewSpectraError(
+                f"novelty(ordinary={ordinary!r}): {len(known)} spectra are finite, {_LEAST_ORDINARY} at least are "
+                "needed. Pass more spectra that are ordinary, or use s.anomaly_map()."
+            )
+        density = LatentDensity.of(known, seed=random_state)
+        distance = density.distance(self._latents(signal))
+        shape, title = scan_shape(signal), title_of(signal)
+        return Novelty(
+            navigation_map(signal, density.p_value(distance).reshape(shape), title=f"p-values of latents of {title}"),
+            navigation_map(signal, distance.reshape(shape), title=f"Distances of latents of {title}"),
+        )
+
+    def _latents(self, signal: BaseSignal) -> np.ndarray:
+        return mapped(signal, self.encoder.shape.width, _Embedded(self.encoder, *energies_of(signal)))
+
+    def fine_tune(self, signal: BaseSignal, labels: Any, method: str = "auto", *, random_state: int = 0) -> Predictor:
+        """Learn classes or values from labelled spectra.
+
+        Parameters
+        ----------
+        signal : Signal1D
+            The spectra, of which some are labelled.
+        labels : array, signal or dict
+            For every spectrum (array order of the scan) a class as a whole number (-1: no label) or text ("": none), or
+            a value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``.
+        method : str
+            "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra; "linear": on
+            the latents; "lora": low-rank adapters of the attention are trained; "full": the whole network is. "auto"
+            cross-validates the first five on the labels and takes the best.
+        random_state : int
+            Seed of folds and trainings.
+
+        Returns
+        -------
+        Predictor
+
+        Raises
+        ------
+        OptionError
+            Unknown method, no labels, one class, or too few labels for a cross-validation.
+        EnergyAxisMismatchError
+            The encoder knows no such energies.
+        """
+        if method not in METHODS:
+            raise OptionError.unknown("fine_tune(method=...)", method, METHODS)
+        units, centres = energies_of(signal)
+        encoder, inputs = self.encoder, inputs_for(self.encoder, units, centres)
+        truth, names, known = _truth(signal, labels)
+        rows = all_rows(signal)
+        laid = rows.astype(np.float32) @ inputs.grid.matrix(centres)
+        known &= np.isfinite(laid).all(axis=1)
+        pool = laid[np.isfinite(laid).all(axis=1)]
+        pool = pool[:: -(-len(pool) // 4000)]
+        some, own = laid[known], truth[known]
+        table: tuple[Contest, ...] = ()
+        task = Task(some, own, pool, inputs, encoder, len(names), random_state)
+        if method == "auto":
+            table = contest(task)
+            method = max(table, key=lambda one: one.score).method
+        tuned = tune(method, task)
+        spread = 0.0 if names else _spread(tuned.method, task)
+        return Predictor(tuned, encoder, names, spread, table)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of its file."""
+        return self.encoder.to_bytes()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Encoder:
+        """Return a saved encoder.
+
+        Parameters
+        ----------
+        path : path
+            Of the file.
+
+        Raises
+        ------
+        ModelFileError
+            It holds something else, or is damaged.
+        """
+        return cls(SpectrumEncoder.from_bytes(read_model_file(path), str(path)))
+
+    def __repr__(self) -> str:
+        """Say what it knows."""
+        known = "; ".join(f"{g.first:g} to {g.centres[-1]:g} {g.units}" for g in self.encoder.grids)
+        return f"<Encoder: {self.encoder.about.get('objective', 'untrained')}, {known}>"
+
+
+@dataclass(frozen=True, eq=False)
+class _Embedded:
+    """The block function of `embed`."""
+
+    encoder: SpectrumEncoder
+    units: str
+    centres: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        return of_finite(
+            rows, self.encoder.shape.width, lambda some: self.encoder.encode(some, self.units, self.centres)
+        )
+
+
+def _truth(signal: BaseSignal, labels: Any) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    """Return labels of all spectra, names of the classes (none: values), and which spectra have one."""
+    shape = scan_shape(signal) or (1,)
+    if hasattr(labels, "items"):
+        found, names = labels_of_areas(signal, labels, shape, "fine_tune")
+        values, known = found, found >= 0
+    else:
+        array = np.asarray(labels.data if isinstance(labels, BaseSignal) else labels)
+        if array.size != int(np.prod(shape)):
+            raise OptionError(
+                f"fine_tune(labels of shape {array.shape}) needs one label for each spectrum, shape {shape} in array "
+                "order; -1, '' or NaN where there is none."
+            )
+        array = array.reshape(-1)
+        if array.dtype.kind == "f":
+            return _checked(array.astype(float), (), np.isfinite(array))
+        if array.dtype.kind in "US":
+            names = tuple(str(name) for name in np.unique(array) if str(name))
+            values = np.array([names.index(str(one)) if str(one) else -1 for one in array])
+        elif array.dtype.kind in "uib":
+            every = np.unique(array[array >= 0]) if array.dtype.kind == "i" else np.unique(array)
+            place = {int(value): k for k, value in enumerate(every)}
+            values, names = np.array([place.get(int(one), -1) for one in array]), tuple(str(one) for one in every)
+        else:
+            raise OptionError(f"fine_tune(labels of {array.dtype}) needs numbers, text, or areas by name.")
+        known = values >= 0
+    return _checked(values, names, known)
+
+
+def _checked(
+    values: np.ndarray, names: tuple[str, ...], known: np.ndarray
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+    if known.sum() < 2:
+        raise OptionError(f"fine_tune(labels=...): {int(known.sum())} spectra have a label. Two at least are needed.")
+    if names and len(np.unique(values[known])) < 2:
+        raise OptionError(
+            f"fine_tune(labels=...): all labels are of one class, {names[int(values[known][0])]!r}. Label spectra of "
+            "another class, too, or find strangers with s.anomaly_map()."
+        )
+    return values, names, known
+
+
+def _spread(method: str, task: Task) -> float:
+    """Return the standard deviation of the errors of values left out in five folds."""
+    order, errors = np.random.default_rng(task.seed).permutation(len(task.truth)), []
+    for test in np.array_split(order, min(5, len(order))):
+        train = np.setdiff1d(order, test)
+        if len(train) > 1:
+            again = tune(method, task.of(train))
+            errors.append(again(task.laid[test], task.inputs)[:, 0] - task.truth[test])
+    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else float("nan")
