@@ -250,9 +250,21 @@ def test_a_measured_map_has_a_row_of_what_was_found(field, harness, lazy):
     assert facts["anomaly_map"]["regions"] == 1
     share = facts["anomaly_map"]["share"]
     assert 4 / 99 <= share <= 6 / 99
-    assert f"{100 * share:.2f} % (flood)" in row
+    assert any(cell.startswith(f"{100 * share:.2f} % (flood: ") for cell in row)
     assert row[-1] == "5 MB"
     assert row[1:3] == ["-", "-"]  # of the decomposition that was not asked for
+
+
+def test_measured_maps_are_recorded_and_those_that_are_missing_named(field, benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(field, "_LARGE", ("small",))
+
+    printed = benchmark("field", "--methods", "anomaly_map", "--reading", "eager", "--results", str(tmp_path))
+
+    rows = tables(tmp_path / "field.json")["measured maps"]
+    assert {name: row["read"] for name, row in rows.items()} == {"small": "lazy", "complex": "eager"}
+    assert rows["small"]["regions"] == "1"
+    assert "Anomaly map of " in printed
+    assert "missing is left out" in printed
 
 
 def test_a_method_that_fails_on_a_measured_map_stands_in_its_row(field, harness):
