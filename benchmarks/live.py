@@ -219,7 +219,7 @@ def _dwell(options: argparse.Namespace, scans: range) -> Table:
     for dose in (10.0, 20.0, 50.0):
         errors, refused = [], 0
         for seed in scans[:5]:
-            one, shares = phase_map("grains", dose, seed, size=options.size, channels=options.channels)
+            one, shares = phase_map("alloy", dose, seed, size=options.size, channels=options.channels)
             monitor = _scan(one, beside=False, order="grid")
             monitor.finish()
             truth, where = shares.argmax(axis=-1), specml.scan_order(one.axes_manager.navigation_shape, "raster")
@@ -242,13 +242,13 @@ def _dwell(options: argparse.Namespace, scans: range) -> Table:
         rows.append([f"{dose:g} + {dose:g}", *(number(float(m), ".4f") for m in means), number(ratio), f"{refused}"])
     head = ["counts, both passes", "label error, even dwell", "by entropy", "ratio", "refused"]
     return Table(
-        "dwell", f"grains {options.size} x {options.size}, pixels with a wrong phase after two passes", head, rows
+        "dwell", f"alloy {options.size} x {options.size}, pixels with a wrong phase after two passes", head, rows
     )
 
 
 def _mean_of(signal: Any, dose: float, seed: int, options: argparse.Namespace) -> np.ndarray:
     """Return the expected counts of the same map."""
-    large, _ = phase_map("grains", dose * 2000, seed, size=options.size, channels=options.channels)
+    large, _ = phase_map("alloy", dose * 2000, seed, size=options.size, channels=options.channels)
     return large.data / 2000
 
 

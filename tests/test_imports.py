@@ -89,16 +89,30 @@ def circles(package: Any) -> list[list[str]]:
     return found(package.graph(types=True, origins=True)) + found(package.graph(types=True, folders=True))
 
 
-def test_imports_point_downwards(read: Callable[[Path], Any]) -> None:
-    assert upward(read(PACKAGE)) == []
+@pytest.fixture(scope="module")
+def whole() -> Any:
+    """Who imports what in the package itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        return importlib.import_module("benchmarks._structure").Package(PACKAGE)
 
 
-def test_modules_import_each_other_by_their_public_names(read: Callable[[Path], Any]) -> None:
-    assert private(read(PACKAGE)) == []
+def test_imports_point_downwards(whole: Any) -> None:
+    assert upward(whole) == []
 
 
-def test_no_files_import_each_other(read: Callable[[Path], Any]) -> None:
-    assert circles(read(PACKAGE)) == []
+def test_modules_import_each_other_by_their_public_names(whole: Any) -> None:
+    assert private(whole) == []
+
+
+def test_no_files_import_each_other(whole: Any) -> None:
+    assert circles(whole) == []
+
+
+def test_whoever_follows_a_name_opens_twelve_files_at_most(whole: Any) -> None:
+    chain = importlib.import_module("benchmarks._structure").longest_chain(whole.graph(types=False, origins=True))
+
+    assert len(chain) <= 12, chain
 
 
 PLANTED = {
@@ -168,9 +182,8 @@ def module(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def test_datasets_stand_alone(read: Callable[[Path], Any]) -> None:
-    package = read(PACKAGE)
-    targets = {package.folder(one.target) for one in package.imports if package.folder(one.importer) == "datasets"}
+def test_datasets_stand_alone(whole: Any) -> None:
+    targets = {whole.folder(one.target) for one in whole.imports if whole.folder(one.importer) == "datasets"}
     assert targets <= {"datasets", "exceptions"}
 
 

@@ -96,5 +96,5 @@ def _widest(points: np.ndarray, weights: np.ndarray, chosen: np.ndarray) -> tupl
     mean = weights[chosen] @ points[chosen] / weights[chosen].sum()
     squares = weights[chosen] @ (points[chosen] - mean) ** 2
     axis = int(squares.argmax())
-    apart = np.ptp(points[chosen, axis]) > 0
-    return float(squares[axis]) if apart else 0.0, axis, float(mean[axis])
+    above = points[chosen, axis] > mean[axis]  # all or none where points differ by rounding alone
+    return float(squares[axis]) if above.any() and not above.all() else 0.0, axis, float(mean[axis])

@@ -72,7 +72,8 @@ class Frames:
         frames = self.sums[:n_frames]
         if self._maxima is None:
             self._maxima = null_maxima(frames.mean(axis=0), windows, seed=self._seed)
-        self.trend = trend(frames, windows, line_width=float(np.median(line_width)))
+        start = None if self.trend is None else self.trend.shift
+        self.trend = trend(frames, windows, line_width=float(np.median(line_width)), start=start)
         when = (time, n_spectra)
         found = (self._damage(windows, n_frames, when), self._drift(n_frames, when), self._intensity(n_frames, when))
         return [event for event in found if event is not None]

@@ -25,7 +25,7 @@ from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import PoissonGaussianNoise, PoissonNoise
 
 if TYPE_CHECKING:
-    from hyperspy_specml.latent import Recipe
+    from hyperspy_specml.latent import Choice, Recipe
     from hyperspy_specml.live._spectra import Spectra
 
 # Iterations on all counts, from phases fitted to the training fold.
@@ -45,11 +45,14 @@ class Lesson:
     gain, gain_error
         Mean fall of the held-out deviance per spectrum against the library before, and its standard error; NaN
         where there was none.
+    certain
+        Whether held-out counts say that there is not one phase more.
     """
 
     library: Library
     gain: float = np.nan
     gain_error: float = np.nan
+    certain: bool = True
 
     @property
     def accepted(self) -> bool:
@@ -96,7 +99,18 @@ def learn(values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | N
     mixture, weights = replace(mixture, spectra=mixture.spectra[order], prior=mixture.prior[order]), weights[order]
     library = Library(weights @ values, np.maximum(weights.sum(axis=1), 1.0), recipe.law)
     used = np.flatnonzero(grid.used)
-    return Lesson(library.with_null(values[used], seed=seed), gain, error)
+    return Lesson(library.with_null(values[used], seed=seed), gain, error, _is_certain(choice))
+
+
+def _is_certain(choice: Choice) -> bool:
+    """Return whether one phase more is clearly worse; those that were merged are none for other reasons."""
+    curve = choice.curve
+    best, more = (np.flatnonzero(curve.ranks == curve.chosen + k) for k in (0, 1))
+    if choice.merged or not len(more):
+        return True
+    if curve.scores.argmin() != best[0]:
+        return False
+    return bool(curve.scores[more[0]] - curve.scores[best[0]] > curve.standard_errors[more[0]])
 
 
 def begin_with(library: Library, spectra: Spectra, *, seed: int) -> Lesson:

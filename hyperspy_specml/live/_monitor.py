@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from hyperspy_specml.live._learn import Lesson, begin_with, held_folds, learn
 from hyperspy_specml.live._library import Library
 from hyperspy_specml.live._moments import StreamedMoments
 from hyperspy_specml.live._novelty import find_new, superseded
+from hyperspy_specml.live._setup import MOST_FIRST, Block, Known, Setup
 from hyperspy_specml.live._spectra import Spectra
 from hyperspy_specml.live._spikes import without_spikes
 from hyperspy_specml.statistics import estimate_noise, line_width, principal_basis, typical_mean
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from hyperspy_specml.live._library import Found
     from hyperspy_specml.statistics import PrincipalBasis
 
-# Pixels that the first phases are learnt from: part of the map, within limits.
-_FIRST_PART, _FIRST_LEAST, _FIRST_MOST = 32, 256, 2048
 # Probability of a false new phase in a whole scan.
 _RISK = 0.05
 # New phases in one block, and spectra that wait for a second one like them, at most.
@@ -53,97 +52,6 @@ _ORDINARY = 1e-2
 _CATCH_UP, _MOST_WAITING = 2, 1 << 24
 # Spectra compared at a time when all are compared once more.
 _BLOCK = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class Setup:
-    """What is to be scanned.
-
-    Attributes
-    ----------
-    shape
-        Of the map, in array order.
-    n_channels
-        Number of channels E.
-    order
-        "raster", "grid", "random" or "positions".
-    noise
-        See `statistics.estimate_noise`.
-    widths
-        (E,) full width at half maximum of a line in channels; None estimates one.
-    n_components
-        Of the streaming PCA.
-    seed
-        Of everything random.
-    beside
-        Whether phases are learnt in a thread of their own, while spectra arrive.
-    training_seconds
-        Time in each update that an autoencoder is trained for; 0 for none.
-    """
-
-    shape: tuple[int, ...]
-    n_channels: int
-    order: str = "raster"
-    noise: str = "auto"
-    widths: np.ndarray | None = field(default=None, repr=False)
-    n_components: int = 8
-    seed: int = 0
-    beside: bool = True
-    training_seconds: float = 0.0
-
-    @property
-    def n_pixels(self) -> int:
-        """Number of pixels of the map."""
-        return int(np.prod(self.shape))
-
-    @property
-    def n_first(self) -> int:
-        """Number of spectra that the first phases are learnt from."""
-        return min(int(np.clip(self.n_pixels // _FIRST_PART, _FIRST_LEAST, _FIRST_MOST)), self.n_pixels)
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """Where a scan begins: phases of another map, or any model of its spectra.
-
-    Attributes
-    ----------
-    recipe
-        From spectra to values; None where that is learnt from the first spectra.
-    library
-        The phases; None of a model.
-    expectation
-        From (n, E) spectra to what the model expects of each; None of phases.
-    channels
-        (E,) bool, the channels that are looked at; None for all.
-    """
-
-    recipe: Recipe | None = None
-    library: Library | None = None
-    expectation: Callable[[np.ndarray], np.ndarray] | None = None
-    channels: np.ndarray | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Spectra that wait to be compared with the phases.
-
-    Attributes
-    ----------
-    spectra
-        n of them.
-    pixels
-        (n,) flat indices.
-    again
-        Whether they are of a later frame: changes are a matter of trends then.
-    taught
-        Whether the first phases are learnt from them.
-    """
-
-    spectra: Spectra
-    pixels: np.ndarray
-    again: bool
-    taught: bool
 
 
 class Monitor:
@@ -177,6 +85,7 @@ class Monitor:
         self.buffer: list[tuple[np.ndarray, np.ndarray, bool]] = []  # until there are enough to begin with
         self.alone = np.zeros(0, np.intp)  # pixels of no phase that wait for others like them
         self.next_lesson = setup.n_first
+        self.certain = True  # whether held-out counts say that there is not one phase more
         self.n_certain = 0  # phases that were learnt, the first ones
         self.errors_at = 0  # spectra received when the errors of windows were measured
         self.lock = threading.RLock()
@@ -399,7 +308,7 @@ class Monitor:
         assert self.kept is not None
         assert self.recipe is not None
         if self.autoencoder is None:
-            values = self.kept.some(_FIRST_MOST, without=np.zeros(0, int), seed=self.setup.seed).values
+            values = self.kept.some(MOST_FIRST, without=np.zeros(0, int), seed=self.setup.seed).values
             counts, k = self.recipe.deviation is None, self.setup.n_components
             self.autoencoder = OnlineAutoencoder(values, counts=counts, n_latent=k, seed=self.setup.seed)
         self.autoencoder.train(self.kept.values, self.kept.seen, self.setup.training_seconds)
@@ -419,7 +328,7 @@ class Monitor:
         lesson = pending.result()
         if self.library is not None:
             return self._take(lesson) if lesson.accepted else []
-        self.library, self.n_certain = lesson.library, lesson.library.n_phases
+        self.library, self.n_certain, self.certain = lesson.library, lesson.library.n_phases, lesson.certain
         self.since[:] = False  # of these spectra the phases were made
         if self.known is not None:
             return []
@@ -439,7 +348,7 @@ class Monitor:
         self.phase = renamed[self.phase]
         library = lesson.library
         self.library = replace(library, sums=library.sums[order], n_spectra=library.n_spectra[order])
-        self.n_certain = len(new)
+        self.n_certain, self.certain = len(new), lesson.certain
         events: list[Event] = [self._by_held_out(len(theirs) + k) for k in range(len(rest))]
         again = np.intersect1d(np.flatnonzero(self.told), self.kept.pixels)
         self.alone = np.zeros(0, np.intp) if not review else self.alone

@@ -11,13 +11,14 @@ from hyperspy_specml.latent import Recipe
 from hyperspy_specml.live._kept import Kept
 from hyperspy_specml.live._library import Library
 from hyperspy_specml.live._moments import StreamedMoments
-from hyperspy_specml.live._monitor import Known, Monitor, Setup
+from hyperspy_specml.live._monitor import Monitor
+from hyperspy_specml.live._setup import Known, Setup
 from hyperspy_specml.statistics import Moments, noise_from_dict
 
 # Of the saved state: its version, the settings in it, the numbers, and the arrays with a number for every pixel.
 _VERSION = 1
 _SETTINGS = ("shape", "n_channels", "order", "noise", "n_components", "seed", "beside", "training_seconds")
-_NUMBERS = ("n_lost", "n_spikes", "n_received", "n_seen", "next_lesson", "errors_at", "n_certain")
+_NUMBERS = ("n_lost", "n_spikes", "n_received", "n_seen", "next_lesson", "errors_at", "n_certain", "certain")
 _PER_PIXEL = ("visits", "intensity", "phase", "p_value", "deviation", "since", "told")
 
 

@@ -66,7 +66,7 @@ class Trend:
         return float(weight @ self.slope / np.sqrt(max(float(weight @ shape), 1e-30)))
 
 
-def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
+def trend(frames: np.ndarray, windows: Windows, *, line_width: float, start: np.ndarray | None = None) -> Trend:
     """Return what frames say.
 
     Parameters
@@ -76,11 +76,16 @@ def trend(frames: np.ndarray, windows: Windows, *, line_width: float) -> Trend:
     windows
         Of energy.
     line_width
-        In channels; of the narrow lines, where it varies along the axis.
+        In channels.
+    start
+        Shifts of the first frames, where they have been fitted before; one more fit is enough then.
     """
     intensity = np.maximum(frames.sum(axis=1), 1.0)
-    shift, error = np.zeros(len(frames)), np.zeros(len(frames))
-    for _ in range(_ROUNDS if line_width >= _LEAST_WIDTH else 0):
+    shift, error, n_rounds = np.zeros(len(frames)), np.zeros(len(frames)), _ROUNDS
+    if start is not None and len(start):
+        known, n_rounds = min(len(start), len(frames)), 1
+        shift[:known], shift[known:] = start[:known], start[known - 1]
+    for _ in range(n_rounds if line_width >= _LEAST_WIDTH else 0):
         template = _template(frames, shift, line_width)
         first = gaussian_filter1d(template, _SMOOTHING * line_width, order=1)
         for t, frame in enumerate(frames):

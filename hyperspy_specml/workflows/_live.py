@@ -3,66 +3,42 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hyperspy.axes import BaseDataAxis
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.anomaly import ReferenceModel
 from hyperspy_specml.exceptions import ArrayShapeError, DataRequiredError, DataTypeError, OptionError
-from hyperspy_specml.latent import PhaseModel
-from hyperspy_specml.live import (
-    ORDERS,
-    Damage,
-    EnergyDrift,
-    Known,
-    Library,
-    Monitor,
-    NewPhase,
-    Setup,
-    dwell_times,
-    monitor_of,
-    state_of,
-)
-from hyperspy_specml.models import FittedDenoiser, TrainedModel
+from hyperspy_specml.live import Known, Library, Monitor, Setup, dwell_times, monitor_of, state_of
+from hyperspy_specml.models import TrainedModel
 from hyperspy_specml.results import draw_live
-from hyperspy_specml.signals import axis_spec, component_spectra, line_width, navigation_map, score_maps, spectral_lines
+from hyperspy_specml.signals import axis_spec, component_spectra, line_width, navigation_map, score_maps
 from hyperspy_specml.signals import energy_axis as energy_axis_of_signal
 from hyperspy_specml.streaming import plain_array
 from hyperspy_specml.workflows._call import load_model
+from hyperspy_specml.workflows._live_scan import (
+    calibrated,
+    in_array_order,
+    known_of,
+    lines_of,
+    positions_of,
+    scan_shape,
+    template_of,
+)
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
+    from hyperspy.axes import BaseDataAxis
     from matplotlib.figure import Figure
 
     from hyperspy_specml.live import Event, UnseenArea
-    from hyperspy_specml.models import FittedModel
 
 # Seconds between two looks at a growing file.
 _POLL = 0.5
-# Full width at half maximum of a Gaussian, in standard deviations.
-_FULL_WIDTH = 2.355
-# Elements named with a window that decays, and standard deviations that their lines must show.
-_MOST_NAMES, _LEAST_DEVIATE = 5, 3.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Expectation:
-    """What a model expects of (n, E) spectra; 0 in channels that it does not know."""
-
-    model: FittedModel
-    channels: np.ndarray
-
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        found = np.zeros(rows.shape, np.float32)
-        own = self.model.model if isinstance(self.model, ReferenceModel) else self.model
-        found[:, self.channels] = own.decode(own.encode(np.ascontiguousarray(rows[:, self.channels])))
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +140,9 @@ class LiveMonitor:
         beside: bool = True,
         training_seconds: float = 0.0,
     ) -> None:
-        shape = _shape(navigation_shape)
-        self._template = _template(shape, energy_axis)
-        self._positions = _order(order, shape, random_state)
+        shape = scan_shape(navigation_shape)
+        self._template = template_of(shape, energy_axis)
+        self._positions = positions_of(order, shape, random_state)
         n_channels, name = self._template.data.shape[-1], order if isinstance(order, str) else "positions"
         width = line_width(self._template)
         if not (np.isfinite(training_seconds) and training_seconds >= 0):
@@ -179,21 +155,7 @@ class LiveMonitor:
         self.events: list[Event] = []
 
     def _known(self) -> Known | None:
-        """Return the reference for spectra on the energy axis of the scan."""
-        if self._reference is None:
-            return None
-        axis = axis_spec(energy_axis_of_signal(self._template))
-        trained = self._reference.on_axis(axis, method="LiveMonitor")
-        model, channels = trained.model, trained.channels
-        if isinstance(model, PhaseModel):
-            recipe = model.recipe(channels)
-            return Known(recipe, Library(recipe.phases(model.spectra), model.n_spectra, recipe.law, model.error))
-        if isinstance(model, FittedDenoiser):
-            raise OptionError(
-                f"LiveMonitor(reference=...) needs a model of ordinary spectra, but got a denoiser, {trained!r}. Use "
-                "the model of s.decomposition_ae(), s.anomaly_map() or s.phase_map()."
-            )
-        return Known(expectation=_Expectation(model, channels), channels=channels)
+        return None if self._reference is None else known_of(self._reference, self._template)
 
     # What arrives
 
@@ -253,7 +215,7 @@ class LiveMonitor:
         return self._tell(found)
 
     def _tell(self, found: list[Event]) -> tuple[Event, ...]:
-        told = tuple(map(self._calibrated, found))
+        told = tuple(calibrated(event, self._template, self._monitor.frames.trend) for event in found)
         self.events += told
         return told
 
@@ -297,7 +259,7 @@ class LiveMonitor:
             The map has another shape.
         """
         shape = self._monitor.setup.shape
-        array = _in_array_order(signal)
+        array = in_array_order(signal)
         if array.shape != (*shape, self._monitor.setup.n_channels):
             raise ArrayShapeError(
                 f"replay(map of shape {array.shape}) needs (array order) {(*shape, self._monitor.setup.n_channels)}."
@@ -333,7 +295,7 @@ class LiveMonitor:
         """
         path, shape, done, last = Path(path), self._monitor.setup.shape, 0, time.monotonic()
         while done < shape[0] and time.monotonic() - last < timeout:
-            lines = _lines_of(path, done)
+            lines = lines_of(path, done)
             if lines is not None and lines.shape[1:] != (*shape[1:], self._monitor.setup.n_channels):
                 raise ArrayShapeError(
                     f"watch({str(path)!r}): lines of shape {lines.shape[1:]}, but the monitor needs "
@@ -484,6 +446,11 @@ class LiveMonitor:
         missing = int((monitor.visits == 0).sum())
         if missing:
             raise DataRequiredError(f"next_dwell(): {missing} pixels have not been scanned yet; finish the first pass.")
+        if not monitor.certain or self.n_phases < 2:
+            raise DataRequiredError(
+                f"next_dwell(): held-out counts do not tell whether there are more phases than {self.n_phases}: dwell "
+                "times would follow errors. Learn from the whole pass, monitor.finish(), or scan evenly once more."
+            )
         classes, pixels = monitor.classes()
         if len(pixels) != monitor.setup.n_pixels:
             raise DataRequiredError("next_dwell(): the map is too large to be kept; ask for parts of it.")
@@ -562,7 +529,7 @@ class LiveMonitor:
         monitor = cls.__new__(cls)
         monitor._positions = arrays.pop("positions").astype(np.int64)
         shape = tuple(description["setup"]["shape"])[::-1]
-        monitor._template = _template(shape, signal if signal is not None else description["axis"])
+        monitor._template = template_of(shape, signal if signal is not None else description["axis"])
         if signal is None:
             for axis, spec in zip(monitor._template.axes_manager.navigation_axes, description["scan"], strict=True):
                 axis.name, axis.units = spec["name"], spec["units"]
@@ -572,46 +539,6 @@ class LiveMonitor:
         monitor._monitor = monitor_of(description, arrays, monitor._known())
         monitor.events = []
         return monitor
-
-    def _calibrated(self, event: Event) -> Event:
-        """Return the event with energies in units of the axis and with elements."""
-        axis = energy_axis_of_signal(self._template)
-        step = float(np.gradient(axis.axis).mean()) if axis.size > 1 else 1.0
-
-        def at(channel: float) -> float:
-            return float(np.interp(channel, np.arange(axis.size), axis.axis))
-
-        if isinstance(event, NewPhase):
-            return replace(event, energy=at(event.energy) if np.isfinite(event.energy) else event.energy)
-        if isinstance(event, EnergyDrift):
-            return replace(event, shift=event.shift * step, error=event.error * step)
-        if isinstance(event, Damage):
-            centre, width = at(event.energy), event.width * step
-            names = self._changing(event.rate)
-            return replace(event, energy=centre, width=width, elements=names)
-        return event
-
-    def _changing(self, rate: float) -> tuple[str, ...]:
-        """Return the elements whose lines change most with the dose, in the direction of `rate`."""
-        trend, axis = self._monitor.frames.trend, energy_axis_of_signal(self._template)
-        widths = line_width(self._template)
-        if trend is None or widths is None:
-            return ()
-        lines = spectral_lines(self._template)
-        best = min((line.rank for line in lines), default=0)
-        shapes: dict[tuple[str, str], np.ndarray] = {}
-        channels = np.arange(axis.size)
-        for line in lines:
-            if line.rank > max(best, 0):
-                continue  # where the sample's elements are listed, others are not asked for
-            at = float(np.interp(line.energy, axis.axis, channels))
-            one = line.weight * np.exp(-0.5 * ((channels - at) / (widths[int(at)] / _FULL_WIDTH)) ** 2)
-            shapes[line.element, line.family] = shapes.get((line.element, line.family), 0) + one
-        strength: dict[str, float] = {}
-        for (element, _), shape in shapes.items():
-            strength[element] = max(strength.get(element, 0.0), float(np.sign(rate)) * trend.of_shape(shape))
-        clear = [name for name, found in strength.items() if found > _LEAST_DEVIATE]
-        return tuple(sorted(clear, key=lambda name: -strength[name])[:_MOST_NAMES])
 
     def __repr__(self) -> str:
         """Say how far the scan is."""
@@ -624,107 +551,3 @@ class LiveMonitor:
 
 def _trained(reference: TrainedModel | str | os.PathLike[str] | None) -> TrainedModel | None:
     return reference if reference is None or isinstance(reference, TrainedModel) else load_model(reference)
-
-
-def _shape(navigation_shape: Any) -> tuple[int, ...]:
-    try:
-        shape = tuple(int(n) for n in navigation_shape)
-        right = bool(shape) and all(n >= 1 and n == m for n, m in zip(shape, navigation_shape, strict=True))
-    except (TypeError, ValueError):
-        right = False
-    if not right:
-        raise OptionError(
-            f"LiveMonitor(navigation_shape={navigation_shape!r}) needs the pixels along the scan axes, e.g. (64, 64)."
-        )
-    return shape
-
-
-def _template(shape: tuple[int, ...], energy: Any) -> BaseSignal:
-    """Return a signal without data of the scan's shape, with the energy axis and metadata that were given."""
-    if isinstance(energy, BaseSignal):
-        if energy.axes_manager.signal_dimension != 1:
-            raise OptionError(f"LiveMonitor(energy_axis={energy!r}) needs a signal of spectra.")
-        metadata, axis = energy.metadata.as_dictionary(), energy_axis_of_signal(energy).get_axis_dictionary()
-        scan = [a.get_axis_dictionary() for a in energy.axes_manager.navigation_axes]
-    else:
-        metadata, scan = {}, []
-        if isinstance(energy, BaseDataAxis):
-            axis = energy.get_axis_dictionary()
-        elif isinstance(energy, dict):
-            axis = dict(energy)
-        else:
-            values = np.asarray(energy, float)
-            if values.ndim != 1 or len(values) < 1 or not np.isfinite(values).all():
-                raise OptionError(f"LiveMonitor(energy_axis={energy!r}) needs an axis of HyperSpy, or its values.")
-            axis = (
-                {"axis": values, "name": "Energy"}
-                if not _uniform(values)
-                else {
-                    "size": len(values),
-                    "offset": values[0],
-                    "scale": float(np.diff(values).mean()) if len(values) > 1 else 1.0,
-                    "name": "Energy",
-                }
-            )
-    axis["navigate"] = False
-    if len(scan) != len(shape):
-        scan = [{"name": name} for name in ("x", "y", "z")[: len(shape)]] if len(shape) < 4 else [{} for _ in shape]
-    axes = [spec | {"size": size, "navigate": True} for spec, size in zip(scan, shape, strict=True)][::-1]
-    for spec in axes:
-        spec.pop("axis", None)
-    size = int(axis.get("size") or len(axis["axis"]))
-    for key in ("_HyperSpy", "Markers", "Specml"):
-        metadata.pop(key, None)
-    found = BaseSignal(np.broadcast_to(np.float32(0), (*shape[::-1], size)), axes=[*axes, axis], metadata=metadata)
-    found._assign_subclass()
-    return found
-
-
-def _uniform(values: np.ndarray) -> bool:
-    steps = np.diff(values)
-    return bool(len(steps) == 0 or np.allclose(steps, steps.mean(), rtol=1e-6))
-
-
-def _order(order: Any, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Return the (n_pixels, d) positions in the order of the scan."""
-    from hyperspy_specml.live import scan_order
-
-    if isinstance(order, str):
-        if order not in ORDERS:
-            raise OptionError.unknown("order", order, ORDERS)
-        return scan_order(shape, order, random_state=seed)
-    positions = np.asarray(order)
-    n = int(np.prod(shape))
-    if positions.dtype.kind not in "ui" or positions.shape != (n, len(shape)):
-        raise OptionError(
-            f"LiveMonitor(order of shape {positions.shape}) needs a name ({', '.join(ORDERS)}), or the position (x, y) "
-            f"of every pixel in turn, whole numbers of shape {(n, len(shape))}."
-        )
-    inside = ((positions >= 0) & (positions < shape)).all()
-    if not inside or len(np.unique(positions, axis=0)) != n:
-        raise OptionError(f"LiveMonitor(order=...): positions must name every pixel of {shape} once.")
-    return positions.astype(np.int64)
-
-
-def _in_array_order(signal: BaseSignal) -> Any:
-    manager = signal.axes_manager
-    axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
-    return signal.data.transpose([axis.index_in_array for axis in axes])
-
-
-def _lines_of(path: Path, start: int) -> np.ndarray | None:
-    """Return the lines of a growing file from `start` on; None where there is no file yet."""
-    if not path.exists():
-        return None
-    if path.suffix == ".npy":
-        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-        new = array[start:]
-        empty = np.flatnonzero(~new.reshape(len(new), -1).any(axis=1))
-        return np.array(new[: empty[0] if len(empty) else len(new)])
-    import hyperspy.api as hs
-
-    lazy = hs.load(path, lazy=True)
-    array = _in_array_order(lazy)
-    found = np.asarray(array[start:]) if array.shape[0] > start else array[:0].compute()
-    lazy.close_file() if path.suffix == ".hspy" else None
-    return found

@@ -61,6 +61,14 @@ def test_drift_is_measured(windows: Windows) -> None:
     assert np.abs(found.shift - 0.05 * np.arange(20)).max() < 5 * found.shift_error.max()
 
 
+def test_shifts_go_on_from_those_before(windows: Windows) -> None:
+    every = frames(drift=0.05)
+    before = trend(every[:19], windows, line_width=WIDTH)
+    again = trend(every, windows, line_width=WIDTH, start=before.shift)
+    fresh = trend(every, windows, line_width=WIDTH)
+    assert np.abs(again.shift - fresh.shift).max() < 0.5 * fresh.shift_error.max()
+
+
 def test_intensity_is_measured(windows: Windows) -> None:
     found = trend(frames(current=0.02), windows, line_width=WIDTH)
     assert found.intensity[-1] == pytest.approx(0.98**19, rel=0.02)

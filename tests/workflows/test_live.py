@@ -233,6 +233,11 @@ def test_dwell_times_need_a_whole_scan(signal: Signal1D, scanned: specml.LiveMon
     half.update(signal.data.reshape(-1, 128)[:280], specml.scan_order(SHAPE, "raster")[:280])
     with pytest.raises(SpecMLError, match="8 pixels have not been scanned"):
         half.next_dwell(288.0)
+    few = specml.datasets.fe_cr_ni_map(SHAPE[::-1], n_channels=128, dose=4, texture="grains", n_phases=2).signal
+    first = monitor_of(few)
+    list(first.replay(few))
+    with pytest.raises(SpecMLError, match="held-out counts do not tell"):
+        first.next_dwell(288.0)
     for bad in ({"total": 0.0}, {"total": np.nan}, {"total": 1.0, "max_ratio": 0.5}):
         with pytest.raises(SpecMLError, match="next_dwell"):
             scanned.next_dwell(**bad)
