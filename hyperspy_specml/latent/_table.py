@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 # Groups in the width of a line.
-_PER_LINE = 3
+PER_LINE = 3
 # Values of a map that mixtures are fitted to as a whole, at most, and those in boxes of a larger one, which are enough.
 _MOST_VALUES, _BOX_VALUES = 1 << 23, 1 << 22
 # Pixels along each side of a box, by the number of scan axes.
@@ -57,7 +57,7 @@ class Recipe:
     @classmethod
     def of(cls, mean: np.ndarray, noise: NoiseModel, channels: np.ndarray, line_width: float) -> Recipe:
         """Return the recipe for spectra with lines of this width in channels, of (E,) mean."""
-        width = int(np.clip(round(line_width / _PER_LINE), 1, max(1, len(mean) // 8)))
+        width = int(np.clip(round(line_width / PER_LINE), 1, max(1, len(mean) // 8)))
         return cls.with_width(mean, noise, channels, width)
 
     @classmethod
