@@ -10,9 +10,10 @@ demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all opti
 	$(BIN)/python -m hyperspy_specml --all $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
 	    $(if $(K),--output-dimension $(K)) $(if $(SIGNAL),--signal "$(SIGNAL)") $(if $(OUT),--output "$(OUT)")
 
-# One process per core with one thread each: as many threads in every process would fight over the cores.
+# One process per core with one thread each: as many threads in every process would fight over the cores. Tests stay
+# beside those that share their fixtures until one process has none left.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --timeout 600
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --timeout 600
 
 # A fast core of the tests with the lowest versions of all dependencies. What old ones warn of is no error.
 LOWEST := .venv-lowest/bin

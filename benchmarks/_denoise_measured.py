@@ -28,6 +28,7 @@ _WIDTHS = (0.5, 0.7, 1.0, 1.4, 2.0)  # pixels
 _TILTS = ("openncem/tilt_0.bcf", "openncem/tilt_10.bcf")
 _PART, _HIGHEST = slice(64, 192), 10.0  # pixels, and keV: the middle of the map
 _COUNTS, _LINES, _BLURS = 20, 8, (1.0, 1.5, 2.0, 3.0)
+_BLOCKS = 8  # along each side of a map, each left out once
 
 
 def measure() -> list[Table]:
@@ -97,15 +98,41 @@ def _correlations(name: str, caption: str, seen: Any, rest: np.ndarray) -> Table
     for peak in strongest:
         window = slice(peak - 4, peak + 5)
         goal = rest[..., window].sum(axis=-1).ravel()
-        values = [
-            np.corrcoef(v[..., window].sum(axis=-1).ravel(), goal)[0, 1] for v in (seen.data, clean.data, *rivals)
-        ]
+        maps = [v[..., window].sum(axis=-1).ravel() for v in (seen.data, clean.data, *rivals)]
+        values = [_correlation(one, goal) for one in maps]
+        best = 2 + int(np.argmax(values[2:]))
+        error = _error_of_difference(maps[1], maps[best], goal, seen.data.shape[:2])
         energy = seen.axes_manager[-1].index2value(int(peak))
-        rows.append([f"{energy:.2f} keV", *(f"{value:.3f}" for value in (*values[:2], max(values[2:])))])
+        cells = [*(f"{values[i]:.3f}" for i in (0, 1, best)), f"{values[1] - values[best]:+.3f} ± {error:.3f}"]
+        rows.append([f"{energy:.2f} keV", *cells])
     chosen = specml.denoise_report(clean).chosen
-    return Table(
-        f"elements, {name}", f"{caption}; {chosen}", ["line", "raw", "denoise_dae()", "blur + PCA(3), best width"], rows
-    )
+    head = ["line", "raw", "denoise_dae()", "blur + PCA(3), best width", "difference"]
+    return Table(f"elements, {name}", f"{caption}; {chosen}", head, rows)
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    import numpy as np
+
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _error_of_difference(one: np.ndarray, rival: np.ndarray, goal: np.ndarray, shape: tuple[int, int]) -> float:
+    """Return the standard error of the difference of two correlations with a goal, from leaving out parts of the map.
+
+    Parameters
+    ----------
+    one, rival, goal
+        (pixels,) maps.
+    shape
+        Of the map.
+    """
+    import numpy as np
+
+    y, x = (index * _BLOCKS // n for index, n in zip(np.indices(shape), shape, strict=True))
+    block = (y * _BLOCKS + x).ravel()
+    without = [block != b for b in range(_BLOCKS**2)]
+    found = [_correlation(one[w], goal[w]) - _correlation(rival[w], goal[w]) for w in without]
+    return float(np.sqrt((len(found) - 1) * np.var(found)))  # the jackknife
 
 
 def _leading(values: np.ndarray) -> np.ndarray:

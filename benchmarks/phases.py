@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
     seeds = range(options.seeds or (1 if options.quick else 10))
     parts = {
         "maps": _maps,
+        "repeats": _repeats,
         "one": _one_phase,
         "bends": _bends,
         "foreign": _foreign,

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# The gallery would print them: exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them, and the
-# measured map is in an old version of HyperSpy's format.
-warnings.filterwarnings("ignore", message="Importing .Lazy|Loading old file version")
+EXTENSIONS = str(Path(__file__).parent / "_ext")
+sys.path.insert(0, EXTENSIONS)
+# Of the processes that run the gallery.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [EXTENSIONS, os.environ.get("PYTHONPATH")]))
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
-
-import hyperspy.api as hs
 import matplotlib
 
 import hyperspy_specml
@@ -27,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "https://github.com/hyperspy-specml/hyperspy_specml"
 
 matplotlib.use("Agg")
-hs.preferences.General.show_progressbar = False
 # Of the tests, too: the page of a measured map is without figures where the folder is missing.
 os.environ.setdefault("SPECML_DATA", str(ROOT.parent / "shared" / "data"))
 
@@ -57,6 +53,8 @@ sphinx_gallery_conf = {
     "examples_dirs": ["tutorial", "gallery"],
     "gallery_dirs": ["_tutorial", "_gallery"],  # made by the build, in no repository
     "filename_pattern": "",  # every script is run
+    "parallel": 2,
+    "reset_modules": ("matplotlib", "gallery_settings.quiet"),
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,

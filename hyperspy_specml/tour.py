@@ -36,7 +36,7 @@ FILES = {
 _FLANK = 0.3
 
 _STYLE = """body {font: 16px/1.5 sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222}
-img {max-width: 100%} table {border-collapse: collapse; font-size: 90%} td, th {padding: .15em .6em; text-align: right}
+img {max-width: 100%} table {border-collapse: collapse; font-size: 90%} td, th {padding: .15em .6em; text-align: left}
 pre {overflow-x: auto; background: #f4f4f4; padding: .6em} section {overflow-x: auto}"""
 
 
@@ -81,7 +81,8 @@ def tour(
     title and result of each method
     """
     dec = decompose()
-    parts = [_kept(dec, dec.plot, "decomposition", "Decomposition", "dec = s.decomposition_ae()", folder)]
+    call = f"dec = s.decomposition_ae({dec.report.n_components})"
+    parts = [_kept(dec, dec.plot, "decomposition", "Decomposition", call, folder)]
     yield parts[-1].title, dec
     clean = signal.denoise_dae(show_progressbar=show_progressbar)
     report = denoise_report(clean)

@@ -250,9 +250,21 @@ def test_a_measured_map_has_a_row_of_what_was_found(field, harness, lazy):
     assert facts["anomaly_map"]["regions"] == 1
     share = facts["anomaly_map"]["share"]
     assert 4 / 99 <= share <= 6 / 99
-    assert f"{100 * share:.2f} % (flood)" in row
+    assert any(cell.startswith(f"{100 * share:.2f} % (flood: ") for cell in row)
     assert row[-1] == "5 MB"
     assert row[1:3] == ["-", "-"]  # of the decomposition that was not asked for
+
+
+def test_measured_maps_are_recorded_and_those_that_are_missing_named(field, benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr(field, "_LARGE", ("small",))
+
+    printed = benchmark("field", "--methods", "anomaly_map", "--reading", "eager", "--results", str(tmp_path))
+
+    rows = tables(tmp_path / "field.json")["measured maps"]
+    assert {name: row["read"] for name, row in rows.items()} == {"small": "lazy", "complex": "eager"}
+    assert rows["small"]["regions"] == "1"
+    assert "Anomaly map of " in printed
+    assert "missing is left out" in printed
 
 
 def test_a_method_that_fails_on_a_measured_map_stands_in_its_row(field, harness):
@@ -273,6 +285,39 @@ def test_line_width_compares_estimates_with_the_truth(benchmark, tmp_path):
     assert found["within 20 %"]["ours"]["maps"].endswith(" of 4")
     assert found["no line"] == {"40": {"counts per channel": "40", "channels": "3.0-3.0"}}
     assert [*found["Fe-L"]] == ["96", "192", "384"]
+
+
+def test_phases_are_scored_on_maps_with_known_truth(benchmark, tmp_path):
+    sizes = ["--size", "18", "--channels", "96", "--seeds", "1", "--doses", "200"]
+
+    benchmark("phases", *sizes, "--kinds", "alloy", "--parts", "repeats", "--results", str(tmp_path))
+
+    found = tables(tmp_path / "phases-repeats.json")["repeats"]["alloy, 200"]
+    assert found["adjusted Rand index"] == found["smallest"]
+    assert 0 < float(found["smallest"]) <= 1
+
+
+def test_a_lazy_map_counts_how_often_it_is_read(harness):
+    import hyperspy.api as hs
+
+    from benchmarks._phases_rivals import counted
+
+    lazy, read = counted(hs.signals.Signal1D(np.ones((70, 3, 5))))
+    lazy.data[:2].compute()
+    assert read == [64 * 3]  # the chunk that holds them
+
+
+def test_spectra_that_bend_have_grains_of_three_valences(harness):
+    from benchmarks._phases_maps import valence_map
+
+    sizes = {"size": 14, "channels": 64}
+    plain, labels = valence_map(30.0, 0, **sizes)
+    assert plain.data.shape == (14, 14, 64)
+    assert set(np.unique(labels)) == {0, 1, 2}
+    for how in ({"drift": True}, {"charging": 0.3}, {"thick": True}):
+        bent, same = valence_map(30.0, 0, **how, **sizes)
+        np.testing.assert_array_equal(same, labels)
+        assert (bent.data != plain.data).any()
 
 
 def test_the_best_pca_finds_the_rank_of_the_truth(harness):

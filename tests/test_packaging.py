@@ -26,6 +26,7 @@ ON_DEMAND = {
     "ipywidgets",
     "ipympl",
     "IPython",
+    "pyface",
     "traitsui",
     "hyperspy_gui_traitsui",
     "pandas",

@@ -93,7 +93,8 @@ for panel, k in zip(panels, (2, 1), strict=True):
 # 4. **Denoising autoencoder** (``denoise_dae``) where you want the spectra themselves, for a quantification.
 # 5. **Variational autoencoder** (``"vae"``) where you want to know how sure a number is, or draw new spectra.
 #
-# Spectra of this alloy are sums of three: PCA is as good as networks, and the scores say so.
+# Spectra of this alloy are sums of three: PCA is as good as the autoencoder, and the scores say so. The
+# variational one gains a little, because it expects that scores are noisy.
 # :doc:`anomaly_map </user_guide/anomaly>` stands beside all of them: a model that describes most of a map well
 # says nothing about the few pixels that it does not.
 for architecture in ("pca", "dense", "vae"):

@@ -13,7 +13,7 @@ import numpy as np
 from hyperspy_specml.anomaly._scan import ScanModel, ShiftScan
 from hyperspy_specml.anomaly._significance import NullFit
 from hyperspy_specml.models import FittedModel, LinearModel, parts_of, prefixed
-from hyperspy_specml.statistics import PoissonGaussianNoise, Resampling, Windows, noise_from_dict
+from hyperspy_specml.statistics import PoissonGaussianNoise, Resampling, Windows, gain_of, noise_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,11 @@ class ReferenceModel(FittedModel):
         projector = basis.vectors * basis.weights[:, None]
         projector[:, self.n_components :] = 0  # a nonlinear encoder follows noise in so many directions
         learnt = (self.n_spectra, projector, variance, self.leverage, self.applied)
-        return ScanModel(basis.components(), basis.offset, noise, *learnt)
+        counts = None
+        if gain_of(noise) and self.total:
+            rates = np.square(1 / np.maximum(basis.weights, 1e-300))  # the variance of counts is their mean
+            counts = self.total / gain_of(noise) * rates / rates.sum()
+        return ScanModel(basis.components(), basis.offset, noise, *learnt, counts)
 
     def with_reference_spectra(self, known: np.ndarray) -> ReferenceModel:
         """Return a model that also describes known spectra and all mixtures with them.

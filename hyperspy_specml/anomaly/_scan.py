@@ -80,6 +80,9 @@ class ScanModel:
     learnt_from_others
         Whether the spectra that are scored are others than those that the model was learnt from. Then the
         noise that `spectra` contain is not theirs: it makes differences larger by this fraction, not smaller.
+    counts
+        (E,) counts of all spectra that the model was learnt from: a rate is not known better than their Poisson noise
+        allows. None where that is not known.
     """
 
     spectra: np.ndarray
@@ -90,6 +93,7 @@ class ScanModel:
     component_variance: np.ndarray | None = None
     leverage: np.ndarray | None = None
     learnt_from_others: bool = False
+    counts: np.ndarray | None = None
 
     @property
     def follows_noise(self) -> np.ndarray:
@@ -152,6 +156,13 @@ class Scan:
         """(J,) variance of the noise of one pixel in each window, without that of its counts."""
         alone = replace(self.model, spectra=self.model.spectra[:0], projector=None)
         return _window_moments(alone, self.windows)[1][-1].astype(np.float32)
+
+    @cached_property
+    def _least_counts(self) -> np.ndarray:
+        """(J,) counts that all spectra together have in a window without telling that: one, and their noise."""
+        own = self.model.counts
+        seen = 0.0 if own is None else self.windows.sums(own[None], slice(None))[0]
+        return np.broadcast_to(1 + np.sqrt(seen), len(self.windows)).astype(np.float32)
 
     def error_level(self, positive: np.ndarray, n_pixels: np.ndarray, group: slice) -> np.ndarray:
         """Return what the model error is relative to: the mean, or of signed data the noise in as many pixels.
@@ -263,8 +274,10 @@ class Scan:
             # to 0 is the mean that is taken for a negative one. Without counts means may have any sign.
             spread = np.maximum(extra, 0)
             positive = 0.5 * (expected + np.sqrt(expected * expected + 2 * spread))
-            # A rate below one count in all spectra that the model was learnt from is not known.
-            least = np.maximum(design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra)), _LEAST_EXPECTED)
+            # A rate below one count in all spectra that the model was learnt from is not known, nor one below the noise
+            # of all counts there: the model takes it for 0 where noise of its components makes it negative.
+            pixels = design[..., -1:] * np.float32(1 / max(1, self.model.n_spectra))
+            least = np.maximum(pixels * self._least_counts[group], _LEAST_EXPECTED)
             np.maximum(positive, least * gain, out=positive)
         own = gain * positive
         variance = np.maximum(own + extra, _LEAST_LEFT * own)

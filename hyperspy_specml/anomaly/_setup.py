@@ -307,6 +307,31 @@ def recorded_channels(channels: np.ndarray, drift_range: tuple[int, int]) -> np.
     return np.logical_or.reduce(_moved_channels(channels, np.arange(-max(high, 0), 1 - min(low, 0))))
 
 
+def align_to_spectra(
+    total: np.ndarray, spectra: np.ndarray, channels: np.ndarray, drift: np.ndarray, line_width: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the drift of scan lines from where known spectra are, and which lines then have all of their channels.
+
+    Parameters
+    ----------
+    total
+        (E in use,) sum of counts, the drift taken back.
+    spectra
+        (K, E in use) of which it is a mixture.
+    channels
+        (whole axis,) bool, the channels in use; all others were recorded, too.
+    drift
+        (L,) by how many channels each line lies higher than the others.
+    line_width
+        Full width at half maximum of the sharpest structure, in channels.
+    """
+    weights = 1 / np.sqrt(np.maximum(np.abs(total), _LEAST_EXPECTED * np.abs(total).mean()))
+    farthest = farthest_drift(line_width, len(total))
+    drift = drift + int(best_shifts(total[None], spectra, weights, farthest)[0])
+    recorded = np.ones(len(channels), bool)
+    return drift, np.asarray(_moved_channels(recorded, drift)[:, channels].all(axis=1))
+
+
 def common_channels(channels: np.ndarray, drift: np.ndarray) -> np.ndarray:
     """Return the channels that all scan lines have after their drift was taken back.
 

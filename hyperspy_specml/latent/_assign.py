@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
 
 from hyperspy_specml.latent._laws import MultinomialLaw
 from hyperspy_specml.latent._mixture import Classes, Data, Mixture, alike
@@ -157,10 +156,7 @@ class _SumLabels:
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         labels = self.labels[pixels]
-        some = np.flatnonzero(labels >= 0)
-        kept = (rows if len(some) == len(rows) else rows[some])[:, self.channels]
-        kind = np.float64 if kept.dtype.itemsize > 2 or kept.dtype.kind == "f" else np.int64
-        members = scipy.sparse.csr_array(
-            (np.ones(len(some), kind), (labels[some], np.arange(len(some)))), (self.k, len(some))
-        )
-        return np.asarray(members @ kept, np.float64)
+        sums = np.zeros((self.k, int(self.channels.sum())))
+        for phase in np.unique(labels[labels >= 0]):
+            sums[phase] = rows[labels == phase].sum(axis=0, dtype=np.float64)[self.channels]
+        return sums

@@ -166,7 +166,7 @@ def _mean(summary: MapSummary) -> np.ndarray:
 
 def _read(stream: SpectrumStream, latents: Latents, recipe: Recipe, summary: MapSummary, seed: int) -> _Read:
     used, k = summary.pixel_state == USED, latents.model.n_components
-    pixels, boxes = boxes_of(stream.navigation_shape, most_pixels(len(recipe.mean)), used)
+    pixels, boxes = boxes_of(stream.navigation_shape, most_pixels(len(recipe.mean), stream.n_pixels), used)
     place = np.full(stream.n_pixels, -1)
     place[pixels] = np.arange(len(pixels))
     intensity = float(_mean(summary)[latents.channels].sum())

@@ -272,9 +272,9 @@ def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progr
 
 
 def _pure(one: _Fitted) -> np.ndarray:
-    """Return the (K,) parts of the phases that are pixels of one phase alone."""
+    """Return the (K,) parts of the phases that are pixels of one phase alone; 1 where a phase has none at all."""
     alone, all_of = one.classes.weights.sum(axis=1), one.classes.phase_shares.sum(axis=1)
-    return np.asarray(alone / np.maximum(all_of, 1e-9))
+    return np.divide(alone, all_of, out=np.ones(len(alone)), where=all_of > 0)
 
 
 def _left_out(mixture: Mixture, phase: int) -> Mixture:

@@ -12,13 +12,13 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from hyperspy_specml.latent._laws import MultinomialLaw
+from hyperspy_specml.latent._table import PER_LINE
 
 if TYPE_CHECKING:
     from hyperspy_specml.latent._mixture import Data
 
 # Values that are left, and directions of the spectra by which channels are compared.
 _GROUPS, _LEAST_DIRECTIONS, _DIRECTIONS = 96, 4, 12
-_PER_LINE = 3  # values in the width of a line, as `Recipe` takes channels together
 # Spectra that the directions are found from, at most, and neighbours that are added up to one of them.
 _MOST_ROWS, _TOGETHER = 4096, 4
 
@@ -73,7 +73,7 @@ def _merged_channels(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _along_lines(table: np.ndarray) -> np.ndarray:
     """Return a (G, P) table averaged over the width of a line."""
-    return uniform_filter1d(table, min(_PER_LINE, len(table)), axis=0, mode="nearest")
+    return uniform_filter1d(table, min(PER_LINE, len(table)), axis=0, mode="nearest")
 
 
 def _median_cut(points: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hyperspy_specml.anomaly import common_channels, scan_line_drift
+from hyperspy_specml.anomaly import align_to_spectra, common_channels, scan_line_drift
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.latent._assign import (
     Split,
@@ -26,7 +26,7 @@ from hyperspy_specml.latent._grid import Grid
 from hyperspy_specml.latent._mixture import Data, Mixture, Pixels, alike, classify, fit_classes, pairs_of
 from hyperspy_specml.latent._model import PhaseModel
 from hyperspy_specml.latent._reject import deviations, expected_mixture, n_drawn, p_values
-from hyperspy_specml.latent._table import Recipe, Table, read_table
+from hyperspy_specml.latent._table import PER_LINE, Recipe, Table, read_table
 from hyperspy_specml.latent._view import ViewAxes, find_view, view_axes
 from hyperspy_specml.prepare import check_enough
 from hyperspy_specml.run import Clock, Run
@@ -39,6 +39,7 @@ from hyperspy_specml.statistics import (
     summarise_map,
     typical_mean,
 )
+from hyperspy_specml.streaming import shift_channels
 
 if TYPE_CHECKING:
     from hyperspy_specml.models import Candidate
@@ -52,6 +53,8 @@ _STAGES = {"read": 0.15, "choose": 0.65, "fit": 0.1, "assign": 0.05}
 STEPS = 8
 # Largest number of values of likelihoods of mixtures of all pixels, held beside those of phases.
 _MOST_LIKELIHOODS = 1 << 26
+# Part of the scan lines that must have all channels of a model after their drift was taken back.
+_LEAST_COMPLETE = 0.5
 NONE_OF_THESE = -2
 
 
@@ -217,9 +220,9 @@ def find_phases(
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def recognise_phases(
     stream: SpectrumStream, model: PhaseModel, channels: np.ndarray, run: Run | None = None, *, level: float = 0.01,
-    masks: Masks = (None, None),
+    masks: Masks = (None, None), drift: bool = False,
 ) -> Phases:  # fmt: skip
-    """Recognise known phases in a map, in three passes; nothing is fitted.
+    """Recognise known phases in a map, in three or four passes; nothing is fitted.
 
     Parameters
     ----------
@@ -235,6 +238,8 @@ def recognise_phases(
         p-value below which a pixel is none of the phases.
     masks
         Navigation and signal mask.
+    drift
+        Whether a drift of scan lines is looked for.
 
     Raises
     ------
@@ -250,6 +255,9 @@ def recognise_phases(
             f"phase_map(model=...): no spectrum can be used ({summary.counts()['pixels']}). Mask fewer pixels, or "
             "find the phases anew without model."
         )
+    if drift:
+        stream, summary = _aligned(stream, model, channels, summary)
+        used = summary.pixel_state == USED
     clock.stop("preparation")
     recipe = model.recipe(channels)
     mixture = model.mixture(recipe)
@@ -259,7 +267,7 @@ def recognise_phases(
         scanned = _read_evidence(stream, recipe, mixture, axes, used, given, error=model.error)
         evidence, coordinates, (intensity, deviates), pixels = scanned
         p = np.full(stream.n_pixels, np.nan)
-        members, expected = _expected_sample(summary, mixture, recipe)
+        members, expected = _expected_sample(stream, summary, mixture, recipe)
         of_phases: Any = {"phases": mixture.spectra, "law": recipe.law, "error": model.error, "seed": run.seed}
         members = np.searchsorted(np.flatnonzero(used), members)
         p[used] = p_values(deviates[used], intensity[used], expected, members, **of_phases)
@@ -282,6 +290,7 @@ def recognise_phases(
         p,
         here,
         summary,
+        drift=stream.drift,
         seconds=clock.seconds,
     )
 
@@ -435,10 +444,43 @@ class _Evidence:
         return np.concatenate([*parts, coordinates, intensity[:, None], far[:, None]], axis=1)
 
 
-def _expected_sample(summary: MapSummary, mixture: Mixture, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels of the sample, and their expected values."""
-    step = -(-len(summary.sample) // n_drawn())
-    rows, members = summary.sample[::step], summary.sample_pixels[::step]
-    whole = np.zeros((len(rows), len(recipe.channels)), rows.dtype)
+def _expected_sample(
+    stream: SpectrumStream, summary: MapSummary, mixture: Mixture, recipe: Recipe
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels of the sample that are used, and their expected values."""
+    still = summary.pixel_state[summary.sample_pixels] == USED
+    rows, members = _whole_sample(stream, summary)
+    step = -(-int(still.sum()) // n_drawn())
+    rows, members = rows[still][::step], members[still][::step]
+    return members, expected_mixture(recipe.values(rows), mixture.spectra, recipe.law)
+
+
+def _whole_sample(stream: SpectrumStream, summary: MapSummary) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sample on the whole axis, drift of scan lines taken back, and its pixels."""
+    rows, members = summary.sample, summary.sample_pixels
+    whole = np.zeros((len(rows), len(summary.channel_state)), rows.dtype)
     whole[:, summary.channels] = rows
-    return members, expected_mixture(recipe.values(whole), mixture.spectra, recipe.law)
+    if stream.drift is None:
+        return whole, members
+    return shift_channels(whole, -stream.drift[members // stream.navigation_shape[-1]]), members
+
+
+def _aligned(
+    stream: SpectrumStream, model: PhaseModel, channels: np.ndarray, summary: MapSummary
+) -> tuple[SpectrumStream, MapSummary]:
+    """Return a map whose scan lines were moved to where the model has its spectra, if they drift at all.
+
+    Lines that then lack channels of the model are masked, unless most do: then none is moved.
+    """
+    used, width = summary.pixel_state == USED, float(model.width * PER_LINE)
+    drift = scan_line_drift(stream, used, summary.channels, model.noise, width)
+    if drift is None:
+        return stream, summary
+    rows, _ = _whole_sample(replace(stream, drift=drift), summary)
+    total = rows.sum(axis=0, dtype=np.float64)[channels]
+    drift, complete = align_to_spectra(total, model.spectra, channels, drift, width)
+    if complete.mean() < _LEAST_COMPLETE:
+        return stream, summary
+    lacking = np.repeat(~complete, stream.navigation_shape[-1])
+    state = np.where((summary.pixel_state == USED) & lacking, MASKED, summary.pixel_state).astype(np.uint8)
+    return replace(stream, drift=drift), replace(summary, pixel_state=state)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from hyperspy_specml.streaming import SpectrumStream
 
 # Groups in the width of a line.
-_PER_LINE = 3
-# Values that mixtures are fitted to, at most; boxes of a larger map are enough.
-_MOST_VALUES = 1 << 23
+PER_LINE = 3
+# Values of a map that mixtures are fitted to as a whole, at most, and those in boxes of a larger one, which are enough.
+_MOST_VALUES, _BOX_VALUES = 1 << 23, 1 << 22
 # Pixels along each side of a box, by the number of scan axes.
 _BOX = {1: 1024, 2: 32, 3: 10}
 # Fractions of the counts that fit, that choose, and that test.
@@ -57,7 +57,7 @@ class Recipe:
     @classmethod
     def of(cls, mean: np.ndarray, noise: NoiseModel, channels: np.ndarray, line_width: float) -> Recipe:
         """Return the recipe for spectra with lines of this width in channels, of (E,) mean."""
-        width = int(np.clip(round(line_width / _PER_LINE), 1, max(1, len(mean) // 8)))
+        width = int(np.clip(round(line_width / PER_LINE), 1, max(1, len(mean) // 8)))
         return cls.with_width(mean, noise, channels, width)
 
     @classmethod
@@ -169,7 +169,7 @@ def read_table(stream: SpectrumStream, recipe: Recipe, used: np.ndarray) -> Tabl
         (n_pixels,) bool.
     """
     shape, n_groups = stream.navigation_shape, len(recipe.mean)
-    pixels, boxes = boxes_of(shape, most_pixels(n_groups), used)
+    pixels, boxes = boxes_of(shape, most_pixels(n_groups, stream.n_pixels), used)
     place = np.full(stream.n_pixels, -1)
     place[pixels] = np.arange(len(pixels))
     values = np.zeros((len(pixels), n_groups), np.float32)
@@ -178,9 +178,19 @@ def read_table(stream: SpectrumStream, recipe: Recipe, used: np.ndarray) -> Tabl
     return Table(values, pixels, grid_of(shape, boxes, used[pixels]), boxes == shape)
 
 
-def most_pixels(n_groups: int) -> int:
-    """Return how many pixels a table may have."""
-    return max(1, _MOST_VALUES // n_groups)
+def most_pixels(n_groups: int, n_pixels: int) -> int:
+    """Return how many pixels of a map a table may have.
+
+    Parameters
+    ----------
+    n_groups
+        Values for each.
+    n_pixels
+        Of the map.
+    """
+    if n_pixels * n_groups <= _MOST_VALUES:
+        return n_pixels
+    return max(1, min(_MOST_VALUES, _BOX_VALUES) // n_groups)
 
 
 def grid_of(shape: tuple[int, ...], boxes: tuple[int, ...], used: np.ndarray) -> Grid:

@@ -321,6 +321,8 @@ class DenoiseReport(Report):
             unit = "counts in a spectrum" if self.hold_out == "simulated" else "times that of the training map"
             intensity = f"{self.relative_intensity:.4g} {unit}"
         error = f"{self.error:.3g} ± {self.error_standard_error:.2g} in units of the noise, {bias:.0%} of it bias"
+        if self.error < self.error_standard_error:  # an estimate of what is small may be negative
+            error = f"below {self.error + 2 * self.error_standard_error:.2g} in units of the noise"
         return [
             ("chosen", f"{self.chosen}, of the candidates with context={self.context!r}"),
             ("noise", f"{self.noise_reduction:.3g} times less; {self.noise_model['name']} noise"),

@@ -309,17 +309,24 @@ class AnomalyResult(Result):
 
     def __repr__(self) -> str:
         """Return the table of regions as text."""
-        return "\n".join(filter(None, [self._summary(), as_text(_HEAD, self._rows())]))
+        return "\n".join(filter(None, [self._summary(), as_text(self._head(), self._rows())]))
 
     def _repr_html_(self) -> str:
         maps, scan_axes = {"score": self.score.data}, self.score.axes_manager.navigation_axes
         picture = small_maps(maps, scan_axes, self.detections.data)
-        return f"<p>{html.escape(self._summary())}</p>{picture}{as_html(_HEAD, self._rows())}"
+        return f"<p>{html.escape(self._summary())}</p>{picture}{as_html(self._head(), self._rows())}"
 
     def _summary(self) -> str:
         title = self.score.metadata.General.title
         found = f"{_number(self.regions, 'region')}, {_number(self.spikes, 'spike')}"
         return f"{title}: {found} ({self.report.threshold})"
+
+    @property
+    def _counts(self) -> bool:
+        return self.report.noise_model["name"] == "poisson"
+
+    def _head(self) -> tuple[str, ...]:
+        return _HEAD if self._counts else tuple("difference" if name == "counts" else name for name in _HEAD)
 
     def _rows(self) -> list[tuple[str, ...]]:
         rows = []
@@ -327,7 +334,8 @@ class AnomalyResult(Result):
             place, elements = ", ".join(f"{x:.4g}" for x in region.position), region.elements
             area, energy = f"{region.area:.3g} {region.area_units}", f"{region.energy:.4g} {region.energy_units}"
             p, size = f"{region.p:.1e}" if region.p else "< 1e-300", str(region.n_pixels)
-            texts = (str(i), place, size, area, p, energy, _what(region), f"{region.excess:+.0f}", elements)
+            excess = format(region.excess, "+.0f" if self._counts else "+.3g")
+            texts = (str(i), place, size, area, p, energy, _what(region), excess, elements)
             rows.append(tuple(text.strip() for text in texts))
         return rows + [("...", *[""] * (len(_HEAD) - 1))] * (len(self.regions) > _MOST_ROWS)
 

@@ -38,6 +38,8 @@ _logger = logging.getLogger(__name__)
 
 # What anomaly_map is called with where the user says nothing.
 _DEFAULT_FDR = 0.01
+# Share of the pixels in regions above which these are not rare.
+_RARE = 0.03
 
 
 def anomaly_map(
@@ -191,9 +193,22 @@ def _wrap(call: Call, found: Anomalies, search: Search, trained: TrainedModel | 
     apart = np.flatnonzero((np.diff(found.spikes[:, :2], axis=0) != (0, 1)).any(axis=1)) + 1
     spikes = tuple(_spike(rows, shape, axis) for rows in np.split(found.spikes, apart) if len(rows))
     _logger.info("anomaly_map(): %d regions, %d spikes (%s)", len(regions), len(spikes), found.threshold)
+    if report.used["pixels"] and trained is None:
+        _warn_of_floods(report, float(maps["Anomalous pixels"].sum()) / report.used["pixels"].get("used", 1))
     model = _model(call, found, report, trained)
     results = score, p_value, detections, energy, regions, spikes, spectra, residuals, report, model
     return AnomalyResult(*results, call.source, partial(_relabelled, call, found, search, trained))
+
+
+def _warn_of_floods(report: AnomalyReport, share: float) -> None:
+    """Say why regions hold much of the map."""
+    if share > _RARE:
+        _logger.warning(
+            "anomaly_map(): Raise output_dimension, or cut the map, if these regions are ordinary. They hold %.0f %% "
+            "of the pixels: where spectra change all over a map, or a line moves, the reference model, of %d "
+            "components and without %d patches of a side of %d pixels, describes only some.",
+            100 * share, report.n_components, report.patches_left_out, report.patch_side,
+        )  # fmt: skip
 
 
 def _relabelled(

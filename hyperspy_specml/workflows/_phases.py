@@ -135,10 +135,19 @@ def _recognise(call: Call, trained: TrainedModel, level: float, given: dict[str,
     assert isinstance(phases, PhaseModel)
     assert isinstance(trained.report, PhaseReport)
     with call.running(trained=False) as (run, stream):
-        found = recognise_phases(stream, phases, trained.channels, run, level=level, masks=(call.navigation_mask, None))
+        found = recognise_phases(
+            stream,
+            phases,
+            trained.channels,
+            run,
+            level=level,
+            masks=(call.navigation_mask, None),
+            drift=line_width(call.signal) is None,
+        )
     used = {"pixels": found.summary.counts()["pixels"]}
     rejected = int((found.labels == -2).sum())
-    report = trained.report.applied(used, found.seconds, trained.title, level=level, n_rejected=rejected)
+    of_this = {"level": level, "n_rejected": rejected, "drift": _largest(found.drift)}
+    report = trained.report.applied(used, found.seconds, trained.title, **of_this)
     _logger.info("phase_map(model=...): %d pixels are none of the phases", rejected)
     return _wrap(call, found, report, replace(trained, report=report))
 
@@ -181,7 +190,7 @@ def _report(call: Call, found: Phases, noise: dict[str, Any], *, mixed: bool, ch
         mixed=model.mixed if mixed else None,
         group_width=model.width,
         model_error=model.error,
-        drift=0 if found.drift is None else int(np.abs(found.drift).max()),
+        drift=_largest(found.drift),
         noise_model=noise,
         hold_out="exact" if noise["name"] == "poisson" else "approximate",
         used=found.summary.counts(),
@@ -191,6 +200,10 @@ def _report(call: Call, found: Phases, noise: dict[str, Any], *, mixed: bool, ch
         chosen=min(found.candidates, key=lambda one: one.validation_score).name,
         interrupted=choice.interrupted,
     )
+
+
+def _largest(drift: np.ndarray | None) -> int:
+    return 0 if drift is None else int(np.abs(drift).max())
 
 
 def _wrap(call: Call, found: Phases, report: PhaseReport, trained: TrainedModel) -> PhaseResult:

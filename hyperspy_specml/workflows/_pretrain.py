@@ -152,7 +152,9 @@ def pretrain(
     keep = None if checkpoint is None else partial(_keep, checkpoint, {"objective": objective, "corpus": _hash(opened)})
     trainer = partial(train_encoder, shape, normalisation, start=_inner(start), instruments=instruments, keep=keep)
     with _progress("pretrain", _shown(show_progressbar)) as progress:
-        run = Run(settings, whole_number("random_state", random_state, least=0), choose_device(device), progress)
+        with progress.enter("Load PyTorch", 0.0):
+            device = choose_device(device)
+        run = Run(settings, whole_number("random_state", random_state, least=0), device, progress)
         if objective == "masked":
             with progress.enter("Read spectra", 0.1):
                 sources = _sources(opened, grids, shape)

@@ -523,3 +523,22 @@ def test_spikes_are_listed_in_channels_that_other_lines_lack(drifting, shifted):
 
 def test_scan_lines_of_x_ray_maps_are_not_moved(found):
     assert found.report["drift"] is None
+
+
+def test_regions_that_hold_much_of_a_map_are_said_to_be_no_rare_things(caplog: pytest.LogCaptureFixture) -> None:
+    signal = fe_cr_ni_map((9, 11), n_channels=64, dose=300).signal
+    signal.data[3:5, 4:6, 50:53] += 30
+    found = signal.anomaly_map(show_progressbar=False)
+    share = 100 * found.detections.data.mean()
+    assert share > 3
+    assert f"They hold {share:.0f} % of the pixels" in caplog.text
+
+
+def test_differences_of_what_is_not_counted_have_digits_whatever_the_unit() -> None:
+    rng = np.random.default_rng(3)
+    data = 0.02 + 0.01 * np.sin(np.arange(64) / 9) + rng.normal(0, 1e-4, (9, 11, 64))
+    data[3:5, 4:6, 30:36] += 2e-3
+    found = hs.signals.Signal1D(data).anomaly_map(show_progressbar=False)
+    head, row = repr(found).splitlines()[1:3]
+    assert "difference" in head
+    assert f"+{found.regions[0].excess:.3g}" in row

@@ -157,6 +157,19 @@ def test_the_strongest_window_is_where_the_counts_were_planted():
 
 
 @pytest.mark.parametrize("level", [0.0, -0.01])
+def test_where_nothing_is_expected_the_noise_of_all_counts_there_may_be(level):
+    counts, windows = np.full(61, 1.5), windows_of()
+    model = ScanModel(np.ones((1, 61)), np.zeros(61), PoissonNoise(), 1000, counts=counts)
+    design = np.array([[level, 1.0], [1.0, 1.0]], np.float32)
+
+    mean, _ = Scan(model, windows).moments(design, slice(None))
+
+    here = windows.sums(counts[None], slice(None))[0]
+    np.testing.assert_allclose(mean[0], (1 + np.sqrt(here)) / 1000, rtol=1e-5)
+    np.testing.assert_allclose(mean[1], here / 1.5, rtol=1e-5)  # elsewhere the model says it
+
+
+@pytest.mark.parametrize("level", [0.0, -0.01])
 def test_one_count_where_nothing_is_expected_is_as_strange_as_one_in_all_spectra(level):
     model = ScanModel(np.ones((1, 61)), np.zeros(61), PoissonNoise(), 1000)
     windows = windows_of()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -77,3 +78,10 @@ def test_few_candidates_are_all_shown():
 
     assert "<details>" not in report._repr_html_()
     assert all(one.name in str(report) for one in report.candidates)
+
+
+def test_an_error_that_is_not_seen_has_a_limit_and_no_sign():
+    report = dataclasses.replace(denoise_report(8), error=-0.05, error_standard_error=0.5)
+
+    assert "error left   below 0.95 in units of the noise; the signal varies by 3" in str(report)
+    assert "1 ± 0.1 in units of the noise, 50% of it bias" in str(denoise_report(8))
