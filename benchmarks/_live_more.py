@@ -22,7 +22,7 @@ MEASURED = {
     "tilt 0": EDS["tilt 0"],
 }
 # Pixels along each side of a measured map, at most: the middle of larger ones.
-_MOST = 100
+_MOST = 64
 
 
 def measured(options: argparse.Namespace, scans: range) -> Table:

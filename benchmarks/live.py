@@ -66,6 +66,8 @@ def _speed(options: argparse.Namespace, scans: range) -> Table:
         start, cpu = time.perf_counter(), time.thread_time()
         rival.partial_fit(line * weight)
         theirs.append((time.perf_counter() - start, time.thread_time() - cpu))
+        if not monitor.n_phases:
+            monitor._monitor.wait()  # lines of a microscope take longer: by now there would be phases
         if y + 1 in (32, 64, 128, 256) and monitor.n_phases:
             rows = lines[: y + 1].reshape(-1, options.channels)
             angles[y + 1] = _angle(monitor, rows, k)

@@ -82,10 +82,12 @@ class Kept:
     def sample(self, seed: int) -> tuple[np.ndarray, np.ndarray, Grid]:
         """Return (m, G) values that phases are learnt from, their pixels, and which of them are neighbours.
 
-        All pixels of a small map, else boxes spread evenly over what has been scanned, else single pixels.
+        Of a small map the part that has been scanned, else boxes spread evenly over that, else single pixels.
         """
         if len(self.seen) <= _WHOLE and self.stride == 1:
-            return self.values, np.arange(len(self.seen)), grid_of(self.shape, self.seen)
+            pixels = self._scanned()
+            flat = pixels.reshape(-1)
+            return self.values[flat], flat, grid_of(pixels.shape, self.seen[flat])
         boxes = _boxes(self.shape, self.seen) if self.stride == 1 else np.zeros((0, 1), int)
         if len(boxes):
             pixels = boxes.reshape(-1)
@@ -95,6 +97,15 @@ class Kept:
         if len(pixels) > _SAMPLE:
             pixels = np.sort(np.random.default_rng(seed).choice(pixels, _SAMPLE, replace=False))
         return self.of(pixels).values, pixels, grid_of((len(pixels),), np.ones(len(pixels), bool), ordered=False)
+
+    def _scanned(self) -> np.ndarray:
+        """Return flat indices of the smallest box of pixels that holds all that has been seen."""
+        seen = self.seen.reshape(self.shape)
+        sides = []
+        for axis in range(seen.ndim):
+            where = np.flatnonzero(seen.any(axis=tuple(k for k in range(seen.ndim) if k != axis)))
+            sides.append(slice(where[0], where[-1] + 1))
+        return np.arange(seen.size).reshape(self.shape)[tuple(sides)]
 
     def whole(self) -> tuple[np.ndarray, Grid]:
         """Return a copy of all values, and which pixels are neighbours."""

@@ -271,7 +271,8 @@ class Library:
             null.append(found.deviate)
             squares.append(noise._squares(new, found.shares, 0.0))
         tail = _tail_of(np.concatenate(squares))
-        return replace(self, null=np.sort(np.concatenate(null)), tail=tail).with_errors(spectra)
+        learnt = replace(self, null=np.sort(np.concatenate(null)), tail=tail)
+        return learnt.with_errors(spectra[:: -(-len(spectra) // _N_DRAWN)])
 
     def with_errors(self, spectra: Spectra | np.ndarray) -> Library:
         """Return the library with the errors of its windows that spectra of its phases show.

@@ -50,6 +50,8 @@ _ORDINARY = 1e-2
 # Blocks compared beyond one with each that comes, where some came while the first phases were learnt, and values that
 # may wait before `update` waits for the phases.
 _CATCH_UP, _MOST_WAITING = 2, 1 << 24
+# Channels of which principal components are computed to rounding: 2 s for that many.
+_MOST_EXACT = 2048
 # Spectra compared at a time when all are compared once more.
 _BLOCK = 1024
 
@@ -288,7 +290,7 @@ class Monitor:
         task: Callable[[], Lesson]
         if self.known is None:
             values, _, grid = self.kept.sample(seed)
-            task = partial(learn, values.copy(), grid, self.recipe, before=self.library, seed=seed)
+            task = partial(learn, values, grid, self.recipe, before=self.library, seed=seed)
         elif self.library is None:
             library = self.known.library or replace(self._rough(), of_model=True)
             task = partial(begin_with, library, self.kept.of(self.kept.pixels), seed=seed)
@@ -400,7 +402,11 @@ class Monitor:
         with self.lock:
             moments = self.moments.moments
         assert self.recipe is not None
-        return principal_basis(moments, self.recipe.noise, n_vectors=self.setup.n_components)
+        # Vectors of so many channels are exact where more than an eighth of them are asked for; else they are iterated,
+        # which leaves those that are hardly above the noise far from settled.
+        k, size = self.setup.n_components, self.setup.n_channels
+        n = max(k, size // 8 + 1) if size <= _MOST_EXACT else k
+        return principal_basis(moments, self.recipe.noise, n_vectors=n).first(min(k, size))
 
     def classes(self) -> tuple[Classes, np.ndarray]:
         """Return what every kept pixel is, neighbours heard, and the indices of these pixels."""
