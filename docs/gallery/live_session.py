@@ -61,16 +61,21 @@ for frame in range(30):
 # -------------
 #
 # Where the first pass left doubts, the second one stays longer; the sum of the dwell times is that of an even pass.
-dwell = monitor.next_dwell(total=s.data[..., 0].size, max_ratio=4)
+# Where the counts do not even tell how many phases there are, it is refused, and the second pass is an even one.
+try:
+    dwell = monitor.next_dwell(total=s.data[..., 0].size, max_ratio=4).data
+except specml.exceptions.DataRequiredError as reason:
+    print(reason)
+    dwell = np.ones(s.data.shape[:2])
 
 # The second pass, simulated.
-second = rng.poisson(simulated.clean.data * dwell.data[..., None])
+second = rng.poisson(simulated.clean.data * dwell[..., None])
 positions = specml.scan_order(shape, "raster")
 monitor.update(second.reshape(-1, axis.size).astype(np.uint16), positions, even=False)
 monitor.finish()
 
 figure, panels = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
-images = {"counts": s.data.sum(axis=-1), "dwell time": dwell.data, "phases": monitor.phases.labels.data}
+images = {"counts": s.data.sum(axis=-1), "dwell time": dwell, "phases": monitor.phases.labels.data}
 for panel, (name, image) in zip(panels, images.items(), strict=True):
     panel.imshow(image)
     panel.set(title=name, xticks=[], yticks=[])

@@ -103,14 +103,12 @@ def learn(values: np.ndarray, grid: Grid, recipe: Recipe, *, before: Library | N
 
 
 def _is_certain(choice: Choice) -> bool:
-    """Return whether one phase more is clearly worse; those that were merged are none for other reasons."""
+    """Return whether one phase more is no better; those that were merged are none for other reasons."""
     curve = choice.curve
     best, more = (np.flatnonzero(curve.ranks == curve.chosen + k) for k in (0, 1))
     if choice.merged or not len(more):
         return True
-    if curve.scores.argmin() != best[0]:
-        return False
-    return bool(curve.scores[more[0]] - curve.scores[best[0]] > curve.standard_errors[more[0]])
+    return bool(curve.scores[more[0]] >= curve.scores[best[0]])
 
 
 def begin_with(library: Library, spectra: Spectra, *, seed: int) -> Lesson:
