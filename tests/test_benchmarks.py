@@ -186,7 +186,8 @@ def test_the_path_of_fe_l_belongs_to_the_training_of_decomposition_ae(harness):
 
     dec = simulated.signal.decomposition_ae(fe_l.LATENTS, random_state=1, show_progressbar=False)
     assert len(path) == len(dec.report.steps)
-    assert dec.report.steps[-1] < 600  # the score ended both trainings: others would have ended elsewhere
+    # The score ended both trainings, no limit of steps: others would have ended elsewhere.
+    assert dec.report.best_step < dec.report.steps[-1] < 3000
 
 
 QUICK_ANOMALY = [

@@ -1,10 +1,8 @@
 """Non-negative matrix factorisation by the likelihood of counts: unmixing without the smallest simplex.
 
 Where each phase is pure somewhere the counts alone tell the endmembers, and a penalty on the volume makes them less
-pure than they are. So both are fitted, and held-out counts choose between their endmembers: with abundances that are
-estimated in the same way, because those of a network have less noise whatever the endmembers are, and by squared
-errors in units of the noise, because deviances depend most on channels where hardly anything is predicted. Where
-held-out counts cannot tell them apart, the endmembers are taken that repeat better when other counts are held out.
+pure than they are. So both are fitted, and held-out counts choose. Where these cannot tell them apart, the endmembers
+are taken that repeat better when other counts are held out.
 
 References
 ----------
@@ -22,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 from hyperspy_specml.decompose._endmembers import factorise, first_endmembers
 from hyperspy_specml.models import CLEAR, FactorModel
-from hyperspy_specml.statistics import TRAIN, VALIDATION, paired
+from hyperspy_specml.statistics import TRAIN, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 
 _MOST_SPECTRA = 4096  # looked at
 _ROUNDS = 400  # of updates from the best of the first guesses; more change the third digit of an angle
-_ABUNDANCE_ROUNDS = 60  # of updates that find abundances to compare endmembers by
-_LEAST_MEAN = 1e-3  # of the mean counts: variance of a channel, at least
 N_TURNS = 2  # other counts that are held out where held-out counts do not choose
 
 
@@ -100,31 +96,13 @@ def prefer_factors(
     seed
         Of the factors.
     """
-    pair = paired(*(held_out_errors(data, one.components()) for one in (factors, other)))
+    pair = paired(data.scores_of(factors), data.scores_of(other))
     if abs(pair.difference) > CLEAR * pair.standard_error:
         return pair.difference < 0
     turned = [data.turned(part) for part in range(N_TURNS)]
     own = [fit_factors(one, factors.n_components, seed=seed).components() for one in turned]
     rival = [brief(one).components() for one in turned]
     return angle_between(*own) <= angle_between(*rival)
-
-
-def held_out_errors(data: TrainingData, endmembers: np.ndarray) -> np.ndarray:
-    """Return (m,) squared errors, in units of the noise, of the validation fold predicted from the training fold.
-
-    Parameters
-    ----------
-    data
-        Training data of counts.
-    endmembers
-        (K, E), not negative, of sum one. Abundances are the likeliest ones.
-    """
-    folds, few = data.folds, np.arange(0, len(data.fold_scores), -(-len(data.fold_scores) // _MOST_SPECTRA))
-    counts = folds.train(few).astype(np.float32)
-    abundances, _ = factorise(counts, endmembers, _ABUNDANCE_ROUNDS, fixed=True)
-    predicted = counts.sum(axis=1, keepdims=True) / np.float32(TRAIN) * (abundances @ endmembers.astype(np.float32))
-    variance = np.maximum(folds.mean, _LEAST_MEAN * folds.mean.mean())
-    return VALIDATION * np.square(folds.validation[few] / np.float32(VALIDATION) - predicted) @ (1 / variance)
 
 
 def angle_between(one: np.ndarray, other: np.ndarray) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import operator
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ class Call:
         """
         without_lost_threads()
         with _progress(self.method, self.shown) as progress, progress.enter(""):
-            with progress.enter("Load PyTorch" if trained else "Begin", 0.0):
+            with progress.enter("Load PyTorch", 0.0) if trained else nullcontext():
                 device = device_for(self.method, self.device, self.config.of_training(), trained=trained)
             run = Run(self.config, self.seed, device, progress)
             yield run, SpectrumStream(self.source.spectra.array, self.config.memory_budget, progress)

@@ -9,13 +9,7 @@ import pytest
 from scipy.optimize import nnls
 
 from hyperspy_specml.decompose import _factors
-from hyperspy_specml.decompose._factors import (
-    angle_between,
-    fit_factors,
-    held_out_errors,
-    on_all_counts,
-    prefer_factors,
-)
+from hyperspy_specml.decompose._factors import angle_between, fit_factors, on_all_counts, prefer_factors
 from hyperspy_specml.models import FactorModel
 from hyperspy_specml.models._factors import nearest_amounts
 from hyperspy_specml.prepare import prepare
@@ -76,16 +70,6 @@ def test_the_test_fold_chooses_no_factor():
     np.testing.assert_array_equal(fit_factors(data, 3, seed=0).components(), one)
 
 
-def test_held_out_errors_are_those_of_endmembers_and_smallest_for_the_true_ones():
-    endmembers, *_, counts = planted()
-    data = prepare(SpectrumStream(counts), Run(), n_needed=3)
-    mixed = endmembers @ np.full((29, 29), 0.1 / 29) + 0.9 * endmembers
-    errors = held_out_errors(data, endmembers)
-
-    assert errors.mean() == pytest.approx(29, rel=0.1)  # one for each channel
-    assert errors.mean() < held_out_errors(data, mixed).mean()
-
-
 def spectra(angle):
     """Return two endmembers, the first turned by an angle."""
     return np.array([[np.cos(angle), np.sin(angle), 0], [0, 0, 1.0]])
@@ -104,11 +88,10 @@ def test_held_out_counts_choose_and_ties_go_to_what_repeats(monkeypatch, better,
     factors, other = FactorModel(None, spectra(0.0)), FactorModel(None, spectra(0.2))  # type: ignore[arg-type]
     noise = RNG(1).normal(size=99)
 
-    def errors_of(_, endmembers):
-        return noise - better if endmembers is factors.endmembers else noise + 0.01 * RNG(2).normal(size=99)
+    def scores_of(model):
+        return noise - better if model is factors else noise + 0.01 * RNG(2).normal(size=99)
 
-    data = SimpleNamespace(turned=lambda part: part)
-    monkeypatch.setattr(_factors, "held_out_errors", errors_of)
+    data = SimpleNamespace(scores_of=scores_of, turned=lambda part: part)
     monkeypatch.setattr(_factors, "fit_factors", lambda part, k, seed: FactorModel(None, spectra(own * part)))  # type: ignore[arg-type]
 
     def brief(part):
