@@ -102,7 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--signal", metavar="NAME_OR_NUMBER", help="of a file with several; default: the most spectra")
     where = "where to write, over the last run's files; default: specml_output"
     add("--output", type=Path, default=Path("specml_output"), metavar="FOLDER", help=where)
-    add("--reconstruction", action="store_true", help=f"save it also if above {_SMALL // 10**6} MB")
+    add(
+        "--reconstruction",
+        action="store_true",
+        help=f"save it, or with --all the denoised map, also if above {_SMALL // 10**6} MB",
+    )
     add("--shape", nargs=2, type=int, default=SHAPE, help=argparse.SUPPRESS)  # a small map for tests
     return parser
 
@@ -158,8 +162,10 @@ def _run(options: argparse.Namespace) -> None:
         chosen = {"architecture": options.architecture, "options": _options(options.architecture, options.option)}
         decompose = partial(signal.decomposition_ae, k, **chosen, show_progressbar=bars)
         if options.all:
-            _clear(folder)
-            for title, one in tour(signal, folder, decompose=decompose, show_progressbar=bars):
+            dec = decompose()
+            _clear(folder)  # not before: what fails leaves the files of the last run
+            save = options.reconstruction or signal.data.nbytes <= _SMALL
+            for title, one in tour(signal, dec, folder, save_denoised=save, show_progressbar=bars):
                 print(f"{title}\n{'-' * len(title)}\n{one}\n", flush=True)
         else:
             _decompose(decompose, simulated, folder, reconstruction=options.reconstruction)

@@ -61,32 +61,32 @@ class Section:
 
 
 def tour(
-    signal: BaseSignal, folder: Path, *, decompose: Callable[[], DecompositionResult], show_progressbar: bool
+    signal: BaseSignal, dec: DecompositionResult, folder: Path, *, save_denoised: bool, show_progressbar: bool
 ) -> Iterator[tuple[str, Any]]:
-    """Run the four methods, write their results and the page, and yield each as it is there.
+    """Run the other three methods, write all results and the page, and yield each as it is there.
 
     Parameters
     ----------
-    signal
-        The map.
+    signal, dec
+        The map and its decomposition.
     folder
         Where files are written, those of `FILES`.
-    decompose
-        Returns its decomposition.
+    save_denoised
+        Whether the denoised signal, as large as the map, is one of them.
     show_progressbar
-        Whether the other methods show theirs.
+        Whether the methods show theirs.
 
     Yields
     ------
     title and result of each method
     """
-    dec = decompose()
     call = f"dec = s.decomposition_ae({dec.report.n_components})"
     parts = [_kept(dec, dec.plot, "decomposition", "Decomposition", call, folder)]
     yield parts[-1].title, dec
     clean = signal.denoise_dae(show_progressbar=show_progressbar)
     report = denoise_report(clean)
-    clean.save(folder / "denoised.hspy", overwrite=True)
+    if save_denoised:
+        clean.save(folder / "denoised.hspy", overwrite=True)
     _save(report.plot(), folder / "denoising.png")
     body = report._repr_html_()
     parts.append(Section("Denoising", "clean = s.denoise_dae()", "denoising.png", body))

@@ -119,6 +119,19 @@ def test_all_methods_are_shown_on_one_page(folder: Path, capsys: pytest.CaptureF
     assert len(specml.load_result(folder / "phases.hspy").shares) >= 2
 
 
+@pytest.mark.usefixtures("few_drawn_pixels", "brief_training")
+def test_a_failure_leaves_the_last_page_and_a_large_denoised_map_is_saved_on_request_only(
+    file: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.__main__._SMALL", 0)
+    how = ("--all", "--output", folder)
+    assert pca(file, *how) == 0
+    assert names(folder) == set(FILES) - {"denoised.hspy"}
+
+    assert pca(file, *how, "--output-dimension", 0) == 1
+    assert names(folder) == set(FILES) - {"denoised.hspy"}
+
+
 def test_the_line_that_varies_most_is_found_and_named() -> None:
     s = fe_cr_ni_map((9, 10), n_channels=512, dose=3000, n_phases=2).signal
     s.set_elements(["Fe", "Cr"])
