@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -14,7 +13,7 @@ import pint
 
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
 from hyperspy_specml.models._base import FittedModel, Parts, parts_of, prefixed
-from hyperspy_specml.models._file import Stored, from_plain, pack, read_model_file, to_plain, unpack
+from hyperspy_specml.models._file import Stored, from_plain, pack, to_plain, unpack
 from hyperspy_specml.models._report import Report
 from hyperspy_specml.run import TrainConfig
 from hyperspy_specml.statistics import STATE_NAMES, USED, Resampling, count_states, plan_resampling
@@ -118,11 +117,6 @@ class TrainedModel(Stored):
                 f"load_model({name!r}): the file, written with {plain.get('versions')!r:.200}, is no model that "
                 f"this version understands: {error}."
             ) from error
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TrainedModel:
-        """Return the model of a file; see `load_model`."""
-        return cls.from_bytes(read_model_file(path), name=os.fspath(path))
 
     def on_axis(self, axis: dict[str, Any], *, method: str) -> TrainedModel:
         """Return the model for spectra on another energy axis: itself where the channels are the same.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
-from hyperspy_specml.models import Stored, read_model_file
+from hyperspy_specml.models import Stored
 from hyperspy_specml.pretraining import METHODS, Contest, LatentDensity, SpectrumEncoder, Task, contest, tune
 from hyperspy_specml.signals import navigation_map, score_maps
 from hyperspy_specml.workflows._encoded import (
@@ -24,10 +24,6 @@ from hyperspy_specml.workflows._encoded import (
 )
 from hyperspy_specml.workflows._labels import labels_of_areas
 from hyperspy_specml.workflows._predictor import Predictor
-
-if TYPE_CHECKING:
-    import os
-
 
 # Ordinary spectra that p-values can be made of.
 _LEAST_ORDINARY = 20
@@ -194,20 +190,9 @@ class Encoder(Stored):
         return self.encoder.to_bytes()
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Encoder:
-        """Return a saved encoder.
-
-        Parameters
-        ----------
-        path : path
-            Of the file.
-
-        Raises
-        ------
-        ModelFileError
-            It holds something else, or is damaged.
-        """
-        return cls(SpectrumEncoder.from_bytes(read_model_file(path), str(path)))
+    def from_bytes(cls, content: bytes, *, name: str = "from_bytes(...)") -> Encoder:
+        """Return the encoder that `to_bytes` wrote."""
+        return cls(SpectrumEncoder.from_bytes(content, name))
 
     def __repr__(self) -> str:
         """Say what it knows."""

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.exceptions import ModelFileError, OptionError
-from hyperspy_specml.models import Stored, as_html, as_text, pack, read_model_file, unpack
+from hyperspy_specml.models import Stored, as_html, as_text, pack, unpack
 from hyperspy_specml.pretraining import Contest, Features, Head, Inputs, SpectrumEncoder, Tuned
 from hyperspy_specml.signals import navigation_map, score_maps
 from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, scan_shape, title_of
 
 if TYPE_CHECKING:
-    import os
-
     from hyperspy.signal import BaseSignal
 
 # Arrays of the features, in the order of their class.
@@ -140,24 +138,13 @@ class Predictor(Stored):
         return pack(description, arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Predictor:
-        """Return a saved predictor.
-
-        Parameters
-        ----------
-        path : path
-            Of the file.
-
-        Raises
-        ------
-        ModelFileError
-            It holds something else, or is damaged.
-        """
-        plain, arrays = unpack(read_model_file(path), str(path))
+    def from_bytes(cls, content: bytes, *, name: str = "from_bytes(...)") -> Predictor:
+        """Return the predictor that `to_bytes` wrote."""
+        plain, arrays = unpack(content, name)
         try:
-            own = {name[8:]: value for name, value in arrays.items() if name.startswith("network.")}
-            encoder = SpectrumEncoder.from_parts(plain["encoder_of"], own, name=str(path))
-            features = Features(str(plain["kind"]), *(arrays[f"features.{name}"] for name in _FEATURES))
+            own = {key[8:]: value for key, value in arrays.items() if key.startswith("network.")}
+            encoder = SpectrumEncoder.from_parts(plain["encoder_of"], own, name=name)
+            features = Features(str(plain["kind"]), *(arrays[f"features.{key}"] for key in _FEATURES))
             gamma, support = float(plain["gamma"]), arrays.get("head.support")
             head = Head(arrays["head.weights"], arrays["head.constant"], support, gamma)
             cheap = plain["kind"] in ("raw", "pca", "aligned")
@@ -165,7 +152,7 @@ class Predictor(Stored):
             table = tuple(Contest(str(m), float(s), float(e)) for m, s, e in plain["table"])
             return cls(tuned, encoder, tuple(map(str, plain["names"])), float(plain["spread"]), table)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"load({str(path)!r}): the file holds no predictor ({error!r:.100}).") from error
+            raise ModelFileError(f"load({name!r}): the file holds no predictor ({error!r:.100}).") from error
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
