@@ -41,7 +41,7 @@ class _Expectation:
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         found = np.zeros(rows.shape, np.float32)
         own = self.model.model if isinstance(self.model, ReferenceModel) else self.model
-        found[:, self.channels] = own.decode(own.encode(np.ascontiguousarray(rows[:, self.channels])))
+        found[:, self.channels] = own.expect(np.ascontiguousarray(rows[:, self.channels]))
         return found
 
 
