@@ -343,6 +343,13 @@ def test_counts_are_kept_where_every_quarter_has_them_and_a_read_out_is_linear(h
     assert fe_l.read_out(clean[:, :1], clean[:, 6]) < 0.5
 
 
+def test_rows_that_would_replace_each_other_are_refused(harness):
+    records = importlib.import_module("benchmarks._records")
+    with pytest.raises(ValueError, match="would replace each other"):
+        records.Table("t", "c", ["task", "method", "score"], [["a", "raw", "1"], ["a", "pca", "2"]])
+    records.Table("t", "c", ["task", "method", "score"], [["a", "raw", "1"], ["a", "pca", "2"]], keys=2)
+
+
 def test_control_charts_alarm_where_a_line_decays_and_rarely_where_it_stays(harness):
     rivals = importlib.import_module("benchmarks._live_rivals")
     total = np.full((200, 40), 1e4)
@@ -684,7 +691,7 @@ def test_rows_that_were_not_measured_again_keep_their_run(records, tmp_path):
     assert record["earlier"] == [a_run(old)]
     assert {key: record[key] for key in a_run(new)} == a_run(new)
 
-    records.save_tables(path, [table(first + again, total=True), other], a_run("2026-03-03"))
+    records.save_tables(path, [table([first[0], *again, first[2]], total=True), other], a_run("2026-03-03"))
 
     assert "earlier" not in json.loads(path.read_text())  # no row is of these runs any more
 
