@@ -14,16 +14,17 @@ import numpy as np
 
 import hyperspy_specml as specml
 
+template = specml.datasets.fe_l_map((24, 24), n_channels=96, dose=30, drift=False).signal
+energy = template.axes_manager.signal_axes[0].axis
+step, shape, n = float(energy[1] - energy[0]), template.data.shape[:2], template.data.shape[0] * template.data.shape[1]
+
 rng = np.random.default_rng(0)
-energy = 690 + 0.5 * np.arange(96)
-drift = np.cumsum(rng.normal(0, 0.15, 24 * 24)).reshape(24, 24)  # eV, a random walk along the scan
+drift = np.cumsum(rng.normal(0, 0.15, n)).reshape(shape)  # eV, a random walk along the scan
 drift -= drift.mean()
 spectrum = specml.datasets.fe_l_spectra(1.0, 0.5, energy=energy)
-template = specml.datasets.fe_l_map((24, 24), n_channels=96, dose=30, drift=False).signal
-axis = template.axes_manager.signal_axes[0]
-axis.offset, axis.scale = float(energy[0]), 0.5
 moved = np.stack([np.interp(energy - shift, energy, spectrum) for shift in drift.ravel()])
-s = template._deepcopy_with_new_data(rng.poisson(30 * moved / moved.mean()).reshape(24, 24, 96).astype(np.uint16))
+s = template.deepcopy()
+s.data = rng.poisson(30 * moved / moved.mean()).reshape(template.data.shape).astype(np.uint16)
 
 # %%
 # The estimate learns the spectrum and the distribution of the shifts from all spectra together. It comes with an error
@@ -34,15 +35,16 @@ print(found)
 # %%
 # In the order of the scan: truth, estimate with its error, and the maximum of the cross-correlation with the mean.
 shift, error = found.shift.data, found.error.data
-mean, counts = s.mean().data - s.mean().data.mean(), s.data.reshape(576, 96) - s.data.mean(axis=-1).reshape(576, 1)
+mean, counts = s.data.mean(axis=(0, 1)), s.data.reshape(n, -1)
+counts = counts - counts.mean(axis=1, keepdims=True)
 lags = np.arange(-10, 11)
 correlated = np.stack([counts @ np.roll(mean, lag) for lag in lags]).argmax(axis=0)
-estimates = {"estimate_shift": shift, "cross-correlation": 0.5 * lags[correlated].reshape(24, 24)}
+estimates = {"estimate_shift": shift, "cross-correlation": step * lags[correlated].reshape(shape)}
 # Where zero is, spectra cannot tell.
 estimates = {name: one - (one - drift).mean() for name, one in estimates.items()}
 
 figure, panel = plt.subplots(figsize=(9, 3.5), layout="constrained")
-some, shown = range(120), {name: one.ravel()[:120] for name, one in estimates.items()}
+some, shown = range(min(n, 120)), {name: one.ravel()[:120] for name, one in estimates.items()}
 half = error.ravel()[:120]
 panel.fill_between(some, shown["estimate_shift"] - half, shown["estimate_shift"] + half, alpha=0.4)
 panel.plot(shown["cross-correlation"], ".", color="tab:orange", label="cross-correlation")
@@ -64,7 +66,7 @@ aligned = specml.align(s, found)
 figure, panel = plt.subplots(figsize=(6, 3), layout="constrained")
 panel.plot(energy, spectrum / spectrum.max(), color="lightgrey", linewidth=4, label="truth")
 for name, one in {"as recorded": s, "aligned": aligned}.items():
-    mean = np.nanmean(one.data.reshape(576, -1).astype(float), axis=0)
+    mean = np.nanmean(one.data.reshape(n, -1).astype(float), axis=0)
     panel.plot(one.axes_manager[-1].axis, mean / np.nanmax(mean), label=name)
 panel.set(xlabel="energy loss (eV)", ylabel="mean spectrum, of maximum 1", xlim=(700, 730))
 panel.legend()
@@ -74,7 +76,7 @@ panel.legend()
 figure, panels = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
 for panel, (name, one) in zip(panels, {"as recorded": s, "aligned": aligned}.items(), strict=True):
     values = one.axes_manager[-1].axis
-    spectra = np.nan_to_num(one.data.reshape(576, -1).astype(float))
-    panel.imshow(spectra, aspect="auto", extent=(values[0], values[-1], 576, 0), interpolation="nearest")
+    spectra = np.nan_to_num(one.data.reshape(n, -1).astype(float))
+    panel.imshow(spectra, aspect="auto", extent=(values[0], values[-1], n, 0), interpolation="nearest")
     panel.set(title=name, xlabel="energy loss (eV)", xlim=(700, 730))
 panels[0].set_ylabel("spectrum")

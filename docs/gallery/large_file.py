@@ -16,8 +16,8 @@ import numpy as np
 
 import hyperspy_specml as specml
 
-simulated = specml.datasets.fe_cr_ni_map((96, 112), texture="grains", n_channels=512, dose=60)
-simulated.signal.save("map.hspy", chunks=(32, 28, 512), overwrite=True)
+s = specml.datasets.fe_cr_ni_map((96, 112), texture="grains", n_channels=512, dose=60).signal
+s.save("map.hspy", chunks=(32, 28, s.data.shape[-1]), overwrite=True)
 s = hs.load("map.hspy", lazy=True)
 print(s, f"{s.data.nbytes / 1e6:.0f} MB in {s.data.npartitions} chunks")
 

@@ -54,7 +54,7 @@ def columns(scores):
 
 
 reading = np.linalg.lstsq(columns(dec.scores), shares["first"].ravel(), rcond=None)[0]
-maps = {name: (columns(result.scores) @ reading).reshape(30, 30) for name, result in applied.items()}
+maps = {name: (columns(result.scores) @ reading).reshape(shares["second"].shape) for name, result in applied.items()}
 
 figure, panels = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
 for panel, (name, image) in zip(panels, {"truth: share of iron": shares["second"], **maps}.items(), strict=True):

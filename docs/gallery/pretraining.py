@@ -22,7 +22,8 @@ truth = names[first.truth["abundances"].data.argmax(axis=0)]
 rng = np.random.default_rng(0)
 labels = np.full(truth.shape, "", dtype=truth.dtype)  # "": no label
 for name in np.unique(truth):
-    some = rng.choice(np.flatnonzero(truth.ravel() == name), 8, replace=False)
+    all_of_it = np.flatnonzero(truth.ravel() == name)
+    some = rng.choice(all_of_it, min(8, len(all_of_it)), replace=False)
     labels.ravel()[some] = name
 print((labels != "").sum(), "labels of", labels.size, "spectra")
 

@@ -37,10 +37,10 @@ truth = simulated.clean.data[..., inside].sum(axis=-1)
 # %%
 # The same line of the map, with the truth in black. Raw counts scatter by the root of their number; the intervals are
 # narrower, as the model knows what the other channels say about iron.
-row = 14
+row = len(truth) // 2
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.2), sharey=True, layout="constrained")
 for panel, (name, (low, high)) in zip(panels, intervals.items(), strict=True):
-    panel.fill_between(range(28), low.data[row], high.data[row], alpha=0.4, label="90 % interval")
+    panel.fill_between(range(truth.shape[1]), low.data[row], high.data[row], alpha=0.4, label="90 % interval")
     panel.plot(s.data[row][:, inside].sum(axis=-1), ".", color="grey", label="counts")
     panel.plot(truth[row], color="black", label="truth")
     panel.set(title=name, xlabel="pixel", ylabel="counts of Fe Ka" if name == "pca" else "")
@@ -71,7 +71,7 @@ for panel, (name, image) in zip(panels, images.items(), strict=True):
 # Ratios need no error propagation by hand: ``dec.interval((iron, chromium))`` is the interval of the quotient.
 pair = (window, (5.2, 5.6))
 ratio = results["vae"].interval(pair, level=0.9)
-y, x = divmod(int(s.isig[5.2:5.6].data.sum(axis=-1).argmax()), 28)  # a pixel rich in chromium
+y, x = divmod(int(s.isig[5.2:5.6].data.sum(axis=-1).argmax()), truth.shape[1])  # a pixel rich in chromium
 low, high = (one.data[y, x] for one in ratio)
 counts = [s.isig[first:last].data[y, x].sum() for first, last in pair]
 print(f"Fe / Cr of one pixel: {low:.2f} to {high:.2f}, from {counts[0]} and {counts[1]} counts")
