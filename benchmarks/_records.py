@@ -62,6 +62,11 @@ class Table:
     keys: int = 1
     total: bool = False
 
+    def __post_init__(self) -> None:
+        names = [tuple(row[: self.keys]) for row in self.rows] if self.keys else []
+        if alike := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"table {self.name!r}: rows of the same name would replace each other, {sorted(alike)}")
+
     def text(self) -> str:
         """Return it for the console."""
         rows = [*self.rows, _sums(self.rows)] if self.total else self.rows

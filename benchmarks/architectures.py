@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks._architectures_drift import drift
 from benchmarks._architectures_shifts import shifts
+from benchmarks._architectures_transfer import transfer
 from benchmarks._harness import median, number
 from benchmarks._records import Table
 from benchmarks.fe_l import error_of
@@ -247,4 +248,5 @@ PARTS: dict[str, Callable[[list[Case]], Table]] = {
     "two-sample": two_sample,
     "shifts": shifts,
     "drift": drift,
+    "transfer": transfer,
 }

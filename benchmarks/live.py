@@ -10,6 +10,7 @@ import numpy as np
 import scipy.ndimage
 
 import hyperspy_specml as specml
+from benchmarks import _live_rivals
 from benchmarks._harness import number
 from benchmarks._live_more import autoencoder, measured, memory
 from benchmarks._phases_maps import phase_map
@@ -51,48 +52,40 @@ def _scan(signal: Any, **options: Any) -> Any:
 
 
 def _speed(options: argparse.Namespace, scans: range) -> Table:
-    """Take a scan line by line, beside incremental PCA of the same lines; angles to the PCA of all spectra so far."""
-    from sklearn.decomposition import IncrementalPCA
-
+    """Take a scan line by line, beside online subspaces of the same lines; angles to the PCA of all spectra so far."""
     signal, _ = phase_map("alloy", 50.0, 0, size=options.line, channels=options.channels)
     lines, k = signal.data, 4
+    rows = lines.reshape(-1, options.channels)
     monitor = specml.LiveMonitor((options.line, len(lines)), signal, n_components=k)
-    ours, theirs, angles = [], [], {}
-    rival, weight = IncrementalPCA(k), 1 / np.sqrt(np.maximum(lines.mean(axis=(0, 1)), 1e-3 * lines.mean()))
+    times, angles = [], []
     for y, line in enumerate(lines):
         start, cpu = time.perf_counter(), time.thread_time()
         monitor.update(line, np.stack([np.arange(options.line), np.full(options.line, y)], axis=1))
-        ours.append((time.perf_counter() - start, time.thread_time() - cpu))
-        start, cpu = time.perf_counter(), time.thread_time()
-        rival.partial_fit(line * weight)
-        theirs.append((time.perf_counter() - start, time.thread_time() - cpu))
+        times.append((time.perf_counter() - start, time.thread_time() - cpu))
         if not monitor.n_phases:
             monitor._monitor.wait()  # lines of a microscope take longer: by now there would be phases
-        if y + 1 in (32, 64, 128, 256) and monitor.n_phases:
-            rows = lines[: y + 1].reshape(-1, options.channels)
-            angles[y + 1] = _angle(monitor, rows, k)
-    (wall, cpu), others = np.array(ours).T * 1e3, np.median(theirs, axis=0) * 1e3
-    row = [*(number(float(np.quantile(wall, q)), ".1f") for q in (0.5, 0.99)), number(float(np.median(cpu)), ".1f"),
-           *(number(float(one), ".1f") for one in others),
-           ", ".join(f"{n}: {angle:.2f}" for n, angle in angles.items())]  # fmt: skip
-    head = [
-        "median",
-        "99th percentile",
-        "median CPU",
-        "IncrementalPCA",
-        "its CPU",
-        "degrees from batch PCA after lines",
-    ]
-    return Table("speed", f"ms for a line of {options.line} x {options.channels}, learning beside", head, [row])
+        if y + 1 in _live_rivals.checked(len(lines)):
+            angles.append(_angle(monitor._monitor.basis.vectors, rows[: (y + 1) * options.line], k))
+    weight = _weight(rows)
+    others = _live_rivals.subspaces(
+        (lines * weight).astype(np.float32), k, lambda vectors, n: _angle(vectors, rows[: n * options.line], k, weight)
+    )
+    after = ", ".join(map(str, _live_rivals.checked(len(lines))))
+    head = ["method", "median", "99th percentile", "median CPU", f"degrees from batch PCA after {after} lines"]
+    caption = f"ms for a line of {options.line} x {options.channels}, learning beside"
+    return Table("speed", caption, head, [_live_rivals.row("LiveMonitor", times, angles), *others])
 
 
-def _angle(monitor: Any, rows: np.ndarray, k: int) -> float:
-    inner = monitor._monitor
+def _weight(rows: np.ndarray) -> np.ndarray:
     mean = rows.mean(axis=0)
-    weight = 1 / np.sqrt(np.maximum(mean, 1e-3 * mean.mean()))
-    batch = np.linalg.eigh((rows * weight).T @ (rows * weight))[1][:, -k:]
-    basis = inner.basis
-    return float(np.degrees(np.arccos(min(1.0, np.linalg.svd(basis.vectors.T @ batch, compute_uv=False).min()))))
+    return 1 / np.sqrt(np.maximum(mean, 1e-3 * mean.mean()))
+
+
+def _angle(vectors: np.ndarray, rows: np.ndarray, k: int, weight: np.ndarray | None = None) -> float:
+    """Return the largest angle between a subspace and that of all rows, in degrees."""
+    white = rows * (_weight(rows) if weight is None else weight)
+    batch = np.linalg.eigh(white.T @ white)[1][:, -k:]
+    return float(np.degrees(np.arccos(min(1.0, np.linalg.svd(vectors.T @ batch, compute_uv=False).min()))))
 
 
 def _novelty(options: argparse.Namespace, scans: range) -> Table:
@@ -184,19 +177,34 @@ def _domains(seed: int, size: int) -> np.ndarray:
 def _damage(options: argparse.Namespace, scans: range) -> Table:
     rows = []
     for counts in (2e4, 2e5):
-        for decay, drift in ((0.02, 0.0), (0.01, 0.0), (0.005, 0.0), (0.0, 0.0), (0.0, 0.05), (0.02, 0.05)):
-            n = len(scans) * (1 if decay else 2)  # false alarms are rare: more scans show how rare
-            found = [_frames(counts, decay, drift, seed, options.channels) for seed in range(n)]
-            alarms = [one for one in found if one is not None]
-            first = sum(one[1] == "O" for one in alarms)
-            delay = f"{np.median([one[0] for one in alarms]):g}" if alarms else "-"
-            rows.append([f"{counts:g}", f"{100 * decay:g} %", f"{drift:g}", f"{len(alarms)} of {len(found)}", delay,
-                         f"{first} of {len(alarms)}"])  # fmt: skip
-    head = ["counts a frame", "decay a frame", "drift, channels a frame", "alarms", "after frames", "O named first"]
-    return Table("damage", "5 % of the counts are oxygen, which decays; 40 frames", head, rows)
+        for drift in (0.0, 0.05):
+            charts: dict[str, np.ndarray] = {}  # of scans without damage
+            for decay in (0.0, 0.02, 0.01, 0.005) if not drift else (0.0, 0.02):
+                n = len(scans) * (1 if decay else 2)  # false alarms are rare: more scans show how rare
+                found, window, total = [], [], []
+                for seed in range(n):
+                    alarm, counted = _decaying(counts, decay, drift, seed, options.channels)
+                    found.append(alarm)
+                    window.append(counted[0])
+                    total.append(counted[1])
+                these = _live_rivals.charts(np.array(window), np.array(total))
+                charts = charts or these
+                alarms = [one for one in found if one is not None]
+                first = sum(one[1] == "O" for one in alarms)
+                delay = f"{np.median([one[0] for one in alarms]):g}" if alarms else "-"
+                rows.append([f"{counts:g}", f"{100 * decay:g} %", f"{drift:g}", f"{len(alarms)} of {n}", delay,
+                             f"{first} of {len(alarms)}",
+                             *(_live_rivals.alarms(these[name], charts[name]) for name in these)])  # fmt: skip
+    head = ["counts a frame", "decay a frame", "drift, channels a frame", "alarms", "after frames", "O named first",
+            "EWMA of the line", "CUSUM of the line"]  # fmt: skip
+    caption = "5 % of the counts are oxygen, which decays; 40 frames; charts know the line and scans without damage"
+    return Table("damage", caption, head, rows, keys=3)
 
 
-def _frames(counts: float, decay: float, drift: float, seed: int, n_channels: int) -> tuple[int, str] | None:
+def _decaying(
+    counts: float, decay: float, drift: float, seed: int, n_channels: int
+) -> tuple[tuple[int, str] | None, np.ndarray]:
+    """Return frame and element of the first alarm, and (2, frames) counts of the line of oxygen and of all channels."""
     # Three phases, without the oxide: all the oxygen there is decays.
     rng, simulated = (
         np.random.default_rng(seed),
@@ -206,14 +214,17 @@ def _frames(counts: float, decay: float, drift: float, seed: int, n_channels: in
     template.add_elements(["O"])
     axis = template.axes_manager.signal_axes[0].axis
     oxygen, mean = np.exp(-0.5 * ((axis - 0.525) / 0.03) ** 2), clean / clean.sum()
+    line, counted, alarm = np.abs(axis - 0.525) < 0.05, [], None
     monitor = specml.LiveMonitor((4, 4), template, beside=False)
     for frame in range(40):
         spectrum = 0.95 * mean + 0.05 * oxygen / oxygen.sum() * (1 - decay) ** frame
         moved = np.maximum(scipy.ndimage.shift(spectrum, drift * frame, order=3, mode="nearest"), 0)
-        for event in monitor.update(rng.poisson(counts / 16 * moved, (16, n_channels)).astype(np.uint16)):
-            if isinstance(event, specml.Damage):
-                return event.frame, (*event.elements, "-")[0]
-    return None
+        rows = rng.poisson(counts / 16 * moved, (16, n_channels)).astype(np.uint16)
+        counted.append([rows[:, line].sum(), rows.sum()])
+        for event in monitor.update(rows) if alarm is None else ():
+            if isinstance(event, specml.Damage) and alarm is None:
+                alarm = event.frame, (*event.elements, "-")[0]
+    return alarm, np.array(counted, float).T
 
 
 def _dwell(options: argparse.Namespace, scans: range) -> Table:

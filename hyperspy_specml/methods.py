@@ -189,6 +189,7 @@ def anomaly_map(
     device: str = "auto",
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
+    align: bool = False,
     config: TrainConfig | None = None,
     interactive: bool = False,
     display: bool = True,
@@ -242,6 +243,11 @@ def anomaly_map(
         errors and its null distribution, so that scores are comparable. Or the model of a decomposition,
         ``dec.model``, of a map in which everything is ordinary: its errors on this map are measured, and its
         null distribution is drawn.
+    align
+        Whether the energy axis of the map may be calibrated otherwise than that of the `model`: one shift and one
+        dispersion are found by likelihood, and used where they describe the map clearly better; the report says what
+        was found. The model is resampled, never the counts; its errors are measured on this map, and its null
+        distribution is drawn, as with ``dec.model``. It costs one more pass.
     config
         Everything else: ``hyperspy_specml.TrainConfig``.
     interactive
@@ -277,7 +283,8 @@ def anomaly_map(
     TrainingDivergedError
         The autoencoder of architecture="dense" diverged.
     EnergyAxisMismatchError
-        `model` was trained on another energy axis, and cannot be resampled soundly; `known` has another one.
+        `model` was trained on another energy axis, and cannot be resampled soundly, or not be aligned within 6 % of the
+        axis and 4 % of the dispersion; `known` has another one.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     Cancelled
@@ -332,6 +339,7 @@ def denoise_dae(
     device: str = "auto",
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
+    align: bool = False,
     config: TrainConfig | None = None,
     interactive: bool = False,
     display: bool = True,
@@ -385,6 +393,10 @@ def denoise_dae(
         removed signal; nothing is fitted. Noise model and signal mask are the model's own. A map with more
         or fewer counts is scaled to those of the training; where the energy channels differ the model is
         resampled to those of the signal.
+    align
+        Whether the energy axis of the map may be calibrated otherwise than that of the `model`: one shift and one
+        dispersion are found by likelihood, and used where they describe the map clearly better; the report says what
+        was found. The model is resampled, never the counts. It costs one more pass.
     config
         Settings of training and computation: ``hyperspy_specml.TrainConfig``.
     interactive
@@ -421,7 +433,8 @@ def denoise_dae(
         bool, options or settings of another class, or an argument that `pairs` or a `model` would have to
         ignore.
     EnergyAxisMismatchError
-        `model` was trained on another energy axis, and cannot be resampled soundly.
+        `model` was trained on another energy axis, and cannot be resampled soundly, or not be aligned within 6 % of the
+        axis and 4 % of the dispersion.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     Cancelled
@@ -475,6 +488,7 @@ def phase_map(
     random_state: int = 0,
     show_progressbar: bool | Progress | None = None,
     model: TrainedModel | str | os.PathLike[str] | None = None,
+    align: bool = False,
     config: TrainConfig | None = None,
     interactive: bool = False,
     display: bool = True,
@@ -517,6 +531,10 @@ def phase_map(
         Or ``dec.model`` of ``s.decomposition_ae()``: phases are found where its latents lie together, in units of
         their errors, so that spectra may vary within a phase, as with lines that move; mixed pixels are not looked
         for. Where the energy channels differ the model is resampled to those of the signal.
+    align
+        Whether the energy axis of the map may be calibrated otherwise than that of the `model`: one shift and one
+        dispersion are found by likelihood, and used where they describe the map clearly better; the report says what
+        was found. The model is resampled, never the counts. It costs one more pass.
     config
         Memory: ``hyperspy_specml.TrainConfig``.
     interactive
@@ -549,7 +567,8 @@ def phase_map(
         An impossible number or level, an unknown noise model, `known` that are no spectra, gaps in `labels`, or an
         argument that a `model` would have to ignore.
     EnergyAxisMismatchError
-        `model` was found on another energy axis, and cannot be resampled soundly; `known` has another one.
+        `model` was found on another energy axis, and cannot be resampled soundly, or not be aligned within 6 % of the
+        axis and 4 % of the dispersion; `known` has another one.
     ModelFileError
         `model` is the path of a file that is no model or a damaged one.
     Cancelled

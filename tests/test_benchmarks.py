@@ -343,6 +343,30 @@ def test_counts_are_kept_where_every_quarter_has_them_and_a_read_out_is_linear(h
     assert fe_l.read_out(clean[:, :1], clean[:, 6]) < 0.5
 
 
+def test_rows_that_would_replace_each_other_are_refused(harness):
+    records = importlib.import_module("benchmarks._records")
+    with pytest.raises(ValueError, match="would replace each other"):
+        records.Table("t", "c", ["task", "method", "score"], [["a", "raw", "1"], ["a", "pca", "2"]])
+    records.Table("t", "c", ["task", "method", "score"], [["a", "raw", "1"], ["a", "pca", "2"]], keys=2)
+
+
+def test_control_charts_alarm_where_a_line_decays_and_rarely_where_it_stays(harness):
+    rivals = importlib.import_module("benchmarks._live_rivals")
+    total = np.full((200, 40), 1e4)
+    stays = np.random.default_rng(0).binomial(10_000, 0.05, (200, 40))
+    undamaged, damaged = rivals.charts(stays, total), rivals.charts(np.where(np.arange(40) < 20, stays, 400), total)
+
+    for name, statistics in undamaged.items():
+        assert int(rivals.alarms(statistics, statistics).split(" of ")[0]) <= 10  # 5 % of 200
+        found = rivals.alarms(damaged[name], statistics)
+        assert found.startswith("200 of 200")
+        assert 20 <= float(found.split("frame ")[1].split(",")[0]) <= 25
+    # From one frame with three standard errors less: a fifth of it, and what the slack leaves.
+    once = rivals.charts(np.array([[500] * 5 + [500 - 3 * np.sqrt(1e4 * 0.05 * 0.95), 500]]), np.full((1, 7), 1e4))
+    np.testing.assert_allclose(once["EWMA"][0, 5:], [0.6, 0.48], atol=1e-9)
+    np.testing.assert_allclose(once["CUSUM"][0, 5:], [2.5, 2.0], atol=1e-9)
+
+
 def test_only_the_call_is_timed_and_the_process_beside_it(harness, contenders):
     run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 1.6}))
 
@@ -667,7 +691,7 @@ def test_rows_that_were_not_measured_again_keep_their_run(records, tmp_path):
     assert record["earlier"] == [a_run(old)]
     assert {key: record[key] for key in a_run(new)} == a_run(new)
 
-    records.save_tables(path, [table(first + again, total=True), other], a_run("2026-03-03"))
+    records.save_tables(path, [table([first[0], *again, first[2]], total=True), other], a_run("2026-03-03"))
 
     assert "earlier" not in json.loads(path.read_text())  # no row is of these runs any more
 

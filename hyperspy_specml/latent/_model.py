@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
 
 from hyperspy_specml.latent._mixture import Mixture
 from hyperspy_specml.latent._table import Recipe
@@ -106,6 +107,11 @@ class PhaseModel(FittedModel):
     def decode(self, scores: np.ndarray) -> np.ndarray:
         """Map (n, K) counts of the phases to (n, E) spectra, float32."""
         return np.asarray(scores @ self.components(), np.float32)
+
+    def expect(self, rows: np.ndarray) -> np.ndarray:
+        """Return the spectra of the phases, by their probability, with the counts of (n, E) spectra; float32."""
+        probability = softmax(self.encode(rows).astype(np.float64) + np.log(np.maximum(self.prior, 1e-30)), axis=1)
+        return self.decode(probability * rows.sum(axis=1, dtype=np.float64)[:, None])
 
     def components(self) -> np.ndarray:
         """Return the (K, E) spectra of the phases, each of sum one."""

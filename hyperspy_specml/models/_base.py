@@ -100,6 +100,10 @@ class FittedModel:
         """Map (n, P) scores on the basis to (n, E) spectra, float32."""
         return self.decode(self.encode_scores(scores))
 
+    def expect(self, rows: np.ndarray) -> np.ndarray:
+        """Return what the model makes of (n, E) spectra, float32."""
+        return self.decode(self.encode(rows))
+
     def components(self) -> np.ndarray:
         """Return the (K, E) spectra that stand for the components, float64."""
         return self.basis.components()

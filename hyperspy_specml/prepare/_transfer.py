@@ -122,9 +122,12 @@ def _errors(
     mixed = (at[1, 1] - at[1, -1] - at[-1, 1] + at[-1, -1]) / 4
     along = at[1, 0] + at[-1, 0] - 2 * at[0, 0], at[0, 1] + at[0, -1] - 2 * at[0, 0]
     curvature = np.array([[along[0], mixed], [mixed, along[1]]])
-    if np.linalg.eigvalsh(curvature)[0] <= 0:
-        return float("inf"), float("inf")
-    shift_error, stretch_error = np.sqrt(2 * np.diag(np.linalg.inv(curvature))) * steps
+    if np.linalg.eigvalsh(curvature)[0] > 0:
+        shift_error, stretch_error = np.sqrt(2 * np.diag(np.linalg.inv(curvature))) * steps
+    else:  # the two together do not tell: each as if the other were known
+        shift_error, stretch_error = (
+            np.sqrt(2 / one) * step if one > 0 else np.inf for one, step in zip(along, steps, strict=True)
+        )
     return float(shift_error), float(stretch_error)
 
 
@@ -138,7 +141,7 @@ def deviances_under(model: FittedModel, rows: np.ndarray, noise: NoiseModel, cha
     channels
         (E,) bool, those that are compared.
     """
-    predicted = model.decode(model.encode(rows))[:, channels]
+    predicted = model.expect(rows)[:, channels]
     values = rows[:, channels]
     predicted = _plausible(predicted, values, noise)
     return noise.deviance(values, predicted, noise.variance(np.broadcast_to(predicted.mean(axis=0), predicted.shape)))
@@ -166,7 +169,7 @@ def described(
     k = min(model.n_components, rows.shape[1] - 1)
     basis = principal_basis(moments_of(half).scaled(2.0), noise, n_vectors=k)
     predictions = (
-        model.decode(model.encode(2.0 * half.astype(np.float32))),
+        model.expect(2.0 * half.astype(np.float32)),
         basis.spectra(basis.project(2.0 * half.astype(np.float32))),
     )
     variance = 0.5 * noise.variance(np.broadcast_to(rows.mean(axis=0), rows.shape))

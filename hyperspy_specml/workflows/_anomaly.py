@@ -26,6 +26,7 @@ from hyperspy_specml.signals import (
 )
 from hyperspy_specml.statistics import MASKED, USED, noise_from_dict
 from hyperspy_specml.workflows._call import Call, n_components, yes_or_no
+from hyperspy_specml.workflows._travel import in_place, refuse_align, travelled
 
 if TYPE_CHECKING:
     from hyperspy.axes import BaseDataAxis
@@ -45,6 +46,7 @@ _RARE = 0.03
 def anomaly_map(
     call: Call, *, fdr: float, threshold: float | None, statistic: str, output_dimension: object, architecture: str,
     options: Any, known: BaseSignal | None, drift: bool, noise: str, model: object,
+    align: object,
 ) -> AnomalyResult:  # fmt: skip
     """Search a map and wrap what was found."""
     signal = call.signal
@@ -53,11 +55,12 @@ def anomaly_map(
             "anomaly_map(): Search the raw counts instead. The signal was denoised by denoise_dae(): residuals of "
             "neighbouring pixels correlate, and what is rare may be gone."
         )
-    k, trained, reference = n_components(output_dimension), None, None
-    if model is not None:
+    k, trained, aligned = n_components(output_dimension), None, yes_or_no("align", align)
+    if model is None:
+        refuse_align(call, aligned)
+    else:
         given = {"output_dimension": k is not None, "options": options is not None, "noise": noise != "auto"}
-        trained = _trained(call, model, statistic, architecture=architecture != "pca", **given)
-        reference = _reference(trained)
+        trained = _trained(call, model, statistic, aligned, architecture=architecture != "pca", **given)
     if threshold is not None and fdr != _DEFAULT_FDR:
         raise OptionError(
             f"anomaly_map(fdr={fdr!r}, threshold={threshold!r}): either of them limits the regions. Leave one out."
@@ -68,8 +71,10 @@ def anomaly_map(
         _check_training(call, search)
     spectra = None if known is None else known_spectra(call, known)
     axis, width = EnergyAxis(energy_axis(signal).axis, spectral_lines(signal)), line_width(signal)
-    masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
     with call.running(trained=autoencoder is not None) as (run, stream):
+        trained = travelled(call, trained, stream, run) if trained is not None and aligned else trained
+        masks = call.masks() if trained is None else (call.navigation_mask, ~trained.channels)
+        reference = None if trained is None else _reference(trained, anew=aligned)
         how: Any = {"line_width": width, "axis": axis, "reference": reference, "known": spectra, "masks": masks}
         found = find_anomalies(stream, search, run, **how)
     return _wrap(call, found, search, trained)
@@ -105,22 +110,26 @@ def _check_training(call: Call, search: Search) -> None:
         )
 
 
-def _trained(call: Call, model: object, statistic: str, **given: bool) -> TrainedModel:
+def _trained(call: Call, model: object, statistic: str, align: bool, **given: bool) -> TrainedModel:
     """Return the model, or that of a file, for the channels of the signal; refuse arguments beside it."""
     needed = "a trained model, found.model or dec.model, or the path of its file"
     trained = call.trained_model(model, needed, AnomalyReport, DecompositionReport)
     calibrated = isinstance(trained.model, ReferenceModel) and trained.model.null is not None
-    drawn = statistic == "scan" and not calibrated  # maps are drawn, so the seed has an effect
+    drawn = statistic == "scan" and (align or not calibrated)  # maps are drawn, so the seed has an effect
     replace(call, seed=0 if drawn else call.seed).refuse_beside_model(trained, "learn a reference model anew", **given)
-    return trained.on_axis(call.axis, method="anomaly_map")
+    return in_place(call, trained, align)
 
 
-def _reference(trained: TrainedModel) -> ReferenceModel:
-    """Return the reference model, or make one of the model of a decomposition."""
-    if isinstance(trained.model, ReferenceModel):
-        return trained.model
+def _reference(trained: TrainedModel, *, anew: bool) -> ReferenceModel:
+    """Return the reference model, or make one of the model of a decomposition, whose errors are measured on this map.
+
+    That is done `anew` for a reference model that was aligned, too: sharp lines between two channels have new errors.
+    """
+    model = trained.model
+    if isinstance(model, ReferenceModel):
+        return ReferenceModel(model.model, model.noise, model.n_spectra) if anew else model
     n_spectra = int(trained.report.used["pixels"].get("used", 1))
-    return ReferenceModel(trained.model, noise_from_dict(trained.report.noise_model), n_spectra)
+    return ReferenceModel(model, noise_from_dict(trained.report.noise_model), n_spectra)
 
 
 def known_spectra(call: Call, known: BaseSignal) -> np.ndarray:
@@ -253,6 +262,9 @@ def _report(
         trained_on=None if trained is None else trained.title,
         **here,
     )
+    if trained is not None:
+        origin = {name: getattr(trained.report, name) for name in ("resampled_from", "alignment", "description")}
+        report = replace(report, **origin)
     trial = found.learnt.trial
     if trial is None:
         return report

@@ -15,7 +15,7 @@ from hyperspy_specml.results import DecompositionResult
 from hyperspy_specml.signals import energy_axis
 from hyperspy_specml.statistics import EMPTY, SATURATED, count_states
 from hyperspy_specml.workflows._call import Call, n_components, yes_or_no
-from hyperspy_specml.workflows._travel import refuse_align, travelled
+from hyperspy_specml.workflows._travel import in_place, refuse_align, travelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ def decomposition_ae(
         given["architecture"] = architecture not in ("dense", own.architecture)  # "dense" is what nobody said
         given |= {"noise": noise != "auto", "energy_shift": energy_shift and "shift" not in own.outputs}
         call.refuse_beside_model(trained, "fit anew", **given)
-        return _apply(call, trained if align else trained.on_axis(call.axis, method=call.method), align=align)
+        return _apply(call, in_place(call, trained, align), align=align)
     refuse_align(call, align)
     if energy_shift and not energy_axis(call.signal).is_uniform:
         raise OptionError(

@@ -18,6 +18,7 @@ from hyperspy_specml.signals import Decoder, axis_spec, energy_axis, line_width,
 from hyperspy_specml.statistics import EMPTY, USED, PoissonNoise, count_states, noise_from_dict, paired
 from hyperspy_specml.streaming import SpectrumStream
 from hyperspy_specml.workflows._call import Call, yes_or_no
+from hyperspy_specml.workflows._travel import in_place, refuse_align, travelled
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -36,18 +37,20 @@ _DENOISER = (
 
 
 def denoise_dae(
-    call: Call, *, context: str, corruption: str, noise: str, pairs: Any, protect: Any, options: Any, model: Any
-) -> BaseSignal:
+    call: Call, *, context: str, corruption: str, noise: str, pairs: Any, protect: Any, options: Any, model: Any,
+    align: Any,
+) -> BaseSignal:  # fmt: skip
     """Fit a denoiser, or apply a model, and wrap the answer."""
-    protect = yes_or_no("protect", protect)
+    protect, align = yes_or_no("protect", protect), yes_or_no("align", align)
     if model is None:
+        refuse_align(call, align)
         asked = Asked(context, corruption, noise, protect, DenoiseOptions() if options is None else options)
         return _fit(call, asked, _checked_pairs(call, pairs, corruption))
     trained = call.trained_model(model, _DENOISER, DenoiseReport)
     given = {"context": context != "auto", "corruption": corruption != "split", "noise": noise != "auto"}
     given |= {"pairs": pairs is not None, "options": options is not None}
     call.refuse_beside_model(trained, "fit anew", **given)
-    return _apply(call, trained.on_axis(call.axis, method=call.method), protect)
+    return _apply(call, in_place(call, trained, align), protect, align=align)
 
 
 def _fit(call: Call, asked: Asked, pairs: list[np.ndarray | da.Array]) -> BaseSignal:
@@ -91,12 +94,14 @@ def _checked_pairs(call: Call, pairs: Any, corruption: str) -> list[np.ndarray |
     return arrays
 
 
-def _apply(call: Call, trained: TrainedModel, protect: bool) -> BaseSignal:
-    """Apply a trained denoiser to another map: nothing is fitted."""
-    report, denoiser, start = trained.report, trained.model, time.perf_counter()
-    assert isinstance(report, DenoiseReport)
-    assert isinstance(denoiser, FittedDenoiser)
-    with call.running(trained=False) as (_, stream):
+def _apply(call: Call, trained: TrainedModel, protect: bool, *, align: bool) -> BaseSignal:
+    """Apply a trained denoiser to another map: nothing is fitted; one more pass to align the model."""
+    start = time.perf_counter()
+    with call.running(trained=False) as (run, stream):
+        trained = travelled(call, trained, stream, run) if align else trained
+        report, denoiser = trained.report, trained.model
+        assert isinstance(report, DenoiseReport)
+        assert isinstance(denoiser, FittedDenoiser)
         noise, mean = noise_from_dict(report.noise_model), trained.fingerprint.mean
         known: Any = {"channels": trained.channels, "noise": noise, "mean": mean, "masked": call.navigation_mask}
         known |= {"detector": line_width(call.signal), "averaged": report.averaged}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperspy.axes import BaseDataAxis
 from hyperspy.signal import BaseSignal
+from scipy.optimize import nnls
 
 from hyperspy_specml.anomaly import ReferenceModel
 from hyperspy_specml.exceptions import OptionError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _FULL_WIDTH = 2.355
 # Elements named with a window that decays, and standard deviations that their lines must show.
 _MOST_NAMES, _LEAST_DEVIATE = 5, 3.0
+# Knots of the background that lines stand on, straight between them.
+_KNOTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class _Expectation:
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         found = np.zeros(rows.shape, np.float32)
         own = self.model.model if isinstance(self.model, ReferenceModel) else self.model
-        found[:, self.channels] = own.decode(own.encode(np.ascontiguousarray(rows[:, self.channels])))
+        found[:, self.channels] = own.expect(np.ascontiguousarray(rows[:, self.channels]))
         return found
 
 
@@ -117,11 +120,22 @@ def _changing(template: BaseSignal, trend: Trend | None, rate: float) -> tuple[s
         at = float(np.interp(line.energy, axis.axis, channels))
         one = line.weight * np.exp(-0.5 * ((channels - at) / (widths[int(at)] / _FULL_WIDTH)) ** 2)
         shapes[line.element, line.family] = shapes.get((line.element, line.family), 0) + one
-    strength: dict[str, float] = {}
-    for (element, _), shape in shapes.items():
-        strength[element] = max(strength.get(element, 0.0), float(np.sign(rate)) * trend.of_shape(shape))
+    of_element: dict[str, np.ndarray] = {}
+    for (element, family), amount in _amounts(shapes, trend.variance).items():
+        # All lines of an element change by the same factor: one that is strong and stays speaks for another element.
+        of_element[element] = of_element.get(element, 0) + amount * shapes[element, family]
+    strength = {name: float(np.sign(rate)) * trend.of_shape(shape) for name, shape in of_element.items()}
     clear = [name for name, found in strength.items() if found > _LEAST_DEVIATE]
     return tuple(sorted(clear, key=lambda name: -strength[name])[:_MOST_NAMES])
+
+
+def _amounts(shapes: dict[tuple[str, str], np.ndarray], spectrum: np.ndarray) -> dict[tuple[str, str], float]:
+    """Return how much of each family of lines is in the (E,) spectrum, beside a smooth background; none is negative."""
+    channels, knots = np.arange(len(spectrum)), np.linspace(0, len(spectrum) - 1, _KNOTS)
+    background = [np.interp(channels, knots, one) for one in np.eye(_KNOTS)]
+    weight = 1 / np.sqrt(spectrum)
+    found, _ = nnls(np.stack([*shapes.values(), *background], axis=1) * weight[:, None], spectrum * weight)
+    return dict(zip(shapes, found, strict=False))
 
 
 def scan_shape(navigation_shape: Any) -> tuple[int, ...]:

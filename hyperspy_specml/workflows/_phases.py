@@ -21,6 +21,7 @@ from hyperspy_specml.statistics import USED, expand_channels, noise_from_dict
 from hyperspy_specml.workflows._anomaly import known_spectra, scan_area
 from hyperspy_specml.workflows._call import Call, whole_number, yes_or_no
 from hyperspy_specml.workflows._labels import labels_of_areas
+from hyperspy_specml.workflows._travel import in_place, refuse_align, travelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,26 +36,27 @@ _DEFAULT_LEVEL = 0.01
 
 
 def phase_map(
-    call: Call, n_phases: Any, known: Any, labels: Any, mixed: bool, level: float, noise: str, model: Any
+    call: Call, n_phases: Any, known: Any, labels: Any, mixed: bool, level: float, noise: str, model: Any, align: Any
 ) -> PhaseResult:
     """Find or recognise the phases of a map and wrap them."""
     number = None if n_phases is None else whole_number("n_phases", n_phases, least=1)
     if not (isinstance(level, Real) and 0 < level < 1):
         raise OptionError(f"phase_map(level={level!r}) must lie between 0 and 1, e.g. level=0.01.")
-    mixed = yes_or_no("mixed", mixed)
+    mixed, align = yes_or_no("mixed", mixed), yes_or_no("align", align)
     if model is not None:
         needed = "the phases of another map, phases.model, a decomposition, dec.model, or the path of their file"
         trained = call.trained_model(model, needed, PhaseReport, DecompositionReport)
         given = {"known": known is not None, "mixed": not mixed, "noise": noise != "auto"}
         if isinstance(trained.report, PhaseReport):
             given |= {"n_phases": number is not None, "labels": labels is not None}
-            return _recognise(call, trained, float(level), given)
+            return _recognise(call, trained, float(level), given, align=align)
         given["level"] = level != _DEFAULT_LEVEL
         call.refuse_beside_model(trained, "find the phases in the spectra", **given)
         of_pixels, names = (None, ()) if labels is None else _labelled(call, labels)
         task = PhaseTask(number, False, noise, None, of_pixels, names)
-        latents = trained.on_axis(call.axis, method="phase_map")
-        return _told(_of_latents(call, latents, task, searched=number is None and labels is None))
+        latents = in_place(call, trained, align)
+        return _told(_of_latents(call, latents, task, searched=number is None and labels is None, align=align))
+    refuse_align(call, align)
     if level != _DEFAULT_LEVEL:
         raise OptionError(
             f"phase_map(level={level!r}): pixels are rejected where known phases are recognised. Leave level out, "
@@ -82,16 +84,19 @@ def _told(result: PhaseResult) -> PhaseResult:
 
 
 def _of_latents(
-    call: Call, trained: TrainedModel, task: PhaseTask, *, searched: bool, choice: Choice | None = None
-) -> PhaseResult:
+    call: Call, trained: TrainedModel, task: PhaseTask, *, searched: bool, choice: Choice | None = None,
+    align: bool = False,
+) -> PhaseResult:  # fmt: skip
     """Return the phases in the latents of a decomposition."""
     noise = trained.report.noise_model
-    latents = Latents(trained.model, trained.channels, noise_from_dict(noise), line_width(call.signal))
     with call.running(trained=False) as (run, stream):
+        trained = travelled(call, trained, stream, run) if align else trained
+        latents = Latents(trained.model, trained.channels, noise_from_dict(noise), line_width(call.signal))
         masks = (call.navigation_mask, None)
         found = find_phases_of_latents(stream, latents, task, run, masks=masks, choice=choice)
     words = f"latents of the decomposition {trained.model.architecture!r} of {trained.title}"
-    report = replace(_report(call, found, noise, mixed=False, chosen=searched), latents=words)
+    origin = {name: getattr(trained.report, name) for name in ("resampled_from", "alignment", "description")}
+    report = replace(_report(call, found, noise, mixed=False, chosen=searched), latents=words, **origin)
     moments = found.summary.moments
     sums = np.zeros(len(trained.channels))
     sums[found.summary.channels] = moments.sums
@@ -128,13 +133,15 @@ def _with_number(
     return again(call.watched(shown), choice=choice.with_number(n_phases))
 
 
-def _recognise(call: Call, trained: TrainedModel, level: float, given: dict[str, bool]) -> PhaseResult:
+def _recognise(call: Call, trained: TrainedModel, level: float, given: dict[str, bool], *, align: bool) -> PhaseResult:
     call.refuse_beside_model(trained, "find the phases anew", **given)
-    trained = trained.on_axis(call.axis, method="phase_map")
-    phases = trained.model
-    assert isinstance(phases, PhaseModel)
-    assert isinstance(trained.report, PhaseReport)
+    trained = in_place(call, trained, align)
     with call.running(trained=False) as (run, stream):
+        # A pixel that mixes two phases is described by a PCA only: that says nothing against the phases.
+        trained = travelled(call, trained, stream, run, beside_pca=False) if align else trained
+        phases = trained.model
+        assert isinstance(phases, PhaseModel)
+        assert isinstance(trained.report, PhaseReport)
         found = recognise_phases(
             stream,
             phases,

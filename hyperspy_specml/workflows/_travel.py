@@ -25,8 +25,17 @@ _logger = logging.getLogger(__name__)
 _N_ALIGNED, _N_DESCRIBED = 384, 2048
 
 
-def travelled(call: Call, trained: TrainedModel, stream: SpectrumStream, run: Run) -> TrainedModel:
+def travelled(
+    call: Call, trained: TrainedModel, stream: SpectrumStream, run: Run, *, beside_pca: bool = True
+) -> TrainedModel:
     """Return the model where the spectra of this map are, with what was found in its report.
+
+    Parameters
+    ----------
+    call, trained, stream, run
+        The model, and where it is needed.
+    beside_pca
+        Whether it is scored beside a PCA that is fitted on this map.
 
     Raises
     ------
@@ -54,9 +63,24 @@ def travelled(call: Call, trained: TrainedModel, stream: SpectrumStream, run: Ru
         found = find_alignment(deviances, MOST_SHIFTED * span, width)
     _check(call, found, MOST_SHIFTED * span)
     moved = at(found.shift, found.stretch) if found.applied else at(0.0, 0.0)
+    report = replace(moved.report, alignment=_in_words(found, call.axis["units"] or ""))
+    _logger.info("%s(model=..., align=True): the model is %s", call.method, report.alignment)
+    moved = replace(moved, report=report)
+    if not beside_pca:
+        return moved
     some = slice(0, _N_DESCRIBED)
-    scores = described(moved.model, rows[some][:, moved.channels], pixels[some], noise, run.seed)
-    return _told(call, moved, found, scores)
+    return _told(call, moved, described(moved.model, rows[some][:, moved.channels], pixels[some], noise, run.seed))
+
+
+def in_place(call: Call, trained: TrainedModel, align: bool) -> TrainedModel:
+    """Return the model for the channels of the signal, or, if it is to be aligned once the map is read, as it is.
+
+    Raises
+    ------
+    EnergyAxisMismatchError
+        It cannot be resampled soundly.
+    """
+    return trained if align else trained.on_axis(call.axis, method=call.method)
 
 
 def refuse_align(call: Call, align: bool) -> None:
@@ -98,11 +122,9 @@ def _check(call: Call, found: Alignment, reach: float) -> None:
         )
 
 
-def _told(call: Call, moved: TrainedModel, found: Alignment, scores: tuple[float, float, float]) -> TrainedModel:
-    """Return the model with alignment and scores in its report; the log says both, and warns where it fits badly."""
+def _told(call: Call, moved: TrainedModel, scores: tuple[float, float, float]) -> TrainedModel:
+    """Return the model with its scores in the report; the log warns where it fits badly."""
     own, pca, error = scores
-    report = replace(moved.report, alignment=_in_words(found, call.axis["units"] or ""))
-    _logger.info("%s(model=..., align=True): the model is %s", call.method, report.alignment)
     if own - pca > CLEAR * error:
         text = (
             "%s(model=...): the model describes this map worse than a PCA of the same size fitted on it, by %.3g ± "
@@ -110,7 +132,9 @@ def _told(call: Call, moved: TrainedModel, found: Alignment, scores: tuple[float
         )
         _logger.warning(text, call.method, own - pca, error)
     beside = f"{own - pca:+.3g} ± {error:.2g} beside a PCA of the same size fitted on it"
-    return replace(moved, report=replace(report, description=f"{own:.4g} on held-out counts of this map, {beside}"))
+    return replace(
+        moved, report=replace(moved.report, description=f"{own:.4g} on held-out counts of this map, {beside}")
+    )
 
 
 def _in_words(found: Alignment, units: str) -> str:

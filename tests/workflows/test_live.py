@@ -207,22 +207,32 @@ def test_the_residual_is_that_of_the_autoencoder(signal: Signal1D, scanned: spec
     assert scanned._monitor.autoencoder is None
 
 
-def test_damage_names_the_element() -> None:
-    template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=512).signal
-    template.add_elements(["Nb"])
+def damage_of(element: str, energy: float) -> specml.Damage:
+    """Return what a monitor says of a line at `energy` that decays, where the element is listed beside the alloy's."""
+    template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=512, n_phases=3).signal
+    template.add_elements([element])
     axis, rng = template.axes_manager.signal_axes[0], np.random.default_rng(0)
     mean = template.data.sum(axis=(0, 1)) / template.data.sum()
     monitor = specml.LiveMonitor((4, 4), template, beside=False)
-    nb = np.exp(-0.5 * ((axis.axis - 2.166) / 0.06) ** 2)
+    line = np.exp(-0.5 * ((axis.axis - energy) / 0.04) ** 2)
     events: list[Any] = []
     for frame in range(12):
-        counts = rng.poisson(2000 * (mean + 0.05 * 0.9**frame * nb / nb.sum()), (16, axis.size))
+        counts = rng.poisson(2000 * (mean + 0.05 * 0.9**frame * line / line.sum()), (16, axis.size))
         events += monitor.update(counts.astype(np.uint16))
-    damage = next(event for event in events if isinstance(event, specml.Damage))
+    assert not any(isinstance(event, specml.EnergyDrift) for event in events)
+    return next(event for event in events if isinstance(event, specml.Damage))
+
+
+def test_damage_names_the_element() -> None:
+    damage = damage_of("Nb", 2.166)
     assert damage.elements[0] == "Nb"
     assert damage.rate < 0
     assert abs(damage.energy - 2.166) < damage.width
-    assert not any(isinstance(event, specml.EnergyDrift) for event in events)
+
+
+def test_an_element_with_another_line_that_stays_does_not_decay() -> None:
+    """Half way between the lines O K and Cr L: counts alone speak for either, Cr K at 5.41 keV stays."""
+    assert damage_of("O", 0.55).elements[0] == "O"
 
 
 def test_dwell_times_need_a_whole_scan(signal: Signal1D, scanned: specml.LiveMonitor) -> None:

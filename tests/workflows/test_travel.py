@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hyperspy_specml as specml
-from hyperspy_specml.datasets import fe_l_map, fe_l_spectra
+from hyperspy_specml.datasets import fe_cr_ni_map, fe_l_map, fe_l_spectra
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
 from hyperspy_specml.prepare import find_alignment
 from hyperspy_specml.statistics import USED, PrincipalBasis, plan_resampling
@@ -110,3 +110,79 @@ def test_scores_of_spectra_without_some_channels_are_completed() -> None:
     np.testing.assert_allclose(found, scores, atol=1e-3)
     with pytest.raises(ValueError, match="needs all channels"):
         plan_resampling(x, np.full(40, USED), x[4:-2])
+
+
+@pytest.fixture(scope="module")
+def grains() -> tuple:
+    """Return three phases of an alloy, the next map of them, and that with an energy axis that is 60 eV off."""
+    first, second = (
+        fe_cr_ni_map((24, 28), n_channels=256, dose=400, texture="grains", n_phases=3, random_state=seed)
+        for seed in (0, 1)
+    )
+    wrong = second.signal.deepcopy()
+    wrong.axes_manager.signal_axes[0].offset += 0.06  # 80 eV a channel
+    return first.signal, second, wrong
+
+
+def moved_by(report) -> float:
+    return float(report.alignment.split("moved by ")[1].split(" ")[0])
+
+
+def test_phases_are_recognised_on_an_axis_that_is_calibrated_otherwise(grains) -> None:
+    first, second, wrong = grains
+    known = first.phase_map(show_progressbar=False).model
+    right = second.signal.phase_map(model=known, show_progressbar=False).labels.data
+    assert (wrong.phase_map(model=known, show_progressbar=False).labels.data == -2).mean() > 0.9
+    found = wrong.phase_map(model=known, align=True, show_progressbar=False)
+    assert (found.labels.data == right).mean() > 0.97
+    assert moved_by(found.report) == pytest.approx(0.06, abs=2e-3)
+    assert found.report.description is None  # mixed pixels speak for PCA
+
+
+def test_phases_in_latents_are_found_on_an_axis_that_is_calibrated_otherwise(grains) -> None:
+    first, _, wrong = grains
+    model = first.decomposition_ae(3, architecture="pca", show_progressbar=False).model
+    found = wrong.phase_map(model=model, align=True, show_progressbar=False)
+    assert moved_by(found.report) == pytest.approx(0.06, abs=2e-3)
+    other = found.at_number(found.alternatives[0], show_progressbar=False)  # aligned already
+    assert other.report.alignment == found.report.alignment
+
+
+def test_ordinary_spectra_are_ordinary_on_an_axis_that_is_calibrated_otherwise(grains) -> None:
+    first, _, wrong = grains
+    model = first.anomaly_map(show_progressbar=False).model
+    assert (wrong.anomaly_map(model=model, show_progressbar=False).p_value.data < 0.01).mean() > 0.5
+    found = wrong.anomaly_map(model=model, align=True, show_progressbar=False)
+    assert moved_by(found.report) == pytest.approx(0.06, abs=3e-3)
+    assert found.regions == ()
+    assert (found.p_value.data < 0.01).mean() < 0.06
+    lazy = wrong.as_lazy().anomaly_map(model=model, align=True, show_progressbar=False)
+    np.testing.assert_allclose(lazy.score.data, found.score.data, rtol=1e-5)
+
+
+def test_a_denoiser_denoises_on_an_axis_that_is_calibrated_otherwise(grains) -> None:
+    first, second, wrong = grains
+    model, inner = specml.denoise_model(first.denoise_dae(show_progressbar=False)), slice(5, -5)
+
+    def left(signal, **more) -> tuple:
+        clean = signal.denoise_dae(model=model, show_progressbar=False, **more)
+        difference = (clean.data - second.clean.data)[..., inner]
+        return np.sqrt(np.mean(difference**2)), specml.denoise_report(clean)
+
+    in_place, plain, (aligned, report) = left(second.signal)[0], left(wrong)[0], left(wrong, align=True)
+    assert aligned < 1.25 * in_place < 0.2 * plain
+    assert moved_by(report) == pytest.approx(0.06, abs=3e-3)
+
+
+@pytest.mark.parametrize("method", ["anomaly_map", "denoise_dae", "phase_map"])
+def test_without_a_model_there_is_nothing_to_align(method: str) -> None:
+    with pytest.raises(OptionError, match=rf"{method}\(align=True\) moves a trained model"):
+        getattr(fe_l(0, seed=0)[0], method)(align=True, show_progressbar=False)
+
+
+def test_where_two_numbers_cannot_be_told_apart_the_error_of_each_alone_is_given() -> None:
+    found = find_alignment(
+        lambda shift, stretch: np.full(200, 3 + 0.5 * ((shift - 0.7) / 0.4) ** 2), reach=3, width=0.4
+    )
+    assert found.shift_error == pytest.approx(0.4 * np.sqrt(1 / 100), rel=0.05)
+    assert found.stretch_error == np.inf
