@@ -158,7 +158,8 @@ def _non_local(maps: Maps, patch: int, strength: float) -> np.ndarray:
     if n_axes == 1:
         return _non_local_line(whole * weight, patch, strength * sigma, sigma) / weight
     known = {"sigma": sigma, "patch_size": patch, "patch_distance": _SEARCHED[n_axes], "channel_axis": -1}
-    return denoise_nl_means(whole * weight, h=strength * sigma, fast_mode=True, **known) / weight
+    found = denoise_nl_means(whole * weight, h=strength * sigma, fast_mode=True, **known)
+    return found.reshape(whole.shape) / weight  # a single map comes back without its last axis
 
 
 def _non_local_line(line: np.ndarray, patch: int, strength: float, sigma: float) -> np.ndarray:
