@@ -298,9 +298,7 @@ def _window_moments(model: ScanModel, windows: Windows) -> tuple[np.ndarray, np.
     """
     rows, noise = np.vstack([model.spectra, model.offset]), model.noise
     sums = windows.sums(rows, slice(None))
-    lags = np.arange(1, len(noise.correlation))
-    shared = np.maximum(0, 1 - lags / np.maximum(windows.widths, 1)[:, None])  # fraction of the pairs in a window
-    correlated = 1 + 2 * (shared * np.array(noise.correlation)[1:]).sum(axis=1)
+    correlated = windows.variance_ratio(noise)
     constant, slope = float(noise.variance(np.zeros(1))[0]), gain_of(noise)
     extra = np.zeros_like(sums)
     extra[-1] = constant * (windows.stops - windows.starts) * correlated

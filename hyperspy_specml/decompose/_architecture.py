@@ -88,6 +88,9 @@ class Architecture(ABC):
         Whether its basis may be smooth along energy, as smooth as held-out counts allow.
     more_components
         Components that it may carry beyond those that PCA carries, with the noise as it is.
+    mixes
+        Whether its components are spectra of phases that mix. What such a model leaves over large areas is then as
+        likely a drift or the like as another phase.
     defaults
         Of its training settings.
     """
@@ -97,6 +100,7 @@ class Architecture(ABC):
     trained: bool = True
     smooth: bool = False
     more_components: int = 0
+    mixes: bool = False
     defaults: ClassVar[TrainConfig] = _DEFAULTS
 
     @property

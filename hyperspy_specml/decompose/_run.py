@@ -155,9 +155,11 @@ def _learn(
         run.progress.record(f"pca ({k})", 0, float(pca.mean()))
     with run.progress.enter(architecture.stage, shares["train"]):
         fit = architecture.fit(smooth, k, run)
-        if n_components is None and data.hold_out != "none":
+        if n_components is None and data.hold_out != "none" and not stopped:
             most = min(_MOST_COMPONENTS, data.basis.n_vectors)
-            fit = add_components(architecture, Residual(smooth, shape), fit, most, run)
+            raced = rank if architecture.trained and architecture.smooth else None
+            residual = Residual(smooth, shape, weak=not architecture.mixes)
+            fit = add_components(architecture, residual, fit, most, run, raced)
             k = fit.fold_model.n_components
         model, ended = _shown(architecture, fit, smooth, run)
     clock.stop("training")

@@ -58,6 +58,7 @@ class Simplex(Architecture):
     name: str = "simplex"
     options: SimplexOptions = field(default_factory=SimplexOptions)
     more_components = 1
+    mixes = True
     defaults = replace(Architecture.defaults, extension=0.0, comparison_share=0.1)  # it has five trainings
 
     def completed(self, run: Run, data: TrainingData) -> Run:

@@ -391,9 +391,7 @@ def _window_sums(counted: np.ndarray, denoised: Denoised, noise: NoiseModel, win
     """Compare sums of the spectra over the windows with those of the denoised ones, computed on demand."""
     model, widths, scores = denoised.model, windows.widths, denoised.scores
     along, offset = (windows.sums(of, slice(None)) for of in (model.components, model.basis.offset[None]))
-    lags = np.arange(1, len(noise.correlation))
-    shared = 1 + 2 * (np.maximum(0, 1 - lags / widths[:, None]) * np.array(noise.correlation)[1:]).sum(axis=1)
-    spread = widths * np.maximum(shared, _LEAST_VARIANCE)
+    spread = widths * np.maximum(windows.variance_ratio(noise), _LEAST_VARIANCE)
 
     def sums(pixels: Any, some: slice) -> tuple[np.ndarray, ...]:
         clean = scores[pixels] @ along[:, some] + offset[:, some]

@@ -40,6 +40,8 @@ _VARIATION = (0.5, 1.0, 2.0, 3.0)
 _PATCHES = ((3, 0.6), (3, 0.8), (5, 0.8))
 # Pixels to each side that non-local means search, by the number of scan axes: about as many in all.
 _SEARCHED = {1: 31, 2: 7, 3: 3}
+# Similarity of patches below which they are not averaged at all: that of scikit-image.
+_LEAST_ALIKE = math.exp(-5)
 # Weight, in the similarity of patches, of components that are mostly noise; others have 1.
 _FAINT = 0.05
 # Standard deviation, in pixels, of the average that stands for missing pixels where a filter needs all.
@@ -153,9 +155,35 @@ def _non_local(maps: Maps, patch: int, strength: float) -> np.ndarray:
     weight = np.full(whole.shape[-1], _FAINT)
     weight[: maps.n_strong] = 1.0
     sigma = float(np.sqrt(np.mean(weight**2)))
-    image = (whole * weight)[None] if n_axes == 1 else whole * weight  # a line is an image of one row
+    if n_axes == 1:
+        return _non_local_line(whole * weight, patch, strength * sigma, sigma) / weight
     known = {"sigma": sigma, "patch_size": patch, "patch_distance": _SEARCHED[n_axes], "channel_axis": -1}
-    return denoise_nl_means(image, h=strength * sigma, fast_mode=True, **known).reshape(whole.shape) / weight
+    found = denoise_nl_means(whole * weight, h=strength * sigma, fast_mode=True, **known)
+    return found.reshape(whole.shape) / weight  # a single map comes back without its last axis
+
+
+def _non_local_line(line: np.ndarray, patch: int, strength: float, sigma: float) -> np.ndarray:
+    """Return non-local means of an (n, P) line.
+
+    The same as those of scikit-image for an image of equal rows, up to its rounded exponential. That takes thousands of
+    times as long, and makes the mean of an image of one row.
+    """
+    n, n_maps = line.shape
+    half, most = patch // 2, _SEARCHED[1]
+    margin = half + most
+    padded = np.pad(line.astype(np.float64), ((margin, margin), (0, 0)), mode="reflect")
+    total, weights = padded.copy(), np.ones(len(padded))
+    for shift in range(1, most + 1):
+        squares = np.square(padded[:-shift] - padded[shift:]).sum(axis=1) - 2 * sigma**2 * n_maps
+        below = np.concatenate([[0.0], np.cumsum(squares)])
+        here = np.arange(half, len(squares) - half)  # first pixels of the pairs with whole patches
+        distance = 2 * half * (below[here + half + 1] - below[here - half + 1])
+        alike = np.exp(-np.maximum(distance, 0) / (n_maps * (strength * patch) ** 2))
+        alike[alike < _LEAST_ALIKE] = 0
+        for one, other in ((here, here + shift), (here + shift, here)):
+            weights[one] += alike
+            total[one] += alike[:, None] * padded[other]
+    return (total / weights[:, None])[margin : margin + n]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class DecompositionReport(Report):
     architecture, n_components
         What was fitted.
     n_added
-        Components beyond those of the best mean score, because what these left was coherent in many places.
+        Components beyond those that brief trainings chose: because these could not tell and a full one is clearly
+        better, or because what was left was coherent in many places.
     rank, baseline_rank
         Score against the number of components, with paired standard errors, for the architecture that chose
         it and for PCA; the same curve where K was not chosen by a network.
@@ -115,7 +116,7 @@ class DecompositionReport(Report):
             ("noise model", self._noise()),
             ("hold-out", self._hold_out()),
             ("rank", f"{self.rank.chosen} by {self.rank.method}{self._above_edge()}"),
-            ("added", f"{added} for what is coherent in the residual of many places" if added else ""),
+            ("added", f"{added} by full trainings, or for what is left in many places" if added else ""),
             *self._counts(),
             ("scored on", f"{self.n_sampled} spectra"),
             ("restarts", self._restarts()),

@@ -17,6 +17,7 @@ from hyperspy_specml.statistics._states import USED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hyperspy_specml.statistics._noise import NoiseModel
     from hyperspy_specml.statistics._resample import Resampling
 
 # Windows start so many times per window width: a line then lies at most an eighth of a window off the centre
@@ -77,6 +78,12 @@ class Windows:
         below = np.zeros((*values.shape[:-1], last - first + 1))  # float64: differences of long sums
         np.cumsum(values[..., first:last], axis=-1, out=below[..., 1:])
         return below[..., stops - first] - below[..., starts - first]
+
+    def variance_ratio(self, noise: NoiseModel) -> np.ndarray:
+        """Return the (J,) variance of sums over the windows, relative to that without correlation along energy."""
+        lags = np.arange(1, len(noise.correlation))
+        shared = np.maximum(0, 1 - lags / np.maximum(self.widths, 1)[:, None])  # fraction of the pairs in a window
+        return 1 + 2 * (shared * np.array(noise.correlation)[1:]).sum(axis=1)
 
     def resampled(self, resampling: Resampling) -> tuple[Windows, np.ndarray]:
         """Return windows of the same energies in other channels.

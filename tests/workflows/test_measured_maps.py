@@ -88,3 +88,13 @@ def test_a_model_of_one_tilt_reads_the_next(data_folder, unchanged):
     assert again.report.used["pixels"].keys() == {"used"}
     assert np.isfinite(again.scores.data).all()
     assert again.residual._lazy
+
+
+@pytest.mark.parametrize(
+    "file", ["usnist-tutorial/bare_core.hspy", "espm/88_ES-LP_G8_selection2_cropped2.hspy"], ids=["particles", "rock"]
+)
+def test_two_or_three_components_are_chosen_where_one_leaves_much_in_large_areas(data_folder, file):
+    report = hs.load(data_folder / file).decomposition_ae(show_progressbar=False).report
+
+    assert report.n_components in (2, 3)
+    assert report.baseline_rank.chosen == 2
