@@ -56,7 +56,7 @@ for name in names:
     if seconds.max() > 0.02:
         axis.barh(list(watched), seconds, left=left, label=name)
         left += seconds
-axis.set_xlabel("seconds on one core")
+axis.set_xlabel("seconds")
 axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
