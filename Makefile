@@ -60,6 +60,7 @@ release-check: $(INSTALLED)  ## as RELEASING.md says
 	rm -rf dist
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/python .ci/release_check.py
 
 clean:

@@ -73,9 +73,11 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "pydata_sphinx_theme"
+html_title = "hyperspy_specml"  # a longer one leaves a telephone no room for the menu
 html_theme_options = {"github_url": REPOSITORY, "header_links_before_dropdown": 6}
 html_sidebars = {page: [] for page in ("index", "benchmarks", "changes")}  # pages without pages below them
 html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_show_sourcelink = False
 
 

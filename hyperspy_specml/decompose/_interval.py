@@ -53,8 +53,8 @@ class Quantity:
 
     def among(self, channels: np.ndarray) -> Quantity:
         """Return it in some of the channels only, which are indices or a mask."""
-        parts = (None if weights is None else weights[channels] for weights in (self.above, self.below))
-        return Quantity(*parts, self.component)
+        above, below = (None if weights is None else weights[channels] for weights in (self.above, self.below))
+        return Quantity(above, below, self.component)
 
 
 class Certainty:
