@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 NAME ?= lazy
 
-.PHONY: demo test test-lowest test-gui lint format docs screenshots bench release-check clean
+.PHONY: demo test test-lowest test-gui lint format docs linkcheck screenshots bench release-check clean
 
 demo: $(INSTALLED)  ## FILE=map.dm4 LAZY=1 K=4 SIGNAL=title OUT=folder, all optional
 	$(BIN)/python -m hyperspy_specml --all $(if $(FILE),"$(FILE)") $(if $(filter-out 0,$(LAZY)),--lazy) \
@@ -30,6 +30,7 @@ test-gui: $(INSTALLED)
 	    tests/gui/test_traitsui.py
 
 lint: $(INSTALLED)
+	$(BIN)/codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,6 +42,11 @@ format: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+# Every link to other sites. Needs a network, so no other target uses it.
+linkcheck: $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -D plot_gallery=0 -b linkcheck docs docs/_build/linkcheck
 
 screenshots: $(INSTALLED)  ## the pictures of the docs' page on widgets
 	mkdir -p docs/_static/tools
@@ -54,6 +60,7 @@ release-check: $(INSTALLED)  ## as RELEASING.md says
 	rm -rf dist
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/python .ci/release_check.py
 
 clean:

@@ -34,15 +34,24 @@ version = release = hyperspy_specml.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.extlinks",
     "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-extensions += ["benchmark_tables"]  # docs/_ext
+extensions += ["benchmark_tables", "page_parts"]  # docs/_ext
 exclude_patterns = ["_build", "changes", "gallery", "tutorial"]
 nitpicky = False  # types point to HyperSpy and NumPy, whose pages would have to be downloaded
+
+# Pages of the libraries below, by their place. The build needs no network; `make linkcheck` does.
+extlinks = {
+    "hyperspy": ("https://hyperspy.org/hyperspy-doc/current/%s.html", "%s"),
+    "exspy": ("https://hyperspy.org/exspy/%s.html", "%s"),
+    "rosettasciio": ("https://hyperspy.org/rosettasciio/%s.html", "%s"),
+}
+linkcheck_ignore = [rf"{REPOSITORY}.*"]  # not public yet
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -57,15 +66,18 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "gallery_settings.quiet"),
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
+    "image_srcset": ["2x"],  # sharp on screens with small pixels
     "show_memory": False,
     "write_computation_times": False,
     "capture_repr": (),  # what scripts print is shown, not the last value of every block
 }
 
 html_theme = "pydata_sphinx_theme"
+html_title = "hyperspy_specml"  # a longer one leaves a telephone no room for the menu
 html_theme_options = {"github_url": REPOSITORY, "header_links_before_dropdown": 6}
 html_sidebars = {page: [] for page in ("index", "benchmarks", "changes")}  # pages without pages below them
 html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_show_sourcelink = False
 
 

@@ -18,6 +18,7 @@ Each error is also the builtin or HyperSpy class that users already catch::
     │   └── ModelFileExistsError + FileExistsError
     ├── LearningResultsError     + ValueError
     ├── DataRequiredError        + ValueError
+    ├── DownloadError            + OSError
     ├── NotFittedError           + ValueError, AttributeError
     ├── NotPicklableError        + TypeError
     ├── TrainingDivergedError    + RuntimeError
@@ -136,6 +137,10 @@ class LearningResultsError(SpecMLError, ValueError):
 
 class DataRequiredError(SpecMLError, ValueError):
     """A result that was read from a file is asked for something that needs the data it was made from."""
+
+
+class DownloadError(SpecMLError, OSError):
+    """A measured map of others is not on this machine and could not be had from its public place."""
 
 
 class NotPicklableError(SpecMLError, TypeError):

@@ -726,11 +726,12 @@ PAGE = ROOT / "docs" / "benchmarks.rst"
 
 
 def test_the_page_shows_tables_that_are_there_and_each_once():
-    shown = re.findall(r"^\.\. benchmark-table:: (.+) / (.+)$", PAGE.read_text(), re.MULTILINE)
+    shown = re.findall(r"^\.\. benchmark-table:: (.+) / (.+)$(\n   :pending:)?", PAGE.read_text(), re.MULTILINE)
 
-    assert len(shown) == len({*shown}) == PAGE.read_text().count("benchmark-table::") > 20
-    for file, name in shown:
-        assert name in tables(ROOT / "benchmarks" / "results" / f"{file}.json"), (file, name)
+    assert len(shown) == len({one[:2] for one in shown}) == PAGE.read_text().count("benchmark-table::") > 20
+    for file, name, pending in shown:
+        path = ROOT / "benchmarks" / "results" / f"{file}.json"
+        assert (pending and not path.exists()) or name in tables(path), (file, name)
 
 
 def test_every_record_says_when_with_what_and_of_which_version_it_was_measured():
@@ -751,7 +752,7 @@ def test_the_prose_of_the_page_has_no_numbers():
     assert re.findall(r".*\d.*", text) == []
 
 
-@pytest.mark.parametrize(("name", "expected"), [("errors", 0), ("gone", 1)])
+@pytest.mark.parametrize(("name", "expected"), [("errors", 0), ("gone", 1), ("gone\n   :pending:", 0)])
 def test_the_page_is_built_from_the_record_and_warns_of_what_is_not_there(records, tmp_path, name, expected):
     docs = tmp_path / "docs"
     docs.mkdir()
@@ -773,6 +774,9 @@ def test_the_page_is_built_from_the_record_and_warns_of_what_is_not_there(record
         assert "some.json has no table 'gone'" in built.stderr
         return
     text = (tmp_path / "built" / "index.txt").read_text()
+    if "pending" in name:
+        assert "gone: not measured yet" in text
+        return
     assert re.search(r"\*a +\| 0\.25 +\| 2026-01-01 ", text)
     assert re.search(r"b +\| 0\.75 +\| 2026-02-02 ", text)
     assert "7 x 5 pixels" in text

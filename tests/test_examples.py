@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import hyperspy_specml as specml
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,9 +37,18 @@ def blocks(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=name_of)
 def test_the_examples_of_the_page_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # for the files that they save
+    if 'hs.load("map.hspy")' in page.read_text(encoding="utf-8"):
+        specml.datasets.fe_cr_ni_map((9, 11), n_channels=128).signal.save(tmp_path / "map.hspy")
     namespace: dict[str, object] = {}
     for code in blocks(page):
         exec(compile(code, str(page), "exec"), namespace)
+
+
+def test_the_start_page_goes_from_a_file_to_the_answers_in_six_lines() -> None:
+    (code,) = blocks(ROOT / "docs" / "index.rst")
+
+    assert len([line for line in code.splitlines() if line.strip()]) <= 6
+    assert all(call in code for call in ("hs.load(", ".phase_map()", ".anomaly_map()"))
 
 
 def test_the_start_pages_have_examples() -> None:

@@ -41,6 +41,7 @@ def test_every_error_survives_pickling_with_its_message(error):
         ("ModelFileError", ValueError),
         ("ModelFileExistsError", FileExistsError),
         ("LearningResultsError", ValueError),
+        ("DownloadError", OSError),
         ("NotFittedError", ValueError),
         ("NotFittedError", AttributeError),
         ("TrainingDivergedError", RuntimeError),

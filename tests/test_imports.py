@@ -26,7 +26,7 @@ LAYERS = (
     {"hyperspy_specml"},
     {"__main__", "registration"},
     {"tour"},
-    {"methods", "datasets"},
+    {"methods", "data", "datasets"},
     {"gui"},
     {"workflows"},
     {"results"},

@@ -30,6 +30,7 @@ ON_DEMAND = {
     "traitsui",
     "hyperspy_gui_traitsui",
     "pandas",
+    "pooch",
     "umap",
 }
 
@@ -70,6 +71,6 @@ def test_everything_that_the_package_imports_is_a_dependency() -> None:
     assert used - {"hyperspy_specml"} - ON_DEMAND <= declared
 
 
-@pytest.mark.parametrize("extra", ["tests", "docs", "gui", "distributed", "tables", "umap"])
+@pytest.mark.parametrize("extra", ["tests", "docs", "gui", "distributed", "tables", "umap", "data"])
 def test_the_extras_of_the_documentation_exist(extra: str) -> None:
     assert extra in PROJECT["optional-dependencies"]

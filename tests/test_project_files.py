@@ -122,3 +122,42 @@ def test_a_version_in_development_is_not_released(check: SimpleNamespace, releas
     found = list(check.disagreements(dataclasses.replace(release, version="0.7.0.dev0")))
     assert "a release has no 'dev'" in found[0]
     assert len(found) == 5  # citation, changelog, files and tag are another version's, too
+
+
+# Names that differ between PyPI and conda-forge.
+CONDA = {
+    "dask": "dask-core", "hyperspy": "hyperspy-base", "lazy_loader": "lazy-loader", "matplotlib": "matplotlib-base",
+    "torch": "pytorch",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recipe() -> dict[str, Any]:
+    """The conda recipe, its template filled in."""
+    from jinja2 import Template
+
+    text = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(Template(text).render(PYTHON="python"))
+
+
+def bounds(requirements: list[str]) -> dict[str, set[str]]:
+    """Return the limits of versions by the name on conda-forge."""
+    split = [re.fullmatch(r"([\w-]+)(?:\[\w+\])?\s*(.*)", one) for one in requirements]
+    return {CONDA.get(one[1], one[1]): set(filter(None, one[2].split(","))) for one in split if one}
+
+
+def test_the_conda_recipe_asks_for_what_pyproject_asks_for(recipe: dict[str, Any]) -> None:
+    project = PYPROJECT["project"]
+    python = [f"python{project['requires-python']}"]
+
+    assert bounds(recipe["requirements"]["run"]) == bounds(python + project["dependencies"])
+    assert bounds(recipe["requirements"]["host"]) == bounds([*python, "pip", *PYPROJECT["build-system"]["requires"]])
+
+
+def test_the_conda_recipe_is_of_this_package(recipe: dict[str, Any]) -> None:
+    project = PYPROJECT["project"]
+
+    assert recipe["package"] == {"name": project["name"], "version": hyperspy_specml.__version__.partition(".dev")[0]}
+    assert recipe["about"]["summary"] == project["description"]
+    assert recipe["about"]["license"] == project["license"]
+    assert recipe["about"]["home"] == project["urls"]["Source"]

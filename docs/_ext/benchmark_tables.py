@@ -1,6 +1,7 @@
 """``.. benchmark-table:: FILE / TABLE`` shows a table of benchmarks/results/FILE.json and its runs.
 
-``benchmarks/_records.py`` describes these files. A file or table that is not there is a warning.
+``benchmarks/_records.py`` describes these files. A file or table that is not there is a warning; with
+``:pending:`` a line says that it was not measured yet.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 
@@ -22,6 +24,7 @@ class BenchmarkTable(SphinxDirective):
 
     required_arguments = 1
     final_argument_whitespace = True
+    option_spec = {"pending": directives.flag}  # noqa: RUF012  (docutils reads it so)
 
     def run(self) -> list[nodes.Node]:
         """Read the file and return what is shown of it."""
@@ -30,6 +33,9 @@ class BenchmarkTable(SphinxDirective):
         self.env.note_dependency(str(path))
         record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"tables": []}
         table = next((one for one in record["tables"] if one["name"] == name), None)
+        if table is None and "pending" in self.options:
+            text = f"{name}: not measured yet, see the command above."
+            return [nodes.paragraph(text, text)]
         if table is None:
             message = "benchmarks/results/%s.json has no table %r: run the benchmark, or name another"
             getLogger(__name__).warning(message, file, name, location=self.get_location())

@@ -15,7 +15,9 @@ def quiet(gallery: dict[str, Any], script: str) -> None:
         Settings of the gallery and the name of the script, which Sphinx-Gallery gives.
     """
     import hyperspy.api as hs
+    import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # it names folders of the machine that builds the pages
     # exspy 0.3.2 imports lazy classes from where HyperSpy 2.4 had them, and the measured map is in an old version of
     # HyperSpy's format.
     warnings.filterwarnings("ignore", message="Importing .Lazy|Loading old file version")

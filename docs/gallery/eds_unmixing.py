@@ -84,3 +84,4 @@ print(simplex.report)
 # HyperSpy's own tools can go on with the result.
 simplex.to_learning_results(copy)
 print(copy.get_decomposition_model())
+copy.plot_decomposition_factors()

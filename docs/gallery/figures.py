@@ -10,7 +10,6 @@ stand out, of the elements in ``metadata.Sample.elements``.
 # %%
 # Every ``plot()`` returns its figure, and draws into a given one: ``dec.plot(figure)`` takes a figure or a subfigure.
 # ``components=`` chooses components, phases or regions. A notebook shows a figure once.
-import os
 import warnings
 from importlib.resources import files
 from pathlib import Path
@@ -103,16 +102,17 @@ if line is not None:
 # Measured maps
 # -------------
 #
-# They are no part of this package: their folder is ``$SPECML_DATA``, and where it is missing this page ends here.
-folder = Path(os.environ.get("SPECML_DATA", "."))
+# They are no part of this package: ``specml.data`` fetches them from where they are public. Without a network, a line
+# says so in place of their figures.
 
 
 def draw(name: str, n_components: int) -> None:
-    """Decompose, denoise, search and map a measured file, if it is there."""
-    if not (folder / name).is_file():
-        print(f"{name} was not here when this page was made.")
+    """Decompose, denoise, search and map a measured file, if it can be had."""
+    try:
+        measured = specml.data.load(name)
+    except (ImportError, specml.exceptions.DownloadError) as reason:
+        print(reason)
         return
-    measured = hs.load(folder / name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", specml.exceptions.SpecMLWarning)  # spectra of BTO mix everywhere
         measured.decomposition_ae(n_components, architecture="pca").plot()
@@ -122,17 +122,13 @@ def draw(name: str, n_components: int) -> None:
 
 
 # %%
-# EDS of a sample from experiments on the deep mantle of the Earth (espm, MIT licence).
-draw("espm/88_ES-LP_G8_selection2_cropped2.hspy", 3)
-
-# %%
 # EDS of FePt nanoparticles (NIST, public domain).
-draw("usnist-tutorial/bare_core.hspy", 3)
+draw("fept_nanoparticles", 3)
 
 # %%
 # Vibrational EELS of BaTiO3 (MIT licence).
-draw("pangroup/Example_BTO_deleted.dm4", 3)
+draw("vibrational_eels", 3)
 
 # %%
 # A line scan of cathodoluminescence (RosettaSciIO, GPL-3).
-draw("rosettasciio/test-MonoCL_spectrum-SI.dm4", 2)
+draw("cl_line_scan", 2)

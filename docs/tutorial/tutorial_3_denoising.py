@@ -29,16 +29,19 @@ maps = {dose: specml.datasets.fe_cr_ni_map((36, 36), n_channels=256, dose=dose, 
 # :doc:`denoise_dae </user_guide/denoising>` compares filters of score maps and networks, trained on noisy pairs,
 # by counts that none of them has seen. The error is that against the truth, in units of the error of the counts
 # themselves.
+pictures = {}
 for dose, simulated in maps.items():
     s, clean = simulated.signal, simulated.clean.data
     noise, planted = np.mean((s.data - clean) ** 2), simulated.rare_mask.data.astype(bool)
     energies = s.axes_manager.signal_axes[0].axis
     line = np.abs(energies - 2.166) < 0.08  # Nb La, in keV
+    protected = s.denoise_dae()
     results = {
         "PCA(3)": s.decomposition_ae(3, architecture="pca").reconstruction.data,
-        "denoise_dae": s.denoise_dae(protect=False).data,
-        "denoise_dae, protected": s.denoise_dae().data,
+        "denoise_dae": s.denoise_dae(model=specml.denoise_model(protected), protect=False).data,
+        "denoise_dae, protected": protected.data,
     }
+    pictures[dose] = {"truth": clean, "counts": s.data, **results}
     expected = clean[planted][:, line].sum()
     print(f"{dose} counts: {s.data[planted][:, line].sum() / expected:.2f} of the niobium is in the counts")
     for name, data in results.items():
@@ -50,19 +53,13 @@ for dose, simulated in maps.items():
 # mean. PCA(3) loses the niobium at any dose, and at 20 counts so does the best denoiser. ``protect=True``, the
 # default, looks at what was removed and restores what noise cannot explain.
 #
-# As pictures, at 20 counts:
-figure, panels = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
-s, simulated = maps[20].signal, maps[20]
-drawn = {
-    "truth": simulated.clean.data,
-    "counts": s.data,
-    "PCA(3)": s.decomposition_ae(3, architecture="pca").reconstruction.data,
-    "denoise_dae": s.denoise_dae().data,
-}
+# As pictures, Nb La at 20 counts:
+figure, panels = plt.subplots(1, 5, figsize=(13, 3.2), layout="constrained")
+drawn = pictures[20]
 for panel, (name, data) in zip(panels, drawn.items(), strict=True):
     shown = data[..., line].sum(axis=-1)
     panel.imshow(shown, vmin=0, vmax=np.percentile(drawn["truth"][..., line].sum(axis=-1), 99.9))
-    panel.set(title=f"{name}: Nb La")
+    panel.set_title(name)
     panel.axis("off")
 
 # %%

@@ -51,6 +51,11 @@ class Quantity:
     below: np.ndarray | None = None
     component: int | None = None
 
+    def among(self, channels: np.ndarray) -> Quantity:
+        """Return it in some of the channels only, which are indices or a mask."""
+        above, below = (None if weights is None else weights[channels] for weights in (self.above, self.below))
+        return Quantity(above, below, self.component)
+
 
 class Certainty:
     """Quantities of spectra under a model, with their standard deviations.
@@ -166,18 +171,22 @@ class Replica:
         The model that it was drawn from, and the (n, K + outputs) columns of its noise-free spectra.
     refitted, columns
         The model fitted to it, and what it finds.
+    channels
+        Those of the original that the refitted model uses: where nothing was drawn there are no counts to use.
     """
 
     original: Certainty
     drawn: np.ndarray
     refitted: Certainty
     columns: np.ndarray
+    channels: np.ndarray
 
     def errors(self, quantity: Quantity) -> np.ndarray:
         """Return the (n,) errors of the refit in units of its standard deviations."""
         truth = self.original.values(self.drawn, quantity)
         if quantity.component is None:
-            found, deviation = (f(self.columns, quantity) for f in (self.refitted.values, self.refitted.deviations))
+            there = quantity.among(self.channels)
+            found, deviation = (f(self.columns, there) for f in (self.refitted.values, self.refitted.deviations))
             return (found - truth) / deviation
         # Latents of two trainings have axes of their own: the best linear map brings one to the other.
         k = self.refitted.model.n_components
@@ -226,7 +235,8 @@ def make_replica(certainty: Certainty, columns: np.ndarray, n_most: int, run: Ru
     )
     if found.report.interrupted:
         raise Cancelled("the training of a replica was ended; dec.interval(..., replicas=0) trusts the model.")
-    return Replica(certainty, drawn, Certainty(found.model, found.prepared.estimate.model), found.scores)
+    refitted = Certainty(found.model, found.prepared.estimate.model)
+    return Replica(certainty, drawn, refitted, found.scores, found.prepared.summary.channels)
 
 
 def inflation(replicas: list[Replica], quantity: Quantity, level: float) -> float:

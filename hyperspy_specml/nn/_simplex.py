@@ -166,9 +166,9 @@ class SimplexNetwork(nn.Module):
     def set_origin(self, x: Tensor) -> None:
         """Make the mean shift of some spectra, scores (B, P), the origin of all shifts.
 
-        A shift that was found is that of maximum likelihood, shrunk towards the prior by the ratio of their
-        informations; the origin is the mean of the shifts before shrinking. Endmembers are shifted by it, so
-        that the spectra stay where they are.
+        A shift that was found is that of maximum likelihood, shrunk towards the prior by the ratio of what both
+        know of it (Fisher information); the origin is the mean of the shifts before shrinking. Endmembers are
+        shifted by it, so that the spectra stay where they are.
         """
         self.shift_mean.zero_()
         abundances, _, shift = self.encode(x)

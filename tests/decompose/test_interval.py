@@ -54,6 +54,21 @@ def test_a_replica_finds_the_inflation_that_the_truth_asks_for(planted_counts):
     assert inflation([replica], Quantity(component=0), 0.5) >= 1
 
 
+def test_a_replica_of_few_counts_may_lack_channels(planted_counts):
+    counts, _ = planted_counts((9, 7), dose=20.0)
+    counts = counts.copy()
+    counts[..., 20:40] = 0
+    counts[3, 2, 20:40] = 1  # so that most replicas have no count in some of these channels
+    found = decompose(SpectrumStream(counts.astype(np.uint16)), RUN, architecture="pca", n_components=2)
+    sure = Certainty(found.model, PoissonNoise())
+
+    replica = make_replica(sure, found.scores, 63, Run(seed=5))
+
+    assert replica.refitted.model.decode(replica.columns).shape[1] < 64
+    assert inflation([replica], Quantity(np.ones(64)), 0.9) >= 1
+    assert inflation([replica], Quantity(WINDOW, OTHER), 0.9) >= 1
+
+
 def test_a_mixture_of_two_clouds_is_found():
     rng = np.random.default_rng(2)
     clouds = [
