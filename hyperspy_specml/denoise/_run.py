@@ -149,7 +149,7 @@ def _learn(data: CandidateData, clock: Clock, **found: Any) -> tuple[FittedDenoi
         clean, basis = chosen.scores(), chosen.fold.basis
         found |= _quality(data.tiles, chosen, clean, validation, test)
         totals = clean @ basis.components().sum(axis=1) + basis.offset.sum()
-        found["averaged"] = choose_width(plain, data.tiles, totals)
+        found["averaged"] = choose_width(plain, data.tiles, totals, alone=data.context == "spectral")
     clock.stop("scoring")
     with progress.enter("Fit to all counts", _STAGES["finish"]):
         denoiser = chosen.on_all_counts()

@@ -26,6 +26,10 @@ _SLAB = 1 << 21
 _LEAST_EXPECTED = 1e-3
 # Largest part of the simulated spectra whose tail is taken as exponential.
 _TAIL = 0.1
+# Smallest mean excess over the start of that tail. Counts of n and more where few are expected are no rarer than
+# exp(-d / 2), d their squared deviate (Chernoff); of few counts the largest deviates drawn hardly differ, which says
+# nothing about larger ones.
+_LEAST_EXCESS = 2.0
 # Relative model errors that are tried, and the part of the spectra of a map that are certainly of its phases.
 _ERRORS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 _ORDINARY = 0.9
@@ -175,7 +179,7 @@ def n_drawn() -> int:
 
 
 def tail_probability(null: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the part of the null distribution above values; far out, of an exponential tail.
+    """Return the part of a null distribution of squared deviates above values; far out, of an exponential tail.
 
     Parameters
     ----------
@@ -187,6 +191,7 @@ def tail_probability(null: np.ndarray, values: np.ndarray) -> np.ndarray:
     ordered = np.sort(null.astype(np.float64))
     p = (1 + len(ordered) - np.searchsorted(ordered, values, side="left")) / (1 + len(ordered))
     start = float(np.quantile(ordered, 1 - _TAIL))
-    excess = max(float((ordered[ordered > start] - start).mean()) if (ordered > start).any() else 1.0, 1e-6)
+    above = ordered[ordered > start] - start
+    excess = max(float(above.mean()) if len(above) else 0.0, _LEAST_EXCESS)
     tail = _TAIL * np.exp(-(np.asarray(values, np.float64) - start) / excess)
     return np.clip(np.where(values > start, tail, p), 0, 1)

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 # Probability of a false new phase in a whole scan.
 _RISK = 0.05
-# New phases in one block, and spectra that wait for a second one like them, at most.
-_MOST_NEW, _MOST_ALONE = 8, 64
+# New phases in one block, spectra that wait for a second one like them, and phases, at most. Where spectra vary all
+# over a scan every one of them is new, and comparing them with each other would take ever longer.
+_MOST_NEW, _MOST_ALONE, _MOST_PHASES = 8, 64, 32
 # Spectra that errors of windows are measured on, and growth of the scan after which that is done again.
 _ERROR_SAMPLE, _GROWTH = 1024, 1.25
 # Spectra below which held-out counts do not choose a phase: it stays as it was found.
@@ -87,6 +88,7 @@ class Monitor:
         self.buffer: list[tuple[np.ndarray, np.ndarray, bool]] = []  # until there are enough to begin with
         self.alone = np.zeros(0, np.intp)  # pixels of no phase that wait for others like them
         self.next_lesson = setup.n_first
+        self.full = False  # whether there were new spectra, and too many phases already
         self.certain = True  # whether held-out counts say that there is not one phase more
         self.n_certain = 0  # phases that were learnt, the first ones
         self.errors_at = 0  # spectra received when the errors of windows were measured
@@ -217,7 +219,9 @@ class Monitor:
                 found = self.library.look(spectra)
                 p = self.library.p_values(found.deviate)
                 new = p < level
-            if n_new == most or not new.any() or not self._new_phase(spectra[new], pixels[new], level, events):
+            full = bool(most and new.any() and self.library.n_phases >= _MOST_PHASES)
+            self.full |= full
+            if n_new == most or not new.any() or full or not self._new_phase(spectra[new], pixels[new], level, events):
                 break
         self.phase[pixels], self.p_value[pixels], self.deviation[pixels] = found.shares.argmax(axis=1), p, found.deviate
         return found, p, events

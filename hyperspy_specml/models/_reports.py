@@ -241,7 +241,7 @@ class DenoiseReport(Report):
         Steps of the training of the chosen network; 0 for filters and PCA.
     averaged
         Width in pixels of the average over neighbours from which spectra of counts have their totals; None where
-        no average is clearly better than the totals of the denoiser.
+        the totals of the denoiser are clearly better than those, or nothing tells.
     relative_intensity
         Mean counts of this map over those of the training map; for libraries the mean counts of a spectrum.
     shape

@@ -122,8 +122,11 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
     fano = median_ratio((rest.noise**2).sum(axis=0), total, total)
     error = np.sqrt(2 / few.size + 1 / max(1, total.sum()))  # of fano, for counts
     white = len(rest.correlation) == 1 or abs(rest.correlation[1]) < 0.1
-    if noise == "auto" and whole and white and abs(fano - 1) < _POISSON_FANO + 3 * error:
-        return NoiseEstimate(PoissonNoise(), fano, None)
+    if noise == "auto" and whole and white:
+        # Structure of few spectra of few counts is partly their noise; with that in, structure only adds.
+        for one in (fano, _fano_about_mean(few)):
+            if abs(one - 1) < _POISSON_FANO + 3 * error:
+                return NoiseEstimate(PoissonNoise(), one, None)
     few, rest, model = _refine(few, rest)
     weak, strong = model.variance(np.quantile(rest.mean, [0.05, 0.95]))
     if noise == "gaussian" or (noise == "auto" and strong < (1 + _FLAT) * weak):
@@ -131,6 +134,13 @@ def estimate_noise(rows: np.ndarray, *, noise: str = "auto", minimum: float = 0.
         correlation = model.correlation if deviation > rounding else (1.0,)
         return NoiseEstimate(gaussian_noise(max(deviation, rounding), correlation), fano, None)
     return NoiseEstimate(model, fano, _low_rank(rows, few, rest.rank, model))
+
+
+def _fano_about_mean(rows: np.ndarray) -> float:
+    """Return the variance over the mean of spectra about the mean spectrum, of their own intensity."""
+    total, intensity = rows.sum(axis=0), rows.sum(axis=1, keepdims=True)
+    expected = intensity * (total / max(float(total.sum()), 1e-300))
+    return median_ratio(((rows - expected) ** 2).sum(axis=0), total, total)
 
 
 def _first_variance(rows: np.ndarray, minimum: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at a growing file.
 _POLL = 0.5
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +154,7 @@ class LiveMonitor:
             shape[::-1], n_channels, name, noise, width, n_components, random_state, beside, float(training_seconds)
         )
         self._reference = _trained(reference)
-        self._monitor = Monitor(setup, self._known())
+        self._monitor, self._flooded = Monitor(setup, self._known()), False
         self.events: list[Event] = []
 
     def _known(self) -> Known | None:
@@ -212,7 +215,18 @@ class LiveMonitor:
             found += self._monitor.update(rows[first], pixels[first], even=even)
             rest = np.setdiff1d(np.arange(len(pixels)), first)
             rows, pixels = rows[rest], pixels[rest]
+        self._warn_of_floods()
         return self._tell(found)
+
+    def _warn_of_floods(self) -> None:
+        """Say, once, that no more new phases are told of."""
+        if self._monitor.full and not self._flooded:
+            self._flooded = True
+            _logger.warning(
+                "LiveMonitor: %d phases are as many as are told of, and there are more spectra of none of them. Where "
+                "spectra vary all over the map, begin with a model of ordinary ones, reference=dec.model.",
+                self.n_phases,
+            )
 
     def _tell(self, found: list[Event]) -> tuple[Event, ...]:
         told = tuple(calibrated(event, self._template, self._monitor.frames.trend) for event in found)

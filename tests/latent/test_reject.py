@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hyperspy_specml.latent._laws import MultinomialLaw
-from hyperspy_specml.latent._reject import expected_mixture, model_error
+from hyperspy_specml.latent._reject import expected_mixture, model_error, tail_probability
 
 CHANNEL = np.arange(48)
 
@@ -35,3 +35,13 @@ def test_the_error_of_spectra_is_that_by_which_the_height_of_a_line_scatters(err
     values = rng.poisson(4000 * mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
 
     assert least <= model_error(values, known, MultinomialLaw(), seed=1) <= most
+
+
+def test_deviates_beyond_all_drawn_ones_are_no_rarer_than_counts_can_be():
+    """Drawn deviates that hardly differ, as those of few counts: one more count is no miracle."""
+    rng = np.random.default_rng(0)
+    alike = 9 + 1e-3 * rng.random(2000)
+    assert tail_probability(alike, np.array([13.0]))[0] > np.exp(-0.5 * 13)
+    squares = rng.standard_normal((4000, 50)).max(axis=1) ** 2  # a tail that is as wide stays what it is
+    more = rng.standard_normal((200_000, 50)).max(axis=1) ** 2
+    assert (tail_probability(squares, more) < 1e-3).mean() == pytest.approx(1e-3, rel=0.5)

@@ -136,3 +136,22 @@ def test_learning_beside_ends_with_the_same_phases(counts: np.ndarray, order: np
     assert other.library is not None
     assert monitor.library is not None
     assert other.library.n_phases == monitor.library.n_phases
+
+
+def test_where_every_spectrum_is_another_the_phases_stay_few_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first lines each pixel has a line of its own; unlimited, each would become a phase."""
+    monkeypatch.setattr("hyperspy_specml.live._monitor._MOST_PHASES", 6)
+    n = SHAPE[0] * SHAPE[1]
+    mean = np.repeat(COUNTS * spectra()[:1], n, axis=0)
+    for pixel in range(n // 2, n):
+        own = line(5 + pixel % (N_CHANNELS - 10))
+        mean[pixel] = 0.5 * mean[pixel] + 0.5 * COUNTS * own / own.sum()
+    counts = np.random.default_rng(0).poisson(mean).reshape(*SHAPE, -1).astype(np.uint16)
+    monitor = scanned(counts, np.arange(n))
+    assert monitor.full
+    assert monitor.library is not None
+    assert monitor.library.n_phases <= 12  # as many as held-out counts are asked about
+
+
+def test_an_ordinary_scan_is_not_full(monitor: Monitor) -> None:
+    assert not monitor.full

@@ -27,6 +27,18 @@ def test_counts_are_recognised_at_any_dose_and_from_few_spectra(level, n, plante
     assert found.fano == pytest.approx(1, abs=0.03 + 3 * np.sqrt(2 / counts.size + 1 / counts.sum()))
 
 
+@pytest.mark.parametrize("n", [33, 128, 256])
+def test_counts_of_a_few_spectra_with_many_empty_channels_are_counts(n):
+    """As the first lines of a scan: each spectrum is a direction of its own, and most of its noise lies along it."""
+    channel = np.arange(1024)
+    line = np.exp(-0.5 * ((channel - np.array([[150], [410], [700]])) / 6) ** 2)
+    shares = np.random.default_rng(2).dirichlet(np.ones(3), n)
+    mean = 8 * (shares @ line + 0.01) / (shares @ line + 0.01).sum(axis=1, keepdims=True)
+    counts = np.random.default_rng(1).poisson(mean)
+    assert estimate(counts).model == PoissonNoise()
+    assert estimate(3 * counts).model != PoissonNoise()
+
+
 def test_whole_floats_are_counts(planted):
     counts = np.random.default_rng(1).poisson(planted(*SHAPE, level=2.0)).astype(np.float32)
 
