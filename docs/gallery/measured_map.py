@@ -75,3 +75,5 @@ print(phases.report)
 found = s.anomaly_map()
 print(found)
 found.plot()
+
+# sphinx_gallery_thumbnail_number = 3

@@ -75,3 +75,5 @@ y, x = divmod(int(s.isig[5.2:5.6].data.sum(axis=-1).argmax()), truth.shape[1])  
 low, high = (one.data[y, x] for one in ratio)
 counts = [s.isig[first:last].data[y, x].sum() for first, last in pair]
 print(f"Fe / Cr of one pixel: {low:.2f} to {high:.2f}, from {counts[0]} and {counts[1]} counts")
+
+# sphinx_gallery_thumbnail_number = 2
