@@ -66,6 +66,7 @@ sphinx_gallery_conf = {
     "reset_modules": ("matplotlib", "gallery_settings.quiet"),
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
+    "remove_config_comments": True,
     "image_srcset": ["2x"],  # sharp on screens with small pixels
     "show_memory": False,
     "write_computation_times": False,
@@ -74,7 +75,11 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = "hyperspy_specml"  # a longer one leaves a telephone no room for the menu
-html_theme_options = {"github_url": REPOSITORY, "header_links_before_dropdown": 6}
+html_theme_options = {
+    "github_url": REPOSITORY,
+    "header_links_before_dropdown": 5,  # with more, the menu needs a second row at 1280 pixels
+    "navbar_persistent": ["search-button"],
+}
 html_sidebars = {page: [] for page in ("index", "benchmarks", "changes")}  # pages without pages below them
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]

@@ -119,8 +119,8 @@ class MeasuredMaps(SphinxDirective):
         """Read them from the package."""
         from hyperspy_specml import data
 
-        rows = [[name, one.title, f"{one.megabytes:g} MB", one.licence] for name, one in data.MAPS.items()]
-        return [table(["name", "what", "size", "licence of its repository"], rows)]
+        rows = [[name, one.title, f"{one.megabytes:g}", one.licence] for name, one in data.MAPS.items()]
+        return [table(["name", "what", "MB", "licence of its repository"], rows)]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -132,3 +132,5 @@ draw("vibrational_eels", 3)
 # %%
 # A line scan of cathodoluminescence (RosettaSciIO, GPL-3).
 draw("cl_line_scan", 2)
+
+# sphinx_gallery_thumbnail_number = 4

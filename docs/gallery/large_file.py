@@ -48,15 +48,16 @@ for architecture in ("pca", "dense"):
 # %%
 # Reading grows with the file, training does not: networks are trained on the principal scores of a sample. Only the
 # training can run on a graphics card, so that is all it can shorten.
-figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
-names = [name for name in dict.fromkeys(name for one in watched.values() for name in one) if name]
+figure, axis = plt.subplots(figsize=(9, 2.6), layout="constrained")
+stages = dict.fromkeys(name for one in watched.values() for name in one if name)
+longest = {name: max(one.get(name, 0) for one in watched.values()) for name in stages}
+names = sorted(stages, key=longest.get, reverse=True)
 left = np.zeros(len(watched))
-for name in names:
-    seconds = np.array([one.get(name, 0) for one in watched.values()])
-    if seconds.max() > 0.02:
-        axis.barh(list(watched), seconds, left=left, label=name)
-        left += seconds
-axis.set_xlabel("seconds on one core")
+for group in [[name] for name in names[:7]] + [names[7:]]:
+    seconds = np.array([sum(one.get(name, 0) for name in group) for one in watched.values()])
+    axis.barh(list(watched), seconds, left=left, label=group[0] if len(group) == 1 else "all others")
+    left += seconds
+axis.set_xlabel("seconds")
 axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
@@ -71,3 +72,5 @@ images = {"counts": s.sum(-1).data.compute(), "score 0": dec.scores.data[0], "sc
 for panel, (name, image) in zip(panels, images.items(), strict=True):
     panel.imshow(image)
     panel.set(title=name, xticks=[], yticks=[])
+
+# sphinx_gallery_thumbnail_number = 2

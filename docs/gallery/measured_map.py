@@ -71,7 +71,10 @@ phases.report.plot()
 print(phases.report)
 
 # %%
-# Is there anything that these phases do not explain?
+# Is there anything that these phases do not explain? In the map of the deep mantle, gallium and platinum in one corner:
+# most likely what a focused ion beam left when the sample was cut and covered. It is for you to say what is strange.
 found = s.anomaly_map()
 print(found)
 found.plot()
+
+# sphinx_gallery_thumbnail_number = 3

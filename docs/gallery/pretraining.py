@@ -80,3 +80,5 @@ print(f"right on the next map: {(np.array(again.names)[again.labels.data] == nex
 by_neighbours = first.signal.phase_map(labels={str(name): labels == name for name in names})
 right = np.array(by_neighbours.names)[by_neighbours.labels.data] == truth
 print(f"phase_map with the same labels: {right[unseen].mean():.0%}")
+
+# sphinx_gallery_thumbnail_number = 2

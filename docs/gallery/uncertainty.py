@@ -71,7 +71,9 @@ for panel, (name, image) in zip(panels, images.items(), strict=True):
 # Ratios need no error propagation by hand: ``dec.interval((iron, chromium))`` is the interval of the quotient.
 pair = (window, (5.2, 5.6))
 ratio = results["vae"].interval(pair, level=0.9)
-y, x = divmod(int(s.isig[5.2:5.6].data.sum(axis=-1).argmax()), truth.shape[1])  # a pixel rich in chromium
+iron, chromium = (s.isig[first:last].data.sum(axis=-1) for first, last in pair)
+y, x = divmod(int((iron * chromium).argmax()), truth.shape[1])  # a pixel with much of both
 low, high = (one.data[y, x] for one in ratio)
-counts = [s.isig[first:last].data[y, x].sum() for first, last in pair]
-print(f"Fe / Cr of one pixel: {low:.2f} to {high:.2f}, from {counts[0]} and {counts[1]} counts")
+print(f"Fe / Cr of one pixel: {low:.2f} to {high:.2f}, from {iron[y, x]} and {chromium[y, x]} counts")
+
+# sphinx_gallery_thumbnail_number = 2
