@@ -235,6 +235,9 @@ def choose_number(
 ) -> tuple[RankCurve, bool]:
     """Try 1, 2, ... components; a network hardly ever needs many more of them than PCA does.
 
+    Where PCA carries as many as are tried at most, or more, the largest number is tried first, then smaller ones: on
+    clear data each of them is worse than the one before, and would be trained in vain.
+
     Parameters
     ----------
     architecture
@@ -256,30 +259,41 @@ def choose_number(
     more = architecture.more_components if race or not architecture.smooth else 0
     most = min(_MOST_COMPONENTS, data.rank.chosen + more, data.basis.n_vectors)
     race = race and data.folds.validation.size <= _RACED
-    rounds: Rounds = []
+    falling = data.rank.chosen >= _MOST_COMPONENTS
+    tried: dict[int, np.ndarray] = {}
     interrupted = False
-    for k in range(1, most + 1):
+    for k in range(most, 0, -1) if falling else range(1, most + 1):
         with run.progress.enter("Choose the number", (_FIRST_ROUND if race else 1.0) / most):
-            scores, interrupted = architecture.compare(data, k, run)
-        rounds.append([scores])
-        run.progress.record("components", k, float(scores.mean()))
-        best = int(np.argmin([scores.mean() for (scores,) in rounds]))
-        if interrupted or k - 1 - best >= _PATIENCE:
+            tried[k], interrupted = architecture.compare(data, k, run)
+        run.progress.record("components", k, float(tried[k].mean()))
+        if interrupted or _found([*tried.values()], clearly=falling):
             break
+    first, rounds = min(tried), [[tried[k]] for k in sorted(tried)]
     if race and not interrupted:
-        interrupted = run_race(rounds, data, lambda other, k: architecture.compare(other, k, run), run)
-    return choose_rank(np.arange(1, len(rounds) + 1), joined(rounds), "held-out counts"), interrupted
+        interrupted = run_race(rounds, data, lambda other, k: architecture.compare(other, k, run), run, first=first)
+    return choose_rank(np.arange(first, first + len(rounds)), joined(rounds), "held-out counts"), interrupted
+
+
+def _found(scores: list[np.ndarray], *, clearly: bool) -> bool:
+    """Return whether the numbers tried last are worse than the best one; if asked for, each of them clearly."""
+    best = int(np.argmin([one.mean() for one in scores]))
+    later = scores[best + 1 :][-_PATIENCE:]
+    pairs = [paired(one, scores[best]) for one in later]
+    worse = [pair.difference > CLEAR * pair.standard_error for pair in pairs] if clearly else [True] * len(later)
+    return len(later) == _PATIENCE and all(worse)
 
 
 def run_race(
-    rounds: Rounds, data: TrainingData, compare: Callable[[TrainingData, int], tuple[np.ndarray, bool]], run: Run
-) -> bool:
+    rounds: Rounds, data: TrainingData, compare: Callable[[TrainingData, int], tuple[np.ndarray, bool]], run: Run, *,
+    first: int = 1,
+) -> bool:  # fmt: skip
     """Add round after round while several numbers are in it; return whether the user interrupted that.
 
     Parameters
     ----------
     rounds
-        The first round: scores of 1, 2, ... components on the validation fold. The rounds after it are added.
+        The first round: scores of the smallest number of components and those after it on the validation fold. The
+        rounds after it are added.
     data
         Training data.
     compare
@@ -287,6 +301,8 @@ def run_race(
         the training.
     run
         Its progress.
+    first
+        The smallest number.
     """
     for part in range(N_PARTS):
         if len(runners := running(rounds)) == 1:
@@ -295,7 +311,7 @@ def run_race(
         found = {}
         for i in runners:
             with run.progress.enter("Choose the number", (1 - _FIRST_ROUND) / N_PARTS / len(runners)):
-                found[i], interrupted = compare(other, i + 1)
+                found[i], interrupted = compare(other, first + i)
             if interrupted:
                 return True
         for i, scores in found.items():

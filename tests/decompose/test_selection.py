@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from hyperspy_specml.decompose import Architecture, DenseOptions, choose_number
 from hyperspy_specml.decompose import _run as selection
@@ -123,6 +124,40 @@ def test_two_numbers_that_are_no_better_end_the_search(prepared):
 
     assert chosen(architecture, many, race=False) == 2
     assert architecture.calls == [1, 2, 3, 4]
+
+
+@dataclasses.dataclass(frozen=True)
+class BestAt(OneMore):
+    """So many latents are the best, by so much for each that is missing or too many."""
+
+    best: int = 1
+
+    def compare(self, data, n_components, run):
+        self.calls.append(n_components)
+        noise = np.random.default_rng(len(self.calls)).normal(0, 1, 400) * (n_components != self.best)
+        return 10 + self.gain * abs(n_components - self.best) + noise - noise.mean(), False
+
+
+@pytest.mark.parametrize(
+    ("best", "gain", "tried"),
+    [(12, 1.0, [10, 11, 12]), (9, 1.0, [7, 8, 9, 10, 11, 12]), (11, 0.04, [7, 8, 9, 10, 11, 12])],
+    ids=["all pay", "some are too many", "hardly any difference"],
+)
+def test_where_pca_carries_more_than_are_tried_the_largest_number_comes_first(prepared, best, gain, tried):
+    basis = prepared.basis
+    many = dataclasses.replace(prepared, rank=dataclasses.replace(prepared.rank, chosen=37))
+    assert basis.n_vectors >= 12
+    architecture = BestAt(gain, best=best)
+
+    curve, _ = choose_number(architecture, many, Run(), race=False)
+
+    assert architecture.calls == tried[::-1]
+    assert list(curve.ranks) == tried
+    assert curve.chosen == (best if gain > 0.1 else 10)  # 10 is worse by less than a standard error, .05
+
+    raced = BestAt(0.04, best=11)
+    assert choose_number(raced, many, Run())[0].ranks[-1] == 12
+    assert set(raced.calls[6:]) <= {9, 10, 11, 12}  # the race is among those that the first round cannot tell apart
 
 
 def test_a_stopped_search_says_so_and_chooses_of_what_was_tried(prepared):
