@@ -77,9 +77,9 @@ class LiveMonitor:
     256 to 2048) give the noise and the first phases; from then on every spectrum is compared with the phases known so
     far and their mixtures (windows of energy under the noise model, at a level of one false new phase in 20 scans whose
     spectra vary by noise alone), and what fits none of them becomes a new phase. On measured maps, whose spectra vary
-    within phases, single pixels are told of, too. Phases are learnt again, beside the scan, whenever the number of
-    spectra has doubled, and taken over if held-out counts are described no worse. All sums are exact and in bounded
-    memory.
+    within phases, single pixels are told of, too; beyond 32 phases a warning takes their place. Phases are learnt
+    again, beside the scan, whenever the number of spectra has doubled, and taken over if held-out counts are described
+    no worse. All sums are exact and in bounded memory.
 
     Parameters
     ----------
