@@ -9,7 +9,7 @@ phases. The file is one of the package espm (MIT licence), and no part of this p
 # %%
 # ``specml.data`` fetches it from its public place and checks it byte by byte. Where there is no network, as on some
 # machines that build these pages, this page is of a measured spectrum that exspy ships: FePt particles, drawn with its
-# counts on a support that has all but their lines.
+# counts on a support that has all but their lines, and a splinter of the copper grid.
 import exspy
 import numpy as np
 
@@ -27,6 +27,7 @@ def particles():
     centres = ((14, 20), (40, 12), (47, 44), (20, 46))
     inside = np.clip(6 - np.min([np.hypot(y - b, x - a) for a, b in centres], axis=0), 0, 1)
     means = (1 - inside[..., None]) * 40 * support / support.sum() + inside[..., None] * 120 * counts / counts.sum()
+    means[51:54, 29:32, np.abs(energies - 8.04) < 0.15] *= 12  # a splinter of the copper grid
     axis = spectrum.axes_manager[0].get_axis_dictionary()
     axes = [{"name": name, "size": size, "navigate": True} for name, size in (("y", 60), ("x", 64))]
     data = np.random.default_rng(0).poisson(means).astype(np.uint16)
