@@ -541,8 +541,8 @@ def test_denoise_compares_rivals_on_maps_with_known_truth(tmp_path, harness, mon
     assert len(kept) == 10
     assert all(row["removed, says the report"].endswith(" of 1") for row in kept.values())
     errors = importlib.import_module("benchmarks._denoise_choice")._measure("grains", 300.0, 20, 64, 0)
-    # The method goes on: it keeps the counts and puts back what noise cannot explain.
-    assert errors["errors"][choice["chosen"]] == pytest.approx(float(row["ours"]), rel=0.02)
+    # The method goes on: it puts back what noise cannot explain, and neighbours say better what totals are.
+    assert 0.9 < float(row["ours"]) / errors["errors"][choice["chosen"]] < 1.02
 
 
 def test_the_valence_is_fitted_without_an_error_of_its_own(harness, monkeypatch):
