@@ -149,17 +149,16 @@ def _rows(task: str, scores: dict[str, list[float]]) -> list[list[str]]:
 
 def _valence(options: argparse.Namespace) -> Table:
     """Predict the share of Fe3+ from a hundred labels, with drift; the library of the simulator and a changed one."""
-    rows = []
+    rows, masked = [], None
     for name, sigma in (("same simulator", 0.0), ("wider lines", 1.5)):
         scores: dict[str, list[float]] = {}
         for draw in range(options.draws):
             simulated = specml.datasets.fe_l_map((24, 24), dose=100, random_state=draw)
             if draw == 0:
                 pure = _valence_library(simulated, sigma)
-                encoders = {
-                    "masked": _pretrained([simulated.signal], "masked", options),
-                    "simulated": _pretrained([simulated.signal], "simulated", options, library=pure),
-                }
+                masked = _pretrained([simulated.signal], "masked", options) if masked is None else masked
+                known = _pretrained([simulated.signal], "simulated", options, library=pure)
+                encoders = {"masked": masked, "simulated": known}
             truth = simulated.truth["fe3_fraction"].data.reshape(-1)
             some = np.random.default_rng(draw).permutation(len(truth))[:100]
             labels = np.full(len(truth), np.nan)

@@ -1,6 +1,6 @@
 """Pretraining on pooled spectra, on arrays: grids, encoder, objectives, simulators, predictors."""
 
-from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, PatchShape, SpectrumEncoder
+from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, PatchShape, Scale, SpectrumEncoder
 from hyperspy_specml.pretraining._grid import SpectralGrid
 from hyperspy_specml.pretraining._instruments import Instruments
 from hyperspy_specml.pretraining._novelty import LatentDensity

@@ -20,7 +20,9 @@ NORMALISATIONS = ("square root", "total", "per spectrum")
 _BATCH = 32
 # Part of a grid that the data must record.
 _LEAST_OVERLAP = 0.3
-_VERSION = 1
+_VERSION = 2
+# In files, the names of the arrays with what values are compared with.
+_CENTRE = "centre of grid {}"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,28 @@ class PatchShape:
 
 
 @dataclass(frozen=True, eq=False)
+class Scale:
+    """What normalised values of a kind of spectra are compared with, so that the network sees how they differ.
+
+    Attributes
+    ----------
+    centre
+        (E,) their mean on the grid.
+    spread
+        Root mean square of what they differ by from it, all channels together.
+    """
+
+    centre: np.ndarray
+    spread: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Scale:
+        """Return that of (n, E) normalised values."""
+        centre = values.mean(axis=0)
+        return cls(centre.astype(np.float32), max(float(np.sqrt(np.square(values - centre).mean())), 1e-6))
+
+
+@dataclass(frozen=True, eq=False)
 class SpectrumEncoder:
     """A trained network and how spectra are prepared for it. D outputs.
 
@@ -57,8 +81,8 @@ class SpectrumEncoder:
         Of patches.
     shape
         Its sizes.
-    grids
-        On which spectra are laid, one for each kind of them.
+    grids, scales
+        On which spectra are laid, one for each kind of them, and what their values are compared with.
     normalisation
         "square root" of the share of each channel, "total" (the share), "per spectrum" (mean 0, deviation 1).
     about
@@ -68,6 +92,7 @@ class SpectrumEncoder:
     network: PatchEncoder = field(repr=False)
     shape: PatchShape
     grids: tuple[SpectralGrid, ...]
+    scales: tuple[Scale, ...]
     normalisation: str = "square root"
     about: dict[str, Any] = field(default_factory=dict)
 
@@ -94,11 +119,21 @@ class SpectrumEncoder:
         step = abs(centres[-1] - centres[0]) / max(1, len(centres) - 1)
         return max(fitting, key=lambda grid: (grid.overlap(centres), -abs(np.log(grid.step / max(step, 1e-30)))))
 
+    def inputs(self, grid: SpectralGrid, visible: np.ndarray) -> Inputs:
+        """Return how spectra are shown to the network.
+
+        Parameters
+        ----------
+        grid, visible
+            One of the grids, and the (n_patches,) bool patches that the data record.
+        """
+        return Inputs(self.shape.patch, self.normalisation, grid, visible, self.scales[self.grids.index(grid)])
+
     def encode(self, rows: np.ndarray, units: str, centres: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra on channels with these centres to (n, D) vectors, float32."""
         grid = self.grid_for(units, centres)
         visible = grid.covered(centres, self.shape.patch)
-        inputs = Inputs(self.shape.patch, self.normalisation, grid, visible)
+        inputs = self.inputs(grid, visible)
         found = np.empty((len(rows), self.shape.width), np.float32)
         device = next(self.network.parameters()).device
         self.network.eval()
@@ -115,7 +150,8 @@ class SpectrumEncoder:
         grids = [[g.units, g.first, g.step, g.size] for g in self.grids]
         description = {"encoder": _VERSION, "shape": sizes, "grids": grids, "normalisation": self.normalisation}
         arrays = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
-        return pack(description | {"about": self.about}, arrays)
+        arrays |= {_CENTRE.format(k): scale.centre for k, scale in enumerate(self.scales)}
+        return pack(description | {"spreads": [scale.spread for scale in self.scales], "about": self.about}, arrays)
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> SpectrumEncoder:
@@ -143,12 +179,18 @@ class SpectrumEncoder:
             sizes = {key: int(value) for key, value in plain["shape"].items()}
             if not all(1 <= value <= 4096 for value in sizes.values()):
                 raise ValueError(f"sizes {sizes}")
-            network = PatchShape(**sizes).network()
+            network, arrays = PatchShape(**sizes).network(), dict(arrays)
+            centres = [arrays.pop(_CENTRE.format(k)) for k in range(len(plain["grids"]))]
             network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
             grids = tuple(SpectralGrid(str(u), float(f), float(s), int(n)) for u, f, s, n in plain["grids"])
+            scales = tuple(Scale(c, float(s)) for c, s in zip(centres, plain["spreads"], strict=True))
+            if any(scale.centre.shape != (grid.size,) for scale, grid in zip(scales, grids, strict=True)):
+                raise ValueError("means of other channels than the grid's")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(f"{name}: the file holds no encoder ({error!r:.120}). See specml.pretrain.") from error
-        return cls(network.eval(), PatchShape(**sizes), grids, str(plain["normalisation"]), dict(plain["about"]))
+        return cls(
+            network.eval(), PatchShape(**sizes), grids, scales, str(plain["normalisation"]), dict(plain["about"])
+        )
 
 
 @dataclass(frozen=True)
@@ -163,12 +205,15 @@ class Inputs:
         That the counts lie on.
     visible
         (n_patches,) bool, the patches that are shown.
+    scale
+        What values are compared with; None where that is not known yet.
     """
 
     patch: int
     normalisation: str
     grid: SpectralGrid
     visible: np.ndarray
+    scale: Scale | None = None
 
     def __call__(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Map (B, E) counts to (B, N, patch) values, (B, N, 128) codes and (B,) logarithms of the dose."""
@@ -178,15 +223,30 @@ class Inputs:
 
     def values(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (B, E) counts to the (B, N, patch) values of the visible patches, and (B,) logarithms of the dose."""
+        values, dose = self.normalised(counts)
+        if self.scale is not None:
+            values = (values - torch.from_numpy(self.scale.centre).to(counts.device)) / self.scale.spread
+        padded = torch.nn.functional.pad(values, (0, -counts.shape[1] % self.patch))
+        visible = torch.from_numpy(np.flatnonzero(self.visible)).to(counts.device)
+        return padded.unflatten(1, (-1, self.patch))[:, visible], dose
+
+    def normalised(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (B, E) counts to (B, E) values of like size, and (B,) logarithms of the dose."""
         total = counts.abs().sum(dim=1, keepdim=True).clamp_min(1e-30)
-        share = counts * (counts.shape[1] / total)
+        share = counts * (self._expected_part() * counts.shape[1] / total)
         if self.normalisation == "square root":
             share = share.clamp_min(0).sqrt()
         elif self.normalisation == "per spectrum":
             share = (share - share.mean(dim=1, keepdim=True)) / share.std(dim=1, keepdim=True).clamp_min(1e-6)
-        padded = torch.nn.functional.pad(share, (0, -counts.shape[1] % self.patch))
-        visible = torch.from_numpy(np.flatnonzero(self.visible)).to(counts.device)
-        return padded.unflatten(1, (-1, self.patch))[:, visible], torch.log10(total[:, 0] + 1) / 3
+        return share, torch.log10(total[:, 0] + 1) / 3
+
+    def _expected_part(self) -> float:
+        """Return the part of the counts that spectra of the training have in the patches that are shown."""
+        if self.scale is None or self.normalisation == "per spectrum" or self.visible.all():
+            return 1.0
+        mean = np.maximum(self.scale.centre, 0) ** (2 if self.normalisation == "square root" else 1)
+        shown = np.repeat(self.visible, self.patch)[: len(mean)]
+        return float(mean[shown].sum() / max(float(mean.sum()), 1e-30))
 
     def places(self, device: torch.device | str) -> torch.Tensor:
         """Return the (N, 128) codes of the energies and widths of the visible patches."""

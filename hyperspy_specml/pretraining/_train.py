@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
+from hyperspy_specml.pretraining._encoder import Inputs, Scale, SpectrumEncoder
 from hyperspy_specml.train import Batch, fit
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ HIDDEN = 0.75
 _THINNING = 1.0
 # Held-out spectra that the score is taken of, at most.
 _SCORED = 256
+# Spectra of a source, or of a simulator, that their mean is taken of, about.
+_COMPARED = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +76,12 @@ class _Masked:
     """Batches of one source after another; sources of any size count alike."""
 
     def __init__(
-        self, sources: Sequence[Source], shape: PatchShape, normalisation: str, size: int, seed: int, device: str,
+        self, sources: Sequence[Source], like: SpectrumEncoder, size: int, seed: int, device: str,
         instruments: Instruments | None = None,
     ):  # fmt: skip
         self.rng, self.size, self.sources, self.device = np.random.default_rng(seed), size, sources, device
         self.instruments = instruments
-        self.inputs = [Inputs(shape.patch, normalisation, s.grid, s.visible) for s in sources]
+        self.inputs = [like.inputs(s.grid, s.visible) for s in sources]
 
     def draw(self) -> Batch:
         k = int(self.rng.integers(len(self.sources)))
@@ -118,13 +120,12 @@ class _Simulated:
     """Batches of a simulator."""
 
     def __init__(
-        self, physics: Sequence[Physics], shape: PatchShape, normalisation: str, size: int, seed: int, device: str,
+        self, physics: Sequence[Physics], like: SpectrumEncoder, size: int, seed: int, device: str,
         instruments: Instruments | None = None,
     ):  # fmt: skip
         self.rng, self.size, self.physics, self.device = np.random.default_rng(seed), size, physics, device
         self.instruments = instruments
-        every = [np.ones(-(-p.grid.size // shape.patch), bool) for p in physics]
-        self.inputs = [Inputs(shape.patch, normalisation, p.grid, v) for p, v in zip(physics, every, strict=True)]
+        self.inputs = [like.inputs(p.grid, _all_patches(p.grid, like.shape)) for p in physics]
         self.starts = np.concatenate([[0], np.cumsum([p.n_parameters for p in physics])])
 
     def draw(self) -> Batch:
@@ -180,24 +181,24 @@ def train_encoder(
     encoder = shape.network()
     if start is not None:
         encoder.load_state_dict(start.network.state_dict())
-    size = int(run.config.batch_size or 128)
     grids = tuple(dict.fromkeys([p.grid for p in physics] or [s.grid for s in sources]))
+    known = {} if start is None else dict(zip(start.grids, start.scales, strict=True))
+    scales = tuple(known.get(g) or _scale(g, shape, normalisation, sources, physics, run.seed) for g in grids)
+    like = SpectrumEncoder(encoder, shape, grids, scales, normalisation)
+    size = int(run.config.batch_size or 128)
     batches: Any
     held: list[Batch]
     if physics:
         network: Any = WithHead(encoder, sum(p.n_parameters for p in physics)).to(run.device)
-        loss, batches = (
-            _parameter_error,
-            _Simulated(physics, shape, normalisation, size, run.seed, run.device, instruments),
-        )
-        drawn = _Simulated(physics, shape, normalisation, _SCORED, run.seed + 1, run.device, instruments)
+        loss, batches = (_parameter_error, _Simulated(physics, like, size, run.seed, run.device, instruments))
+        drawn = _Simulated(physics, like, _SCORED, run.seed + 1, run.device, instruments)
         held = [drawn.draw() for _ in range(2 * len(physics))]
     else:
         network = MaskedAutoencoder(encoder).to(run.device)
         kept = [np.arange(len(s.rows)) % 10 != 0 for s in sources]
         training = [Source(s.grid, s.visible, s.rows[k], s.counts) for s, k in zip(sources, kept, strict=True)]
-        loss, batches = _masked_error, _Masked(training, shape, normalisation, size, run.seed, run.device, instruments)
-        judge = _Masked(sources, shape, normalisation, _SCORED, run.seed + 1, run.device, instruments)
+        loss, batches = _masked_error, _Masked(training, like, size, run.seed, run.device, instruments)
+        judge = _Masked(sources, like, _SCORED, run.seed + 1, run.device, instruments)
         held = [judge.batch(k, s.rows[~kept[k]][:_SCORED]) for k, s in enumerate(sources)]
 
     best = np.inf
@@ -209,8 +210,27 @@ def train_encoder(
             found = float(np.mean([sum(part.item() for part in loss(trained, batch).values()) for batch in held]))
         if keep is not None and found < best:
             best = found
-            keep(SpectrumEncoder(copy.deepcopy(encoder).cpu().eval(), shape, grids, normalisation))
+            keep(replace(like, network=copy.deepcopy(encoder).cpu().eval()))
         return found
 
     history = fit(network, batches, loss, run, score=score)
-    return SpectrumEncoder(encoder.cpu().eval(), shape, grids, normalisation), history
+    return replace(like, network=encoder.cpu().eval()), history
+
+
+def _all_patches(grid: SpectralGrid, shape: PatchShape) -> np.ndarray:
+    return np.ones(-(-grid.size // shape.patch), bool)
+
+
+def _scale(
+    grid: SpectralGrid, shape: PatchShape, normalisation: str, sources: Sequence[Source], physics: Sequence[Physics],
+    seed: int,
+) -> Scale:  # fmt: skip
+    """Return what values on a grid are compared with: those of some spectra that are trained with."""
+    rng = np.random.default_rng(seed)
+    if physics:
+        rows = [one.draw(_COMPARED, rng)[0] for one in physics if one.grid == grid]
+    else:
+        rows = [one.rows[:: -(-len(one.rows) // _COMPARED)] for one in sources if one.grid == grid]
+    inputs = Inputs(shape.patch, normalisation, grid, _all_patches(grid, shape))
+    counts = torch.from_numpy(np.concatenate(rows).astype(np.float32))
+    return Scale.of(inputs.normalised(counts)[0].numpy())

@@ -8,14 +8,13 @@ import numpy as np
 import pint
 
 from hyperspy_specml.exceptions import EnergyAxisMismatchError
-from hyperspy_specml.pretraining import Inputs
 from hyperspy_specml.signals import axis_spec, energy_axis, spectra_of
 from hyperspy_specml.streaming import SpectrumStream, plain_array
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.pretraining import SpectrumEncoder
+    from hyperspy_specml.pretraining import Inputs, SpectrumEncoder
 
 
 def energies_of(signal: BaseSignal) -> tuple[str, np.ndarray]:
@@ -34,7 +33,7 @@ def inputs_for(encoder: SpectrumEncoder, units: str, centres: np.ndarray) -> Inp
     visible = grid.covered(centres, encoder.shape.patch)
     if not visible.any():
         raise EnergyAxisMismatchError("the data cover no patch of the encoder. Pretrain one with such spectra.")
-    return Inputs(encoder.shape.patch, encoder.normalisation, grid, visible)
+    return encoder.inputs(grid, visible)
 
 
 def of_finite(rows: np.ndarray, n: int, function: Any) -> np.ndarray:

@@ -47,7 +47,7 @@ _logger = logging.getLogger(__name__)
 
 # Settings of the training that are not said.
 _DEFAULTS = TrainConfig(
-    learning_rate=1e-3, batch_size=128, max_steps=1500, evaluate_every=100, patience=3, restarts=1, comparison_share=0.2
+    learning_rate=2e-3, batch_size=128, max_steps=1500, evaluate_every=100, patience=3, restarts=1, comparison_share=0.2
 )
 # Spectra kept of the whole corpus; of larger ones an even part of each source.
 _CORPUS = 200_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from hyperspy_specml.pretraining import (
     LatentDensity,
     LibraryPhysics,
     PatchShape,
+    Scale,
     SpectralGrid,
     SpectrumEncoder,
     XrayPhysics,
@@ -48,7 +51,8 @@ def test_the_same_channels_stay_as_they_are() -> None:
 def test_spectra_on_another_grid_have_the_same_latents() -> None:
     torch.manual_seed(0)
     grid = SpectralGrid("eV", 0.0, 1.0, 128)
-    encoder = SpectrumEncoder(SHAPE.network(), SHAPE, (grid,))
+    values = np.sqrt(np.stack([0.2 + line(grid.centres, at) for at in (30.0, 40.0, 60.0)]))
+    encoder = SpectrumEncoder(SHAPE.network(), SHAPE, (grid,), (Scale.of(values),))
     own = encoder.encode(1000 * line(grid.centres, 40.0)[None], "eV", grid.centres)
     for first, step, size in ((0.25, 0.5, 255), (-3.0, 1.3, 102), (0.0, 1.0, 120)):
         centres = first + step * np.arange(size)
@@ -125,6 +129,24 @@ def test_hidden_patches_are_not_seen() -> None:
     assert torch.equal(one, other)
     changed[0, 5] += 5
     assert not torch.equal(one, network(changed, place, dose, seen))
+
+
+def test_the_network_sees_by_how_much_spectra_differ_from_their_mean() -> None:
+    grid = SpectralGrid("eV", 0.0, 1.0, 60)  # the last patch has channels beyond it
+    counts = torch.from_numpy(np.random.default_rng(0).poisson(50 + 100 * line(grid.centres, 30.0), (400, 60))).float()
+    plain = Inputs(8, "square root", grid, np.ones(8, bool))
+    scale = Scale.of(plain.normalised(counts)[0].numpy())
+    values = replace(plain, scale=scale)(counts)[0]
+    shown = values.reshape(400, -1)[:, :60]
+    assert torch.allclose(shown.mean(dim=0), torch.zeros(60), atol=1e-5)
+    assert float(shown.square().mean()) == pytest.approx(1, rel=1e-4)
+    assert not values.reshape(400, -1)[:, 60:].any()
+    # Spectra whose upper half was not recorded: what there is of them looks as it does in whole ones.
+    half = replace(plain, scale=scale, visible=np.arange(8) < 4)
+    cut = counts.clone()
+    cut[:, 32:] = 0
+    # What differs is the noise of the total, alike in all channels.
+    assert float((half(cut)[0] - values[:, :4]).abs().mean()) < 0.3
 
 
 def test_adapters_start_as_the_network_and_merge_into_it() -> None:
