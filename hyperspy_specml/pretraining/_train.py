@@ -222,9 +222,13 @@ def _all_patches(grid: SpectralGrid, shape: PatchShape) -> np.ndarray:
 
 
 def _scale(
-    grid: SpectralGrid, shape: PatchShape, normalisation: str, sources: Sequence[Source], physics: Sequence[Physics],
+    grid: SpectralGrid,
+    shape: PatchShape,
+    normalisation: str,
+    sources: Sequence[Source],
+    physics: Sequence[Physics],
     seed: int,
-) -> Scale:  # fmt: skip
+) -> Scale:
     """Return what values on a grid are compared with: those of some spectra that are trained with."""
     rng = np.random.default_rng(seed)
     if physics:

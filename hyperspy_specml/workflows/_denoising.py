@@ -37,9 +37,17 @@ _DENOISER = (
 
 
 def denoise_dae(
-    call: Call, *, context: str, corruption: str, noise: str, pairs: Any, protect: Any, options: Any, model: Any,
+    call: Call,
+    *,
+    context: str,
+    corruption: str,
+    noise: str,
+    pairs: Any,
+    protect: Any,
+    options: Any,
+    model: Any,
     align: Any,
-) -> BaseSignal:  # fmt: skip
+) -> BaseSignal:
     """Fit a denoiser, or apply a model, and wrap the answer."""
     protect, align = yes_or_no("protect", protect), yes_or_no("align", align)
     if model is None:

@@ -84,9 +84,14 @@ def _told(result: PhaseResult) -> PhaseResult:
 
 
 def _of_latents(
-    call: Call, trained: TrainedModel, task: PhaseTask, *, searched: bool, choice: Choice | None = None,
+    call: Call,
+    trained: TrainedModel,
+    task: PhaseTask,
+    *,
+    searched: bool,
+    choice: Choice | None = None,
     align: bool = False,
-) -> PhaseResult:  # fmt: skip
+) -> PhaseResult:
     """Return the phases in the latents of a decomposition."""
     noise = trained.report.noise_model
     with call.running(trained=False) as (run, stream):
