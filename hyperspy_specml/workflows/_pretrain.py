@@ -126,8 +126,8 @@ def pretrain(
 
     Notes
     -----
-    Masked pretraining at this budget loses to principal components on the sets it was tried on; simulated spectra with
-    known parameters pay where the physics is right (K. He et al., CVPR 2022, for the masks).
+    Masked pretraining at this budget is behind principal components on most sets it was tried on; simulated spectra
+    with known parameters pay where the physics is right (K. He et al., CVPR 2022, for the masks).
 
     Examples
     --------
