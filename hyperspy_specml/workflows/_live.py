@@ -154,7 +154,7 @@ class LiveMonitor:
             shape[::-1], n_channels, name, noise, width, n_components, random_state, beside, float(training_seconds)
         )
         self._reference = _trained(reference)
-        self._monitor, self._flooded = Monitor(setup, self._known()), False
+        self._monitor = Monitor(setup, self._known())
         self.events: list[Event] = []
 
     def _known(self) -> Known | None:
@@ -204,7 +204,7 @@ class LiveMonitor:
                 "energy axis was given when the monitor was made."
             )
         rows = rows.reshape(-1, n_channels)
-        pixels = self._pixels(positions, len(rows))
+        pixels, was_full = self._pixels(positions, len(rows)), self._monitor.full
         found: list[Event] = []
         while len(pixels):  # a pixel that comes twice in a block is of two frames
             _, first = np.unique(pixels, return_index=True)
@@ -215,18 +215,13 @@ class LiveMonitor:
             found += self._monitor.update(rows[first], pixels[first], even=even)
             rest = np.setdiff1d(np.arange(len(pixels)), first)
             rows, pixels = rows[rest], pixels[rest]
-        self._warn_of_floods()
-        return self._tell(found)
-
-    def _warn_of_floods(self) -> None:
-        """Say, once, that no more new phases are told of."""
-        if self._monitor.full and not self._flooded:
-            self._flooded = True
+        if self._monitor.full and not was_full:
             _logger.warning(
                 "LiveMonitor: %d phases are as many as are told of, and there are more spectra of none of them. Where "
                 "spectra vary all over the map, begin with a model of ordinary ones, reference=dec.model.",
                 self.n_phases,
             )
+        return self._tell(found)
 
     def _tell(self, found: list[Event]) -> tuple[Event, ...]:
         told = tuple(calibrated(event, self._template, self._monitor.frames.trend) for event in found)

@@ -207,6 +207,22 @@ def test_the_residual_is_that_of_the_autoencoder(signal: Signal1D, scanned: spec
     assert scanned._monitor.autoencoder is None
 
 
+def test_that_no_more_phases_are_told_of_is_said_once_also_after_a_reload(
+    signal: Signal1D, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.live._monitor._MOST_PHASES", 1)
+    first = monitor_of(signal)
+    order = specml.scan_order(SHAPE, "grid")
+    first.update(signal.data[order[:270, 1], order[:270, 0]], order[:270])
+    monitor = specml.LiveMonitor.load(first.save(tmp_path / "state"), signal)
+    strange = np.zeros((18, 128), np.uint16)
+    strange[:, 100:104] = 50  # a line that no phase has
+    with caplog.at_level("WARNING", "hyperspy_specml"):
+        for start in (270, 279):
+            monitor.update(strange[:9], order[start : start + 9])
+    assert caplog.text.count("are as many as are told of") == 1
+
+
 def damage_of(element: str, energy: float) -> specml.Damage:
     """Return what a monitor says of a line at `energy` that decays, where the element is listed beside the alloy's."""
     template = specml.datasets.fe_cr_ni_map((4, 4), n_channels=512, n_phases=3).signal
