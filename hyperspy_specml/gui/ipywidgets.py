@@ -201,6 +201,8 @@ def _canvas_class() -> type:
         def attach(self, tool: Tool) -> None:
             self.lock, self.overlay = tool.lock, tool.overlay
             FigureManager(self, 0)
+            # Known before the page asks: a page that hears of it after its first picture keeps a canvas of no size.
+            self._size = tuple(float(pixels) for pixels in self.get_width_height())
             self.toolbar_visible = self.header_visible = self.footer_visible = self.resizable = False
 
         def draw(self) -> None:
@@ -233,6 +235,9 @@ def _canvas_class() -> type:
 
         def _handle_message(self, *message: Any) -> None:
             with self.lock:
+                # Who writes is there. Messages come in several threads, so that this may overtake "initialized", and a
+                # picture that is sent as part of the state before that breaks the page's canvas.
+                self.syncing_data_url = False
                 if message[1]["type"] == "draw":
                     self.stale = False
                 super()._handle_message(*message)

@@ -77,6 +77,18 @@ def test_every_picture_is_whole_since_the_page_may_have_dropped_the_one_before(c
     assert (pictures[0] != pictures[1]).any()
 
 
+def test_a_page_that_asks_for_the_picture_before_it_says_that_it_is_there_gets_no_picture_in_the_state(counts):
+    canvas = opened(counts.decomposition_ae, 2)["canvas"]
+    width, height = canvas.get_width_height()
+    assert canvas._size == (width, height)
+
+    for kind in ("draw", "initialized"):
+        canvas._handle_message(canvas, {"type": kind}, [])
+
+    assert canvas._data_url is None
+    assert canvas._size == (width, height)
+
+
 def test_a_denoised_signal_is_created(counts):
     widgets = opened(counts.denoise_dae, noise="poisson", context="spatial", config=QUICK)
     run(widgets)
