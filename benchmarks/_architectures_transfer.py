@@ -64,7 +64,7 @@ def _measure(case: Any, architecture: str, way: str) -> tuple[list[float], float
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a model does not describe a map is what is measured
         first = case.map.signal.decomposition_ae(
-            LATENTS[case.name] + (options is not None),  # a shift takes one
+            LATENTS[case.name] + 2 * (options is not None),  # a shift takes one, a dispersion another
             architecture=architecture,
             options=options,
             random_state=case.seed,

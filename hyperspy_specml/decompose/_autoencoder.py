@@ -26,7 +26,7 @@ from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import AUTOENCODERS, LatentModel, autoencoder_network
-from hyperspy_specml.prepare import Moves
+from hyperspy_specml.prepare import Moves, project_parts
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
 from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit
@@ -364,7 +364,7 @@ class _Seeds:
         if not self.data.centre:
             other = replace(scores, about_mean=False)
             rival = self.architecture.start(other, k, run)
-            if self._score(other, rival) < self._score(scores, network):
+            if self._scored(other)(rival) < self._scored(scores)(network):
                 scores, network = other, rival
         return _Trained(scores, network, self._fit(scores, network, run), run.seed)
 
@@ -372,11 +372,29 @@ class _Seeds:
         name = f"Try {self.n_components} components" if self.comparing else self.architecture.stage
         with run.progress.enter(name, 1.0 if self.comparing else 0.75):  # the rest is for all counts
             batches = scores.batches(run)
-            return fit(network, batches, reconstruction_error, run, score=lambda _: self._score(scores, network))
+            return fit(network, batches, reconstruction_error, run, score=self._scored(scores))
 
-    def _score(self, scores: NormalisedScores, network: nn.Module) -> float:
-        model = self.architecture.plain_model(scores, network, self.n_components)
-        return float(self.data.scores_of(model, SCORED).mean())
+    def _scored(self, scores: NormalisedScores) -> Callable[[nn.Module], float]:
+        """Return what a network is scored by: held-out counts, in a training on moved copies moved as these are.
+
+        The spectra as they are would stop that training where they gain nothing from it.
+        """
+
+        def still(network: nn.Module) -> float:
+            model = self.architecture.plain_model(scores, network, self.n_components)
+            return float(self.data.scores_of(model, SCORED).mean())
+
+        if scores.moves is None:
+            return still
+        folds, share = self.data.folds, self.data.folds.fractions[N_PARTS]
+        held_out = project_parts((folds.validation,), (share,), scores.basis)[:, 0] / np.float32(share)
+        pairs = scores.moved_pairs(held_out, share, self.run)
+
+        def moved(network: nn.Module) -> float:
+            with torch.no_grad():
+                return float(reconstruction_error(network, pairs, 0)["squared error"])
+
+        return moved
 
     def _judge(self, trained: _Trained) -> tuple[float, str]:
         """Return the score of the best step, and whether a latent could as well be constant."""

@@ -11,14 +11,16 @@ from hyperspy_specml.lazy import torch
 from hyperspy_specml.train import DrawnInputs, Moved, RandomRows, SplitParts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
     from hyperspy_specml.prepare import Draws, Moves
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import PrincipalBasis
-    from hyperspy_specml.train import BatchSource
+    from hyperspy_specml.train import Batch, BatchSource
 
 
+_JUDGED = 4096  # moved spectra that a training is scored on, at most: each takes a matrix of P x P
 _FAINTEST = 0.05  # of the mean intensity: the noise of weaker spectra is not taken as smaller still
 
 
@@ -94,9 +96,31 @@ class NormalisedScores:
     def batches(self, run: Run) -> BatchSource:
         """Return a source of fresh batches, with errors in units of the noise; moved, if `moves` says so."""
         source = self._still(run)
-        if self.moves is None:
-            return source
-        moved = self.moves.operators(self.basis, self.centre, self.scale)
+        return source if self.moves is None else self._moved(source, self.moves, run)
+
+    def moved_pairs(self, held_out: np.ndarray, fraction: float, run: Run) -> Batch:
+        """Return spectra and held-out counts of the same ones, moved alike: what a training on moved copies is for.
+
+        Parameters
+        ----------
+        held_out
+            (n, P) scores of the held-out counts, on the scale of the whole data.
+        fraction
+            Share of the counts that their noise is that of.
+        run
+            Its seed says how each spectrum is moved: calls of the same seed return the same.
+        """
+        assert self.moves is not None
+        rows = RandomRows(len(held_out), min(len(held_out), _JUDGED), torch.Generator().manual_seed(run.seed))
+        inputs, target = ((v - self.centre) / self.scale for v in (self.scores, held_out))
+        weights = fraction * self.weights * self.scale**2 / self.basis.n_vectors
+        tensors = (torch.as_tensor(v, dtype=torch.float32, device=run.device) for v in (inputs, target, weights))
+        one, other, weight = tensors
+        weight = weight / self._variance(run)(one)
+        return self._moved(DrawnInputs(one[:, None], other, weight, rows), self.moves, run).draw()
+
+    def _moved(self, source: BatchSource, moves: Moves, run: Run) -> Moved:
+        moved = moves.operators(self.basis, self.centre, self.scale)
         turns, steps = (torch.as_tensor(a, dtype=torch.float32, device=run.device) for a in moved)
         return Moved(source, turns, steps, torch.Generator().manual_seed(run.seed))
 
@@ -112,12 +136,14 @@ class NormalisedScores:
             inputs, target = ((v - self.centre) / self.scale for v in (self.draws.inputs, self.draws.target))
             return DrawnInputs(tensor(inputs), tensor(target), tensor(self.draws.target_fraction * weights), rows)
         parts = (self.parts - fractions[:, None] * self.centre) / self.scale
-        along, least = tensor(self.shot * self._intensity()), 1 - self.shot * (1 - _FAINTEST)
+        return SplitParts(tensor(parts), tensor(fractions), tensor(weights), rows, self._variance(run))
 
-        def variance(scores: torch.Tensor) -> torch.Tensor:  # normalised scores are 0 at the mean spectrum
-            return (1 + scores @ along).clamp_min(least)
-
-        return SplitParts(tensor(parts), tensor(fractions), tensor(weights), rows, variance)
+    def _variance(self, run: Run) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the function from normalised scores (B, P) to the (B,) noise relative to the mean spectrum's."""
+        along = torch.as_tensor(self.shot * self._intensity(), dtype=torch.float32, device=run.device)
+        least = 1 - self.shot * (1 - _FAINTEST)
+        # Normalised scores are 0 at the mean spectrum.
+        return lambda scores: (1 + scores @ along).clamp_min(least)
 
     def _intensity(self) -> np.ndarray:
         """Return (P,) by how much the intensity of a spectrum, relative to the mean, grows with normalised scores.
