@@ -3,7 +3,8 @@ A hundred labels
 ================
 
 Somebody has labelled a few spectra of each phase by hand. ``pretrain`` makes an encoder without labels, from simulated
-spectra; ``fine_tune`` turns the labels into a map. Cheap methods are tried on the same labels, and the best is taken.
+spectra; ``fine_tune`` turns the labels into a map. Cheap methods are tried on the same labels, and all that help are
+blended.
 """
 
 # %%
@@ -47,8 +48,8 @@ axis.set(xlabel="step", ylabel="held-out score", title="pretraining on simulated
 # ----------
 #
 # Each way to use them is cross-validated with the labels: the spectra themselves, their principal components, those of
-# aligned spectra, a linear classifier of the latents, low-rank adapters of the network. The table says what is gained
-# by which, and the best is taken.
+# aligned spectra, a linear classifier of the latents, or of the composition that the encoder reads off them, low-rank
+# adapters of the network. The table says what is gained by which, and how much of each the predictor takes.
 predictor = encoder.fine_tune(first.signal, labels)
 print(predictor)
 

@@ -65,7 +65,10 @@ class PatchEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def tokens(self, patches: Tensor, place: Tensor, dose: Tensor) -> Tensor:
-        """Map (B, N, patch) values, (B, N, 128) codes and (B,) log doses to (B, 1 + N, width); first the dose."""
+        """Map (B, N, patch) values, codes and (B,) log doses to (B, 1 + N, width); first the dose.
+
+        Codes are (B, N, 128), or (1, N, 128) where all spectra have the same.
+        """
         first = self.dose(torch.stack([dose, torch.ones_like(dose)], dim=-1))[:, None]
         x = torch.cat([first, self.embed(patches) + self.place(place)], dim=1)
         for block in self.blocks:
@@ -99,7 +102,7 @@ class MaskedDecoder(nn.Module):
     def forward(self, tokens: Tensor, seen: Tensor, place: Tensor) -> Tensor:
         """Map (B, 1 + S, width) tokens of the (B, S) seen patches to (B, N, patch) values of all."""
         inner = self.enter(tokens)
-        n, width = place.shape[1], inner.shape[-1]
+        n, width = place.shape[1], inner.shape[-1]  # place: (B or 1, N, 128)
         x = self.hidden.expand(len(tokens), n, width)
         x = x.scatter(1, seen[..., None].expand(-1, -1, width), inner[:, 1:]) + self.place(place)
         x = torch.cat([inner[:, :1], x], dim=1)
@@ -118,7 +121,8 @@ class MaskedAutoencoder(nn.Module):
     def forward(self, patches: Tensor, place: Tensor, dose: Tensor, seen: Tensor) -> Tensor:
         """Return the (B, N, patch) values of all patches from the (B, S) seen ones."""
         take = lambda x: torch.gather(x, 1, seen[..., None].expand(-1, -1, x.shape[-1]))  # noqa: E731
-        return self.decoder(self.encoder.tokens(take(patches), take(place), dose), seen, place)
+        shown = take(place.expand(len(patches), -1, -1))
+        return self.decoder(self.encoder.tokens(take(patches), shown, dose), seen, place)
 
 
 class WithHead(nn.Module):

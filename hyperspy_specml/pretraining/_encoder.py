@@ -11,6 +11,7 @@ from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import pack, unpack
 from hyperspy_specml.pretraining._grid import SpectralGrid
+from hyperspy_specml.train import one_thread
 
 if TYPE_CHECKING:
     from hyperspy_specml.nn import PatchEncoder
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 NORMALISATIONS = ("square root", "total", "per spectrum")
 # Spectra encoded at a time: what is computed of so few stays in the cache of a core, which is a fifth faster.
 _BATCH = 32
+# Spectra laid on the grid at a time.
+_LAID = 1024
 # Part of a grid that the data must record.
 _LEAST_OVERLAP = 0.3
-_VERSION = 2
+_VERSION = 3
 # In files, the names of the arrays with what values are compared with.
 _CENTRE = "centre of grid {}"
+# And those that read parameters off the latents.
+_READOUT = ("readout weights", "readout constant")
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,24 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
+class Readout:
+    """What a network learnt to read off its latents: the parameters of simulated spectra. D latents, P parameters.
+
+    Attributes
+    ----------
+    weights, constant
+        (D, P) and (P,).
+    """
+
+    weights: np.ndarray
+    constant: np.ndarray
+
+    def __call__(self, latents: np.ndarray) -> np.ndarray:
+        """Return the (n, P) parameters of (n, D) latents."""
+        return latents @ self.weights + self.constant
+
+
+@dataclass(frozen=True, eq=False)
 class SpectrumEncoder:
     """A trained network and how spectra are prepared for it. D outputs.
 
@@ -87,6 +110,8 @@ class SpectrumEncoder:
         "square root" of the share of each channel, "total" (the share), "per spectrum" (mean 0, deviation 1).
     about
         How it was trained.
+    readout
+        Parameters of simulated spectra, where it was trained on them.
     """
 
     network: PatchEncoder = field(repr=False)
@@ -95,6 +120,7 @@ class SpectrumEncoder:
     scales: tuple[Scale, ...]
     normalisation: str = "square root"
     about: dict[str, Any] = field(default_factory=dict)
+    readout: Readout | None = field(default=None, repr=False)
 
     def grid_for(self, units: str, centres: np.ndarray) -> SpectralGrid:
         """Return the grid that spectra are laid on.
@@ -132,16 +158,30 @@ class SpectrumEncoder:
     def encode(self, rows: np.ndarray, units: str, centres: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra on channels with these centres to (n, D) vectors, float32."""
         grid = self.grid_for(units, centres)
-        visible = grid.covered(centres, self.shape.patch)
-        inputs = self.inputs(grid, visible)
-        found = np.empty((len(rows), self.shape.width), np.float32)
+        inputs, matrix = self.inputs(grid, grid.covered(centres, self.shape.patch)), grid.matrix(centres)
+        parts = [
+            self.latents(rows[start : start + _LAID].astype(np.float32) @ matrix, inputs)
+            for start in range(0, len(rows), _LAID)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.shape.width), np.float32)
+
+    def latents(self, laid: np.ndarray, inputs: Inputs) -> np.ndarray:
+        """Map (n, E) spectra on a grid to (n, D) vectors, float32.
+
+        Parameters
+        ----------
+        laid
+            The spectra.
+        inputs
+            How they are shown to the network.
+        """
+        found = np.empty((len(laid), self.shape.width), np.float32)
         device = next(self.network.parameters()).device
         self.network.eval()
-        matrix = grid.matrix(centres)
-        with torch.no_grad():
-            for start in range(0, len(rows), _BATCH):
-                laid = rows[start : start + _BATCH].astype(np.float32) @ matrix
-                found[start : start + _BATCH] = self.network(*inputs(torch.from_numpy(laid).to(device))).cpu().numpy()
+        with torch.inference_mode(), one_thread(device.type):
+            for start in range(0, len(laid), _BATCH):
+                counts = torch.from_numpy(laid[start : start + _BATCH].astype(np.float32)).to(device)
+                found[start : start + _BATCH] = self.network(*inputs(counts)).cpu().numpy()
         return found
 
     def to_bytes(self) -> bytes:
@@ -151,6 +191,8 @@ class SpectrumEncoder:
         description = {"encoder": _VERSION, "shape": sizes, "grids": grids, "normalisation": self.normalisation}
         arrays = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
         arrays |= {_CENTRE.format(k): scale.centre for k, scale in enumerate(self.scales)}
+        if self.readout is not None:
+            arrays |= dict(zip(_READOUT, (self.readout.weights, self.readout.constant), strict=True))
         return pack(description | {"spreads": [scale.spread for scale in self.scales], "about": self.about}, arrays)
 
     @classmethod
@@ -174,23 +216,25 @@ class SpectrumEncoder:
             They do not make up one.
         """
         try:
-            if plain["encoder"] != _VERSION or plain["normalisation"] not in NORMALISATIONS:
+            if plain["encoder"] not in (2, _VERSION) or plain["normalisation"] not in NORMALISATIONS:
                 raise ValueError(f"version {plain['encoder']!r}")
             sizes = {key: int(value) for key, value in plain["shape"].items()}
             if not all(1 <= value <= 4096 for value in sizes.values()):
                 raise ValueError(f"sizes {sizes}")
             network, arrays = PatchShape(**sizes).network(), dict(arrays)
             centres = [arrays.pop(_CENTRE.format(k)) for k in range(len(plain["grids"]))]
+            read = Readout(*(arrays.pop(name) for name in _READOUT)) if _READOUT[0] in arrays else None
             network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
             grids = tuple(SpectralGrid(str(u), float(f), float(s), int(n)) for u, f, s, n in plain["grids"])
             scales = tuple(Scale(c, float(s)) for c, s in zip(centres, plain["spreads"], strict=True))
             if any(scale.centre.shape != (grid.size,) for scale, grid in zip(scales, grids, strict=True)):
                 raise ValueError("means of other channels than the grid's")
+            if read and read.weights.shape != (sizes["width"], *read.constant.shape):
+                raise ValueError("a readout of other latents")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(f"{name}: the file holds no encoder ({error!r:.120}). See specml.pretrain.") from error
-        return cls(
-            network.eval(), PatchShape(**sizes), grids, scales, str(plain["normalisation"]), dict(plain["about"])
-        )
+        about = dict(plain["about"])
+        return cls(network.eval(), PatchShape(**sizes), grids, scales, str(plain["normalisation"]), about, read)
 
 
 @dataclass(frozen=True)
@@ -216,10 +260,9 @@ class Inputs:
     scale: Scale | None = None
 
     def __call__(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Map (B, E) counts to (B, N, patch) values, (B, N, 128) codes and (B,) logarithms of the dose."""
+        """Map (B, E) counts to (B, N, patch) values, (1, N, 128) codes and (B,) logarithms of the dose."""
         values, dose = self.values(counts)
-        place = self.places(counts.device)
-        return values, place.expand(len(counts), -1, -1), dose
+        return values, self.places(counts.device)[None], dose
 
     def values(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (B, E) counts to the (B, N, patch) values of the visible patches, and (B,) logarithms of the dose."""

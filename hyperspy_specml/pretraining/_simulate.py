@@ -32,8 +32,8 @@ _FAMILY = 0.4
 # width in eV, thickness in mean free paths, height of white lines beside the step, share of the edges, counts.
 _BACKGROUND_POWER, _EDGE_POWER, _BLUR, _PLASMON, _PLASMON_WIDTH = (2.0, 4.0), (2.5, 4.5), (0.7, 3.0), (15.0, 28.0), 4.0
 _THICKNESS, _WHITE, _EDGES, _LOSSES = (0.0, 1.0), (0.0, 4.0), (0.02, 0.5), (2e3, 2e6)
-# Of mixtures of library spectra: largest shift in channels, relative stretch.
-_SHIFT, _STRETCH = 3.0, 0.01
+# Of mixtures of library spectra: largest shift, part of the channels (that of aligned features), relative stretch.
+_SHIFT, _STRETCH = 0.03, 0.01
 
 
 def _log_uniform(rng: np.random.Generator, ends: tuple[float, float], n: int) -> np.ndarray:
@@ -43,11 +43,10 @@ def _log_uniform(rng: np.random.Generator, ends: tuple[float, float], n: int) ->
 
 def _compositions(rng: np.random.Generator, n: int, n_elements: int) -> np.ndarray:
     """Return (n, K) shares of a few elements each."""
-    shares = np.zeros((n, n_elements))
-    for row in shares:
-        some = rng.choice(n_elements, min(n_elements, int(rng.integers(1, _MOST_ELEMENTS + 1))), replace=False)
-        row[some] = rng.dirichlet(np.ones(len(some)))
-    return shares
+    present = rng.integers(1, min(_MOST_ELEMENTS, n_elements) + 1, (n, 1))
+    order = rng.random((n, n_elements)).argsort(axis=1)
+    shares = np.where(order < present, rng.exponential(size=(n, n_elements)), 0.0)
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,13 +195,13 @@ class LibraryPhysics:
         """Return (n, E) counts, and (n, parameters): shares of the library spectra, and shifts."""
         k, channels = len(self.spectra), np.arange(self.grid.size, dtype=float)
         pure = self.spectra / self.spectra.sum(axis=1, keepdims=True)
-        shares = rng.dirichlet(np.ones(k), n)
-        shift, mean = _SHIFT * rng.standard_normal(n), shares @ pure
+        shares, most = _compositions(rng, n, k), _SHIFT * self.grid.size
+        shift, mean = rng.uniform(-most, most, n), shares @ pure
         stretch = 1 + _STRETCH * rng.standard_normal(n)
         moved = np.stack(
             [np.interp((channels - by) / s, channels, row) for by, s, row in zip(shift, stretch, mean, strict=True)]
         )
         dose = _log_uniform(rng, self.doses, n)[:, None]
         moved /= np.maximum(moved.sum(axis=1, keepdims=True), 1e-30)
-        truth = np.concatenate([(shares - 1 / k) * np.sqrt(k * (k + 1)), shift[:, None] / _SHIFT], axis=1)
+        truth = np.concatenate([(shares - 1 / k) * np.sqrt(2 * k), np.sqrt(3) * shift[:, None] / most], axis=1)
         return rng.poisson(np.maximum(dose * moved, 0)).astype(np.float32), truth

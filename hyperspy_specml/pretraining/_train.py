@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.pretraining._encoder import Inputs, Scale, SpectrumEncoder
-from hyperspy_specml.train import Batch, fit
+from hyperspy_specml.pretraining._encoder import Inputs, Readout, Scale, SpectrumEncoder
+from hyperspy_specml.train import Batch, fit, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -210,11 +210,21 @@ def train_encoder(
             found = float(np.mean([sum(part.item() for part in loss(trained, batch).values()) for batch in held]))
         if keep is not None and found < best:
             best = found
-            keep(replace(like, network=copy.deepcopy(encoder).cpu().eval()))
+            keep(_trained(like, copy.deepcopy(trained)))
         return found
 
-    history = fit(network, batches, loss, run, score=score)
-    return replace(like, network=encoder.cpu().eval()), history
+    with one_thread(run.device):
+        history = fit(network, batches, loss, run, score=score)
+    return _trained(like, network), history
+
+
+def _trained(like: SpectrumEncoder, network: Any) -> SpectrumEncoder:
+    """Return the encoder within a network, with what its head reads off the latents where it has one."""
+    network = network.cpu().eval()
+    read = None
+    if hasattr(network, "head"):
+        read = Readout(network.head.weight.detach().numpy().T.copy(), network.head.bias.detach().numpy().copy())
+    return replace(like, network=network.encoder, readout=read)
 
 
 def _all_patches(grid: SpectralGrid, shape: PatchShape) -> np.ndarray:

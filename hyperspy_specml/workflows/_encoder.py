@@ -11,7 +11,17 @@ from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.exceptions import OptionError, TooFewSpectraError
 from hyperspy_specml.models import Stored
-from hyperspy_specml.pretraining import METHODS, Contest, LatentDensity, SpectrumEncoder, Task, contest, tune
+from hyperspy_specml.pretraining import (
+    METHODS,
+    Blend,
+    Contest,
+    LatentDensity,
+    SpectrumEncoder,
+    Task,
+    Unlabelled,
+    contest,
+    tune,
+)
 from hyperspy_specml.signals import navigation_map, score_maps
 from hyperspy_specml.workflows._encoded import (
     all_rows,
@@ -148,9 +158,11 @@ class Encoder(Stored):
             For every spectrum (array order of the scan) a class as a whole number (-1: no label) or text ("": none), or
             a value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``.
         method : str
-            "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra; "linear": on
-            the latents; "lora": low-rank adapters of the attention are trained; "full": the whole network is. "auto"
-            cross-validates the first five on the labels and takes the best.
+            "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra, and the shift;
+            "linear": on the latents; "parameters": on what an encoder of simulated spectra reads off them (composition,
+            shift); "lora": low-rank adapters of the attention are trained; "full": the whole network is. "auto"
+            cross-validates all but the last on the labels, and blends them so that the labels that were left out are
+            predicted best.
         random_state : int
             Seed of folds and trainings.
 
@@ -177,13 +189,13 @@ class Encoder(Stored):
         pool = pool[:: -(-len(pool) // 4000)]
         some, own = laid[known], truth[known]
         table: tuple[Contest, ...] = ()
-        task = Task(some, own, pool, inputs, encoder, len(names), random_state)
+        task = Task(some, own, Unlabelled(pool, inputs, encoder), len(names), random_state)
         if method == "auto":
-            table = contest(task)
-            method = max(table, key=lambda one: one.score).method
-        tuned = tune(method, task)
-        spread = 0.0 if names else _spread(tuned.method, task)
-        return Predictor(tuned, encoder, names, spread, table)
+            table, blend, spread = contest(task)
+        else:
+            blend = Blend((tune(method, task),))
+            spread = 0.0 if names else _spread(method, task)
+        return Predictor(blend, encoder, names, spread, table)
 
     def to_bytes(self) -> bytes:
         """Return the content of its file."""
@@ -263,5 +275,5 @@ def _spread(method: str, task: Task) -> float:
         train = np.setdiff1d(order, test)
         if len(train) > 1:
             again = tune(method, task.of(train))
-            errors.append(again(task.laid[test], task.inputs)[:, 0] - task.truth[test])
+            errors.append(again(task.laid[test], task.unlabelled.inputs)[:, 0] - task.truth[test])
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else float("nan")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperspy_specml.exceptions import ModelFileError, OptionError
 from hyperspy_specml.models import Stored, as_html, as_text, pack, unpack
-from hyperspy_specml.pretraining import Contest, Features, Head, Inputs, SpectrumEncoder, Tuned
+from hyperspy_specml.pretraining import CHEAP, Blend, Contest, Features, Head, Inputs, SpectrumEncoder, Tuned
 from hyperspy_specml.signals import navigation_map, score_maps
 from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, scan_shape, title_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy.signal import BaseSignal
 
 # Arrays of the features, in the order of their class.
 _FEATURES = ("mean", "scale", "basis", "centre")
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class Predictor(Stored):
     Attributes
     ----------
     tuned
-        What predicts.
+        What predicts: one method, or several with their shares.
     encoder
         That it was made with.
     names
@@ -38,7 +41,7 @@ class Predictor(Stored):
         The cross-validation of "auto".
     """
 
-    tuned: Tuned = field(repr=False)
+    tuned: Blend = field(repr=False)
     encoder: SpectrumEncoder = field(repr=False)
     names: tuple[str, ...]
     spread: float
@@ -46,7 +49,7 @@ class Predictor(Stored):
 
     @property
     def method(self) -> str:
-        """The method that predicts."""
+        """The method that predicts, or several, the largest share first."""
         return self.tuned.method
 
     def classify(self, signal: BaseSignal) -> Classified:
@@ -71,9 +74,7 @@ class Predictor(Stored):
         if not self.names:
             raise OptionError("classify(): this predictor was learnt for values. Use predictor.regress(s).")
         logits = self._values(signal, len(self.names))
-        with np.errstate(invalid="ignore"):
-            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-            probability = odds / odds.sum(axis=1, keepdims=True)
+        probability = np.exp(logits)
         labels = np.where(np.isfinite(logits).all(axis=1), np.nan_to_num(logits, nan=-np.inf).argmax(axis=1), -1)
         shape, title = scan_shape(signal), title_of(signal)
         return Classified(
@@ -113,27 +114,31 @@ class Predictor(Stored):
 
     def _values(self, signal: BaseSignal, n: int) -> np.ndarray:
         units, centres = energies_of(signal)
-        return mapped(signal, n, _Predicted(self.tuned, inputs_for(self.encoder, units, centres), centres))
+        inputs = inputs_for(self.encoder, units, centres)
+        return mapped(signal, n, _Predicted(self.tuned, inputs, centres, classes=bool(self.names)))
 
     def to_bytes(self) -> bytes:
-        """Return the content of its file, with the encoder where that predicts."""
-        network = self.tuned.encoder or self.encoder
-        inner, arrays = unpack(network.to_bytes(), "encoder")
-        head, features = self.tuned.head, self.tuned.features
-        arrays = {f"network.{name}": value for name, value in arrays.items()}
-        arrays |= {"head.weights": head.weights, "head.constant": head.constant}
-        if head.support is not None:
-            arrays["head.support"] = head.support
-        arrays |= {f"features.{name}": getattr(features, name) for name in _FEATURES}
+        """Return the content of its file, with the networks that predict."""
+        own = [one.encoder for one in self.tuned.members if one.encoder is not None]
+        networks = list({id(one): one for one in own or [self.encoder]}.values())
+        inner: list[dict[str, Any]] = []
+        arrays: dict[str, np.ndarray] = {}
+        for k, network in enumerate(networks):
+            plain, values = unpack(network.to_bytes(), "encoder")
+            inner.append(plain)
+            arrays |= {f"network {k}.{name}": value for name, value in values.items()}
+        members = []
+        for k, one in enumerate(self.tuned.members):
+            number = -1 if one.encoder is None else next(i for i, n in enumerate(networks) if n is one.encoder)
+            members.append([one.method, self.tuned.shares[k], one.features.kind, one.head.gamma, number])
+            arrays |= {f"member {k}.{name}": value for name, value in _arrays(one).items()}
         description = {
-            "predictor": 1,
-            "encoder_of": inner,
-            "method": self.method,
-            "gamma": head.gamma,
-            "kind": features.kind,
+            "predictor": _VERSION,
+            "encoders": inner,
+            "members": members,
             "names": list(self.names),
             "spread": self.spread,
-            "table": [[c.method, c.score, c.error] for c in self.table],
+            "table": [[c.method, c.score, c.error, c.share] for c in self.table],
         }
         return pack(description, arrays)
 
@@ -142,21 +147,24 @@ class Predictor(Stored):
         """Return the predictor that `to_bytes` wrote."""
         plain, arrays = unpack(content, name)
         try:
-            own = {key[8:]: value for key, value in arrays.items() if key.startswith("network.")}
-            encoder = SpectrumEncoder.from_parts(plain["encoder_of"], own, name=name)
-            features = Features(str(plain["kind"]), *(arrays[f"features.{key}"] for key in _FEATURES))
-            gamma, support = float(plain["gamma"]), arrays.get("head.support")
-            head = Head(arrays["head.weights"], arrays["head.constant"], support, gamma)
-            cheap = plain["kind"] in ("raw", "pca", "aligned")
-            tuned = Tuned(str(plain["method"]), head, features, None if cheap else encoder)
-            table = tuple(Contest(str(m), float(s), float(e)) for m, s, e in plain["table"])
-            return cls(tuned, encoder, tuple(map(str, plain["names"])), float(plain["spread"]), table)
-        except (KeyError, TypeError, ValueError) as error:
+            if plain["predictor"] != _VERSION:
+                raise ValueError(f"version {plain['predictor']!r}")
+            networks = [
+                SpectrumEncoder.from_parts(one, _within(arrays, f"network {k}."), name=name)
+                for k, one in enumerate(plain["encoders"])
+            ]
+            members = [
+                _member(one, _within(arrays, f"member {k}."), networks) for k, one in enumerate(plain["members"])
+            ]
+            blend = Blend(tuple(members), tuple(float(one[1]) for one in plain["members"]))
+            table = tuple(Contest(str(m), float(s), float(e), float(w)) for m, s, e, w in plain["table"])
+            return cls(blend, networks[0], tuple(map(str, plain["names"])), float(plain["spread"]), table)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"load({name!r}): the file holds no predictor ({error!r:.100}).") from error
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [
-            (one.method, f"{one.score:.3f}", f"{one.error:.3f}", "chosen" if one.method == self.method else "")
+            (one.method, f"{one.score:.3f}", f"{one.error:.3f}", f"{one.share:.2f}" if one.share else "")
             for one in self.table
         ]
 
@@ -166,11 +174,11 @@ class Predictor(Stored):
         if not self.table:
             return f"<Predictor of {what}: {self.method}>"
         score = "balanced accuracy" if self.names else "R2"
-        return as_text(("method", score, "standard error", ""), self._rows())
+        return as_text(("method", score, "standard error", "share"), self._rows())
 
     def _repr_html_(self) -> str:
         score = "balanced accuracy" if self.names else "R2"
-        return as_html(("method", score, "standard error", ""), self._rows()) if self.table else repr(self)
+        return as_html(("method", score, "standard error", "share"), self._rows()) if self.table else repr(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,11 +220,33 @@ class Regressed:
 class _Predicted:
     """The block function of `classify` and `regress`."""
 
-    tuned: Tuned
+    tuned: Blend
     inputs: Inputs
     centres: np.ndarray
+    classes: bool
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        matrix = self.inputs.grid.matrix(self.centres)
-        n = self.tuned.head.constant.size
-        return of_finite(rows, n, lambda some: self.tuned((some.astype(np.float32) @ matrix), self.inputs))
+        return of_finite(rows, self.tuned.n_outputs, self._predicted)
+
+    def _predicted(self, some: np.ndarray) -> np.ndarray:
+        laid = some.astype(np.float32) @ self.inputs.grid.matrix(self.centres)
+        return self.tuned(laid, self.inputs, classes=self.classes)
+
+
+def _arrays(one: Tuned) -> dict[str, np.ndarray]:
+    """Return the arrays of a method by name."""
+    found = {name: getattr(one.features, name) for name in _FEATURES}
+    found |= {"weights": one.head.weights, "constant": one.head.constant}
+    return found if one.head.support is None else found | {"support": one.head.support}
+
+
+def _member(described: Sequence[Any], arrays: dict[str, np.ndarray], networks: Sequence[SpectrumEncoder]) -> Tuned:
+    """Return the method that a file describes."""
+    method, _, kind, gamma, number = described
+    head = Head(arrays["weights"], arrays["constant"], arrays.get("support"), float(gamma))
+    features = Features(str(kind), *(arrays[name] for name in _FEATURES))
+    return Tuned(str(method), head, features, None if method in CHEAP else networks[int(number)])
+
+
+def _within(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}

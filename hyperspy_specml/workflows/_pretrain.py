@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.progress import Progress
     from hyperspy_specml.signals import Line
+    from hyperspy_specml.train import History
 
 _logger = logging.getLogger(__name__)
 
@@ -141,12 +142,8 @@ def pretrain(
     for name, value, known in (("objective", objective, OBJECTIVES), ("normalisation", normalisation, NORMALISATIONS)):
         if value not in known:
             raise OptionError.unknown(f"pretrain({name}=...)", value, known)
-    several = isinstance(signals, Iterable) and not isinstance(signals, BaseSignal | str)
-    given: list[Any] = list(signals) if several else [signals]  # type: ignore[arg-type]
-    if not given:
-        raise TooFewSpectraError("pretrain([]): there are no signals. Pass signals or paths of files, pretrain([s]).")
     settings = (config or TrainConfig()).over(_DEFAULTS)
-    opened = [_opened(one) for one in given]
+    opened = _all_opened(signals)
     grids = _grids(opened, shape)
     shape = shape or PatchShape(patch=min(_PATCH, max(2, min(grid.size for grid in grids) // 8)))
     keep = None if checkpoint is None else partial(_keep, checkpoint, {"objective": objective, "corpus": _hash(opened)})
@@ -164,17 +161,19 @@ def pretrain(
             physics = [_library(library)] if library is not None else _physics(opened, grids)
             with progress.enter("Train"):
                 trained, history = trainer(run, physics=physics)
-    about = {
-        "objective": objective,
-        "corpus": _hash(opened),
-        "random_state": run.seed,
+    _logger.info("pretrain(): %s, best of %d steps at %d", objective, history.steps[-1], history.best_step)
+    about = {"objective": objective, "corpus": _hash(opened), "random_state": run.seed}
+    return Encoder(replace(trained, about=about | _course(history)))
+
+
+def _course(history: History) -> dict[str, Any]:
+    """Return the fields of a report that say how the training went."""
+    return {
         "best_step": history.best_step,
         "steps": list(history.steps),
         "scores": [float(score) for score in history.scores],
         "interrupted": history.interrupted,
     }
-    _logger.info("pretrain(): %s, best of %d steps at %d", objective, history.steps[-1], history.best_step)
-    return Encoder(replace(trained, about=about))
 
 
 def _keep(path: str | os.PathLike[str], about: dict[str, Any], encoder: SpectrumEncoder) -> None:
@@ -183,6 +182,14 @@ def _keep(path: str | os.PathLike[str], about: dict[str, Any], encoder: Spectrum
 
 def _inner(start: Encoder | None) -> SpectrumEncoder | None:
     return None if start is None else start.encoder
+
+
+def _all_opened(signals: Any) -> list[BaseSignal]:
+    several = isinstance(signals, Iterable) and not isinstance(signals, BaseSignal | str)
+    given = list(signals) if several else [signals]
+    if not given:
+        raise TooFewSpectraError("pretrain([]): there are no signals. Pass signals or paths of files, pretrain([s]).")
+    return [_opened(one) for one in given]
 
 
 def _opened(one: BaseSignal | str | os.PathLike[str]) -> BaseSignal:

@@ -11,19 +11,30 @@ import torch
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.nn import MaskedAutoencoder, adapt, merged
 from hyperspy_specml.pretraining import (
+    Blend,
     EdgePhysics,
     Features,
+    Head,
     Inputs,
     Instruments,
     LatentDensity,
     LibraryPhysics,
     PatchShape,
     Scale,
+    Source,
     SpectralGrid,
     SpectrumEncoder,
+    Task,
+    Tuned,
+    Unlabelled,
     XrayPhysics,
+    blend_shares,
+    contest,
+    train_encoder,
+    tune,
 )
 from hyperspy_specml.pretraining import fit_head as fit
+from hyperspy_specml.run import Run, TrainConfig
 
 SHAPE = PatchShape(patch=8, width=16, depth=1, heads=2)
 
@@ -82,6 +93,14 @@ def test_library_spectra_are_mixed_in_known_shares() -> None:
     assert np.corrcoef(left, truth[:, 0])[0, 1] > 0.99
     middle = counts @ grid.centres / counts.sum(axis=1) - (40 - 20 * left)
     assert np.corrcoef(middle, truth[:, -1])[0, 1] > 0.9
+    assert np.abs(middle).max() == pytest.approx(0.03 * 60, rel=0.15)
+    assert np.abs(truth[:, -1]).max() == pytest.approx(np.sqrt(3), rel=0.1)
+    many = LibraryPhysics(grid, np.stack([line(grid.centres, at) for at in np.linspace(10.0, 50.0, 8)]))
+    _, truth = many.draw(2000, np.random.default_rng(0))
+    shares = truth[:, :8] / 4 + 1 / 8
+    assert (shares.max(axis=1) > 0.95).mean() > 0.15  # of single spectra, too
+    assert (truth[:, :8].std(axis=0) > 0.8).all()
+    assert (truth[:, :8].std(axis=0) < 1.2).all()
 
 
 def test_a_head_is_ridge_regression() -> None:
@@ -106,14 +125,106 @@ def test_a_head_tells_classes_apart(n_classes: int) -> None:
     assert (head(features).argmax(axis=1) == truth).mean() > 0.9
 
 
-def test_aligned_features_do_not_see_a_shift() -> None:
+def test_aligned_features_do_not_see_a_shift_but_for_the_last() -> None:
     rng, centres = np.random.default_rng(0), np.arange(200.0)
     shift = rng.integers(-4, 5, 300)
-    rows = rng.poisson(np.stack([200 * (line(centres, 80.0 + by) + line(centres, 120.0 + by)) for by in shift]))
-    plain, aligned = (Features.of(kind, rows.astype(np.float32)) for kind in ("pca", "aligned"))
-    seen = [abs(np.corrcoef(f(rows.astype(np.float32))[:, 0], shift)[0, 1]) for f in (plain, aligned)]
-    assert seen[0] > 0.9
-    assert seen[1] < 0.3
+    height = rng.uniform(0.5, 1.0, (300, 1))
+    edge = np.stack([200 * (line(centres, 80.0 + by) + line(centres, 120.0 + by)) for by in shift])
+    rows = rng.poisson(40 + height * edge).astype(np.float32)  # on a background, of which the ends are cut off
+    plain, aligned = (Features.of(kind, rows) for kind in ("pca", "aligned"))
+    assert abs(np.corrcoef(plain(rows)[:, 0], shift)[0, 1]) > 0.9
+    components, last = aligned(rows)[:, :-1], aligned(rows)[:, -1]
+    assert max(abs(np.corrcoef(one, shift)[0, 1]) for one in components[:, :4].T) < 0.3
+    assert abs(np.corrcoef(components[:, 0], height[:, 0])[0, 1]) > 0.9
+    assert np.corrcoef(last, shift)[0, 1] > 0.95
+    few = aligned.first(2)(rows)
+    assert few == pytest.approx(aligned(rows)[:, [0, 1, -1]], abs=1e-4)
+
+
+def test_shares_of_values_are_those_of_the_smallest_error() -> None:
+    rng = np.random.default_rng(0)
+    truth = 3 + rng.standard_normal(4000)
+    found = truth + np.array([[1.0], [2.0], [9.0]]) * rng.standard_normal((3, 4000))
+    found[2] += 50
+    shares = blend_shares(found[..., None], truth, 0)
+    assert shares == pytest.approx([0.8, 0.2, 0.0], abs=0.03)  # inverse variances
+
+
+def test_shares_of_classes_are_those_of_the_largest_likelihood() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 600)
+    sure, unsure = 4.0 * np.eye(3)[truth], 1.0 * np.eye(3)[truth]
+    wrong = 20.0 * np.eye(3)[rng.integers(0, 3, 600)]  # and sure of it
+    assert blend_shares(np.stack([unsure, wrong, sure]), truth, 3) == pytest.approx([0, 0, 1])
+    # Each knows half of the spectra: both are needed.
+    half = rng.random((600, 1)) < 0.5
+    shares = blend_shares(np.stack([np.where(half, sure, 0), np.where(half, 0, sure)]), truth, 3)
+    assert shares == pytest.approx([0.5, 0.5], abs=0.1)
+    # A class of few labels counts as much as others.
+    truth = np.repeat([0, 1], [540, 60])
+    first, second = (np.where((truth == k)[:, None], 4.0 * np.eye(2)[truth], 0) for k in (0, 1))
+    assert blend_shares(np.stack([first, second]), truth, 2) == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+def test_a_blend_of_classes_is_the_mean_probability() -> None:
+    features = Features("raw", np.zeros(4), np.ones(4), np.zeros((4, 0)), np.zeros(4))
+    sides = [Tuned("raw", Head(np.zeros((4, 2)), np.array([a, 0.0])), features) for a in (np.log(9.0), -np.log(3.0))]
+    inputs = Inputs(8, "total", SpectralGrid("eV", 0.0, 1.0, 4), np.ones(1, bool))
+    found = Blend(tuple(sides), (0.75, 0.25))(np.ones((3, 4)), inputs, classes=True)
+    assert np.exp(found[:, 0]) == pytest.approx(0.75 * 0.9 + 0.25 * 0.25)
+    assert np.exp(found).sum(axis=1) == pytest.approx(1)
+
+
+def simulated_task(n: int) -> Task:
+    rng, grid = np.random.default_rng(0), SpectralGrid("eV", 0.0, 1.0, 64)
+    truth = rng.integers(0, 2, n)
+    rows = rng.poisson(20 + 30 * line(grid.centres, 30.0) * (1 + truth[:, None])).astype(np.float32)
+    torch.manual_seed(0)
+    encoder = SpectrumEncoder(SHAPE.network(), SHAPE, (grid,), (Scale.of(np.sqrt(rows)),))
+    return Task(rows, truth, Unlabelled(rows, encoder.inputs(grid, np.ones(8, bool)), encoder), 2)
+
+
+def test_adapters_that_fall_behind_are_trained_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, trained = simulated_task(60), []
+
+    def counted(method: str, some: Task) -> Tuned:
+        if method != "lora":
+            return tune(method, some)
+        trained.append(len(some.truth))
+        right = tune("raw", some)
+        head = Head(right.head.weights[:, ::-1], right.head.constant[::-1])  # always wrong
+        return replace(right, method="lora", head=head)
+
+    monkeypatch.setattr("hyperspy_specml.pretraining._contest.tune", counted)
+    table, blend, _ = contest(task)
+    assert trained == [48]  # one fold of five
+    assert table[-1].method == "lora"
+    assert table[-1].share == 0
+    assert table[-1].score < 0.5 < table[0].score
+    assert "lora" not in blend.method
+
+
+def test_an_encoder_is_trained_and_embeds_in_one_thread() -> None:
+    seen: list[int] = []
+    task = simulated_task(40)
+    grid = task.unlabelled.encoder.grids[0]
+    settings = TrainConfig(
+        learning_rate=1e-3, batch_size=8, max_steps=1, evaluate_every=1, patience=1, restarts=1, comparison_share=1.0
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        sources = [Source(grid, np.ones(8, bool), task.laid)]
+        train_encoder(
+            SHAPE, "total", Run(settings), sources=sources, keep=lambda _: seen.append(torch.get_num_threads())
+        )
+        network = task.unlabelled.encoder.network
+        network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+        task.unlabelled.encoder.encode(task.laid, "eV", grid.centres)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
 
 
 def test_hidden_patches_are_not_seen() -> None:

@@ -96,7 +96,7 @@ def test_a_library_is_simulated(signal: Signal1D, simulated: Any) -> None:
     assert found.report["scores"][-1] < found.report["scores"][0]
 
 
-@pytest.mark.parametrize("method", ["raw", "pca", "aligned", "linear", "lora", "full"])
+@pytest.mark.parametrize("method", ["raw", "pca", "aligned", "linear", "parameters", "lora", "full"])
 def test_every_method_predicts_values_and_classes(
     signal: Signal1D,
     encoder: specml.Encoder,
@@ -107,6 +107,9 @@ def test_every_method_predicts_values_and_classes(
 ) -> None:
     monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 40)
     labels = np.where(np.arange(120).reshape(12, 10) % 2, iron, np.nan)
+    if method == "parameters":  # they are learnt in hundreds of steps, not in 20
+        config = specml.TrainConfig(max_steps=300, batch_size=64, evaluate_every=100)
+        encoder = specml.pretrain([signal], shape=SMALL, config=config, show_progressbar=False)
     predictor = encoder.fine_tune(signal, labels, method)
     found = predictor.regress(signal)
     assert found.value.axes_manager.navigation_shape == (10, 12)
@@ -128,11 +131,37 @@ def test_auto_shows_what_it_compared(
     monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 10)
     labels = np.where(np.arange(120).reshape(12, 10) % 3 == 0, (iron > np.median(iron)).astype(int), -1)
     predictor = encoder.fine_tune(signal, labels)
-    assert [one.method for one in predictor.table] == ["raw", "pca", "aligned", "linear", "lora"]
-    best = max(predictor.table, key=lambda one: one.score)
-    assert predictor.method == best.method
-    assert "chosen" in repr(predictor)
+    assert [one.method for one in predictor.table] == ["raw", "pca", "aligned", "linear", "parameters", "lora"]
+    chosen = sorted((one for one in predictor.table if one.share), key=lambda one: -one.share)
+    assert sum(one.share for one in chosen) == pytest.approx(1)
+    assert predictor.method == " + ".join(one.method for one in chosen)
+    assert f"{chosen[0].share:.2f}" in repr(predictor)
     assert "<table>" in predictor._repr_html_()
+
+
+def test_a_blend_is_kept_in_a_file(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 2)
+    monkeypatch.setattr("hyperspy_specml.pretraining._contest.blend_shares", lambda *_: np.full(6, 1 / 6))
+    monkeypatch.setattr("hyperspy_specml.pretraining._contest._BEHIND", np.inf)
+    labels = np.where(np.arange(120).reshape(12, 10) % 3, np.nan, iron)
+    predictor = encoder.fine_tune(signal, labels)
+    assert predictor.method == "raw + pca + aligned + linear + parameters + lora"
+    again = specml.Predictor.load(predictor.save(tmp_path / "iron"))
+    assert again.table == predictor.table
+    assert (again.regress(signal).value.data == predictor.regress(signal).value.data).all()
+    # The same methods alone, and their mean.
+    alone = [
+        encoder.fine_tune(signal, labels, name).regress(signal).value.data for name in predictor.method.split(" + ")
+    ]
+    assert again.regress(signal).value.data == pytest.approx(np.mean(alone, axis=0), abs=1e-5)
+    assert 0 < again.regress(signal).error.data[0, 0] < 1
+
+
+def test_parameters_are_only_read_by_encoders_that_learnt_them(signal: Signal1D, iron: np.ndarray) -> None:
+    with pytest.raises(SpecMLError, match="objective='simulated'"):
+        pretrained([signal], "masked").fine_tune(signal, iron, "parameters")
 
 
 def test_areas_by_name_are_labels(signal: Signal1D, encoder: specml.Encoder) -> None:
@@ -148,6 +177,9 @@ def test_an_encoder_is_kept_in_a_file(signal: Signal1D, encoder: specml.Encoder,
     path = encoder.save(tmp_path / "eds")
     again = specml.Encoder.load(path)
     assert (again.embed(signal).data == encoder.embed(signal).data).all()
+    assert again.encoder.readout is not None
+    assert encoder.encoder.readout is not None
+    assert (again.encoder.readout.weights == encoder.encoder.readout.weights).all()
     assert again.report == encoder.report
     with pytest.raises(SpecMLError, match="overwrite"):
         encoder.save(path)

@@ -1,0 +1,95 @@
+"""What cheap methods see of spectra: roots of shares, their principal components, those of aligned spectra.
+
+n spectra, E channels, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+# Principal components that are kept, at most.
+_MOST = 16
+# Largest shift that is looked for, part of the channels.
+_SHIFTS = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """From (n, E) spectra on a grid to (n, F) numbers of mean 0 and deviation 1.
+
+    Attributes
+    ----------
+    kind
+        "raw", "pca" or "aligned": components of spectra that were moved to where they are most like the mean spectrum,
+        and last how far they were: the shift of an edge may be what is asked for.
+    mean, scale
+        (F,) of the features before they are standardised.
+    basis
+        (channels that are compared, P) principal components; of "raw" none.
+    centre
+        (E,) mean root of the shares; of "aligned" what spectra are compared with.
+    """
+
+    kind: str
+    mean: np.ndarray
+    scale: np.ndarray
+    basis: np.ndarray
+    centre: np.ndarray
+
+    @classmethod
+    def of(cls, kind: str, pool: np.ndarray) -> Features:
+        """Return the features of a kind, from (m, E) spectra without labels."""
+        found = cls(kind, np.zeros(1), np.ones(1), np.zeros((pool.shape[1], 0)), _roots(pool).mean(axis=0))
+        values, _ = found._prepared(pool)
+        if kind != "raw":
+            _, _, vectors = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+            found = replace(found, basis=vectors[:_MOST].T.copy())
+        values = found._values(pool)
+        scale = values.std(axis=0)
+        seen = scale > 1e-9 * max(scale.max(), 1e-30)
+        return replace(found, mean=values.mean(axis=0), scale=np.where(seen, scale, np.inf))
+
+    def first(self, n: int) -> Features:
+        """Return the features with the first n principal components only."""
+        kept = np.r_[: min(n, self.basis.shape[1]), self.basis.shape[1] : len(self.mean)]
+        return replace(self, mean=self.mean[kept], scale=self.scale[kept], basis=self.basis[:, :n])
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the features of spectra."""
+        return (self._values(rows) - self.mean) / self.scale
+
+    def _values(self, rows: np.ndarray) -> np.ndarray:
+        values, beside = self._prepared(rows)
+        return np.concatenate([values @ self.basis if self.basis.shape[1] else values, beside], axis=1)
+
+    def _prepared(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return roots of shares, and what is known beside them: (n, 1) shifts, or nothing."""
+        if self.kind != "aligned":
+            return _roots(rows) - self.centre, np.zeros((len(rows), 0))
+        moved, shifts = _aligned(rows, self.centre**2)
+        return _roots(moved), shifts[:, None].astype(float)
+
+
+def _roots(rows: np.ndarray) -> np.ndarray:
+    total = np.maximum(np.abs(rows).sum(axis=1, keepdims=True), 1e-30)
+    return np.sqrt(np.maximum(rows, 0) / total * rows.shape[1])
+
+
+def _aligned(rows: np.ndarray, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return spectra moved by whole channels to where the Poisson likelihood of a template is largest, and by how many.
+
+    The ends, as many channels as spectra may be moved by, are left out: nothing was recorded of some of them.
+    """
+    from hyperspy_specml.streaming import shift_channels
+
+    most = max(1, int(_SHIFTS * rows.shape[1]))
+    shifts = np.arange(-most, most + 1)
+    inner = slice(most, rows.shape[1] - most)
+    floor = 1e-3 * max(float(template.mean()), 1e-30)
+    moved = np.stack([np.roll(template, by)[inner] for by in shifts])
+    moved = np.maximum(moved, floor)
+    score = rows[:, inner] @ np.log(moved).T - rows[:, inner].sum(axis=1, keepdims=True) * np.log(moved.sum(axis=1))
+    best = shifts[score.argmax(axis=1)]
+    return shift_channels(rows, -best)[:, inner], best
