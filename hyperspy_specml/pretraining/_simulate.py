@@ -10,6 +10,7 @@ C. Fiori, D. Newbury, Scanning Electron Microsc. I (1978) 401 (width of X-ray li
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -188,11 +189,26 @@ class LibraryPhysics:
 
     @property
     def n_parameters(self) -> int:
-        """Shares of the spectra, and the shift."""
-        return len(self.spectra) + 1
+        """How the mixtures differ, and the shift."""
+        return self._axes.shape[1] + 1
+
+    @cached_property
+    def _axes(self) -> np.ndarray:
+        """(K, K - 1): from shares, of a deviation of one, to what is asked for.
+
+        These are principal components of the library, in units of the noise of counts, each weighted by how much of its
+        variance the counts of a usual dose tell. Shares of spectra that are alike cannot be told, and to ask for them
+        hides, in the loss, what can.
+        """
+        pure = self.spectra / self.spectra.sum(axis=1, keepdims=True)
+        mean = pure.mean(axis=0)
+        inner, sizes, _ = np.linalg.svd((pure - mean) / np.sqrt(np.maximum(mean, 1e-12)), full_matrices=False)
+        dose = np.sqrt(self.doses[0] * self.doses[1])
+        told = dose * sizes[: len(pure) - 1] ** 2 / (2 * len(pure))  # variance of a share: about 1 / (2 K)
+        return inner[:, : len(pure) - 1] * np.sqrt(told / (1 + told))
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return (n, E) counts, and (n, parameters): shares of the library spectra, and shifts."""
+        """Return (n, E) counts, and (n, parameters): how the mixtures differ from their mean, and shifts."""
         k, channels = len(self.spectra), np.arange(self.grid.size, dtype=float)
         pure = self.spectra / self.spectra.sum(axis=1, keepdims=True)
         shares, most = _compositions(rng, n, k), _SHIFT * self.grid.size
@@ -203,5 +219,7 @@ class LibraryPhysics:
         )
         dose = _log_uniform(rng, self.doses, n)[:, None]
         moved /= np.maximum(moved.sum(axis=1, keepdims=True), 1e-30)
-        truth = np.concatenate([(shares - 1 / k) * np.sqrt(2 * k), np.sqrt(3) * shift[:, None] / most], axis=1)
+        truth = np.concatenate(
+            [(shares - 1 / k) * np.sqrt(2 * k) @ self._axes, np.sqrt(3) * shift[:, None] / most], axis=1
+        )
         return rng.poisson(np.maximum(dose * moved, 0)).astype(np.float32), truth
