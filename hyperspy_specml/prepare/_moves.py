@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.statistics import PrincipalBasis
 
 _MOVES = 48  # ways in which a spectrum is moved
+_BEYOND = 1.25  # times the largest move: at the end of its range a network would know copies on one side only
 _STAYING = 1 / 4  # share of the spectra that are left where they are
 _STREAM = 0x6D6F7665  # of the random numbers: the moves are the same for all seeds
 _LEAST_ADDED = 0.05  # mean square along an added vector, in units of the noise of one spectrum
@@ -63,6 +64,8 @@ class Moves:
     def operators(self, basis: PrincipalBasis, centre: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """Return (M, P, P) and (M, P): ``scores @ turn + step`` are the normalised scores of moved spectra.
 
+        Moves go a quarter beyond `largest`.
+
         Parameters
         ----------
         basis
@@ -72,7 +75,7 @@ class Moves:
         """
         components, projector = basis.components(), basis.projector()
         mean = centre @ components + basis.offset
-        by, turns, steps = np.random.default_rng(_STREAM).uniform(-1, 1, (_MOVES, 2)), [], []
+        by, turns, steps = np.random.default_rng(_STREAM).uniform(-_BEYOND, _BEYOND, (_MOVES, 2)), [], []
         for moved in self.moved(np.vstack([components, mean]), by):
             turns.append(moved[:-1] @ projector)
             steps.append(((moved[-1] - basis.offset) @ projector - centre) / scale)
