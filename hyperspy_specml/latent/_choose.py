@@ -9,7 +9,17 @@ import numpy as np
 
 from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, varies_within
 from hyperspy_specml.latent._latent_law import LatentLaw
-from hyperspy_specml.latent._mixture import Classes, Data, Mixture, alike, classify, fit_classes, held_out_scores, split
+from hyperspy_specml.latent._mixture import (
+    FIRST_MIXED,
+    Classes,
+    Data,
+    Mixture,
+    alike,
+    classify,
+    fit_classes,
+    held_out_scores,
+    split,
+)
 from hyperspy_specml.progress import STOPPED
 from hyperspy_specml.statistics import choose_rank, paired
 
@@ -51,7 +61,6 @@ _LEAST_PURE, _SMEARED = 0.5, 4
 _LEFT_OUT, _NEAREST = 3, 2
 # Agreement of neighbours beyond chance from which a map has an order, 1 where they are always alike.
 _LEAST_AGREEMENT = 0.1
-_MIXED = 0.3  # part of the border pixels that are mixtures, to begin with
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +143,7 @@ def one_phase(data: Data, *, mixed: bool) -> Mixture:
     weights = data.grid.used[None].astype(np.float32)
     spectra = data.law.update(data.values, weights, data.values.mean(axis=0, keepdims=True).astype(np.float64))
     strength = _FIRST_STRENGTH if data.grid.coupled else 0.0
-    return Mixture(spectra, np.ones(1), strength, _MIXED if mixed else None)
+    return Mixture(spectra, np.ones(1), strength, FIRST_MIXED if mixed else None)
 
 
 def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> Choice:
@@ -220,7 +229,7 @@ def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], mer
     while best.n_phases > max(1, best.mixture.n_fixed):
         with run.progress.enter(f"Fit {best.n_phases - 1} phases", share):
             worst = max(one.score for one in found.values())
-            fewer = _without_one(folds, best, merged, run.progress, most=_KEPT * (worst - best.score))
+            fewer = _without_one(folds, best, found, merged, run.progress, most=_KEPT * (worst - best.score))
         if fewer is None:
             break
         best = found[fewer.n_phases] = fewer
@@ -228,13 +237,17 @@ def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], mer
     return best
 
 
-def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progress, *, most: float) -> _Fitted | None:
+def _without_one(
+    folds: Folds, best: _Fitted, found: dict[int, _Fitted], merged: list[str], progress: Progress, *, most: float
+) -> _Fitted | None:
     """Return the fitted mixture without the least distinct phase; None where all of them are distinct.
 
     Parameters
     ----------
     folds, best
         Data, and mixture.
+    found
+        Mixtures by number of phases.
     merged
         Reasons so far.
     progress
@@ -248,9 +261,12 @@ def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progr
     least = _LEAST_OFF_LINE if isinstance(data.law, LatentLaw) else _LEAST_DISTANCE
     for k in sorted(free, key=lambda k: far[k][0] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
         fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
-        worse = paired(fewer.scores, best.scores)
-        if worse.difference <= _CLEAR * worse.standard_error:
+        if not _clearly_worse(fewer, best):
             return fewer
+    # What was grown has other phases; it may be better than what is left where several share a border.
+    grown = found.get(best.n_phases - 1)
+    if grown and not _clearly_worse(grown, best):
+        return grown
     pure = _pure(best)
     for k in sorted(free, key=lambda k: pure[k])[:1]:
         if pure[k] < _LEAST_PURE:
@@ -269,6 +285,11 @@ def _without_one(folds: Folds, best: _Fitted, merged: list[str], progress: Progr
                 merged.append("variation")
                 return _fitted(folds, _joined(mixture, k, int(other), data), progress, warm=True)
     return None
+
+
+def _clearly_worse(one: _Fitted, other: _Fitted) -> bool:
+    worse = paired(one.scores, other.scores)
+    return worse.difference > _CLEAR * worse.standard_error
 
 
 def _pure(one: _Fitted) -> np.ndarray:

@@ -36,6 +36,10 @@ _WIDE, _WIDE_SUM = 4, 16.0
 _WARM_SWEEPS, _STEP_SWEEPS = 2, 1
 # Pixels of a phase away from its borders that are enough to say along which direction it is split.
 _LEAST_INSIDE = 30
+# Part of the border pixels that are mixtures, to begin with, and times that it is found from what they are.
+FIRST_MIXED, _SETTLING = 0.3, 3
+# Part of the border pixels that are mixtures, at least and at most: none is ruled out.
+_LEAST_AND_MOST_MIXED = 1e-3, 0.9
 _NEVER = np.float32(-1e30)  # log evidence of what cannot be
 
 
@@ -96,7 +100,7 @@ class Mixture:
     strength
         Of the Potts prior.
     mixed
-        Part of the border pixels that are mixtures; None where there are no mixtures.
+        Part of the border pixels that are mixtures, before neighbours speak; None where there are no mixtures.
     n_fixed
         The first so many spectra are known and stay as they are.
     """
@@ -134,12 +138,15 @@ class Classes:
         (M, b) their probabilities of phases and of mixtures.
     shares
         (M, K) shares of the phases in these; the first K are the phases.
+    allowed
+        (M - K, b) bool: the mixtures of two phases of which both occur near a pixel.
     """
 
     pure: np.ndarray
     border: np.ndarray
     mixed: np.ndarray
     shares: np.ndarray
+    allowed: np.ndarray
 
     def _whole(self, of_border: np.ndarray) -> np.ndarray:
         found = self.pure.copy()
@@ -156,6 +163,11 @@ class Classes:
         """(K, n) probability that a phase has the largest share of a pixel."""
         largest = np.where(self.shares == 0.5, 0.5, self.shares > 0.5)
         return self._whole(largest.T.astype(np.float32) @ self.mixed)
+
+    @property
+    def mixed_part(self) -> float:
+        """Part of the pixels near a border that are mixtures."""
+        return float(self.mixed[len(self.pure) :].sum(dtype=np.float64)) / max(1, len(self.border))
 
     @property
     def phase_shares(self) -> np.ndarray:
@@ -230,8 +242,61 @@ def _updated(data: Data, mixture: Mixture, classes: Classes) -> Mixture:
     prior = classes.phase_shares.sum(axis=1, dtype=np.float64) / max(1, int(data.grid.used.sum()))
     mixed = mixture.mixed
     if mixed is not None and len(classes.border):
-        mixed = float(classes.mixed[mixture.n_phases :].sum() / len(classes.border))
+        mixed = classes.mixed_part
     return replace(mixture, spectra=spectra, prior=prior, mixed=mixed)
+
+
+def with_mixtures(
+    pixels: Pixels, mixture: Mixture, evidence: np.ndarray, *, start: np.ndarray | None = None
+) -> tuple[Mixture, Classes]:
+    """Return the mixture of these spectra with as many mixed pixels as there are, and what the pixels are.
+
+    Parameters
+    ----------
+    pixels, mixture, evidence, start
+        See `classify`.
+    """
+    if mixture.mixed is not None:
+        mixture = replace(mixture, mixed=FIRST_MIXED)
+    classes = classify(pixels, mixture, evidence, start=start)
+    for _ in range(_SETTLING if len(classes.border) else 0):
+        mixture = replace(mixture, mixed=_mixed_part(pixels.grid, mixture, classes))
+        classes = classify(pixels, mixture, evidence, start=classes.pure)
+    return mixture, classes
+
+
+def _mixed_part(grid: Grid, mixture: Mixture, classes: Classes) -> float:
+    """Return the part of the border pixels that are mixtures, before neighbours speak.
+
+    Neighbours draw a pixel to phases rather than to mixtures. What is found would draw it there again the next time,
+    down to no mixtures at all, so the odds are scaled until neighbours alone expect as many as are found.
+    """
+    shares = classes.shares.astype(np.float32)
+    pull = np.float32(mixture.strength) * (shares @ grid.neighbours(classes.phase_shares)[:, classes.border])
+    expected = replace(classes, mixed=softmax(_log_prior_of(mixture, classes.shares, classes.allowed) + pull))
+    ratio = _odds(classes.mixed_part) / _odds(expected.mixed_part)
+    scaled = _odds(_within(mixture.mixed)) * ratio**2  # one ratio leaves about half of the way
+    return _within(scaled / (1 + scaled))
+
+
+def _log_prior_of(mixture: Mixture, shares: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Return the (M, b) log prior of phases and mixtures: these are as common as their two phases are, on average."""
+    mixed, common = _within(mixture.mixed), (shares @ mixture.log_prior).astype(np.float32)
+    found = np.empty((len(shares), allowed.shape[1]), np.float32)
+    found[:] = common[:, None]
+    found[: mixture.n_phases] += np.float32(np.log(1 - mixed))
+    found[mixture.n_phases :] += np.log(mixed / allowed.sum(axis=0)).astype(np.float32)
+    found[mixture.n_phases :][~allowed] = _NEVER
+    return found
+
+
+def _within(mixed: float | None) -> float:
+    """Return a part of the border pixels that leaves phases and mixtures possible."""
+    return float(np.clip(mixed or 0.0, *_LEAST_AND_MOST_MIXED))
+
+
+def _odds(part: float) -> float:
+    return max(part, 1e-9) / max(1 - part, 1e-9)
 
 
 def classify(
@@ -257,7 +322,8 @@ def classify(
     pure = _clamped(evidence + mixture.log_prior[:, None], pixels.given)
     sweeps = sweeps or (SWEEPS if start is None else _WARM_SWEEPS)
     found = posterior(pure, grid, mixture.strength, start=start, sweeps=sweeps)
-    unmixed = Classes(found, np.zeros(0, int), np.zeros((len(found), 0), np.float32), np.eye(len(found)))
+    nothing = np.zeros((len(found), 0), np.float32), np.eye(len(found)), np.zeros((0, 0), bool)
+    unmixed = Classes(found, np.zeros(0, int), *nothing)
     if mixture.mixed is None or not (len(found) > 1 and grid.coupled and mixture.strength):
         return unmixed
     both = pairs_of(len(found))
@@ -266,18 +332,12 @@ def classify(
     border = np.flatnonzero(allowed.any(axis=0))
     if not len(border):
         return unmixed
-    allowed, mixed = allowed[:, border], float(np.clip(mixture.mixed, 1e-3, 0.9))
-    rows = pixels.of_mixtures(mixture, both, border)
-    # A mixture is as common as the two phases are, on average.
-    common = both @ mixture.log_prior
-    rows += (common[:, None] + np.log(mixed / allowed.sum(axis=0))).astype(np.float32)
-    rows[~allowed] = _NEVER
-    wide, shares = (
-        np.vstack([pure[:, border] + np.float32(np.log(1 - mixed)), rows]),
-        np.vstack([np.eye(len(found)), both]),
-    )
+    allowed, shares = allowed[:, border], np.vstack([np.eye(len(found)), both])
+    wide = _log_prior_of(mixture, shares, allowed)
+    wide[: len(found)] += evidence[:, border]
+    np.add(wide[len(found) :], pixels.of_mixtures(mixture, both, border), out=wide[len(found) :], where=allowed)
     of_border = mixed_posterior(wide, shares, grid, mixture.strength, pixels=border, pure=found)
-    return Classes(found, border, of_border, shares)
+    return Classes(found, border, of_border, shares, allowed)
 
 
 def alike(spectra: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ class PhaseModel(FittedModel):
     strength
         Of the agreement of neighbours.
     mixed
-        Part of the border pixels that are mixtures of two phases; negative where there are no mixtures.
+        Part of the border pixels that are mixtures of two phases, before neighbours speak; negative without mixtures.
     width
         Channels in a group.
     error

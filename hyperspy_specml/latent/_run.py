@@ -23,7 +23,7 @@ from hyperspy_specml.latent._assign import (
 from hyperspy_specml.latent._choose import Choice, Folds, choose, one_phase
 from hyperspy_specml.latent._compress import compression
 from hyperspy_specml.latent._grid import Grid
-from hyperspy_specml.latent._mixture import Data, Mixture, Pixels, alike, classify, fit_classes, pairs_of
+from hyperspy_specml.latent._mixture import Data, Mixture, Pixels, alike, classify, fit_classes, pairs_of, with_mixtures
 from hyperspy_specml.latent._model import PhaseModel
 from hyperspy_specml.latent._reject import deviations, expected_mixture, n_drawn, p_values
 from hyperspy_specml.latent._table import PER_LINE, Recipe, Table, read_table
@@ -119,6 +119,8 @@ class Phases:
         Noise; None for known phases.
     drift
         Of scan lines, in channels; None where there is none.
+    mixed
+        Part of the pixels near a border that are mixtures.
     seconds
         Of the stages.
     """
@@ -136,6 +138,7 @@ class Phases:
     candidates: tuple[Candidate, ...] = ()
     estimate: NoiseEstimate | None = field(default=None, repr=False)
     drift: np.ndarray | None = None
+    mixed: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -187,7 +190,9 @@ def find_phases(
         candidates = candidates_of(folds, expanded(folds.train, choice, known), choice.classes, recipe)
         run.progress.advance(0.4)
         whole = Data(table.values, recipe.law, table.grid, folds.train.given)
-        mixture, _ = fit_classes(whole, expanded(whole, choice, known), steps=STEPS, start=choice.classes.pure)
+        mixture, classes = fit_classes(whole, expanded(whole, choice, known), steps=STEPS, start=choice.classes.pure)
+        likely = recipe.law.evidence(table.values, mixture.spectra)
+        mixture, _ = with_mixtures(whole, mixture, likely, start=classes.pure)
         run.progress.advance(0.8)
         mixture = ordered(mixture, len(task.names))
         error = model_error_of(table, mixture, recipe, run.seed)
@@ -214,7 +219,8 @@ def find_phases(
     clock.stop("spectra")
     probability = probability_of(classes, used)
     maps = labels, probability, second, areas, errors, coordinates, None
-    return Phases(*maps, model, summary, choice, candidates, estimate, stream.drift, clock.seconds)
+    found = choice, candidates, estimate, stream.drift, classes.mixed_part
+    return Phases(*maps, model, summary, *found, clock.seconds)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")

@@ -199,7 +199,7 @@ def _report(call: Call, found: Phases, noise: dict[str, Any], *, mixed: bool, ch
         numbers=choice.curve if chosen else None,
         merged=choice.merged,
         strength=model.strength,
-        mixed=model.mixed if mixed else None,
+        mixed=found.mixed if mixed else None,
         group_width=model.width,
         model_error=model.error,
         drift=_largest(found.drift),
