@@ -83,12 +83,12 @@ def analyse(name: str, lazy: bool, methods: list[str]) -> Callable[[], dict[str,
     try:
         loaded = hs.load(FOLDER / MAPS[name], lazy=lazy)
     except NotImplementedError:  # some formats have no lazy reader
-        loaded = hs.load(FOLDER / MAPS[name]).as_lazy()
+        loaded = hs.load(FOLDER / MAPS[name])
     signals = loaded if isinstance(loaded, list) else [loaded]
     signal = next(
         one for one in signals if one.axes_manager.signal_dimension == 1 and one.axes_manager.navigation_dimension
     )
-    return partial(_analyse, signal, methods)
+    return partial(_analyse, signal.as_lazy() if lazy and not signal._lazy else signal, methods)
 
 
 def _analyse(signal: Any, methods: list[str]) -> dict[str, Any]:
