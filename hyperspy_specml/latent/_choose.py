@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, varies_within
+from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, scores_along, varies_within
 from hyperspy_specml.latent._latent_law import LatentLaw
+from hyperspy_specml.latent._laws import MultinomialLaw
 from hyperspy_specml.latent._mixture import (
     FIRST_MIXED,
     Classes,
@@ -20,11 +21,12 @@ from hyperspy_specml.latent._mixture import (
     held_out_scores,
     split,
 )
-from hyperspy_specml.progress import STOPPED
-from hyperspy_specml.statistics import choose_rank, paired
+from hyperspy_specml.progress import STOPPED, Progress
+from hyperspy_specml.statistics import PoissonNoise, choose_rank, paired
 
 if TYPE_CHECKING:
-    from hyperspy_specml.progress import Progress
+    from collections.abc import Sequence
+
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import RankCurve
 
@@ -35,8 +37,8 @@ _FIRST_STRENGTH = 0.4
 _BRIEF_STEPS, _STEPS, _MORE_STEPS, _MIXED_STEPS = 5, 10, 5, 3
 # Times that the strength and the spectra are found from each other.
 _ROUNDS = 3
-# Part of the time in which phases are added; then some are left out again.
-_GROWING = 0.7
+# Parts of the time in which phases are added, and in which some are left out again; in the rest all counts choose.
+_GROWING, _PRUNING = 0.6, 0.2
 # Kinds of splits of a mixture, and how many of each are carried out: those that alone gain most.
 _TRIED = 6
 _KINDS: tuple[tuple[dict[str, bool], int], ...] = (({}, 2), ({"inside": True}, 2), ({"wide": True}, 2))
@@ -59,6 +61,8 @@ _KEPT = 0.035
 _LEAST_PURE, _SMEARED = 0.5, 4
 # Phases that are left out for a trial, and phases near one that it may go over into.
 _LEFT_OUT, _NEAREST = 3, 2
+# Pairs of folds in which all counts choose.
+_CROSSED = 5
 # Agreement of neighbours beyond chance from which a map has an order, 1 where they are always alike.
 _LEAST_AGREEMENT = 0.1
 
@@ -77,6 +81,13 @@ class Folds:
 
     data: Data
     validation: np.ndarray = field(repr=False)
+
+    def crossed(self, seed: int) -> list[Folds]:
+        """Return the same counts as several pairs of folds: each count is once in a fold that chooses."""
+        whole = self.data.values + self.validation
+        pixels = np.arange(len(whole))
+        parts = PoissonNoise().split(whole, pixels, (1 / _CROSSED,) * _CROSSED, seed=seed)
+        return [Folds(replace(self.data, values=whole - part), part.astype(np.float32)) for part in parts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +178,8 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
         best = _grow(folds, start, run, found, n_phases)
         if n_phases is None:
             best = _prune(folds, best, run, found, merged)
+            if not merged and (more := _by_all_counts(folds, best, found, run)):
+                best = found[more.n_phases] = more
     except STOPPED:
         if not found:
             raise
@@ -225,7 +238,7 @@ def _proposed(data: Data, mixture: Mixture, classes: Classes) -> list[Mixture]:
 
 def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], merged: list[str]) -> _Fitted:
     """Leave out one phase after the other as long as that is not clearly worse, or what is left out is no phase."""
-    share = (1 - _GROWING) / best.n_phases
+    share = _PRUNING / best.n_phases
     while best.n_phases > max(1, best.mixture.n_fixed):
         with run.progress.enter(f"Fit {best.n_phases - 1} phases", share):
             worst = max(one.score for one in found.values())
@@ -235,6 +248,31 @@ def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], mer
         best = found[fewer.n_phases] = fewer
         run.progress.record("phases", best.n_phases, best.score)
     return best
+
+
+def _by_all_counts(folds: Folds, best: _Fitted, found: dict[int, _Fitted], run: Run) -> _Fitted | None:
+    """Return the fitted mixture of one phase more, where the validation fold cannot tell and all counts can."""
+    more = found.get(best.n_phases + 1)
+    if more is None or not isinstance(folds.data.law, MultinomialLaw) or _clearly_worse(more, best):
+        return None
+    with run.progress.enter("Compare with all counts", 1 - _GROWING - _PRUNING):
+        parts, fewer, grown = folds.crossed(run.seed), [], []
+        for done, part in enumerate(parts):
+            fewer.append(_fitted(part, best.mixture, Progress(), warm=True))
+            one = _one_more(part, fewer[-1], Progress())
+            if one is None:
+                return None
+            grown.append(one)
+            run.progress.advance(0.8 * (done + 1) / len(parts))
+        worse = paired(np.sum([one.scores for one in fewer], axis=0), np.sum([one.scores for one in grown], axis=0))
+        if worse.difference <= _CLEAR * worse.standard_error:
+            return None
+        tried = [more, *(_fitted(folds, one.mixture, Progress(), warm=True) for one in grown)]
+        more = min(tried, key=lambda one: one.score)
+        most = _KEPT * (max(one.score for one in found.values()) - more.score)
+        if _no_phase(folds, more, run.progress, most=most) or _newest_goes_over(parts, grown):
+            return None
+    return more
 
 
 def _without_one(
@@ -257,9 +295,8 @@ def _without_one(
     """
     mixture, data = best.mixture, folds.data
     free = range(mixture.n_fixed, mixture.n_phases)
-    far = {k: _distance(mixture, k, data) for k in free}
-    least = _LEAST_OFF_LINE if isinstance(data.law, LatentLaw) else _LEAST_DISTANCE
-    for k in sorted(free, key=lambda k: far[k][0] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
+    far = [_distance(mixture, k, data)[0] for k in free]
+    for k in sorted(free, key=lambda k: far[k - mixture.n_fixed] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
         fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
         if not _clearly_worse(fewer, best):
             return fewer
@@ -267,24 +304,48 @@ def _without_one(
     grown = found.get(best.n_phases - 1)
     if grown and not _clearly_worse(grown, best):
         return grown
+    if no_phase := _no_phase(folds, best, progress, most=most):
+        merged.append(no_phase[0])
+        return no_phase[1]
+    for k in sorted(free, key=lambda k: far[k - mixture.n_fixed]):
+        for other in _nearest(mixture, k, data):
+            if _go_over([(folds, best, (k, int(other)))]):
+                merged.append("variation")
+                return _fitted(folds, _joined(mixture, k, int(other), data), progress, warm=True)
+    return None
+
+
+def _no_phase(folds: Folds, best: _Fitted, progress: Progress, *, most: float) -> tuple[str, _Fitted] | None:
+    """Return why one of the phases is none, and the fitted mixture without it; None where all of them are.
+
+    Parameters
+    ----------
+    folds, best, progress, most
+        See `_without_one`.
+    """
+    mixture, data = best.mixture, folds.data
+    free = range(mixture.n_fixed, mixture.n_phases)
+    far = {k: _distance(mixture, k, data) for k in free}
+    least = _LEAST_OFF_LINE if isinstance(data.law, LatentLaw) else _LEAST_DISTANCE
     pure = _pure(best)
     for k in sorted(free, key=lambda k: pure[k])[:1]:
         if pure[k] < _LEAST_PURE:
-            merged.append("smeared")
-            return _fitted(folds, _left_out(mixture, k), progress, warm=True)
+            return "smeared", _fitted(folds, _left_out(mixture, k), progress, warm=True)
     labels = np.where(data.grid.used, best.classes.pure.argmax(axis=0), -1)
     for k in sorted(free, key=lambda k: far[k][0]):
         if far[k][0] < least and lies_between(labels, data.grid, k, far[k][1]):
             fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
             if fewer.score - best.score <= most:
-                merged.append("mixture")
-                return fewer
-    for k in sorted(free, key=lambda k: far[k][0]):
-        for other in _nearest(mixture, k, data):
-            if _go_over(folds, best, k, int(other)):
-                merged.append("variation")
-                return _fitted(folds, _joined(mixture, k, int(other), data), progress, warm=True)
+                return "mixture", fewer
     return None
+
+
+def _newest_goes_over(parts: Sequence[Folds], grown: Sequence[_Fitted]) -> bool:
+    """Return whether the phase that was added last goes over into the one that it was split from, by all folds."""
+    newest, fits = grown[0].n_phases - 1, []
+    for part, one in zip(parts, grown, strict=True):
+        fits.append((part, one, (newest, int(_nearest(one.mixture, newest, part.data)[0]))))
+    return _go_over(fits)
 
 
 def _clearly_worse(one: _Fitted, other: _Fitted) -> bool:
@@ -316,20 +377,24 @@ def _nearest(mixture: Mixture, phase: int, data: Data) -> np.ndarray:
         unit = alike(mixture.spectra)
         scale = 1 / np.sqrt(np.maximum(np.abs(unit).mean(axis=0), 1e-30))
     apart = np.linalg.norm((unit - unit[phase]) * scale, axis=1)
-    return np.setdiff1d(np.argsort(apart)[: _NEAREST + 1], [phase])
+    order = np.argsort(apart)
+    return order[order != phase][:_NEAREST]
 
 
-def _go_over(folds: Folds, best: _Fitted, one: int, other: int) -> bool:
-    """Return whether two phases are ends of a variation within one."""
-    law = folds.data.law
-    if isinstance(law, LatentLaw):
-        return law.go_over(best.mixture.spectra, one, other)
+def _go_over(fits: Sequence[tuple[Folds, _Fitted, tuple[int, int]]]) -> bool:
+    """Return whether two phases are ends of a variation within one, by fits of all folds, each with these phases."""
+    folds, best, (one, other) = fits[0]
+    if isinstance(folds.data.law, LatentLaw):
+        return folds.data.law.go_over(best.mixture.spectra, one, other)
     if not folds.data.grid.coupled:
         return False
-    labels = best.classes.pure.argmax(axis=0)
-    sides = np.where(labels == other, 1, np.where(labels == one, 0, -1))
-    sides[~folds.data.grid.used] = -1
-    return varies_within(folds.data, folds.validation, alike(best.mixture.spectra)[[one, other]], sides)
+    scores = []
+    for part, fitted, (one, other) in fits:
+        labels = fitted.classes.pure.argmax(axis=0)
+        sides = np.where(labels == other, 1, np.where(labels == one, 0, -1))
+        sides[~part.data.grid.used] = -1
+        scores.append(scores_along(part.data, part.validation, alike(fitted.mixture.spectra)[[one, other]], sides))
+    return varies_within(np.sum(scores, axis=0))
 
 
 def _joined(mixture: Mixture, one: int, other: int, data: Data) -> Mixture:

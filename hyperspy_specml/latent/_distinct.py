@@ -31,6 +31,8 @@ _LEAST_WITHIN = 0.2
 _BETWEEN, _APART = 0.5, 0.2
 # Standard errors of what is clear.
 _CLEAR = 2.0
+# Twice the gain in log likelihood of all held-out counts together, below which two spectra are one but for rounding.
+_LEAST_GAIN = 4.0
 # Distances in pixels over which a smooth variation may extend.
 _WIDTHS = (2.0, 4.0, 8.0)
 _CUT = 2.5  # of these widths at which a weight ends
@@ -88,11 +90,10 @@ def lies_between(labels: np.ndarray, grid: Grid, phase: int, shares: np.ndarray)
     return bool(touch[0, 1] < _APART * min(touch[0, 2], touch[1, 2]))
 
 
-def varies_within(data: Data, validation: np.ndarray, spectra: np.ndarray, sides: np.ndarray) -> bool:
-    """Return whether spectra vary within two phases nearly as much as from one to the other.
+def scores_along(data: Data, validation: np.ndarray, spectra: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """Return how well held-out counts of two phases are predicted, with one spectrum, two, and smoothly varying ones.
 
-    Along the line from one spectrum to the other, each phase is a place. Places that vary smoothly within the phases
-    predict held-out counts better than one place for each; by how much, beside what two places gain over one?
+    Along the line from one spectrum to the other, each phase is a place.
 
     Parameters
     ----------
@@ -102,28 +103,51 @@ def varies_within(data: Data, validation: np.ndarray, spectra: np.ndarray, sides
         (2, G) of the phases, each of intensity one.
     sides
         (n,) int: 0 and 1 in pixels of which either phase is the larger part, else -1.
+
+    Returns
+    -------
+    (2 + widths, n) -2 log likelihoods: at one place, at one for each side, and at places that vary smoothly; zeros
+    where a pixel is of neither side, and everywhere where all are of one
     """
     members = np.flatnonzero(sides >= 0)
-    side = sides[members]
-    evidence, held = _along(data, validation, spectra, members)
+    side, pixel = sides[members], np.arange(len(members))
+    scores = np.zeros((2 + len(_WIDTHS), len(sides)))
     if not 0 < side.sum() < len(side):
-        return True
-    pixel = np.arange(len(members))
-    one = held[evidence.sum(axis=1).argmax(), pixel]
+        return scores
+    evidence, held = _along(data, validation, spectra, members)
     place = np.array([evidence[:, side == k].sum(axis=1).argmax() for k in (0, 1)])
-    two = held[place[side], pixel]
-    between = paired(one, two)
-    if between.difference <= _CLEAR * between.standard_error:
-        return True
-    for width in _WIDTHS:
-        smooth = np.empty(len(members), int)
+    scores[:2, members] = held[evidence.sum(axis=1).argmax(), pixel], held[place[side], pixel]
+    for width, found in zip(_WIDTHS, scores[2:], strict=True):
         for k in (0, 1):
+            here = members[side == k]
             whole = np.zeros((len(evidence), len(sides)), np.float32)
-            whole[:, members[side == k]] = evidence[:, side == k]
-            smooth[side == k] = _smooth(whole, data.grid, width)[:, members[side == k]].argmax(axis=0)
-        within = paired(two, held[smooth, pixel])
-        least = max(_CLEAR * within.standard_error, _LEAST_WITHIN * between.difference)
-        if within.difference > least:
+            whole[:, here] = evidence[:, side == k]
+            smooth = _smooth(whole, data.grid, width)[:, here].argmax(axis=0)
+            found[here] = held[smooth, pixel[side == k]]
+    return scores
+
+
+def varies_within(scores: np.ndarray) -> bool:
+    """Return whether spectra vary within two phases nearly as much as from one to the other.
+
+    Places that vary smoothly within the phases predict held-out counts better than one place for each; by how much,
+    beside what two places gain over one?
+
+    Parameters
+    ----------
+    scores
+        See `scores_along`; of several folds, their sum.
+    """
+    scores = scores[:, scores.any(axis=0)]
+    if not scores.size:
+        return True
+    one, two, *smooth = scores
+    between = paired(one, two)
+    if between.difference <= max(_CLEAR * between.standard_error, _LEAST_GAIN / len(one)):
+        return True
+    for held in smooth:
+        within = paired(two, held)
+        if within.difference > max(_CLEAR * within.standard_error, _LEAST_WITHIN * between.difference):
             return True
     return False
 

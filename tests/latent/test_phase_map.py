@@ -74,6 +74,22 @@ def test_a_lazy_map_in_any_chunks_gives_the_same(make_map, result):
     np.testing.assert_array_equal(again.spectra.data, phases.spectra.data)
 
 
+@pytest.mark.parametrize("seed", [0, 4])
+def test_all_counts_find_a_phase_that_one_fold_of_them_cannot_tell(make_map, seed):
+    channel = np.arange(N_CHANNELS)
+    line = [np.exp(-0.5 * ((channel - centre) / 2.5) ** 2) for centre in (20, 45, 70)]
+    spectra = 0.05 + np.array([line[0], line[1], 0.7 * line[1] + 0.3 * line[2]])
+    spectra /= spectra.sum(axis=1, keepdims=True)
+    labels = np.broadcast_to(np.digitize(np.arange(48), [24, 36]), (40, 48))
+    data = (
+        np.random.default_rng(seed).poisson(4 * spectra[labels]).astype(np.uint8)
+    )  # 0.6 counts in a fold that chooses
+    phases = make_map(data=data, signal_type="EELS").phase_map(show_progressbar=False)
+    assert len(phases.names) == 3
+    used = phases.labels.data >= 0
+    assert agreement(phases.labels.data[used], labels[used]) > 0.9
+
+
 def test_a_large_map_is_learnt_from_boxes_and_assigned_as_a_whole(make_map, monkeypatch):
     monkeypatch.setattr("hyperspy_specml.latent._table._MOST_VALUES", 3 * 32 * 32 * N_CHANNELS)
     data, labels = planted((66, 70))
