@@ -177,8 +177,8 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
     try:
         best = _grow(folds, start, run, found, n_phases)
         if n_phases is None:
-            best = _prune(folds, best, run, found, merged)
-            if not merged and (more := _by_all_counts(folds, best, found, run)):
+            best, by_counts = _prune(folds, best, run, found, merged)
+            if by_counts and (more := _by_all_counts(folds, best, found, run)):
                 best = found[more.n_phases] = more
     except STOPPED:
         if not found:
@@ -236,18 +236,25 @@ def _proposed(data: Data, mixture: Mixture, classes: Classes) -> list[Mixture]:
     return found + [_with_own(data, mixture, classes, k) for k in range(mixture.n_fixed)]
 
 
-def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], merged: list[str]) -> _Fitted:
-    """Leave out one phase after the other as long as that is not clearly worse, or what is left out is no phase."""
+def _prune(folds: Folds, best: _Fitted, run: Run, found: dict[int, _Fitted], merged: list[str]) -> tuple[_Fitted, bool]:
+    """Leave out one phase after the other as long as that is not clearly worse, or what is left out is no phase.
+
+    Returns
+    -------
+    the mixture that is left, and whether it was held-out counts that spoke against one phase more
+    """
+    by_counts = True
     share = _PRUNING / best.n_phases
     while best.n_phases > max(1, best.mixture.n_fixed):
         with run.progress.enter(f"Fit {best.n_phases - 1} phases", share):
-            worst = max(one.score for one in found.values())
+            worst, before = max(one.score for one in found.values()), len(merged)
             fewer = _without_one(folds, best, found, merged, run.progress, most=_KEPT * (worst - best.score))
         if fewer is None:
             break
-        best = found[fewer.n_phases] = fewer
+        best, by_counts = fewer, len(merged) == before
+        found[fewer.n_phases] = fewer
         run.progress.record("phases", best.n_phases, best.score)
-    return best
+    return best, by_counts
 
 
 def _by_all_counts(folds: Folds, best: _Fitted, found: dict[int, _Fitted], run: Run) -> _Fitted | None:
@@ -295,7 +302,7 @@ def _without_one(
     """
     mixture, data = best.mixture, folds.data
     free = range(mixture.n_fixed, mixture.n_phases)
-    far = [_distance(mixture, k, data)[0] for k in free]
+    far = [_distance(best, k, data)[0] for k in free]
     for k in sorted(free, key=lambda k: far[k - mixture.n_fixed] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
         fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
         if not _clearly_worse(fewer, best):
@@ -325,7 +332,7 @@ def _no_phase(folds: Folds, best: _Fitted, progress: Progress, *, most: float) -
     """
     mixture, data = best.mixture, folds.data
     free = range(mixture.n_fixed, mixture.n_phases)
-    far = {k: _distance(mixture, k, data) for k in free}
+    far = {k: _distance(best, k, data) for k in free}
     least = _LEAST_OFF_LINE if isinstance(data.law, LatentLaw) else _LEAST_DISTANCE
     pure = _pure(best)
     for k in sorted(free, key=lambda k: pure[k])[:1]:
@@ -364,10 +371,12 @@ def _left_out(mixture: Mixture, phase: int) -> Mixture:
     return replace(mixture, spectra=mixture.spectra[keep], prior=mixture.prior[keep])
 
 
-def _distance(mixture: Mixture, phase: int, data: Data) -> tuple[float, np.ndarray]:
+def _distance(one: _Fitted, phase: int, data: Data) -> tuple[float, np.ndarray]:
+    spectra = one.mixture.spectra
     if isinstance(data.law, LatentLaw):
-        return data.law.distance_to_mixtures(mixture.spectra, phase)
-    return distance_to_mixtures(mixture.spectra, phase, data)
+        return data.law.distance_to_mixtures(spectra, phase)
+    n_counts = float(one.classes.weights[phase] @ data.values.sum(axis=1))
+    return distance_to_mixtures(spectra, phase, data, n_counts=max(n_counts, 1.0))
 
 
 def _nearest(mixture: Mixture, phase: int, data: Data) -> np.ndarray:

@@ -27,8 +27,10 @@ _PLACES = np.linspace(-1.0, 2.0, 25)
 # Variation within two phases, relative to that between them, from which they are one: measured .01 with sharp borders,
 # up to .13 with borders over 3 pixels, and .39 of an even gradient cut in two (1 / 3 without noise).
 _LEAST_WITHIN = 0.2
-# Part of the pixels of a phase that have both others near, and contacts of the others relative to those with it.
+# Part of the pixels of a phase that have two others near, and contacts of the others relative to those with it.
 _BETWEEN, _APART = 0.5, 0.2
+# Share from which a phase is one of those that another lies between.
+_TAKES_PART = 0.1
 # Standard errors of what is clear.
 _CLEAR = 2.0
 # Twice the gain in log likelihood of all held-out counts together, below which two spectra are one but for rounding.
@@ -40,7 +42,9 @@ _CUT = 2.5  # of these widths at which a weight ends
 _LEAST_LEFT = 1e-3
 
 
-def distance_to_mixtures(spectra: np.ndarray, phase: int, data: Data) -> tuple[float, np.ndarray]:
+def distance_to_mixtures(
+    spectra: np.ndarray, phase: int, data: Data, *, n_counts: float = np.inf
+) -> tuple[float, np.ndarray]:
     """Return how far a phase is from all mixtures of the others, and the (K,) shares of these in the nearest one.
 
     Parameters
@@ -51,6 +55,8 @@ def distance_to_mixtures(spectra: np.ndarray, phase: int, data: Data) -> tuple[f
         Which one.
     data
         Says the law of the noise.
+    n_counts
+        Counts that the spectrum was summed of: what their noise can make of the distance is taken off.
 
     Returns
     -------
@@ -60,14 +66,17 @@ def distance_to_mixtures(spectra: np.ndarray, phase: int, data: Data) -> tuple[f
     counts = isinstance(data.law, MultinomialLaw)
     scale = 1 / np.sqrt(np.maximum(one, 1e-6 * one.mean())) if counts else np.ones(len(one))
     shares, residual = nnls((others * scale).T, one * scale)
-    return float(residual / np.linalg.norm(one * scale)), np.insert(shares, phase, 0.0)
+    n_free = len(one) - np.count_nonzero(shares)
+    noise = (n_free + _CLEAR * np.sqrt(2 * n_free)) / n_counts if counts else 0.0  # chi-squared of so many groups
+    square = (residual / np.linalg.norm(one * scale)) ** 2 - noise
+    return float(np.sqrt(max(square, 0.0))), np.insert(shares, phase, 0.0)
 
 
 def lies_between(labels: np.ndarray, grid: Grid, phase: int, shares: np.ndarray) -> bool:
-    """Return whether a phase lies between the two that it is mostly a mixture of, as a border does.
+    """Return whether a phase lies between those that it is a mixture of, as a border does.
 
-    Either most of its pixels have both of them near, or it keeps them apart: where it does not touch one of them, the
-    two hardly touch each other either, as on the slope of a particle.
+    Either most of its pixels have two of them near, or it keeps the two largest apart: where it does not touch one of
+    them, the two hardly touch each other either, as on the slope of a particle.
 
     Parameters
     ----------
@@ -82,8 +91,9 @@ def lies_between(labels: np.ndarray, grid: Grid, phase: int, shares: np.ndarray)
     members = labels == phase
     if not members.any():
         return True
-    near = grid.meet(labels, len(shares))[[one, other]][:, members]
-    if near.all(axis=0).mean() > _BETWEEN:
+    parts = np.union1d([one, other], np.flatnonzero(shares > _TAKES_PART))
+    near = grid.meet(labels, len(shares))[parts][:, members]
+    if (near.sum(axis=0) >= 2).mean() > _BETWEEN:
         return True
     of = (labels == np.array([[one], [other], [phase]])).astype(np.float32)
     touch = of @ grid.neighbours(of).T

@@ -86,6 +86,27 @@ def test_the_distance_of_a_mixture_is_0_and_that_of_other_channels_is_1():
     assert distance_to_mixtures(apart, 1, data)[0] == pytest.approx(1)
 
 
+def test_the_distance_that_noise_of_few_counts_makes_is_taken_off():
+    data, rng = folds_of(stripes(11, 25)).data, np.random.default_rng(0)
+    broad = (PURE + 0.02) / (PURE + 0.02).sum(axis=1, keepdims=True)
+    border = rng.poisson(1500 * (0.3 * broad[0] + 0.7 * broad[1]))
+    assert distance_to_mixtures(np.vstack([broad[:2], border]), 2, data)[0] > 0.15
+    assert distance_to_mixtures(np.vstack([broad[:2], border]), 2, data, n_counts=border.sum())[0] < 0.05
+    another = np.vstack([broad[:2], rng.poisson(1500 * broad[2])])
+    assert distance_to_mixtures(another, 2, data, n_counts=1500)[0] > 0.4
+
+
+def test_a_border_of_three_phases_lies_between_any_two_of_them():
+    labels, shares = np.full(SHAPE, 2), np.array([0.4, 0.0, 0.3, 0.3])
+    labels[:, :17], labels[13:, 17:] = 0, 3
+    labels[:, 16:18] = labels[12:14, 17:] = 1  # a border between each two
+    grid = folds_of(stripes(11, 25)).data.grid
+    assert lies_between(labels.ravel(), grid, 1, shares)
+    labels[labels == 3] = 2
+    labels[12:14, 17:] = 1  # a line within one phase
+    assert not lies_between(labels.ravel(), grid, 1, np.array([0.5, 0.0, 0.0, 0.5]))
+
+
 def test_what_keeps_two_phases_apart_lies_between_them():
     labels = stripes(11, 25).argmax(axis=-1)
     grid, shares = folds_of(stripes(11, 25)).data.grid, np.array([0.5, 0.0, 0.5])
