@@ -119,7 +119,7 @@ def find_vertices(scores: np.ndarray, k: int, *, n_near: int = 1) -> np.ndarray:
 
 
 def factorise(
-    spectra: np.ndarray, endmembers: np.ndarray, n_rounds: int, *, fixed: bool = False
+    spectra: np.ndarray, endmembers: np.ndarray, n_rounds: int, *, fixed: bool = False, prior: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (n, K) abundances, summing to one, and (K, E) endmembers after rounds of Kullback-Leibler updates.
 
@@ -133,14 +133,19 @@ def factorise(
         Updates.
     fixed
         Leave the endmembers as they are.
+    prior
+        Counts in each channel that speak for the mean spectrum, in each endmember: none is zero by chance.
     """
-    endmembers = endmembers.astype(np.float32)
+    endmembers, tiny = endmembers.astype(np.float32), np.float32(1e-12)
+    mean = spectra.mean(axis=0)
+    exposure = np.float32(prior) / np.maximum(mean / max(float(mean.sum()), 1e-300), tiny)  # counts of the whole mean
     abundances = np.full((len(spectra), len(endmembers)), 1 / len(endmembers), np.float32)
     for _ in range(n_rounds):
         ratio = spectra / np.maximum(abundances @ endmembers, np.finfo(np.float32).tiny)
         new = abundances * (ratio @ endmembers.T) + np.float32(1e-12)
         if not fixed:
-            endmembers = endmembers * (abundances.T @ ratio) + np.float32(1e-12)
+            counts = endmembers * (abundances.T @ ratio) + tiny
+            endmembers = (counts + np.float32(prior)) / (counts.sum(axis=1, keepdims=True) + exposure)
             endmembers = endmembers / endmembers.sum(axis=1, keepdims=True)
         abundances = new / new.sum(axis=1, keepdims=True)
     return abundances, endmembers

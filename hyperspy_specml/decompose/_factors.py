@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from hyperspy_specml.prepare import TrainingData
 
 _MOST_SPECTRA = 4096  # looked at
-_ROUNDS = 400  # of updates from the best of the first guesses; more change the third digit of an angle
+# Rounds of updates from the best of the first guesses, and from another prior; more change the third digit of an angle.
+_ROUNDS, _MORE_ROUNDS = 400, 100
+# Part of the counts of an endmember by which it is drawn to the mean spectrum, as many counts in every channel: without
+# them channels become zero by chance. So little changes an angle less than noise does.
+_PRIOR = 0.01
+# More of them predict held-out counts better: those with which factors are compared with another assumption.
+_COMPARED = (0.03, 0.1)
 N_TURNS = 2  # other counts that are held out where held-out counts do not choose
 
 
@@ -45,11 +51,15 @@ def fit_factors(data: TrainingData, k: int, *, seed: int) -> FactorModel:
     seed
         Of the first guesses.
     """
+    spectra, scores = _training(data)
+    return FactorModel(data.fold_basis, _refined(spectra, first_endmembers(spectra, scores, k, seed=seed)["nmf"]))
+
+
+def _training(data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, E) spectra of the training fold, some of them where there are many, and their (n, P) scores."""
     few = slice(None, None, -(-len(data.fold_scores) // _MOST_SPECTRA))
     parts = [part[few].astype(np.float32) for part in data.folds.parts]
-    spectra = np.sum(parts, axis=0) / np.float32(TRAIN)
-    guesses = first_endmembers(spectra, data.fold_scores[few], k, seed=seed)
-    return FactorModel(data.fold_basis, _refined(spectra, guesses["nmf"]))
+    return np.sum(parts, axis=0) / np.float32(TRAIN), data.fold_scores[few]
 
 
 def on_all_counts(data: TrainingData, model: FactorModel) -> FactorModel:
@@ -70,9 +80,11 @@ def on_all_counts(data: TrainingData, model: FactorModel) -> FactorModel:
     return FactorModel(data.aligned, endmembers[order])
 
 
-def _refined(spectra: np.ndarray, endmembers: np.ndarray) -> np.ndarray:
+def _refined(spectra: np.ndarray, endmembers: np.ndarray, prior: float = _PRIOR, n_rounds: int = _ROUNDS) -> np.ndarray:
     """Return (K, E) endmembers after further updates, in the order of their use."""
-    abundances, found = factorise(np.maximum(spectra, 0), endmembers, _ROUNDS)
+    spectra = np.maximum(spectra, 0)
+    counts = prior * float(spectra.sum(dtype=np.float64)) / endmembers.size  # in a channel of an endmember
+    abundances, found = factorise(spectra, endmembers, n_rounds, prior=counts)
     return found[np.argsort(-abundances.mean(axis=0), kind="stable")].astype(np.float64)
 
 
@@ -85,6 +97,9 @@ def prefer_factors(
 ) -> bool:
     """Return whether the factors are taken, and not the smallest simplex.
 
+    Endmembers that predict best are drawn to the mean more than those that are nearest to the true ones: what is
+    compared is how well the assumption predicts, with as much of it as helps.
+
     Parameters
     ----------
     data
@@ -96,13 +111,22 @@ def prefer_factors(
     seed
         Of the factors.
     """
-    pair = paired(data.scores_of(factors), data.scores_of(other))
+    pair = paired(_best_scores(data, factors), data.scores_of(other))
     if abs(pair.difference) > CLEAR * pair.standard_error:
         return pair.difference < 0
     turned = [data.turned(part) for part in range(N_TURNS)]
     own = [fit_factors(one, factors.n_components, seed=seed).components() for one in turned]
     rival = [brief(one).components() for one in turned]
     return angle_between(*own) <= angle_between(*rival)
+
+
+def _best_scores(data: TrainingData, factors: FactorModel) -> np.ndarray:
+    """Return the held-out scores of factors drawn to the mean as far as it helps."""
+    spectra, endmembers, scores = _training(data)[0], factors.endmembers, [data.scores_of(factors)]
+    for prior in _COMPARED:
+        endmembers = _refined(spectra, endmembers, prior, _MORE_ROUNDS)
+        scores.append(data.scores_of(FactorModel(data.fold_basis, endmembers)))
+    return min(scores, key=np.mean)
 
 
 def angle_between(one: np.ndarray, other: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import nnls
 
 from hyperspy_specml.decompose import _factors
+from hyperspy_specml.decompose._endmembers import factorise
 from hyperspy_specml.decompose._factors import angle_between, fit_factors, on_all_counts, prefer_factors
 from hyperspy_specml.models import FactorModel
 from hyperspy_specml.models._factors import nearest_amounts
@@ -75,6 +76,18 @@ def spectra(angle):
     return np.array([[np.cos(angle), np.sin(angle), 0], [0, 0, 1.0]])
 
 
+def test_a_prior_keeps_channels_from_becoming_zero_by_chance_and_hardly_changes_angles():
+    channel, rng = np.arange(60), RNG(0)
+    truth = np.array([0.02 + np.exp(-0.5 * ((channel - centre) / 2) ** 2) for centre in (15, 25, 40)])
+    truth /= truth.sum(axis=1, keepdims=True)
+    counts = rng.poisson(100 * rng.dirichlet(np.ones(3), 600) @ truth).astype(np.float32)
+    priors = (0.0, 0.01 * counts.sum() / truth.size)
+    free, drawn = (factorise(counts, 0.7 * truth + 0.1, 400, prior=prior)[1].astype(float) for prior in priors)
+    assert free.min() < 1e-6
+    assert drawn.min() > 0.3 * truth.min()
+    assert angle_between(drawn, truth) < 1.2 * angle_between(free, truth)
+
+
 @pytest.mark.parametrize(
     ("better", "own", "rival", "expected"),
     [
@@ -92,6 +105,7 @@ def test_held_out_counts_choose_and_ties_go_to_what_repeats(monkeypatch, better,
         return noise - better if model is factors else noise + 0.01 * RNG(2).normal(size=99)
 
     data = SimpleNamespace(scores_of=scores_of, turned=lambda part: part)
+    monkeypatch.setattr(_factors, "_best_scores", lambda data, model: data.scores_of(model))
     monkeypatch.setattr(_factors, "fit_factors", lambda part, k, seed: FactorModel(None, spectra(own * part)))  # type: ignore[arg-type]
 
     def brief(part):
