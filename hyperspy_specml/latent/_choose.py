@@ -105,12 +105,15 @@ class Choice:
         "smeared", which are hardly anywhere alone in a pixel.
     interrupted
         Whether the user ended the search.
+    all_counts
+        Whether the last phase was found by all counts, each held out once, as one fold could not tell.
     """
 
     fits: dict[int, tuple[Mixture, Classes]] = field(repr=False)
     curve: RankCurve
     merged: tuple[str, ...]
     interrupted: bool
+    all_counts: bool = False
 
     @property
     def chosen(self) -> Mixture:
@@ -129,7 +132,7 @@ class Choice:
 
     def with_number(self, n_phases: int) -> Choice:
         """Return the choice with another of its numbers chosen."""
-        return replace(self, curve=replace(self.curve, chosen=n_phases))
+        return replace(self, curve=replace(self.curve, chosen=n_phases), all_counts=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,13 +176,14 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
     """
     found: dict[int, _Fitted] = {}
     merged: list[str] = []
-    interrupted = False
+    interrupted = all_counts = False
     try:
         best = _grow(folds, start, run, found, n_phases)
         if n_phases is None:
             best, by_counts = _prune(folds, best, run, found, merged)
             if by_counts and (more := _by_all_counts(folds, best, found, run)):
-                best = found[more.n_phases] = more
+                best, all_counts = more, True
+                found[more.n_phases] = more
     except STOPPED:
         if not found:
             raise
@@ -187,7 +191,9 @@ def choose(folds: Folds, start: Mixture, run: Run, *, n_phases: int | None) -> C
     numbers = sorted(found)
     curve = choose_rank(np.array(numbers), np.array([found[k].scores for k in numbers]), "held-out counts")
     curve = replace(curve, chosen=best.n_phases)
-    return Choice({k: (found[k].mixture, found[k].classes) for k in numbers}, curve, tuple(merged), interrupted)
+    return Choice(
+        {k: (found[k].mixture, found[k].classes) for k in numbers}, curve, tuple(merged), interrupted, all_counts
+    )
 
 
 def _grow(folds: Folds, start: Mixture, run: Run, found: dict[int, _Fitted], n_phases: int | None) -> _Fitted:

@@ -29,6 +29,8 @@ class PhaseReport(Report):
     merged
         Why phases that held-out counts alone would keep are none: each a "mixture" of two others that lies between
         them, a "variation" within another one, or "smeared": hardly anywhere alone in a pixel.
+    all_counts
+        Whether one phase more than the held-out fold supports was found by all counts, each held out once.
     strength
         Of the agreement of neighbours, by held-out counts: log odds that one neighbour adds; 0 where the order of
         the spectra tells nothing.
@@ -52,6 +54,7 @@ class PhaseReport(Report):
     n_phases: int
     numbers: RankCurve | None = field(default=None, repr=False)
     merged: tuple[str, ...] = ()
+    all_counts: bool = False
     strength: float = 0.0
     mixed: float | None = None
     group_width: int = 1
@@ -72,6 +75,7 @@ class PhaseReport(Report):
             *self._origin("learnt on", ": noise and scores below are of that map"),
             ("noise model", self._noise()),
             ("held-out score by number", scores),
+            ("one phase more", "by all counts, each held out once" if self.all_counts else ""),
             ("no phases of their own", self._merged()),
             ("neighbours", f"strength {self.strength:g}, by held-out counts" if self.strength else "no say"),
             ("mixed pixels", "" if self.mixed is None else f"{self.mixed:.0%} of those near a border"),

@@ -148,7 +148,8 @@ class TrainedModel(Stored):
         except ValueError as error:
             raise EnergyAxisMismatchError(
                 f"{method}(model=...): trained on {in_words(own)}, but the signal has {in_words(axis)}: {error}. "
-                "Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...), or fit anew without model."
+                "Bring it to that axis, s.isig[...] or s.interpolate_on_axis(...); if only its calibration differs, "
+                "align=True moves the model; or fit anew without model."
             ) from error
         _logger.info("%s(model=...): the model is resampled from %s to %s", method, in_words(own), in_words(axis))
         return found

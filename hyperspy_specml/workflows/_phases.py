@@ -198,6 +198,7 @@ def _report(call: Call, found: Phases, noise: dict[str, Any], *, mixed: bool, ch
         n_phases=model.n_components,
         numbers=choice.curve if chosen else None,
         merged=choice.merged,
+        all_counts=choice.all_counts and chosen,
         strength=model.strength,
         mixed=found.mixed if mixed else None,
         group_width=model.width,

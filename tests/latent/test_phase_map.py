@@ -86,6 +86,8 @@ def test_all_counts_find_a_phase_that_one_fold_of_them_cannot_tell(make_map, see
     )  # 0.6 counts in a fold that chooses
     phases = make_map(data=data, signal_type="EELS").phase_map(show_progressbar=False)
     assert len(phases.names) == 3
+    assert phases.report.all_counts
+    assert "by all counts" in str(phases.report)
     used = phases.labels.data >= 0
     assert agreement(phases.labels.data[used], labels[used]) > 0.9
 
