@@ -47,6 +47,8 @@ _FIRST_RANGE, _LARGEST_RANGE = 0.05, 0.2
 _AT_END = 0.01
 # Steps of a mixture between two templates; of a mixture of more there are fewer.
 _STEPS = {1: 1, 2: 5, 3: 3, 4: 2}
+# Templates, at most, that are chosen where their number was not given.
+_MOST_CHOSEN = 3
 # Channels over which templates may be smooth; held-out spectra choose.
 _SMOOTHINGS = (0.3, 1.0, 3.0)
 # Iterations: at first, to choose, and at last.
@@ -265,7 +267,7 @@ class ShiftTask:
     most
         Largest shift in channels, each way; None finds it.
     n_templates
-        Number of templates; None chooses between one and two.
+        Number of templates; None chooses one to three.
     """
 
     most: int | None = None
@@ -424,15 +426,21 @@ class _Learning:
     def choose(self, model: ShiftModel, number: int | None) -> tuple[int, float, tuple[float, float] | None]:
         """Return number of templates and smoothing that predict the other half of the spectra best.
 
-        A second template has to be better by more than two standard errors.
+        Each template more has to be better by more than two standard errors.
         """
         scores = {smoothing: self._held_out(model, number or 1, smoothing) for smoothing in _SMOOTHINGS}
         best = max(_SMOOTHINGS, key=lambda smoothing: scores[smoothing].mean())
         if number is not None:
             return number, best, None
-        pair = paired(self._held_out(model, 2, best), scores[best])
-        better = pair.difference > 2 * pair.standard_error
-        return 2 if better else 1, best, (pair.difference, pair.standard_error)
+        chosen, gain = 1, (0.0, 0.0)
+        for more in range(2, _MOST_CHOSEN + 1):
+            scores[best], before = self._held_out(model, more, best), scores[best]
+            pair = paired(scores[best], before)
+            gain = gain if more > 2 else (pair.difference, pair.standard_error)
+            if pair.difference <= 2 * pair.standard_error:
+                break
+            chosen = more
+        return chosen, best, gain
 
     def _held_out(self, model: ShiftModel, number: int, smoothing: float) -> np.ndarray:
         """Return the log-likelihoods of every other spectrum under a model learnt from the rest."""

@@ -70,8 +70,8 @@ def estimate_shift(
     per
         "pixel", or "line": one shift for each scan line (of the fastest axis), from the sum of its spectra.
     n_templates
-        Number of templates, 1 to 4: kinds of spectra, of which every spectrum is a mixture. By default two where they
-        predict the other half of the spectra better, else one.
+        Number of templates, 1 to 4: kinds of spectra, of which every spectrum is a mixture. By default as many, up to
+        three, as predict the other half of the spectra better.
     max_shift
         Largest shift, each way, in units of the energy axis: as much is left out of the comparison at both ends of
         the spectra. By default 5 % of the axis, more where shifts reach so far.
