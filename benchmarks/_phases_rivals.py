@@ -91,7 +91,7 @@ def counted(signal: BaseSignal) -> tuple[BaseSignal, list[int]]:
     """Return a lazy copy of a signal, and a list with the number of spectra that were read of it."""
     import dask.array as da
 
-    read, data = [0], signal.data
+    read, data = [0], signal.data.astype(np.uint16)  # as files hold counts
 
     def count(part: np.ndarray) -> np.ndarray:
         read[0] += int(np.prod(part.shape[:-1]))
