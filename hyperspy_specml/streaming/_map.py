@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -65,9 +66,11 @@ def plan_blocks(array: np.ndarray | da.Array, *, n_rows: int, most_rows: int | N
         chunks, most_rows = tuple((n,) for n in array.shape), None
     most_rows = most_rows or n_rows
     bounds: list[list[int]] = []
-    # The last axis is the fastest one in the file: it is merged first.
-    for sizes in reversed(chunks[:-1]):
-        bounds.append(_merge_or_cut(sizes, max(1, n_rows), max(1, most_rows)))
+    # The last axis is the fastest one in the file: it is merged first, as far as no chunk is cut along the others.
+    for axis, sizes in reversed([*enumerate(chunks[:-1])]):
+        others = math.prod(max(of, default=1) for of in chunks[:axis])
+        n_merged = min(n_rows, most_rows // max(1, others))
+        bounds.append(_merge_or_cut(sizes, max(1, n_merged), max(1, most_rows)))
         widest = max(1, int(np.diff(bounds[-1]).max(initial=1)))
         n_rows, most_rows = n_rows // widest, most_rows // widest
     intervals = [[slice(a, b) for a, b in itertools.pairwise(edges)] for edges in reversed(bounds)]

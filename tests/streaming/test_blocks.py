@@ -68,5 +68,15 @@ def test_chunks_are_not_cut_unless_they_are_too_large():
     assert len(plan_blocks(array, n_rows=10)) == 24
 
 
+@pytest.mark.parametrize(("chunks", "most_rows"), [((64, 64), 15258), ((8, 32), 300), ((50, 1), 60), ((1, 16), 100)])
+def test_merging_along_the_fast_axis_cuts_no_chunk_that_fits(chunks, most_rows):
+    shape = (200, 256)
+    for block in plan_blocks(chunked(shape, chunks), n_rows=most_rows, most_rows=most_rows):
+        for s, chunk, size in zip(block.region, chunks, shape, strict=True):
+            assert s.start % chunk == 0
+            assert s.stop % chunk == 0 or s.stop == size
+        assert np.prod([s.stop - s.start for s in block.region]) <= most_rows
+
+
 def test_an_array_in_memory_is_cut_as_asked():
     assert len(plan_blocks(np.zeros((12, 20, 11)), n_rows=60, most_rows=10**6)) == 4
