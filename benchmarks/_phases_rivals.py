@@ -101,3 +101,33 @@ def counted(signal: BaseSignal) -> tuple[BaseSignal, list[int]]:
     lazy = signal.as_lazy()
     lazy.data = whole.map_blocks(count, dtype=data.dtype, meta=data[:0, :0, :0])
     return lazy, read
+
+
+def ceiling(signal: BaseSignal, shares: np.ndarray) -> np.ndarray:
+    """Return the labels of the largest shares of who knows the spectra, and which phases are within two pixels.
+
+    Shares are the most probable ones of the counts, by expectation maximisation. Where one phase alone is near, nothing
+    is to be found.
+
+    Parameters
+    ----------
+    signal
+        Counts of a (y, x) map.
+    shares
+        (y, x, K) true ones.
+    """
+    from scipy.ndimage import maximum_filter
+
+    truth, n_phases = shares.argmax(axis=-1), shares.shape[-1]
+    counts = signal.data.reshape(truth.size, -1).astype(np.float32)
+    near = np.stack([maximum_filter(truth == k, 5) for k in range(n_phases)], axis=-1).reshape(-1, n_phases)
+    alone = (shares.max(axis=-1) > 0.999).ravel()
+    spectra = np.array([counts[alone & (truth.ravel() == k)].sum(axis=0) for k in range(n_phases)]) + 1e-3
+    spectra = (spectra / spectra.sum(axis=1, keepdims=True)).astype(np.float32)
+    border, found = near.sum(axis=1) > 1, near.argmax(axis=1)
+    some, amounts = counts[border], near[border].astype(np.float32)
+    for _ in range(100):
+        amounts /= amounts.sum(axis=1, keepdims=True)
+        amounts *= (some / np.maximum(amounts @ spectra, 1e-12)) @ spectra.T
+    found[border] = amounts.argmax(axis=1)
+    return found
