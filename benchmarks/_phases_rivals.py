@@ -125,7 +125,7 @@ def ceiling(signal: BaseSignal, shares: np.ndarray) -> np.ndarray:
     spectra = np.array([counts[alone & (truth.ravel() == k)].sum(axis=0) for k in range(n_phases)]) + 1e-3
     spectra = (spectra / spectra.sum(axis=1, keepdims=True)).astype(np.float32)
     border, found = near.sum(axis=1) > 1, near.argmax(axis=1)
-    some, amounts = counts[border], near[border].astype(np.float32)
+    some, amounts = counts[border] + 1e-6 * spectra.mean(axis=0), near[border].astype(np.float32)  # none is empty
     for _ in range(100):
         amounts /= amounts.sum(axis=1, keepdims=True)
         amounts *= (some / np.maximum(amounts @ spectra, 1e-12)) @ spectra.T
