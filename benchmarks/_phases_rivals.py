@@ -103,11 +103,11 @@ def counted(signal: BaseSignal) -> tuple[BaseSignal, list[int]]:
     return lazy, read
 
 
-def ceiling(signal: BaseSignal, shares: np.ndarray) -> np.ndarray:
+def known_spectra(signal: BaseSignal, shares: np.ndarray) -> np.ndarray:
     """Return the labels of the largest shares of who knows the spectra, and which phases are within two pixels.
 
-    Shares are the most probable ones of the counts, by expectation maximisation. Where one phase alone is near, nothing
-    is to be found.
+    Spectra are those of all pixels that are one phase alone. Shares are the most probable ones of the counts of each
+    pixel, by expectation maximisation. Where one phase alone is near, nothing is to be found.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ def factorise(
     abundances = np.full((len(spectra), len(endmembers)), 1 / len(endmembers), np.float32)
     for _ in range(n_rounds):
         ratio = spectra / np.maximum(abundances @ endmembers, np.finfo(np.float32).tiny)
-        new = abundances * (ratio @ endmembers.T) + np.float32(1e-12)
+        new = abundances * (ratio @ endmembers.T) + tiny
         if not fixed:
             counts = endmembers * (abundances.T @ ratio) + tiny
             endmembers = (counts + np.float32(prior)) / (counts.sum(axis=1, keepdims=True) + exposure)

@@ -61,8 +61,8 @@ _KEPT = 0.035
 _LEAST_PURE, _SMEARED = 0.5, 4
 # Phases that are left out for a trial, and phases near one that it may go over into.
 _LEFT_OUT, _NEAREST = 3, 2
-# Pairs of folds in which all counts choose.
-_CROSSED = 5
+# Pairs of folds in which all counts choose, and the address of their random numbers.
+_CROSSED, _CROSSED_STREAM = 5, 17
 # Agreement of neighbours beyond chance from which a map has an order, 1 where they are always alike.
 _LEAST_AGREEMENT = 0.1
 
@@ -85,8 +85,9 @@ class Folds:
     def crossed(self, seed: int) -> list[Folds]:
         """Return the same counts as several pairs of folds: each count is once in a fold that chooses."""
         whole = self.data.values + self.validation
-        pixels = np.arange(len(whole))
-        parts = PoissonNoise().split(whole, pixels, (1 / _CROSSED,) * _CROSSED, seed=seed)
+        shares, pixels = (1 / _CROSSED,) * _CROSSED, np.arange(len(whole))
+        # Random numbers of their own: those of the first split say which counts are left here.
+        parts = PoissonNoise().split(whole, pixels, shares, seed=seed, stream=_CROSSED_STREAM)
         return [Folds(replace(self.data, values=whole - part), part.astype(np.float32)) for part in parts]
 
 
@@ -280,10 +281,12 @@ def _by_all_counts(folds: Folds, best: _Fitted, found: dict[int, _Fitted], run: 
         worse = paired(np.sum([one.scores for one in fewer], axis=0), np.sum([one.scores for one in grown], axis=0))
         if worse.difference <= _CLEAR * worse.standard_error:
             return None
-        tried = [more, *(_fitted(folds, one.mixture, Progress(), warm=True) for one in grown)]
-        more = min(tried, key=lambda one: one.score)
+        for one in grown:
+            more = min(more, _fitted(folds, one.mixture, Progress(), warm=True), key=lambda tried: tried.score)
+            run.progress.advance(0.9)
         most = _KEPT * (max(one.score for one in found.values()) - more.score)
-        if _no_phase(folds, more, run.progress, most=most) or _newest_goes_over(parts, grown):
+        far = _distances(more, folds.data)
+        if _no_phase(folds, more, far, run.progress, most=most) or _newest_goes_over(parts, grown):
             return None
     return more
 
@@ -307,9 +310,8 @@ def _without_one(
         By how much the score may be worse without a mixture of others.
     """
     mixture, data = best.mixture, folds.data
-    free = range(mixture.n_fixed, mixture.n_phases)
-    far = [_distance(best, k, data)[0] for k in free]
-    for k in sorted(free, key=lambda k: far[k - mixture.n_fixed] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
+    far = _distances(best, data)
+    for k in sorted(far, key=lambda k: far[k][0] ** 2 * mixture.prior[k])[:_LEFT_OUT]:
         fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
         if not _clearly_worse(fewer, best):
             return fewer
@@ -317,10 +319,10 @@ def _without_one(
     grown = found.get(best.n_phases - 1)
     if grown and not _clearly_worse(grown, best):
         return grown
-    if no_phase := _no_phase(folds, best, progress, most=most):
+    if no_phase := _no_phase(folds, best, far, progress, most=most):
         merged.append(no_phase[0])
         return no_phase[1]
-    for k in sorted(free, key=lambda k: far[k - mixture.n_fixed]):
+    for k in sorted(far, key=lambda k: far[k][0]):
         for other in _nearest(mixture, k, data):
             if _go_over([(folds, best, (k, int(other)))]):
                 merged.append("variation")
@@ -328,24 +330,26 @@ def _without_one(
     return None
 
 
-def _no_phase(folds: Folds, best: _Fitted, progress: Progress, *, most: float) -> tuple[str, _Fitted] | None:
+def _no_phase(
+    folds: Folds, best: _Fitted, far: dict[int, tuple[float, np.ndarray]], progress: Progress, *, most: float
+) -> tuple[str, _Fitted] | None:
     """Return why one of the phases is none, and the fitted mixture without it; None where all of them are.
 
     Parameters
     ----------
     folds, best, progress, most
         See `_without_one`.
+    far
+        See `_distances`.
     """
     mixture, data = best.mixture, folds.data
-    free = range(mixture.n_fixed, mixture.n_phases)
-    far = {k: _distance(best, k, data) for k in free}
     least = _LEAST_OFF_LINE if isinstance(data.law, LatentLaw) else _LEAST_DISTANCE
     pure = _pure(best)
-    for k in sorted(free, key=lambda k: pure[k])[:1]:
+    for k in sorted(far, key=lambda k: pure[k])[:1]:
         if pure[k] < _LEAST_PURE:
             return "smeared", _fitted(folds, _left_out(mixture, k), progress, warm=True)
     labels = np.where(data.grid.used, best.classes.pure.argmax(axis=0), -1)
-    for k in sorted(free, key=lambda k: far[k][0]):
+    for k in sorted(far, key=lambda k: far[k][0]):
         if far[k][0] < least and lies_between(labels, data.grid, k, far[k][1]):
             fewer = _fitted(folds, _left_out(mixture, k), progress, warm=True)
             if fewer.score - best.score <= most:
@@ -375,6 +379,11 @@ def _pure(one: _Fitted) -> np.ndarray:
 def _left_out(mixture: Mixture, phase: int) -> Mixture:
     keep = np.arange(mixture.n_phases) != phase
     return replace(mixture, spectra=mixture.spectra[keep], prior=mixture.prior[keep])
+
+
+def _distances(one: _Fitted, data: Data) -> dict[int, tuple[float, np.ndarray]]:
+    """Return how far each phase that is not given is from mixtures of the others, and the shares of the nearest."""
+    return {k: _distance(one, k, data) for k in range(one.mixture.n_fixed, one.n_phases)}
 
 
 def _distance(one: _Fitted, phase: int, data: Data) -> tuple[float, np.ndarray]:

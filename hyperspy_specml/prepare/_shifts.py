@@ -432,15 +432,14 @@ class _Learning:
         best = max(_SMOOTHINGS, key=lambda smoothing: scores[smoothing].mean())
         if number is not None:
             return number, best, None
-        chosen, gain = 1, (0.0, 0.0)
+        chosen, held, gains = 1, scores[best], []
         for more in range(2, _MOST_CHOSEN + 1):
-            scores[best], before = self._held_out(model, more, best), scores[best]
-            pair = paired(scores[best], before)
-            gain = gain if more > 2 else (pair.difference, pair.standard_error)
-            if pair.difference <= 2 * pair.standard_error:
+            before, held = held, self._held_out(model, more, best)
+            gains.append(paired(held, before))
+            if gains[-1].difference <= 2 * gains[-1].standard_error:
                 break
             chosen = more
-        return chosen, best, gain
+        return chosen, best, (gains[0].difference, gains[0].standard_error)
 
     def _held_out(self, model: ShiftModel, number: int, smoothing: float) -> np.ndarray:
         """Return the log-likelihoods of every other spectrum under a model learnt from the rest."""
