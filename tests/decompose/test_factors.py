@@ -10,7 +10,7 @@ from scipy.optimize import nnls
 
 from hyperspy_specml.decompose import _factors
 from hyperspy_specml.decompose._endmembers import factorise
-from hyperspy_specml.decompose._factors import angle_between, fit_factors, on_all_counts, prefer_factors
+from hyperspy_specml.decompose._factors import _best_scores, angle_between, fit_factors, on_all_counts, prefer_factors
 from hyperspy_specml.models import FactorModel
 from hyperspy_specml.models._factors import nearest_amounts
 from hyperspy_specml.prepare import prepare
@@ -86,6 +86,38 @@ def test_a_prior_keeps_channels_from_becoming_zero_by_chance_and_hardly_changes_
     assert free.min() < 1e-6
     assert drawn.min() > 0.3 * truth.min()
     assert angle_between(drawn, truth) < 1.2 * angle_between(free, truth)
+
+
+def drawn_to_mean(phases, prior):
+    """Return the endmembers of pixels whose phase is known, with a part of their counts drawn to the mean."""
+    mean, added = phases.sum(axis=0) / phases.sum(), prior * phases.sum() / phases.size
+    found = (phases + added) / (phases.sum(axis=1, keepdims=True) + added / mean)
+    return found / found.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nearest"),
+    [(0.0, 0.0), (0.03, 0.03), (0.1, 0.1), (1.0, 0.1)],  # the last one is beyond what is tried
+)
+def test_factors_are_compared_with_as_much_of_the_mean_as_predicts_best(wanted, nearest):
+    counts = np.zeros((8, 7))
+    counts[:5, :4], counts[5:, 4:] = RNG(3).poisson(9, (5, 4)), RNG(4).poisson(9, (3, 3))  # no channel in common
+    phases = np.array([counts[:5].sum(axis=0), counts[5:].sum(axis=0)])
+    parts = [0.7 * share * counts for share in (0.4, 0.3, 0.2, 0.1)]
+
+    def scores_of(endmembers):
+        return np.square(endmembers - drawn_to_mean(phases, wanted)).sum(axis=0)
+
+    data = SimpleNamespace(
+        folds=SimpleNamespace(parts=parts),
+        fold_scores=np.zeros((8, 2)),
+        fold_basis=None,
+        scores_of=lambda model: scores_of(model.endmembers),
+    )
+
+    found = _best_scores(data, FactorModel(None, drawn_to_mean(phases, 0.0)))  # type: ignore[arg-type]
+
+    np.testing.assert_allclose(found, scores_of(drawn_to_mean(phases, nearest)), rtol=1e-3, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,9 @@ def test_the_distance_that_noise_of_few_counts_makes_is_taken_off():
 
 
 def test_a_border_of_three_phases_lies_between_any_two_of_them():
-    labels, shares = np.full(SHAPE, 2), np.array([0.4, 0.0, 0.3, 0.3])
+    labels, shares = np.full(SHAPE, 2), np.array([0.4, 0.0, 0.35, 0.25])
     labels[:, :17], labels[13:, 17:] = 0, 3
-    labels[:, 16:18] = labels[12:14, 17:] = 1  # a border between each two
+    labels[12:, 16:18] = labels[12:14, 17:] = 1  # along the third; the two largest touch each other
     grid = folds_of(stripes(11, 25)).data.grid
     assert lies_between(labels.ravel(), grid, 1, shares)
     labels[labels == 3] = 2

@@ -18,10 +18,11 @@ EVERY = np.ones(E, bool)
 GAUSSIAN = {"name": "gaussian", "gain": 0.0, "readout": 0.5, "offset": 0.0, "correlation": [1.0]}
 
 
-def peaks(shift: np.ndarray, *, second: float = 0.5) -> np.ndarray:
-    """Return (n, E) spectra of two peaks on a background, moved to higher channels."""
+def peaks(shift: np.ndarray, *, second: float = 0.5, third: float = 0.0) -> np.ndarray:
+    """Return (n, E) spectra of two or three peaks on a background, moved to higher channels."""
     x = CHANNELS - np.asarray(shift)[:, None]
-    return 0.2 + np.exp(-0.5 * ((x - 25) / 2.5) ** 2) + second * np.exp(-0.5 * ((x - 36) / 2.0) ** 2)
+    others = second * np.exp(-0.5 * ((x - 36) / 2.0) ** 2) + third * np.exp(-0.5 * ((x - 16) / 2.0) ** 2)
+    return 0.2 + np.exp(-0.5 * ((x - 25) / 2.5) ** 2) + others
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +97,26 @@ def test_shifts_far_below_a_channel_are_found_at_many_counts() -> None:
     assert np.median(found[:, 1]) < 0.005
 
 
-def test_mixtures_of_two_kinds_need_two_templates(shifts: np.ndarray) -> None:
-    kind = np.random.default_rng(9).random(len(shifts)) < 0.5
-    clean = np.where(kind[:, None], peaks(shifts, second=1.5), peaks(shifts, second=0.1))
-    rows = np.random.default_rng(10).poisson(30 * clean)
-    one, two = (learn_shifts(rows, EVERY, PoissonNoise(), ShiftTask(n_templates=k), Run()).model for k in (1, None))
-    assert two.mixing.shape[1] == 2
-    errors = [np.std(model.estimate(rows)[:, 0] - shifts) for model in (one, two)]
-    assert errors[1] < errors[0]
+def of_kinds(shifts: np.ndarray, n_kinds: int, scale: float) -> np.ndarray:
+    """Return the counts of spectra that are one kind each, of up to three."""
+    kinds = np.stack([peaks(shifts, second=0.1), peaks(shifts, second=1.5), peaks(shifts, second=0.1, third=1.5)])
+    kind = np.random.default_rng(9).integers(n_kinds, size=len(shifts))
+    return np.random.default_rng(10).poisson(scale * kinds[kind, np.arange(len(shifts))])
+
+
+@pytest.mark.parametrize("n_kinds", [1, 2, 3])
+def test_as_many_templates_are_chosen_as_there_are_kinds(shifts: np.ndarray, n_kinds: int) -> None:
+    found = learn_shifts(of_kinds(shifts, n_kinds, 10), EVERY, PoissonNoise(), ShiftTask(), Run())
+    assert found.model.mixing.shape[1] == n_kinds
+    assert found.gain is not None
+    assert (found.gain[0] > 2 * found.gain[1]) == (n_kinds > 1)
+
+
+def test_a_template_for_each_kind_makes_shifts_more_precise(shifts: np.ndarray) -> None:
+    rows = of_kinds(shifts, 3, 10)
+    one, three = (learn_shifts(rows, EVERY, PoissonNoise(), ShiftTask(n_templates=k), Run()).model for k in (1, 3))
+    errors = [np.std(model.estimate(rows)[:, 0] - shifts) for model in (one, three)]
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_channels_that_are_not_in_use_have_no_say(shifts: np.ndarray) -> None:
