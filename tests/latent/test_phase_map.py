@@ -81,9 +81,8 @@ def test_all_counts_find_a_phase_that_one_fold_of_them_cannot_tell(make_map, see
     spectra = 0.05 + np.array([line[0], line[1], 0.7 * line[1] + 0.3 * line[2]])
     spectra /= spectra.sum(axis=1, keepdims=True)
     labels = np.broadcast_to(np.digitize(np.arange(48), [24, 36]), (40, 48))
-    data = (
-        np.random.default_rng(seed).poisson(4 * spectra[labels]).astype(np.uint8)
-    )  # 0.6 counts in a fold that chooses
+    # four counts in a spectrum, 0.6 of them in the fold that chooses
+    data = np.random.default_rng(seed).poisson(4 * spectra[labels]).astype(np.uint8)
     phases = make_map(data=data, signal_type="EELS").phase_map(show_progressbar=False)
     assert len(phases.names) == 3
     assert phases.report.all_counts
