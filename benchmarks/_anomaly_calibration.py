@@ -199,13 +199,12 @@ def _plant(clean: BaseSignal, kind: str, rng: np.random.Generator) -> tuple[np.n
 
 def _centres(shape: tuple[int, ...], rng: np.random.Generator) -> list[tuple[int, int]]:
     """Draw places that keep away from each other and from the rim, as far as there is room."""
-    apart, places = min(shape) // 5, []
+    apart = min(shape) // 5
+    places: list[tuple[int, int]] = []
     for _ in range(200):
-        place = tuple(int(rng.integers(4, max(5, size - 4))) for size in shape)
-        if len(places) < PLANTED and all(
-            max(abs(a - b) for a, b in zip(place, other, strict=True)) >= apart for other in places
-        ):
-            places.append(place)
+        y, x = (int(rng.integers(4, max(5, size - 4))) for size in shape)
+        if len(places) < PLANTED and all(max(abs(y - v), abs(x - u)) >= apart for v, u in places):
+            places.append((y, x))
     return places
 
 

@@ -12,6 +12,8 @@ from benchmarks._records import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from benchmarks._anomaly_calibration import Size
     from hyperspy_specml.datasets import SimulatedMap
 
@@ -29,7 +31,7 @@ def score_case(
     from benchmarks._anomaly_rivals import autoencoder_error, average_precision, oracle, rivals, true_positives
 
     simulated = simulate(kind, dose, seed, size, rare)
-    signal, truth = simulated.signal, simulated.rare_mask.data
+    signal, truth = simulated.signal, _planted(simulated)
     start = time.perf_counter()
     found = signal.anomaly_map(fdr=FDR, show_progressbar=False)
     seconds = {"anomaly_map": time.perf_counter() - start}
@@ -61,8 +63,15 @@ def _everywhere(simulated: SimulatedMap, normal: Any, fraction: float, kind: str
         axis = simulated.signal.axes_manager.signal_axes[0].axis
         shifted = axis - 2 * fraction
         return np.apply_along_axis(lambda spectrum: np.interp(shifted, axis, spectrum), -1, normal)
+    assert simulated.endmembers is not None
     rare = simulated.endmembers.data[-1]
     return (1 - fraction) * normal + fraction * normal.sum(axis=-1, keepdims=True) * rare
+
+
+def _planted(simulated: SimulatedMap) -> np.ndarray:
+    """Return the (ny, nx) bool map of the planted phase."""
+    assert simulated.rare_mask is not None
+    return simulated.rare_mask.data
 
 
 def _touches(region: Any, truth: Any) -> bool:
@@ -82,7 +91,7 @@ def score_contaminated(kind: str, dose: float, seed: int, size: Size, *, fractio
         str(rank): simulated.signal.anomaly_map(fdr=FDR, output_dimension=rank, show_progressbar=False)
         for rank in RANKS
     }
-    truth = simulated.rare_mask.data
+    truth = _planted(simulated)
     return {rank: average_precision(one.score.data, truth) for rank, one in found.items()}
 
 
@@ -95,7 +104,7 @@ def score_normals(kind: str, dose: float, seed: int, size: Size, *, rare: tuple[
         name: simulated.signal.anomaly_map(fdr=FDR, architecture=name, random_state=seed, show_progressbar=False)
         for name in ("pca", "dense")
     }
-    truth = simulated.rare_mask.data
+    truth = _planted(simulated)
     precision = {name: average_precision(one.score.data, truth) for name, one in found.items()}
     network = found["dense"].report.candidates[0]
     better = network.difference < -2 * network.standard_error
@@ -195,7 +204,7 @@ def _detect(kind: str, dose: float, seed: int, size: Size, rare: tuple[int, floa
     from benchmarks._anomaly_rivals import oracle
 
     simulated = simulate(kind, dose, seed, size, rare)
-    truth = simulated.rare_mask.data
+    truth = _planted(simulated)
     found = simulated.signal.anomaly_map(fdr=FDR, show_progressbar=False)
     normal = simulate(kind, dose, seed, size).clean.data.astype("float64")
     best = oracle(simulated.signal.data, normal, _everywhere(simulated, normal, rare[1], kind))

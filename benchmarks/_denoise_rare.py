@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks._harness import median, number
 from benchmarks._records import Table
 
 DOSE = 200.0
+TEXTURES: tuple[Literal["smooth", "grains"], ...] = ("smooth", "grains")
 METHODS = ("pca", "spectral", "spectral, protect=True", "auto", "auto, protect=True")
 
 
 def measure(size: int, channels: int, seeds: int) -> list[Table]:
     """Measure."""
-    results = {
-        texture: [_measure(texture, size, channels, seed) for seed in range(seeds)] for texture in ("smooth", "grains")
-    }
+    results = {texture: [_measure(texture, size, channels, seed) for seed in range(seeds)] for texture in TEXTURES}
     rows = [
         [f"{texture}, {method}", number(median(run[method]["kept"] for run in runs), ".3f"),
          f"{sum(run[method]['named'] for run in runs)} of {len(runs)}"]
@@ -26,14 +25,17 @@ def measure(size: int, channels: int, seeds: int) -> list[Table]:
     return [Table("excess", caption, ["map, method", "excess kept", "removed, says the report"], rows)]
 
 
-def _measure(texture: str, size: int, channels: int, seed: int) -> dict[str, Any]:
+def _measure(texture: Literal["smooth", "grains"], size: int, channels: int, seed: int) -> dict[str, Any]:
     import numpy as np
 
     import hyperspy_specml as specml
 
-    options = {"n_channels": channels, "dose": DOSE, "texture": texture, "random_state": seed}
     rare = specml.datasets.RarePhase(n_pixels=24, fraction=0.4, elements=("Nb",))
-    simulated = specml.datasets.fe_cr_ni_map((size, size), rare_phase=rare, **options)
+    simulated = specml.datasets.fe_cr_ni_map(
+        (size, size), n_channels=channels, dose=DOSE, texture=texture, rare_phase=rare, random_state=seed
+    )
+    assert simulated.rare_mask is not None
+    assert simulated.endmembers is not None
     mask = simulated.rare_mask.data
     lines = simulated.endmembers.data[-1]  # of the rare phase
     window = lines > 0.1 * lines.max()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def filtered(scores: np.ndarray, noise: float) -> Iterator[tuple[str, str, np.nd
         for k in RANKS:
             yield "gaussian", f"pca ({k}), gaussian {width:g}", blurred[..., :k]
     for weight in VARIATIONS:
-        smooth = each(lambda m, w=weight: denoise_tv_chambolle(m, w * noise, eps=1e-3, max_num_iter=100))
+        smooth = each(partial(denoise_tv_chambolle, weight=weight * noise, eps=1e-3, max_num_iter=100))
         for k in RANKS:
             yield "total variation", f"pca ({k}), total variation {weight:g}", smooth[..., :k]
     for k in RANKS:
@@ -112,6 +113,6 @@ def filtered(scores: np.ndarray, noise: float) -> Iterator[tuple[str, str, np.nd
     except ImportError:
         return
     for strength in (0.7, 1.0, 1.4):
-        blocks = each(lambda m, s=strength: bm3d.bm3d(m, s * noise))
+        blocks = each(partial(bm3d.bm3d, sigma_psd=strength * noise))
         for k in RANKS:
             yield "BM3D", f"pca ({k}), BM3D {strength:g}", blocks[..., :k]

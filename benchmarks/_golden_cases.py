@@ -127,8 +127,8 @@ SPIKES: Table = tuple((f"spikes {name}", name) for name in ("position", "energy"
 def options(signal: BaseSignal, *, trained: bool = True, short: bool = True) -> dict[str, Any]:
     """Return the arguments that calls share: training shortened where asked, small blocks if lazy."""
     settings: dict[str, Any] = {"memory_budget": 2_000_000} if signal._lazy else {}
-    config = specml.TrainConfig(**settings, **({"max_steps": 150, "evaluate_every": 50} if short else {}))
-    shared: dict[str, Any] = {"config": config, "show_progressbar": False}
+    settings |= {"max_steps": 150, "evaluate_every": 50} if short else {}
+    shared: dict[str, Any] = {"config": specml.TrainConfig(**settings), "show_progressbar": False}
     return shared | ({"device": "cpu"} if trained else {})
 
 

@@ -107,8 +107,9 @@ def run_all(contenders: Sequence[Contender], *, repeats: int) -> dict[str, list[
 
 def median(values: Iterable[float | None]) -> float | None:
     """Return the median; None where a value is missing."""
-    known = list(values)
-    return None if None in known or not known else statistics.median(known)
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return statistics.median(known) if known and len(known) == len(found) else None
 
 
 def ratio(value: float | None, reference: float | None) -> float | None:

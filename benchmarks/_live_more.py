@@ -114,10 +114,10 @@ def autoencoder(options: argparse.Namespace, scans: range) -> Table:
             if y == 31:
                 first = _residual(monitor, new)[0]
         last, microseconds = _residual(monitor, new)
-        taken = str(monitor._monitor.autoencoder.n_accepted)
-        rows.append(
-            [f"{1e3 * seconds:g}", number(first, ".4f"), number(last, ".4f"), taken, number(microseconds, ".1f")]
-        )
+        learner = monitor._monitor.autoencoder
+        assert learner is not None  # it began with the first spectra
+        figures = [number(first, ".4f"), number(last, ".4f"), str(learner.n_accepted), number(microseconds, ".1f")]
+        rows.append([f"{1e3 * seconds:g}", *figures])
     head = ["ms a line", "residual after 32 lines", "after 96", "times taken over", "us a spectrum"]
     caption = "Fe-L, 5 latents, mean squared residual of another map in units of the noise"
     return Table("autoencoder", caption, head, rows)

@@ -69,13 +69,18 @@ class Module:
         """Return name and lines of code of every function; of one within another, in both."""
         kinds = ast.FunctionDef | ast.AsyncFunctionDef
         found = (node for node in ast.walk(self.tree) if isinstance(node, kinds))
-        return [(f.name, len(self.code & set(range(f.lineno, f.end_lineno + 1)))) for f in found]
+        return [(f.name, len(self.code & set(_lines(f)))) for f in found]
 
     def _docstring_lines(self) -> Iterator[int]:
         kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         for node in ast.walk(self.tree):
             if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
-                yield from range(node.body[0].lineno, node.body[0].end_lineno + 1)
+                yield from _lines(node.body[0])
+
+
+def _lines(node: ast.stmt) -> range:
+    assert node.end_lineno is not None  # the parser knows it
+    return range(node.lineno, node.end_lineno + 1)
 
 
 class Package:
@@ -146,14 +151,16 @@ class Package:
         for importer, module in [*self.modules.items(), *self._stubs.items()]:
             for_types = set(_below_type_checking(module.tree))
             for node in ast.walk(module.tree):
+                if not isinstance(node, ast.Import | ast.ImportFrom):
+                    continue
                 for written, name in self._names(importer, node):
                     if written.partition(".")[0] == self.name:
                         yield importer, node.lineno, written, name, node in for_types
 
-    def _names(self, importer: str, node: ast.AST) -> Iterator[tuple[str, str]]:
+    def _names(self, importer: str, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, alias.asname or alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = node.module or ""
             if node.level:
                 above = importer.split(".")
@@ -213,7 +220,7 @@ def structure(folder: Path) -> dict[str, int | list[str]]:
     modules = package.modules.values()
     lengths = [lines for module in modules for _, lines in module.functions()]
     private = package.private_imports()
-    counts = {
+    counts: dict[str, int | list[str]] = {
         "lines of code": sum(len(module.code) for module in modules),
         "without a comment": sum(len(module.code - module.commented) for module in modules),
         "files": len(modules),
@@ -226,7 +233,7 @@ def structure(folder: Path) -> dict[str, int | list[str]]:
         "private imports": sorted({f"{one.importer}, line {one.line}: {one.target}" for one in private}),
         "private names": len(private),
     }
-    ways = {"": {}, ", followed": {"origins": True}, " of folders": {"folders": True}}
+    ways: dict[str, dict[str, bool]] = {"": {}, ", followed": {"origins": True}, " of folders": {"folders": True}}
     for way, options in ways.items():
         counts[f"longest chain{way}"] = longest_chain(package.graph(types=False, **options))
     for way, options in ways.items():

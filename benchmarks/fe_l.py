@@ -177,12 +177,13 @@ def errors_on_the_way(simulated: SimulatedMap, seed: int) -> list[float]:
     import numpy as np
 
     from hyperspy_specml import train
-    from hyperspy_specml.decompose import choose_architecture
+    from hyperspy_specml.decompose import Autoencoder, choose_architecture
     from hyperspy_specml.prepare import prepare, smooth_basis
     from hyperspy_specml.run import Run
     from hyperspy_specml.streaming import SpectrumStream
 
     run, dense = Run(seed=seed), choose_architecture("dense")
+    assert isinstance(dense, Autoencoder)
     data = prepare(SpectrumStream(simulated.signal.data), run, n_needed=LATENTS)
     data = smooth_basis(data, LATENTS).with_mean()
     clean = simulated.clean.data.reshape(-1, simulated.clean.data.shape[-1])

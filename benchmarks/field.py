@@ -115,7 +115,10 @@ def _denoised(signal: Any) -> dict[str, Any]:
     clean = signal.denoise_dae(show_progressbar=False)
     report = specml.denoise_report(clean)
     n_removed = len(report.removed)
-    found = {"left": 0 if report.restored else n_removed, "restored": n_removed if report.restored else 0}
+    found: dict[str, Any] = {
+        "left": 0 if report.restored else n_removed,
+        "restored": n_removed if report.restored else 0,
+    }
     if signal.metadata.General.title == _WITH_PARTICLE:
         found["particle"] = [_particle(signal), _particle(clean)]
     return found

@@ -59,6 +59,7 @@ def _pretrained(signals: list[BaseSignal], objective: str, options: argparse.Nam
 def _twin_spectra(n_channels: int) -> tuple[BaseSignal, np.ndarray]:
     """Return a signal of the kind, and the (12, E) spectra, in sum one, of phases of Fe, Cr, Ni and O."""
     template = specml.datasets.fe_cr_ni_map((2, 2), n_channels=n_channels, n_phases=4)
+    assert template.endmembers is not None
     pure = template.endmembers.data / template.endmembers.data.sum(axis=1, keepdims=True)
     shares = np.random.default_rng(11).dirichlet(np.full(len(pure), 0.5), 12)
     return template.signal.inav[0, 0], shares @ pure
