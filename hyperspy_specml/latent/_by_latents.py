@@ -18,11 +18,10 @@ from hyperspy_specml.latent._assign import (
     probability_of,
     sum_spectra,
 )
-from hyperspy_specml.latent._choose import Folds, choose, one_phase
+from hyperspy_specml.latent._choose import Folds, choose
 from hyperspy_specml.latent._latent_law import LatentLaw
 from hyperspy_specml.latent._mixture import Data, classify, fit_classes
-from hyperspy_specml.latent._model import PhaseModel
-from hyperspy_specml.latent._run import STEPS, Phases, PhaseTask, line_width_of, number_of
+from hyperspy_specml.latent._run import STEPS, Phases, PhaseTask, first_mixture, line_width_of, model_of, number_of
 from hyperspy_specml.latent._table import FRACTIONS, Recipe, Table, boxes_of, grid_of, group, most_pixels
 from hyperspy_specml.latent._view import find_view
 from hyperspy_specml.prepare import check_enough
@@ -105,29 +104,27 @@ def find_phases_of_latents(
         recipe = Recipe.of(_mean(summary)[latents.channels], latents.noise, latents.channels, width)
         read = _read(stream, latents, recipe, summary, run.seed)
     clock.stop("preparation")
-    given = np.full(stream.n_pixels, -1) if task.given is None else task.given
-    train = Data(read.train, read.law, read.table.grid, given[read.table.pixels])
+    train = Data(read.train, read.law, read.table.grid, task.given_to(read.table.pixels))
     if choice is None:
         with run.progress.enter("Choose the number", _STAGES["choose"]):
-            choice = choose(Folds(train, read.validation), _start(train), run, n_phases=number_of(task))
+            start = first_mixture(train, train.values[:0], mixed=False)
+            choice = choose(Folds(train, read.validation), start, run, n_phases=number_of(task))
     clock.stop("choice")
     with run.progress.enter("Fit", _STAGES["fit"]):
         part = replace(train, values=read.values[read.table.pixels])
         mixture, _ = fit_classes(part, choice.chosen, steps=STEPS, start=choice.classes.pure)
         mixture = ordered(mixture, len(task.names))
         candidates = _candidates(read, recipe, choice)
-        whole = Data(read.values, read.law, read.grid, given)
+        whole = Data(read.values, read.law, read.grid, task.given_to(np.arange(stream.n_pixels)))
         classes = classify(whole, mixture, read.law.evidence(read.values, mixture.spectra))
         error = model_error_of(read.table, _mean_spectra(read, recipe, classes, mixture), recipe, run.seed)
     clock.stop("fit")
     with run.progress.enter("Sum spectra"):
         labels, second, areas, errors = labels_of(classes, read.grid)
-        spectra, n_spectra = sum_spectra(stream, labels, second, mixture.n_phases, latents.channels)
+        summed = sum_spectra(stream, labels, second, mixture.n_phases, latents.channels)
     clock.stop("spectra")
-    names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
     view = find_view(read.table.values, read.table.grid.used, recipe)
-    own = spectra, n_spectra, mixture.prior, float(mixture.strength), -1.0, recipe.width, error
-    model = PhaseModel(*own, names, latents.noise, view)
+    model = model_of(task, recipe, mixture, summed, error=error, view=view)
     maps = labels, probability_of(classes, read.grid.used), second, areas, errors, read.values[:, :-1], None
     return Phases(*maps, model, summary, choice, candidates, seconds=clock.seconds)
 
@@ -251,17 +248,6 @@ class _Encoded:
         found = model.encode(rows * (scale / np.float32(fraction))[:, None])[:, : model.n_components]
         error = scale if gain_of(self.latents.noise) else scale**2  # counts: noise grows with the intensity
         return np.column_stack([found, error / np.float32(fraction)])
-
-
-def _start(data: Data) -> Mixture:
-    """Return the mixture that the search begins with: labelled phases, or a single one."""
-    one = one_phase(data, mixed=False)
-    n_given = int(data.given.max(initial=-1)) + 1
-    if not n_given:
-        return one
-    weights = (data.given == np.arange(n_given)[:, None]).astype(np.float32)
-    spectra = data.law.update(data.values, weights, np.repeat(one.spectra, n_given, axis=0))
-    return replace(one, spectra=spectra, prior=np.full(n_given, 1 / n_given))
 
 
 def _candidates(read: _Read, recipe: Recipe, choice: Choice) -> tuple[Candidate, ...]:

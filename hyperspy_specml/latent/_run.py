@@ -22,11 +22,10 @@ from hyperspy_specml.latent._assign import (
 )
 from hyperspy_specml.latent._choose import Choice, Folds, choose, one_phase
 from hyperspy_specml.latent._compress import compression
-from hyperspy_specml.latent._grid import Grid
 from hyperspy_specml.latent._mixture import Data, Mixture, Pixels, alike, classify, fit_classes, pairs_of, with_mixtures
 from hyperspy_specml.latent._model import PhaseModel
 from hyperspy_specml.latent._reject import deviations, expected_mixture, n_drawn, p_values
-from hyperspy_specml.latent._table import PER_LINE, Recipe, Table, read_table
+from hyperspy_specml.latent._table import PER_LINE, Recipe, Table, grid_of, read_table
 from hyperspy_specml.latent._view import ViewAxes, find_view, view_axes
 from hyperspy_specml.prepare import check_enough
 from hyperspy_specml.run import Clock, Run
@@ -42,6 +41,7 @@ from hyperspy_specml.statistics import (
 from hyperspy_specml.streaming import shift_channels
 
 if TYPE_CHECKING:
+    from hyperspy_specml.latent._grid import Grid
     from hyperspy_specml.models import Candidate
     from hyperspy_specml.prepare import Masks
     from hyperspy_specml.statistics import MapSummary, NoiseEstimate, NoiseModel
@@ -87,6 +87,10 @@ class PhaseTask:
     given: np.ndarray | None = field(default=None, repr=False)
     names: tuple[str, ...] = ()
     drift: bool = True
+
+    def given_to(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the phase of these pixels that the user labelled, else -1."""
+        return np.full(len(pixels), -1) if self.given is None else self.given[pixels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,11 +194,8 @@ def find_phases(
         candidates = candidates_of(folds, expanded(folds.train, choice, known), choice.classes, recipe)
         run.progress.advance(0.4)
         whole = Data(table.values, recipe.law, table.grid, folds.train.given)
-        mixture, classes = fit_classes(whole, expanded(whole, choice, known), steps=STEPS, start=choice.classes.pure)
-        likely = recipe.law.evidence(table.values, mixture.spectra)
-        mixture, _ = with_mixtures(whole, mixture, likely, start=classes.pure)
+        mixture = ordered(_on_all_counts(whole, choice, known), len(task.names))
         run.progress.advance(0.8)
-        mixture = ordered(mixture, len(task.names))
         error = model_error_of(table, mixture, recipe, run.seed)
     clock.stop("fit")
     pixels: Pixels
@@ -205,20 +206,16 @@ def find_phases(
             evidence, pixels = recipe.law.evidence(table.values, mixture.spectra), whole
             coordinates, _ = axes.coordinates(table.values)
         else:
-            given = np.full(stream.n_pixels, -1) if task.given is None else task.given
+            given = task.given_to(np.arange(stream.n_pixels))
             evidence, coordinates, _, pixels = _read_evidence(stream, recipe, mixture, axes, used, given)
         classes = classify(pixels, mixture, evidence)
     clock.stop("assignment")
     with run.progress.enter("Sum spectra"):
         labels, second, areas, errors = labels_of(classes, pixels.grid)
-        spectra, n_spectra = sum_spectra(stream, labels, second, mixture.n_phases, channels)
-    names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
-    mixed = -1.0 if mixture.mixed is None else mixture.mixed
-    fitted = spectra, n_spectra, mixture.prior, float(mixture.strength), float(mixed), recipe.width, error
-    model = PhaseModel(*fitted, names, estimate.model, view)
+        summed = sum_spectra(stream, labels, second, mixture.n_phases, channels)
+    model = model_of(task, recipe, mixture, summed, error=error, view=view)
     clock.stop("spectra")
-    probability = probability_of(classes, used)
-    maps = labels, probability, second, areas, errors, coordinates, None
+    maps = labels, probability_of(classes, used), second, areas, errors, coordinates, None
     found = choice, candidates, estimate, stream.drift, classes.mixed_part
     return Phases(*maps, model, summary, *found, clock.seconds)
 
@@ -286,19 +283,8 @@ def recognise_phases(
         spectra, n_spectra = sum_spectra(stream, labels, second, mixture.n_phases, channels)
     clock.stop("spectra")
     here = replace(model, spectra=np.where(n_spectra[:, None] > 0.5, spectra, model.spectra), n_spectra=n_spectra)
-    return Phases(
-        labels,
-        probability_of(classes, used),
-        second,
-        areas,
-        errors,
-        coordinates,
-        p,
-        here,
-        summary,
-        drift=stream.drift,
-        seconds=clock.seconds,
-    )
+    maps = labels, probability_of(classes, used), second, areas, errors, coordinates, p
+    return Phases(*maps, here, summary, drift=stream.drift, seconds=clock.seconds)
 
 
 def _prepare(
@@ -356,15 +342,14 @@ def number_of(task: PhaseTask) -> int | None:
 
 def _folds(table: Table, recipe: Recipe, task: PhaseTask, seed: int) -> Split:
     train, validation, test = table.folds(recipe, seed)
-    given = np.full(len(table.pixels), -1) if task.given is None else task.given[table.pixels]
-    return Split(Data(train, recipe.fold_law, table.grid, given), validation, test)
+    return Split(Data(train, recipe.fold_law, table.grid, task.given_to(table.pixels)), validation, test)
 
 
 def _choose(folds: Split, known: np.ndarray, task: PhaseTask, run: Run) -> Choice:
     """Choose the mixture among those of fewer values, which tell phases apart as well."""
     matrix = compression(folds.train, known)
     small = replace(folds.train, values=folds.train.values @ matrix)
-    start = _start(small, known @ matrix, mixed=task.mixed)
+    start = first_mixture(small, known @ matrix, mixed=task.mixed)
     return choose(Folds(small, folds.validation @ matrix), start, run, n_phases=number_of(task))
 
 
@@ -375,21 +360,59 @@ def _known(task: PhaseTask, recipe: Recipe) -> np.ndarray:
     return recipe.phases(np.nan_to_num(task.known[:, recipe.channels]))
 
 
-def _start(data: Data, known: np.ndarray, *, mixed: bool) -> Mixture:
-    """Return the mixture that the search begins with: labelled phases, known ones, and one for all others."""
+def first_mixture(data: Data, known: np.ndarray, *, mixed: bool) -> Mixture:
+    """Return the mixture that the search begins with: labelled phases, known ones, and one for all others.
+
+    Parameters
+    ----------
+    data
+        Training fold, with the labels.
+    known
+        (N, G) spectra of known phases, as values of the law; of latents there are none.
+    mixed
+        Whether pixels may be mixtures.
+    """
     one = one_phase(data, mixed=mixed)
     known = known * one.spectra.sum() / np.maximum(np.abs(known.sum(axis=1, keepdims=True)), 1e-30)
     n_given = int(data.given.max(initial=-1)) + 1
     if n_given:
         weights = (data.given == np.arange(n_given)[:, None]).astype(np.float32)
         labelled = data.law.update(data.values, weights, np.repeat(one.spectra, n_given, axis=0))
-        spectra = np.vstack([labelled, known])
+        spectra = np.vstack([labelled, known]) if len(known) else labelled
         return replace(one, spectra=spectra, prior=np.full(len(spectra), 1 / len(spectra)))
     if not len(known):
         return one
     spectra = np.vstack([known, one.spectra])
     prior = np.append(np.full(len(known), 1e-3), 1.0)
     return replace(one, spectra=spectra, prior=prior / prior.sum(), n_fixed=len(known))
+
+
+def _on_all_counts(whole: Data, choice: Choice, known: np.ndarray) -> Mixture:
+    """Return the chosen mixture, fitted on from where the training fold left it."""
+    mixture, classes = fit_classes(whole, expanded(whole, choice, known), steps=STEPS, start=choice.classes.pure)
+    likely = whole.law.evidence(whole.values, mixture.spectra)
+    return with_mixtures(whole, mixture, likely, start=classes.pure)[0]
+
+
+def model_of(
+    task: PhaseTask, recipe: Recipe, mixture: Mixture, summed: tuple[np.ndarray, np.ndarray], *, error: float,
+    view: np.ndarray,
+) -> PhaseModel:  # fmt: skip
+    """Return the phases that were found, for other maps.
+
+    Parameters
+    ----------
+    task, recipe, mixture
+        What was asked, how spectra became values, and what was found.
+    summed
+        (K, E) summed spectra of the phases, and (K,) of how many.
+    error, view
+        See `PhaseModel`.
+    """
+    names = task.names + tuple(f"phase {k}" for k in range(len(task.names), mixture.n_phases))
+    mixed = -1.0 if mixture.mixed is None else float(mixture.mixed)
+    prior, strength, width = mixture.prior, float(mixture.strength), recipe.width
+    return PhaseModel(*summed, prior, strength, mixed, width, error, names, recipe.noise, view)
 
 
 @dataclass(frozen=True, eq=False)
@@ -424,8 +447,7 @@ def _read_evidence(
     columns = stream.map_rows(function, n_columns=k + len(both) + p + 2, label="Compare")
     columns[~used] = 0
     evidence, mixtures, coordinates, rest = np.split(columns, [k, k + len(both), k + len(both) + p], axis=1)
-    shape = stream.navigation_shape
-    grid = Grid(shape, tuple(axis for axis in range(len(shape)) if shape[axis] > 1), used)
+    grid = grid_of(stream.navigation_shape, stream.navigation_shape, used)
     return np.ascontiguousarray(evidence.T), coordinates, (rest[:, 0], rest[:, 1]), _Scored(grid, given, mixtures)
 
 

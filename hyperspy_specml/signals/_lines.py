@@ -87,12 +87,8 @@ def line_width(signal: BaseSignal) -> np.ndarray | None:
     signal
         Its metadata hold the resolution at Mn Ka, or 130 eV is taken.
     """
-    axis = energy_axis(signal)
-    scale = _electronvolts(axis)
-    if not _is(signal, "EDS") or scale is None:
-        return None
-    energy = axis.axis * scale
-    return _full_width(signal, energy) / np.abs(np.gradient(energy))
+    energy = _x_ray_energies(signal)
+    return None if energy is None else _full_width(signal, energy) / np.abs(np.gradient(energy))
 
 
 def below_first_line(signal: BaseSignal) -> np.ndarray | None:
@@ -107,15 +103,14 @@ def below_first_line(signal: BaseSignal) -> np.ndarray | None:
     signal
         Its metadata hold type, elements and resolution.
     """
-    axis = energy_axis(signal)
-    scale = _electronvolts(axis)
-    if not _is(signal, "EDS") or scale is None:
+    energy = _x_ray_energies(signal)
+    if energy is None:
         return None
     from exspy.material import elements
 
     lines = (elements[e].Atomic_properties.Xray_lines.Ka["energy (keV)"] for e in _LIGHTER if e in listed(signal))
     first = np.array(min((1e3 * line for line in lines), default=_FIRST_LINE))
-    below = axis.axis * scale < first - _full_width(signal, first)
+    below = energy < first - _full_width(signal, first)
     return below if below.any() and not below.all() else None
 
 
@@ -123,6 +118,13 @@ def listed(signal: BaseSignal) -> tuple[str, ...]:
     """Return the elements of ``metadata.Sample.elements``."""
     found = signal.metadata.get_item("Sample.elements", None)
     return () if found is None else tuple(map(str, np.atleast_1d(np.asarray(found))))
+
+
+def _x_ray_energies(signal: BaseSignal) -> np.ndarray | None:
+    """Return the (E,) energies of the channels in eV; None where the signal is not EDS or its axis is no energy."""
+    axis = energy_axis(signal)
+    scale = _electronvolts(axis)
+    return axis.axis * scale if _is(signal, "EDS") and scale is not None else None
 
 
 def _full_width(signal: BaseSignal, energy: np.ndarray) -> np.ndarray:

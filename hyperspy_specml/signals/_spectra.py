@@ -78,7 +78,7 @@ def spectra_of(signal: BaseSignal, *, method: str, navigation_mask: Mask = None,
         A navigation mask is an array that fits as it is and turned.
     """
     _check(signal, method)
-    array = _array_order(signal)
+    array = in_array_order(signal)
     if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured
         array = np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
     elif array.dtype == bool:
@@ -118,7 +118,7 @@ def _check(signal: BaseSignal, method: str) -> None:
         )
 
 
-def _array_order(signal: BaseSignal) -> np.ndarray | da.Array:
+def in_array_order(signal: BaseSignal) -> np.ndarray | da.Array:
     """View the data with scan axes first and energy last, wherever the energy axis is in memory."""
     manager = signal.axes_manager
     axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
@@ -130,7 +130,7 @@ def _read_mask(mask: Mask, shape: tuple[int, ...], call: str) -> np.ndarray | No
     if mask is None:
         return None
     if isinstance(mask, BaseSignal):
-        array, swapped = np.asarray(_array_order(mask)), "mask.data.T"  # a lazy mask is computed, it is small
+        array, swapped = np.asarray(in_array_order(mask)), "mask.data.T"  # a lazy mask is computed, it is small
     else:
         array, swapped = np.asarray(mask), "mask.T"
         if array.ndim > 1:

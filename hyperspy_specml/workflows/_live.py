@@ -15,19 +15,11 @@ from hyperspy_specml.exceptions import ArrayShapeError, DataRequiredError, DataT
 from hyperspy_specml.live import Known, Library, Monitor, Setup, dwell_times, monitor_of, state_of
 from hyperspy_specml.models import TrainedModel
 from hyperspy_specml.results import draw_live
-from hyperspy_specml.signals import axis_spec, component_spectra, line_width, navigation_map, score_maps
+from hyperspy_specml.signals import axis_spec, component_spectra, in_array_order, line_width, navigation_map, score_maps
 from hyperspy_specml.signals import energy_axis as energy_axis_of_signal
 from hyperspy_specml.streaming import plain_array
 from hyperspy_specml.workflows._call import load_model
-from hyperspy_specml.workflows._live_scan import (
-    calibrated,
-    in_array_order,
-    known_of,
-    lines_of,
-    positions_of,
-    scan_shape,
-    template_of,
-)
+from hyperspy_specml.workflows._live_scan import calibrated, known_of, lines_of, positions_of, scan_shape, template_of
 
 if TYPE_CHECKING:
     import os

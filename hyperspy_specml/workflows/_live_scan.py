@@ -15,7 +15,7 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.latent import PhaseModel
 from hyperspy_specml.live import ORDERS, Damage, EnergyDrift, Known, Library, NewPhase, scan_order
 from hyperspy_specml.models import FittedDenoiser
-from hyperspy_specml.signals import axis_spec, energy_axis, line_width, spectral_lines
+from hyperspy_specml.signals import axis_spec, energy_axis, in_array_order, line_width, spectral_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -254,13 +254,6 @@ def positions_of(order: Any, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if not inside or len(np.unique(positions, axis=0)) != n:
         raise OptionError(f"LiveMonitor(order=...): positions must name every pixel of {shape} once.")
     return positions.astype(np.int64)
-
-
-def in_array_order(signal: BaseSignal) -> Any:
-    """Return the data of a signal with the scan axes first, as an array that may be lazy."""
-    manager = signal.axes_manager
-    axes = manager.navigation_axes[::-1] + manager.signal_axes[::-1]
-    return signal.data.transpose([axis.index_in_array for axis in axes])
 
 
 def lines_of(path: Path, start: int) -> np.ndarray | None:
