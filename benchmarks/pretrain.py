@@ -56,12 +56,12 @@ def _pretrained(signals: list[BaseSignal], objective: str, options: argparse.Nam
     return specml.pretrain(signals, objective, config=config, show_progressbar=False, **more)
 
 
-def _twin_spectra(n_channels: int) -> tuple[BaseSignal, np.ndarray]:
-    """Return a signal of the kind, and the (12, E) spectra, in sum one, of phases of Fe, Cr, Ni and O."""
+def _twin_spectra(n_channels: int, seed: int = 11, n: int = 12) -> tuple[BaseSignal, np.ndarray]:
+    """Return a signal of the kind, and the (n, E) spectra, in sum one, of phases of Fe, Cr, Ni and O."""
     template = specml.datasets.fe_cr_ni_map((2, 2), n_channels=n_channels, n_phases=4)
     assert template.endmembers is not None
     pure = template.endmembers.data / template.endmembers.data.sum(axis=1, keepdims=True)
-    shares = np.random.default_rng(11).dirichlet(np.full(len(pure), 0.5), 12)
+    shares = np.random.default_rng(seed).dirichlet(np.full(len(pure), 0.5), n)
     return template.signal.inav[0, 0], shares @ pure
 
 
@@ -69,11 +69,34 @@ def _twin_map(classes: np.ndarray, dose: float, seed: int, n_channels: int) -> B
     """Return spectra of twelve phases of the same four elements, some of which differ by a few per cent."""
     signal, spectra = _twin_spectra(n_channels)
     counts = np.random.default_rng(seed).poisson(np.maximum(dose * spectra[classes], 0)).astype(np.float32)
-    axis = signal.axes_manager.signal_axes[0].get_axis_dictionary()
-    axes = [{"size": len(classes), "navigate": True}, axis]
-    found = hs.signals.BaseSignal(counts, axes=axes, metadata=signal.metadata.as_dictionary())
+    return _of_kind(signal, counts)
+
+
+def _of_kind(signal: BaseSignal, rows: np.ndarray) -> BaseSignal:
+    """Return (n, E) spectra as a line of such a signal."""
+    axes = [{"size": len(rows), "navigate": True}, signal.axes_manager.signal_axes[0].get_axis_dictionary()]
+    found = hs.signals.BaseSignal(rows, axes=axes, metadata=signal.metadata.as_dictionary())
     found._assign_subclass()
     return found
+
+
+def _twin_library(sigma: float, n_channels: int) -> BaseSignal:
+    """Return noise-free spectra of eight other phases of these elements.
+
+    Parameters
+    ----------
+    sigma
+        By which lines are wider, channels; where they are, the detector also passes half at low energy.
+    n_channels
+        Of the spectra.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    signal, spectra = _twin_spectra(n_channels, seed=77, n=8)
+    if sigma:
+        energy = signal.axes_manager.signal_axes[0].axis  # keV
+        spectra = gaussian_filter1d(spectra, sigma, axis=-1) * (1 - 0.5 * np.exp(-energy))
+    return _of_kind(signal, spectra)
 
 
 def _ceiling(signal: BaseSignal, truth: np.ndarray, unseen: np.ndarray) -> float:
@@ -87,6 +110,8 @@ def _twins(options: argparse.Namespace) -> Table:
     rng = np.random.default_rng(0)
     pool = _twin_map(rng.integers(0, 12, 2000), 50.0, 1, options.channels)
     encoders = {kind: _pretrained([pool], kind, options) for kind in ("masked", "simulated")}
+    for name, sigma in (("library", 0.0), ("library, other detector", 1.5)):
+        encoders[name] = _pretrained([pool], "simulated", options, library=_twin_library(sigma, options.channels))
     rows = []
     for n in (5, 20):
         scores: dict[str, list[float]] = {}

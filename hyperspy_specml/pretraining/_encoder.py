@@ -27,7 +27,7 @@ _VERSION = 3
 # In files, the names of the arrays with what values are compared with.
 _CENTRE = "centre of grid {}"
 # And those that read parameters off the latents.
-_READOUT = ("readout weights", "readout constant")
+_READOUT = ("readout weights", "readout constant", "readout of composition")
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,13 @@ class Readout:
     ----------
     weights, constant
         (D, P) and (P,).
+    composition
+        (P,) bool, those that say what the sample is made of; the others are background, thickness, shift.
     """
 
     weights: np.ndarray
     constant: np.ndarray
+    composition: np.ndarray
 
     def __call__(self, latents: np.ndarray) -> np.ndarray:
         """Return the (n, P) parameters of (n, D) latents."""
@@ -192,7 +195,8 @@ class SpectrumEncoder:
         arrays = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
         arrays |= {_CENTRE.format(k): scale.centre for k, scale in enumerate(self.scales)}
         if self.readout is not None:
-            arrays |= dict(zip(_READOUT, (self.readout.weights, self.readout.constant), strict=True))
+            read = self.readout
+            arrays |= dict(zip(_READOUT, (read.weights, read.constant, read.composition.astype(np.uint8)), strict=True))
         return pack(description | {"spreads": [scale.spread for scale in self.scales], "about": self.about}, arrays)
 
     @classmethod
@@ -223,18 +227,27 @@ class SpectrumEncoder:
                 raise ValueError(f"sizes {sizes}")
             network, arrays = PatchShape(**sizes).network(), dict(arrays)
             centres = [arrays.pop(_CENTRE.format(k)) for k in range(len(plain["grids"]))]
-            read = Readout(*(arrays.pop(name) for name in _READOUT)) if _READOUT[0] in arrays else None
+            read = _readout(arrays)
             network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
             grids = tuple(SpectralGrid(str(u), float(f), float(s), int(n)) for u, f, s, n in plain["grids"])
             scales = tuple(Scale(c, float(s)) for c, s in zip(centres, plain["spreads"], strict=True))
             if any(scale.centre.shape != (grid.size,) for scale, grid in zip(scales, grids, strict=True)):
                 raise ValueError("means of other channels than the grid's")
-            if read and read.weights.shape != (sizes["width"], *read.constant.shape):
+            if read and read.weights.shape != (sizes["width"], *read.composition.shape):
                 raise ValueError("a readout of other latents")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(f"{name}: the file holds no encoder ({error!r:.120}). See specml.pretrain.") from error
         about = dict(plain["about"])
         return cls(network.eval(), PatchShape(**sizes), grids, scales, str(plain["normalisation"]), about, read)
+
+
+def _readout(arrays: dict[str, np.ndarray]) -> Readout | None:
+    """Take the readout out of the arrays of a file, where it has one."""
+    weights, constant, composition = (arrays.pop(name, None) for name in _READOUT)
+    if weights is None or constant is None:
+        return None
+    every = np.ones(constant.shape, bool)  # earlier files do not say
+    return Readout(weights, constant, every if composition is None else composition.astype(bool))
 
 
 @dataclass(frozen=True)

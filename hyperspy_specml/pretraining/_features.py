@@ -17,7 +17,7 @@ _SHIFTS = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """From (n, E) spectra on a grid to (n, F) numbers of mean 0 and deviation 1.
+    """From (n, E) spectra on a grid to (n, F) numbers of mean 0 and of a deviation of about 1.
 
     Attributes
     ----------
@@ -25,7 +25,8 @@ class Features:
         "raw", "pca" or "aligned": components of spectra that were moved to where they are most like the mean spectrum,
         and last how far they were: the shift of an edge may be what is asked for.
     mean, scale
-        (F,) of the features before they are standardised.
+        (F,) what is taken off the features, and what they are divided by: roots of shares by one number, as noise is
+        as large in all of them, components each by its deviation.
     basis
         (channels that are compared, P) principal components; of "raw" none.
     centre
@@ -47,14 +48,21 @@ class Features:
             _, _, vectors = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
             found = replace(found, basis=vectors[:_MOST].T.copy())
         values = found._values(pool)
-        scale = values.std(axis=0)
-        seen = scale > 1e-9 * max(scale.max(), 1e-30)
-        return replace(found, mean=values.mean(axis=0), scale=np.where(seen, scale, np.inf))
+        deviation = values.std(axis=0)
+        seen = deviation > 1e-9 * max(deviation.max(), 1e-30)
+        scale = one_scale(values) if kind == "raw" else np.where(seen, deviation, np.inf)
+        return replace(found, mean=values.mean(axis=0), scale=scale)
 
     def first(self, n: int) -> Features:
         """Return the features with the first n principal components only."""
         kept = np.r_[: min(n, self.basis.shape[1]), self.basis.shape[1] : len(self.mean)]
         return replace(self, mean=self.mean[kept], scale=self.scale[kept], basis=self.basis[:, :n])
+
+    def in_one_unit(self) -> Features:
+        """Return the features with all components in the unit of the largest: small ones, mostly noise, count less."""
+        scale, n = self.scale.copy(), self.basis.shape[1]
+        scale[:n] = scale[:n].max(initial=0.0, where=np.isfinite(scale[:n])) or np.inf
+        return replace(self, scale=scale)
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         """Return the features of spectra."""
@@ -70,6 +78,12 @@ class Features:
             return _roots(rows) - self.centre, np.zeros((len(rows), 0))
         moved, shifts = _aligned(rows, self.centre**2)
         return _roots(moved), shifts[:, None].astype(float)
+
+
+def one_scale(values: np.ndarray) -> np.ndarray:
+    """Return (F,) times the same number: the root mean square of (n, F) values about their means."""
+    size = float(np.sqrt(values.var(axis=0).mean()))
+    return np.full(values.shape[1], size if size > 1e-30 else np.inf)
 
 
 def _roots(rows: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.pretraining._features import Features
+from hyperspy_specml.pretraining._features import Features, one_scale
 from hyperspy_specml.pretraining._heads import Head, fit_head
 from hyperspy_specml.train import one_thread, without_compiler
 
@@ -113,8 +113,8 @@ class Unlabelled:
 
 
 def _standard(outputs: np.ndarray) -> Features:
-    scale = np.maximum(outputs.std(axis=0), 1e-6)
-    return Features("outputs", outputs.mean(axis=0), scale, np.zeros((0, 0)), np.zeros(0))
+    """Return the outputs in one unit: a network writes large what it tells, and what it cannot tell near zero."""
+    return Features("outputs", outputs.mean(axis=0), one_scale(outputs), np.zeros((0, 0)), np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,19 +183,27 @@ def tune(method: str, task: Task) -> Tuned:
         standard = known.standard(method)
     if method in _RATES or latents is None:
         latents = encoder.latents(task.laid, known.inputs)
-    outputs = _outputs(method, encoder, latents)
-    kernel = method == "parameters"
-    head = fit_head((outputs - standard.mean) / standard.scale, task.truth, n_classes=task.n_classes, kernel=kernel)
-    return Tuned(method, head, standard, encoder)
+    outputs, tried = _outputs(method, encoder, latents), [standard]
+    if method == "parameters" and encoder.readout is not None:  # or composition alone
+        tried.append(replace(standard, scale=np.where(encoder.readout.composition, standard.scale, np.inf)))
+    head, best = _best(tried, [(outputs - one.mean) / one.scale for one in tried], task, kernel=method == "parameters")
+    return Tuned(method, head, best, encoder)
 
 
 def _cheap(kind: str, task: Task) -> Tuned:
     """Fit a head to features, of as many principal components as predict left-out labels best."""
     every = task.unlabelled.features(kind)
     tried = [every] if kind == "raw" else [every.first(n) for n in _COMPONENTS]
-    heads = [fit_head(f(task.laid), task.truth, n_classes=task.n_classes, kernel=kind != "raw") for f in tried]
+    if task.n_classes and kind != "raw":  # weights of classes shrink, and so do those of small components
+        tried = [one.in_one_unit() for one in tried]
+    return Tuned(kind, *_best(tried, [one(task.laid) for one in tried], task, kernel=kind != "raw"))
+
+
+def _best(tried: list[Features], values: list[np.ndarray], task: Task, *, kernel: bool) -> tuple[Head, Features]:
+    """Return the head of the smallest error of left-out labels, and the features that it is of."""
+    heads = [fit_head(one, task.truth, n_classes=task.n_classes, kernel=kernel) for one in values]
     best = int(np.argmin([head.error for head in heads]))
-    return Tuned(kind, heads[best], tried[best])
+    return heads[best], tried[best]
 
 
 def _trained(method: str, task: Task) -> SpectrumEncoder:

@@ -76,6 +76,11 @@ class XrayPhysics:
         """Shares of the elements, and the part of the background."""
         return len(self.elements) + 1
 
+    @property
+    def n_composition(self) -> int:
+        """Shares of the elements."""
+        return len(self.elements)
+
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (n, E) counts, and (n, parameters): square roots of the shares of counts, scaled."""
         shares = _compositions(rng, n, len(self.elements))
@@ -133,6 +138,11 @@ class EdgePhysics:
         """Shares of the elements, of the edges, the exponent of the background, and the thickness."""
         return len(self.elements) + 3
 
+    @property
+    def n_composition(self) -> int:
+        """Shares of the elements."""
+        return len(self.elements)
+
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (n, E) counts, and (n, parameters), each of about mean 0 and deviation 1."""
         shares = _compositions(rng, n, len(self.elements))
@@ -181,16 +191,30 @@ class LibraryPhysics:
         (K, E) noise-free.
     doses
         Range of counts in a spectrum.
+    shift, stretch
+        Largest shift, part of the channels, and spread of the relative stretch.
     """
 
     grid: SpectralGrid
     spectra: np.ndarray = field(repr=False)
     doses: tuple[float, float] = (200.0, 200_000.0)
+    shift: float = _SHIFT
+    stretch: float = _STRETCH
+
+    @classmethod
+    def of_xrays(cls, grid: SpectralGrid, spectra: np.ndarray) -> LibraryPhysics:
+        """Return that of X-ray spectra: of few counts, from a detector that is calibrated to some eV."""
+        return cls(grid, spectra, _DOSES, np.sqrt(3) * _OFFSET / (grid.step * grid.size), _GAIN)
 
     @property
     def n_parameters(self) -> int:
         """How the mixtures differ, and the shift."""
         return self._axes.shape[1] + 1
+
+    @property
+    def n_composition(self) -> int:
+        """How the mixtures differ."""
+        return self._axes.shape[1]
 
     @cached_property
     def _axes(self) -> np.ndarray:
@@ -211,9 +235,9 @@ class LibraryPhysics:
         """Return (n, E) counts, and (n, parameters): how the mixtures differ from their mean, and shifts."""
         k, channels = len(self.spectra), np.arange(self.grid.size, dtype=float)
         pure = self.spectra / self.spectra.sum(axis=1, keepdims=True)
-        shares, most = _compositions(rng, n, k), _SHIFT * self.grid.size
+        shares, most = _compositions(rng, n, k), self.shift * self.grid.size
         shift, mean = rng.uniform(-most, most, n), shares @ pure
-        stretch = 1 + _STRETCH * rng.standard_normal(n)
+        stretch = 1 + self.stretch * rng.standard_normal(n)
         moved = np.stack(
             [np.interp((channels - by) / s, channels, row) for by, s, row in zip(shift, stretch, mean, strict=True)]
         )

@@ -67,6 +67,11 @@ class Physics(Protocol):
         """Number of parameters."""
         ...
 
+    @property
+    def n_composition(self) -> int:
+        """How many of them, the first, say what the sample is made of."""
+        ...
+
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (n, E) counts, and their (n, n_parameters) parameters, each of about mean 0 and deviation 1."""
         ...
@@ -210,20 +215,22 @@ def train_encoder(
             found = float(np.mean([sum(part.item() for part in loss(trained, batch).values()) for batch in held]))
         if keep is not None and found < best:
             best = found
-            keep(_trained(like, copy.deepcopy(trained)))
+            keep(_trained(like, copy.deepcopy(trained), physics))
         return found
 
     with one_thread(run.device):
         history = fit(network, batches, loss, run, score=score)
-    return _trained(like, network), history
+    return _trained(like, network, physics), history
 
 
-def _trained(like: SpectrumEncoder, network: Any) -> SpectrumEncoder:
+def _trained(like: SpectrumEncoder, network: Any, physics: Sequence[Physics]) -> SpectrumEncoder:
     """Return the encoder within a network, with what its head reads off the latents where it has one."""
     network = network.cpu().eval()
     read = None
     if hasattr(network, "head"):
-        read = Readout(network.head.weight.detach().numpy().T.copy(), network.head.bias.detach().numpy().copy())
+        weights, constant = network.head.weight.detach().numpy().T.copy(), network.head.bias.detach().numpy().copy()
+        composition = [np.arange(one.n_parameters) < one.n_composition for one in physics]
+        read = Readout(weights, constant, np.concatenate(composition))
     return replace(like, network=network.encoder, readout=read)
 
 

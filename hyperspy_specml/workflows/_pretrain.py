@@ -317,7 +317,8 @@ def _library(library: BaseSignal) -> LibraryPhysics:
         )
     order = np.argsort(centres)
     grid = SpectralGrid(units, float(centres[order][0]), _step(centres), len(centres))
-    return LibraryPhysics(grid, spectra[:, order] @ grid.matrix(centres[order]))
+    xrays = any(not line.edge for line in spectral_lines(library))
+    return (LibraryPhysics.of_xrays if xrays else LibraryPhysics)(grid, spectra[:, order] @ grid.matrix(centres[order]))
 
 
 def _hash(opened: Sequence[BaseSignal]) -> str:

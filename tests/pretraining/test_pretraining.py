@@ -20,6 +20,7 @@ from hyperspy_specml.pretraining import (
     LatentDensity,
     LibraryPhysics,
     PatchShape,
+    Readout,
     Scale,
     Source,
     SpectralGrid,
@@ -79,6 +80,7 @@ def test_xray_spectra_show_the_lines_of_their_composition() -> None:
     counts, truth = physics.draw(400, np.random.default_rng(0))
     assert counts.shape == (400, 400)
     assert truth.shape == (400, physics.n_parameters)
+    assert physics.n_composition == len(physics.elements)
     share = (truth[:, 0] / 3 + 0.2) ** 2
     window = counts[:, 85:115].sum(axis=1) / counts.sum(axis=1)
     assert np.corrcoef(share, window)[0, 1] > 0.85
@@ -101,6 +103,17 @@ def test_library_spectra_are_mixed_in_known_shares() -> None:
     assert (within.max(axis=1) / counts.sum(axis=1) > 0.95).mean() > 0.1  # of single spectra, too
     assert truth.shape == (2000, many.n_parameters)
     assert truth.std(axis=0) == pytest.approx(1, abs=0.25)
+
+
+def test_a_library_of_xray_spectra_is_of_few_counts_and_of_a_calibrated_detector() -> None:
+    grid = SpectralGrid("eV", 0.0, 5.0, 400)
+    physics = LibraryPhysics.of_xrays(grid, np.stack([line(grid.centres, at, 30.0) for at in (600.0, 600.0)]))
+    counts, truth = physics.draw(2000, np.random.default_rng(0))
+    assert 20 < np.median(counts.sum(axis=1)) < 3000
+    many = counts.sum(axis=1) > 500
+    moved = (counts @ grid.centres / counts.sum(axis=1))[many] - 600
+    assert moved.std() == pytest.approx(15, rel=0.1)  # eV
+    assert np.corrcoef(moved, truth[many, -1])[0, 1] > 0.9
 
 
 def test_only_what_counts_tell_is_asked_for() -> None:
@@ -149,6 +162,41 @@ def test_aligned_features_do_not_see_a_shift_but_for_the_last() -> None:
     assert np.corrcoef(last, shift)[0, 1] > 0.95
     few = aligned.first(2)(rows)
     assert few == pytest.approx(aligned(rows)[:, [0, 1, -1]], abs=1e-4)
+
+
+def test_channels_without_signal_do_not_drown_the_others() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(np.where(np.arange(200) < 10, 50.0, 0.01), (300, 200))
+    values = Features.of("raw", counts)(counts)
+    assert values[:, :10].var() > 4 * values[:, 10:].var()  # channels of a count or none
+    assert np.square(values).mean() == pytest.approx(1)
+
+
+def test_small_components_are_small_for_classes_and_alike_for_values() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 400)
+    grid = SpectralGrid("eV", 0.0, 1.0, 64)
+    rows = rng.poisson(20 + 40 * line(grid.centres, 30.0) * (1 + truth[:, None])).astype(np.float32)
+    every = Features.of("pca", rows)
+    alike, natural = every.first(8)(rows), every.first(8).in_one_unit()(rows)
+    assert alike.std(axis=0) == pytest.approx(1, rel=1e-3)
+    deviation = (np.sqrt(rows / rows.sum(axis=1, keepdims=True) * 64) @ every.basis[:, :8]).std(axis=0)
+    assert natural.std(axis=0) == pytest.approx(deviation / deviation[0], rel=1e-3)
+    task = simulated_task(60)
+    assert np.ptp(tune("pca", task).features.scale) == 0
+    assert np.ptp(tune("pca", replace(task, truth=task.truth.astype(float), n_classes=0)).features.scale) > 0
+
+
+@pytest.mark.parametrize("told_by", [0, 1])
+def test_parameters_beside_the_composition_are_used_where_they_tell(told_by: int) -> None:
+    rng, task = np.random.default_rng(1), simulated_task(40)
+    latents = rng.standard_normal((40, 16))
+    latents[:, told_by] += 3.0 * task.truth
+    encoder = replace(task.unlabelled.encoder, readout=Readout(np.eye(16)[:, :2], np.zeros(2), np.array([True, False])))
+    unlabelled = replace(task.unlabelled, encoder=encoder, _known={"latents": latents})
+    found = tune("parameters", replace(task, unlabelled=unlabelled, latents=latents))
+    assert np.isfinite(found.features.scale).tolist() == [True, bool(told_by)]
+    assert (found.on_latents(latents).argmax(axis=1) == task.truth).mean() > 0.85
 
 
 def test_shares_of_values_are_those_of_the_smallest_error() -> None:

@@ -93,6 +93,8 @@ def test_the_unit_of_the_axis_does_not_matter(signal: Signal1D, encoder: specml.
 
 def test_a_library_is_simulated(signal: Signal1D, simulated: Any) -> None:
     found = pretrained([signal], library=simulated.endmembers)
+    assert found.encoder.readout is not None
+    assert found.encoder.readout.composition.tolist() == [True] * (simulated.endmembers.data.shape[0] - 1) + [False]
     assert found.report["scores"][-1] < found.report["scores"][0]
 
 
@@ -180,6 +182,8 @@ def test_an_encoder_is_kept_in_a_file(signal: Signal1D, encoder: specml.Encoder,
     assert again.encoder.readout is not None
     assert encoder.encoder.readout is not None
     assert (again.encoder.readout.weights == encoder.encoder.readout.weights).all()
+    assert (again.encoder.readout.composition == encoder.encoder.readout.composition).all()
+    assert encoder.encoder.readout.composition.sum() == len(encoder.encoder.readout.composition) - 1  # the background
     assert again.report == encoder.report
     with pytest.raises(SpecMLError, match="overwrite"):
         encoder.save(path)
