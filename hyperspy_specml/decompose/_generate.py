@@ -126,11 +126,15 @@ class Generator:
         values = drawn[:, : self.k]
         if self.keeps_totals:
             values = np.column_stack([values, np.log(_intensities(columns[:, self.k], rng))])
-        self.density = fit_density(values, rng)
+        self.density, self.ends = fit_density(values, rng), (values.min(axis=0), values.max(axis=0))
 
     def columns(self, n: int, intensity: float | np.ndarray | None = None) -> np.ndarray:
-        """Return (n, K + outputs) float32 columns; `intensity` is a number or (n,) numbers, None draws it too."""
-        values, found = self.density.draw(n, self.rng), np.zeros((n, self.n_columns), np.float32)
+        """Return (n, K + outputs) float32 columns; `intensity` is a number or (n,) numbers, None draws it too.
+
+        None lies farther out than those of the map: abundances, say, are not negative.
+        """
+        values = np.clip(self.density.draw(n, self.rng), *self.ends)
+        found = np.zeros((n, self.n_columns), np.float32)
         found[:, : self.k] = values[:, : self.k]
         if self.keeps_totals:
             found[:, self.k] = np.exp(values[:, self.k]) if intensity is None else intensity

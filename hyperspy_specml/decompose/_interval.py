@@ -1,8 +1,10 @@
 """How sure a number of a spectrum is: its standard deviation by the model, and by how much replicas say that is off.
 
-The posterior of the latents does not hold the error of the decoder. A *replica* does: a map is drawn from the model,
-posteriors and noise included, and fitted anew from the start; there the truth is known, and the errors of a quantity,
-in units of their standard deviations, say how much wider its intervals have to be.
+A variational model has a posterior of the latents, a linear one passes on the noise of a spectrum as it is. What the
+noise does to the answer of any other encoder is found by moving its input. None of these holds the error of the
+decoder. A *replica* does: a map is drawn from the model, noise included, and fitted anew from the start; there the
+truth is known, and the errors of a quantity, in units of their standard deviations, say how much wider its intervals
+have to be.
 
 References
 ----------
@@ -15,17 +17,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import convolve1d
 from scipy.stats import norm
 
 from hyperspy_specml.decompose._architecture import PCAOptions
 from hyperspy_specml.decompose._registry import choose_architecture
 from hyperspy_specml.decompose._run import decompose
-from hyperspy_specml.exceptions import Cancelled, OptionError
+from hyperspy_specml.exceptions import Cancelled
 from hyperspy_specml.models import LinearModel, VariationalModel
 from hyperspy_specml.statistics import correlation_kernel, draw_noise
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hyperspy_specml.decompose._architecture import Architecture
     from hyperspy_specml.models import FittedModel
     from hyperspy_specml.run import Run
@@ -63,47 +68,52 @@ class Certainty:
     Parameters
     ----------
     model
-        Variational or linear.
+        Fitted.
     noise
         Noise model of the data.
-
-    Raises
-    ------
-    OptionError
-        It is a model that does not know how sure it is.
     """
 
     def __init__(self, model: FittedModel, noise: NoiseModel) -> None:
-        if not isinstance(model, VariationalModel | LinearModel):
-            raise OptionError(
-                f"dec.interval(...) is known to 'vae', 'dense' and 'pca', not to {model.architecture!r}: "
-                "s.decomposition_ae(architecture='vae').interval(...)."
-            )
         self.model, self.noise = model, noise
 
     def values(self, columns: np.ndarray, quantity: Quantity) -> np.ndarray:
         """Return the (n,) values of (n, K + outputs) columns, float64."""
         if quantity.component is not None:
             return columns[:, quantity.component].astype(np.float64)
-        basis, sums = self.model.basis, []
-        variational = isinstance(self.model, VariationalModel)
-        scores = self.model.decode_columns(columns) if variational else columns  # type: ignore[union-attr]
-        for weights in (quantity.above, quantity.below):
-            if weights is not None:
-                sums.append(scores.astype(np.float64) @ (basis.components() @ weights) + basis.offset @ weights)
-        return sums[0] / sums[1] if len(sums) == 2 else sums[0]
+        wanted = [weights for weights in (quantity.above, quantity.below) if weights is not None]
+        sums = self._sums(columns, np.stack(wanted, axis=1))
+        return sums[:, 0] / sums[:, 1] if len(wanted) == 2 else sums[:, 0]
+
+    def _sums(self, columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the (n, W) sums of the spectra of (n, K + outputs) columns with (E, W) weights, float64."""
+        basis = self.model.basis
+        if isinstance(self.model, VariationalModel | LinearModel):  # no spectra need to be made
+            scores = columns if isinstance(self.model, LinearModel) else self.model.decode_columns(columns)
+            return scores.astype(np.float64) @ (basis.components() @ weights) + basis.offset @ weights
+        found = np.empty((len(columns), weights.shape[1]))
+        for rows in self._slabs(len(columns)):
+            found[rows] = self.model.decode(columns[rows]).astype(np.float64) @ weights
+        return found
+
+    def _slabs(self, n: int) -> Iterator[slice]:
+        step = max(1, _SLAB // len(self.model.basis.weights))
+        return (slice(start, start + step) for start in range(0, n, step))
 
     def deviations(self, columns: np.ndarray, quantity: Quantity) -> np.ndarray:
         """Return the (n,) standard deviations of the values, float64."""
         if isinstance(self.model, VariationalModel):
             return self._of_posterior(self.model, columns, quantity)
-        return self._of_noise(columns, quantity)
+        if isinstance(self.model, LinearModel):
+            return self._of_noise(columns, quantity)
+        return np.concatenate([self._through_encoder(columns[rows], quantity) for rows in self._slabs(len(columns))])
 
     def drawn(self, columns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return (n, K + outputs) columns with latents drawn from their posteriors."""
+        """Return (n, K + outputs) columns with latents drawn from their posteriors; without one as they are."""
         k, found = self.model.n_components, columns.copy()
-        if not isinstance(self.model, VariationalModel):
+        if isinstance(self.model, LinearModel):
             return self._drawn_linear(columns, rng)
+        if not isinstance(self.model, VariationalModel):
+            return found
         roots = _roots(self.model.covariances(columns))
         found[:, :k] += np.einsum("nij,nj->ni", roots, rng.standard_normal((len(columns), k)))
         return found
@@ -132,6 +142,25 @@ class Certainty:
             squares += (0.5 * (self.values(up, quantity) - self.values(down, quantity))) ** 2
         return np.sqrt(squares)
 
+    def _through_encoder(self, columns: np.ndarray, quantity: Quantity) -> np.ndarray:
+        """Return by how much the noise of a spectrum moves what the encoder makes of it, to first order.
+
+        The slope along each axis of the compressed space is half the difference from one deviation of the noise below
+        to one above, over that deviation. Slopes are brought to the channels, whose noise is independent.
+        """
+        basis = self.model.basis
+        spectra, to_scores = self.model.decode(columns), basis.vectors * basis.weights[:, None]  # (n, E), (E, P)
+        noise = np.maximum(self.noise.variance(spectra.astype(np.float64)), 0)
+        scores, steps = basis.project(spectra), np.sqrt(noise @ to_scores**2 + np.finfo(np.float32).tiny)
+        slopes = np.empty_like(steps)
+        for axis in range(scores.shape[1]):
+            step = np.zeros_like(scores)
+            step[:, axis] = steps[:, axis]
+            ends = (self.values(self.model.encode_scores(scores + side * step), quantity) for side in (1, -1))
+            slopes[:, axis] = 0.5 * np.subtract(*ends) / steps[:, axis]
+        along = slopes @ to_scores.T
+        return np.sqrt((noise * along**2).sum(axis=1) * self._correlated(along))
+
     def _of_noise(self, columns: np.ndarray, quantity: Quantity) -> np.ndarray:
         """Return the noise of spectra as it goes through the projection: exact for sums, to first order for ratios."""
         basis, variance = self.model.basis, np.zeros(len(columns))
@@ -143,8 +172,7 @@ class Certainty:
             sums = [w for w in (quantity.above, quantity.below) if w is not None]
             along = [to_scores @ (basis.components() @ weights) for weights in sums]
         below = self.values(columns, Quantity(quantity.below)) if len(along) == 2 else np.ones(len(columns))
-        step = max(1, _SLAB // len(basis.weights))
-        for rows in (slice(start, start + step) for start in range(0, len(columns), step)):
+        for rows in self._slabs(len(columns)):
             noise = self.noise.variance(self.model.decode(columns[rows]).astype(np.float64))
             variance[rows] = noise @ along[0] ** 2
             if len(along) == 2:  # the derivative of a / b is (da - a / b db) / b
@@ -154,11 +182,13 @@ class Certainty:
         wider = self._correlated(along[0])
         return np.sqrt(np.maximum(variance, 0) * wider) / np.abs(below)
 
-    def _correlated(self, along: np.ndarray) -> float:
-        """Return by how much the correlation of the noise along energy widens the variance of a sum."""
+    def _correlated(self, along: np.ndarray) -> np.ndarray:
+        """Return by how much the correlation of the noise along energy widens the variance of (..., E) sums."""
         scaled = along / self.model.basis.weights
-        spread = np.convolve(scaled, correlation_kernel(self.noise.correlation))
-        return float(spread @ spread / max(scaled @ scaled, np.finfo(float).tiny))
+        kernel = correlation_kernel(self.noise.correlation)
+        around = [(0, 0)] * (scaled.ndim - 1) + [(len(kernel) // 2,) * 2]  # what is spread beyond the ends counts
+        spread = convolve1d(np.pad(scaled, around), kernel, mode="constant")
+        return np.square(spread).sum(axis=-1) / np.maximum(np.square(scaled).sum(axis=-1), np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -254,11 +284,13 @@ def inflation(replicas: list[Replica], quantity: Quantity, level: float) -> floa
 
 
 def _architecture(model: FittedModel) -> Architecture:
-    if isinstance(model, VariationalModel):
-        found = choose_architecture("vae")
-        options = {name: value for name, value in model.options.items() if hasattr(found.options, name)}
-        return replace(found, options=replace(found.options, **options))  # type: ignore[type-var]
-    return choose_architecture("pca", PCAOptions(centre=bool(model.basis.offset.any())))
+    """Return the architecture of a model, with its options."""
+    if isinstance(model, LinearModel):
+        return choose_architecture("pca", PCAOptions(centre=bool(model.basis.offset.any())))
+    found, said = choose_architecture(model.architecture), model.settings()
+    said = said | said.get("options", {}) | {"energy_shift": "shift" in model.outputs}
+    options = {name: value for name, value in said.items() if hasattr(found.options, name)}
+    return replace(found, options=replace(found.options, **options))  # type: ignore[type-var]
 
 
 def _roots(covariances: np.ndarray) -> np.ndarray:

@@ -233,7 +233,9 @@ class SpectrumEncoder:
             scales = tuple(Scale(c, float(s)) for c, s in zip(centres, plain["spreads"], strict=True))
             if any(scale.centre.shape != (grid.size,) for scale, grid in zip(scales, grids, strict=True)):
                 raise ValueError("means of other channels than the grid's")
-            if read and read.weights.shape != (sizes["width"], *read.composition.shape):
+            if read and not read.constant.shape == read.composition.shape == read.weights.shape[1:]:
+                raise ValueError("a readout of parameters of other numbers")
+            if read and len(read.weights) != sizes["width"]:
                 raise ValueError("a readout of other latents")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(f"{name}: the file holds no encoder ({error!r:.120}). See specml.pretrain.") from error

@@ -189,8 +189,7 @@ class DecompositionResult(Result):
         Raises
         ------
         OptionError
-            An unknown quantity, an impossible level, or an architecture that this is not known of: it is for "vae",
-            for "dense", by a variational autoencoder that starts as it, and for "pca", by its noise.
+            An unknown quantity, or an impossible level.
         DataRequiredError
             The architecture is "dense", and the result was loaded without its signal.
         Cancelled
@@ -198,8 +197,10 @@ class DecompositionResult(Result):
 
         Notes
         -----
-        Replicas hold the error of the decoder, which the posterior of the latents does not know; neither holds what
-        no model of this kind could describe. Measured coverage is in the user guide.
+        How sure the model is, "vae" says by the posterior of the latents, "dense" by a variational autoencoder that is
+        trained and starts as it. Of every other architecture it is what the noise of a spectrum does to its scores: in
+        closed form for "pca", to first order for the others. Replicas hold the error of the decoder, which none of this
+        knows; nothing holds what no model of this kind could describe. Measured coverage is in the user guide.
         """
         check_interval(level, replicas)
         progress = progress or Progress()
@@ -231,8 +232,7 @@ class DecompositionResult(Result):
         Raises
         ------
         OptionError
-            A shape or an intensity that is not positive, an intensity where the model does not know it, or an
-            architecture that this is not known of: it is for "vae" and "pca", and for "dense" by its variational one.
+            A shape or an intensity that is not positive, or an intensity where the model does not know it.
         """
         check_generate(shape, intensity, self.model.model)
         return generated(self._sure(Progress()), tuple(map(int, shape)), intensity, random_state)

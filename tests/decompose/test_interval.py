@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperspy_specml.decompose import Certainty, Quantity, decompose, fit_density, inflation, make_replica
+from hyperspy_specml.decompose import (
+    Certainty,
+    Quantity,
+    SimplexOptions,
+    choose_architecture,
+    decompose,
+    fit_density,
+    inflation,
+    make_replica,
+)
 from hyperspy_specml.models import LinearModel
-from hyperspy_specml.run import Run
+from hyperspy_specml.run import Run, TrainConfig
 from hyperspy_specml.statistics import (
     PoissonGaussianNoise,
     PoissonNoise,
@@ -37,6 +46,39 @@ def test_the_noise_of_a_projection_is_that_of_many_draws(planted_counts, noise, 
     drawn = [sure.values(model.encode(draw_noise(expected, noise, rng)), quantity) for _ in range(600)]
 
     np.testing.assert_allclose(sure.deviations(columns, quantity), np.std(drawn, axis=0), rtol=0.15)
+    through = sure._through_encoder(columns, quantity)  # the way of any encoder; of ratios a difference, not a slope
+    np.testing.assert_allclose(
+        through, sure.deviations(columns, quantity), rtol=0.1 if quantity.below is not None else 1e-3
+    )
+
+
+@pytest.mark.parametrize("architecture", ["conv", "simplex"])
+@pytest.mark.parametrize("quantity", [Quantity(WINDOW), Quantity(component=0)])
+def test_the_noise_of_any_encoder_is_that_of_many_draws(planted_counts, architecture, quantity):
+    counts, _ = planted_counts((12, 11), dose=60.0)
+    run = Run(TrainConfig(max_steps=60, restarts=1))
+    found = decompose(SpectrumStream(counts.astype(np.uint16)), run, architecture=architecture, n_components=3)
+    sure, rng = Certainty(found.model, PoissonNoise()), np.random.default_rng(0)
+    columns = found.scores[:40]
+    expected = found.model.decode(columns).astype(np.float64)
+
+    drawn = [sure.values(found.model.encode(rng.poisson(expected)), quantity) for _ in range(400)]
+
+    ratio = sure.deviations(columns, quantity) / np.std(drawn, axis=0)
+    assert np.median(ratio) == pytest.approx(1, abs=0.1)
+    assert np.quantile(ratio, [0.1, 0.9]) == pytest.approx([1, 1], abs=0.3)
+
+
+def test_a_replica_is_fitted_with_the_options_of_the_original(planted_counts):
+    counts, _ = planted_counts((9, 7), dose=20.0)
+    architecture = choose_architecture("simplex", SimplexOptions(n_hidden=7, energy_shift=True))
+    run = Run(TrainConfig(max_steps=20, restarts=1))
+    found = decompose(SpectrumStream(counts.astype(np.uint16)), run, architecture=architecture, n_components=2)
+
+    replica = make_replica(Certainty(found.model, PoissonNoise()), found.scores, 63, run)
+
+    assert replica.refitted.model.outputs == found.model.outputs == {"intensity": "signal", "shift": "channels"}
+    assert replica.refitted.model.settings()["n_hidden"] == 7
 
 
 def test_a_replica_finds_the_inflation_that_the_truth_asks_for(planted_counts):

@@ -132,8 +132,18 @@ def test_pca_knows_its_noise_and_dense_by_its_variational_autoencoder(fitted, de
     loaded = specml.load_result(dense.save(tmp_path / "dense"))
     with pytest.raises(DataRequiredError, match=r"specml\.load_result\(path, signal=s\)"):
         loaded.interval((702, 706))
-    with pytest.raises(OptionError, match=r"known to 'vae', 'dense' and 'pca', not to 'simplex'"):
-        fitted("simplex")[1].interval((702, 706))
+
+
+def test_abundances_have_intervals_and_no_drawn_one_is_negative(fitted):
+    signal, simplex = fitted("simplex")
+
+    low, high = simplex.interval(0)
+    assert (low.data < simplex.scores.data[0]).all()
+    assert (simplex.scores.data[0] < high.data).all()
+    assert axes_of(low) == axes_of(simplex.intensity)
+    new = simplex.generate((30, 20))
+    assert new.data.min() >= 0
+    np.testing.assert_allclose(new.data.mean(axis=(0, 1)), signal.data.mean(axis=(0, 1)), rtol=0.3)
 
 
 @pytest.mark.parametrize(
