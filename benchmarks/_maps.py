@@ -85,7 +85,7 @@ def known_map(name: str, *, dose: float | None = None, size: int = 64, channels:
     Parameters
     ----------
     name
-        A key of `DOSES`.
+        A key of `DOSES`, or "moving peak": one asymmetric emission line, whose place and height vary.
     dose
         Mean counts; files are thinned to it. None keeps what there is.
     size, channels
@@ -99,6 +99,8 @@ def known_map(name: str, *, dose: float | None = None, size: int = 64, channels:
     options: dict[str, Any] = {"n_channels": channels, "random_state": seed} | ({"dose": dose} if dose else {})
     if name == "Fe-L":
         return _of_simulated(datasets.fe_l_map((size, size), **options), n_components=4)
+    if name == "moving peak":
+        return _moving_peak((size, size), channels, dose or 30.0, seed)
     texture = "smooth" if name == "alloy" else "grains"
     simulated = datasets.fe_cr_ni_map((size, size), texture=texture, **options)  # type: ignore[arg-type]
     return _of_simulated(simulated, n_components=len(simulated.names))
@@ -133,6 +135,21 @@ def _of_simulated(simulated: SimulatedMap, *, n_components: int) -> KnownMap:
         shares = simulated.truth["abundances"].data.reshape(len(simulated.names), -1).T
         amounts, endmembers = shares * clean.sum(axis=1, keepdims=True), simulated.endmembers.data
     return KnownMap(simulated.signal, clean, amounts, endmembers, 0.0, n_components)
+
+
+def _moving_peak(shape: tuple[int, int], channels: int, dose: float, seed: int) -> KnownMap:
+    """Simulate a line that falls slower than it rises: its place moves by a third of the axis, its height threefold."""
+    import hyperspy.api as hs
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(seed)
+    smooth = (gaussian_filter(rng.standard_normal(shape), 0.08 * shape[0], mode="wrap").ravel() for _ in range(2))
+    place, height = (field.argsort().argsort() / field.size for field in smooth)  # each value as often, 0 to 1
+    x = np.linspace(0, 1, channels)[None] - (1 / 3 + place / 3)[:, None]  # parts of the axis
+    clean = (1 + 2 * height)[:, None] * np.exp(-0.5 * (x / np.where(x < 0, 0.04, 0.08)) ** 2) + 0.02
+    clean *= dose / clean.mean()
+    counts = rng.poisson(clean).reshape(*shape, channels).astype(np.uint16)
+    return KnownMap(hs.signals.Signal1D(counts), clean, None, None, 0.0, 2)
 
 
 def _eels_unmix() -> KnownMap:

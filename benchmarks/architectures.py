@@ -24,6 +24,7 @@ from benchmarks._architectures_drift import drift
 from benchmarks._architectures_shifts import shifts
 from benchmarks._architectures_transfer import transfer
 from benchmarks._harness import median, number
+from benchmarks._maps import known_map, missing
 from benchmarks._records import Table
 from benchmarks.fe_l import error_of
 
@@ -31,21 +32,28 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+    from hyperspy.signals import BaseSignal
+
+    from benchmarks._maps import KnownMap
     from hyperspy_specml.datasets import SimulatedMap
     from hyperspy_specml.results import DecompositionResult
 
 ARCHITECTURES = ("pca", "dense", "conv", "vae")
-# Map, and mean counts: per channel of Fe-L, per pixel of the alloy.
-DOSES = {"Fe-L": (3.0, 30.0, 300.0), "alloy": (50.0, 200.0, 1000.0)}
-LATENTS = {"Fe-L": 4, "alloy": 3}
+# Map, and mean counts: per channel of Fe-L and of the moving peak, per pixel of the others.
+DOSES = {
+    "Fe-L": (3.0, 30.0, 300.0), "alloy": (50.0, 200.0, 1000.0), "eels-unmix": (50.0, 200.0, 1000.0),
+    "moving peak": (3.0, 30.0, 300.0),
+}  # fmt: skip
+LATENTS = {"Fe-L": 4, "alloy": 3, "eels-unmix": 3, "moving peak": 2}
+_ALSO = {"moving peak": (1,)}  # other numbers of latents: the place of a peak is a single number
 WINDOWS: dict[str, tuple[Any, ...]] = {
     "Fe-L": ((690, 702), (703, 707), (707, 709), (709, 711), (711, 716), (718, 722), (722, 726), (728, 741),
              ((707, 709), (709, 711))),
     "alloy": ("Fe_Ka", "Cr_Ka", "Ni_Ka", "Fe_Kb", "Fe_La", (1.5, 4.5), (9.0, 14.0), ("Fe_Ka", "Cr_Ka")),
 }  # fmt: skip
 LEVELS = (0.5, 0.9)
-QUICK = {"size": 32, "channels": 256, "seeds": 1, "maps": ["Fe-L", "alloy"]}
-_QUICK_DOSES = {"Fe-L": (30.0,), "alloy": (200.0,)}
+QUICK = {"size": 32, "channels": 256, "seeds": 1}
+_QUICK_DOSES = {"Fe-L": (30.0,), "alloy": (200.0,), "eels-unmix": (200.0,), "moving peak": (30.0,)}
 _FLOOR = 1e-3  # of the mean of a channel: the smallest reconstruction that is compared
 _TESTED = 2000  # spectra of each kind that are told apart, at most
 
@@ -69,10 +77,14 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
     if options.quick:
         vars(options).update(QUICK)
     for name in options.maps:
+        if missing(name):
+            print(missing(name))
+            continue
         for dose in options.doses or (_QUICK_DOSES if options.quick else DOSES)[name]:
-            cases = [Case(name, dose, seed, options) for seed in range(options.seeds)]
-            for part in options.parts:
-                yield part, [PARTS[part](cases)]
+            for latents in (LATENTS[name], *_ALSO.get(name, ())):
+                cases = [Case(name, dose, seed, options, latents) for seed in range(options.seeds)]
+                for part in options.parts if name in WINDOWS else {"errors"} & {*options.parts}:
+                    yield part, [PARTS[part](cases)]
 
 
 @dataclass
@@ -83,11 +95,13 @@ class Case:
     dose: float
     seed: int
     options: argparse.Namespace
+    latents: int
 
     @property
     def title(self) -> str:
-        """Map and dose."""
-        return f"{self.name}, {self.dose:g} counts"
+        """Map and dose, and the number of latents where there are several."""
+        number = f", {self.latents} latent{'s' * (self.latents > 1)}" if self.name in _ALSO else ""
+        return f"{self.name}, {self.dose:g} counts{number}"
 
     @cached_property
     def map(self) -> SimulatedMap:
@@ -101,8 +115,19 @@ class Case:
     @cached_property
     def clean(self) -> np.ndarray:
         """(n, E) expectations of the counts."""
-        clean = self.map.clean.data
+        clean = self.map.clean.data if self.name in WINDOWS else self._known.clean
         return clean.reshape(-1, clean.shape[-1]).astype(np.float64)
+
+    @property
+    def signal(self) -> BaseSignal:
+        """The counts."""
+        return self.map.signal if self.name in WINDOWS else self._known.signal
+
+    @cached_property
+    def _known(self) -> KnownMap:
+        """A map that is not of our simulations."""
+        size = {"size": self.options.size, "channels": self.options.channels}
+        return known_map(self.name, dose=self.dose, seed=self.seed, **size)
 
     @cached_property
     def found(self) -> dict[str, tuple[DecompositionResult, float]]:
@@ -111,11 +136,15 @@ class Case:
 
         found, config = {}, TrainConfig(max_steps=self.options.steps)
         for architecture in self.options.architectures:
-            start, latents = time.perf_counter(), LATENTS[self.name]
+            start = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that PCA is better is in the table
-                result = self.map.signal.decomposition_ae(
-                    latents, architecture=architecture, random_state=self.seed, config=config, show_progressbar=False
+                result = self.signal.decomposition_ae(
+                    self.latents,
+                    architecture=architecture,
+                    random_state=self.seed,
+                    config=config,
+                    show_progressbar=False,
                 )
             found[architecture] = result, time.perf_counter() - start
         return found

@@ -443,6 +443,17 @@ def test_architectures_are_compared_by_error_coverage_and_drawn_maps(benchmark, 
     assert float(found["drift"]["Fe-L, 30 counts"]["second, +2"]) > 0
 
 
+def test_architectures_are_compared_on_a_moving_peak_by_their_errors_alone(benchmark, tmp_path):
+    size = ["--size", "10", "--channels", "64", "--seeds", "1", "--maps", "moving peak", "--doses", "30"]
+
+    benchmark("architectures", *size, "--architectures", "pca", "--results", str(tmp_path))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["architectures-errors.json"]
+    found = tables(tmp_path / "architectures-errors.json")["errors"]
+    two, one = (found[f"moving peak, 30 counts, {n}"] for n in ("2 latents", "1 latent"))
+    assert float(one["excess"]) > float(two["excess"]) > 100  # no line that moves is a sum of two spectra
+
+
 def chosen_numbers(benchmark: Callable[..., str], folder: Path, *architectures: str) -> dict[str, dict[str, str]]:
     size = ["--size", "11", "--channels", "48", "--seeds", "1", "--maps", "alloy"]
 
