@@ -1,7 +1,7 @@
 """Part "drift" of the benchmark of architectures: models applied to a second map whose energy axis has moved.
 
-The second map is counted again from the truth of the first, shifted or stretched about the middle of the axis. Nothing
-is aligned: it is what the network has learnt that is measured. Excess as in the other parts.
+The second map is counted again from the truth of the first, shifted or stretched about the middle of the axis. Maps are
+not aligned: spectra are, each for itself, with ``augment``. Excess as in the other parts.
 """
 
 from __future__ import annotations
@@ -18,22 +18,15 @@ from benchmarks._records import Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LARGEST = 2.0  # channels, of copies in training and of the shift of the second map
+LARGEST = 2.0  # channels, of ``augment`` and of the shift of the second map
 # Of the second map, in units of that: shift, and further shift of the ends by a stretch.
 MOVES = {"as it was": (0, 0), "+0.5": (0.25, 0), "+1": (0.5, 0), "+2": (1, 0), "ends +2": (0, 1)}
-_MORE = 1  # latents beyond those of the other parts: a shift takes one
+_MORE = 1  # latents beyond those of the other parts: without ``augment``, a shift takes one
 
 
 def drift(cases: Sequence[Any]) -> Table:
-    """Return the excess on second maps of networks trained with and without copies that are moved."""
-    head = [
-        "map",
-        "architecture",
-        "copies moved by",
-        "first map",
-        *(f"second, {name}" for name in MOVES),
-        "CPU seconds",
-    ]
+    """Return the excess on second maps of networks with and without ``augment``."""
+    head = ["map", "architecture", "augment", "first map", *(f"second, {name}" for name in MOVES), "CPU seconds"]
     rows = []
     for architecture in (a for a in cases[0].options.architectures if a in ("pca", "dense", "conv")):
         for augment in (0.0,) if architecture == "pca" else (0.0, LARGEST):

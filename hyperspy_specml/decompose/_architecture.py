@@ -140,9 +140,19 @@ class Architecture(ABC):
         """Return the same model with the scores that users see; by default as it is."""
         return model
 
-    def seen(self, data: TrainingData) -> TrainingData:
-        """Return the data on the basis that is fitted, where it takes more than principal vectors."""
-        return data
+    def applied(self, model: FittedModel, data: TrainingData, *, fold: bool) -> FittedModel:
+        """Return the model that is applied to spectra, scored and stored; by default the fitted one as it is.
+
+        Parameters
+        ----------
+        model
+            A fitted model.
+        data
+            That it was fitted to.
+        fold
+            Whether to the training fold alone.
+        """
+        return model
 
     def rivals(self, data: TrainingData, n_components: int) -> dict[str, FittedModel]:
         """Return further models of the training fold that the fitted one is scored beside, by name."""

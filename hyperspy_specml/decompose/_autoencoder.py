@@ -22,11 +22,12 @@ from hyperspy_specml.decompose._architecture import (
     judge,
 )
 from hyperspy_specml.decompose._chart import straightened
+from hyperspy_specml.decompose._moving import moving_model
 from hyperspy_specml.decompose._normalised import NormalisedScores
 from hyperspy_specml.exceptions import OptionError, TrainingDivergedError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import AUTOENCODERS, LatentModel, autoencoder_network
-from hyperspy_specml.prepare import Moves, project_parts
+from hyperspy_specml.prepare import Moves
 from hyperspy_specml.run import Run
 from hyperspy_specml.statistics import FRACTIONS, N_PARTS, canonical_signs
 from hyperspy_specml.train import fit, one_thread, reconstruction_error, refit
@@ -56,9 +57,10 @@ class DenseOptions(NetworkOptions):
     centre
         Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
     augment
-        Largest shift, in channels, of the copies that it is trained on beside the spectra as they are; at the ends of
-        the axis a stretch moves them by as much again. For maps that drift, and models that travel to maps with
-        another calibration. 0 leaves them out: where nothing moves, a shift costs a latent.
+        Largest shift, in channels, of copies of the spectra that the model has to hold for, too; at the ends of the
+        axis a stretch moves them by as much again. A shift and a stretch are found for each spectrum, and moves it
+        back: further outputs. For maps that drift, and models that travel to maps with another calibration. 0 leaves
+        them out: where nothing moves, they cost as much as two latents.
 
     Raises
     ------
@@ -139,7 +141,7 @@ class Autoencoder(Architecture):
         vectors (P, K) and a constant (P,). Then training is only kept where it is better. One that has
         ``look_at(vectors, mean)`` is told first what scores stand for: whitened spectra (P, E), and (E,) for zeros.
     options
-        A frozen dataclass; ``centre`` among its fields is a choice of the compression, ``augment`` one of the training.
+        A frozen dataclass; ``centre`` among its fields is a choice of the compression, ``augment`` one of the model.
 
     Examples
     --------
@@ -156,6 +158,7 @@ class Autoencoder(Architecture):
 
     def fit(self, data: TrainingData, n_components: int, run: Run) -> Fit:
         """Train with K latents; see `Architecture.fit`."""
+        self.moves(data)  # refused before the training
         run = self.completed(run, data)
         with one_thread(run.device):
             trained, attempts = _Seeds(self, data, n_components, run, run.config.restarts or 1).best()
@@ -165,19 +168,25 @@ class Autoencoder(Architecture):
 
     def compare(self, data: TrainingData, n_components: int, run: Run) -> tuple[np.ndarray, bool]:
         """Train briefly; see `Architecture.compare`."""
+        self.moves(data)
         run = self.completed(run, data).brief()
         with one_thread(run.device):
             trained, _ = _Seeds(self, data, n_components, run, 1, comparing=True).best()
         model = self.plain_model(trained.scores, trained.network, n_components)
         return data.scores_of(model, COMPARED), trained.history.interrupted
 
-    def seen(self, data: TrainingData) -> TrainingData:
-        """Return the data on a basis that has room for copies of the spectra that are moved."""
+    def applied(self, model: FittedModel, data: TrainingData, *, fold: bool) -> FittedModel:
+        """Return the model for spectra that may be moved, where that was asked for; see `Architecture.applied`."""
         moves = self.moves(data)
-        return moves.widened(data) if moves else data
+        if moves is None:
+            return model
+        scores = data.fold_scores if fold else model.basis.project(data.summary.sample)
+        known: dict[str, Any] = {"n_signal": max(data.rank.chosen, model.n_components)}
+        known |= {"fraction": data.fraction if fold else 1.0}
+        return moving_model(model, moves, scores, data.estimate.model, **known)
 
     def moves(self, data: TrainingData) -> Moves | None:
-        """Return how spectra are moved in the training; None where they are not.
+        """Return how spectra may be moved; None where they stay.
 
         Raises
         ------
@@ -359,7 +368,7 @@ class _Seeds:
             yield f"seed {run.seed}", partial(self._train, run)
 
     def _train(self, run: Run) -> _Trained:
-        scores, k = _fold_scores(self.data, self.architecture.moves(self.data)), self.n_components
+        scores, k = _fold_scores(self.data), self.n_components
         network = self.architecture.start(scores, k, run)
         if not self.data.centre:
             other = replace(scores, about_mean=False)
@@ -375,30 +384,17 @@ class _Seeds:
             return fit(network, batches, reconstruction_error, run, score=self._scored(scores))
 
     def _scored(self, scores: NormalisedScores) -> Callable[[nn.Module], float]:
-        """Return what a network is scored by: held-out counts, in a training on moved copies moved as these are.
+        """Return what a network is scored by: held-out counts."""
 
-        The spectra as they are would stop that training where they gain nothing from it.
-        """
-
-        def still(network: nn.Module) -> float:
+        def score(network: nn.Module) -> float:
             model = self.architecture.plain_model(scores, network, self.n_components)
             return float(self.data.scores_of(model, SCORED).mean())
 
-        if scores.moves is None:
-            return still
-        folds, share = self.data.folds, self.data.folds.fractions[N_PARTS]
-        held_out = project_parts((folds.validation,), (share,), scores.basis)[:, 0] / np.float32(share)
-        pairs = scores.moved_pairs(held_out, share, self.run)
-
-        def moved(network: nn.Module) -> float:
-            with torch.no_grad():
-                return float(reconstruction_error(network, pairs, 0)["squared error"])
-
-        return moved
+        return score
 
     def _judge(self, trained: _Trained) -> tuple[float, str]:
         """Return the score of the best step, and whether a latent could as well be constant."""
-        if self.comparing or trained.scores.moves:  # a latent for what moves says nothing of the map as it is
+        if self.comparing:
             return min(trained.history.scores), ""
 
         def without(latents: np.ndarray, i: int) -> np.ndarray:
@@ -411,9 +407,9 @@ class _Seeds:
         return float(own.mean()), collapsed
 
 
-def _fold_scores(data: TrainingData, moves: Moves | None = None) -> NormalisedScores:
+def _fold_scores(data: TrainingData) -> NormalisedScores:
     """Return the scores of the training fold, normalised."""
     fractions = np.array(data.folds.fractions[:N_PARTS])
     ones = np.ones(len(data.fold_parts), np.float32)
-    more: dict[str, Any] = {"draws": data.draws, "shot": data.shot, "moves": moves}
+    more: dict[str, Any] = {"draws": data.draws, "shot": data.shot}
     return NormalisedScores.of(data.fold_basis, data.fold_parts, fractions, ones, **more)

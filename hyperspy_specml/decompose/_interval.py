@@ -24,7 +24,7 @@ from hyperspy_specml.decompose._architecture import PCAOptions
 from hyperspy_specml.decompose._registry import choose_architecture
 from hyperspy_specml.decompose._run import decompose
 from hyperspy_specml.exceptions import Cancelled
-from hyperspy_specml.models import LinearModel, VariationalModel
+from hyperspy_specml.models import LinearModel, MovingModel, VariationalModel
 from hyperspy_specml.statistics import correlation_kernel, draw_noise
 from hyperspy_specml.streaming import SpectrumStream
 
@@ -287,7 +287,8 @@ def _architecture(model: FittedModel) -> Architecture:
     """Return the architecture of a model, with its options."""
     if isinstance(model, LinearModel):
         return choose_architecture("pca", PCAOptions(centre=bool(model.basis.offset.any())))
-    found, said = choose_architecture(model.architecture), model.settings()
+    fitted = model.still if isinstance(model, MovingModel) else model
+    found, said = choose_architecture(model.architecture), fitted.settings()
     said = said | said.get("options", {}) | {"energy_shift": "shift" in model.outputs}
     options = {name: value for name, value in said.items() if hasattr(found.options, name)}
     return replace(found, options=replace(found.options, **options))  # type: ignore[type-var]

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.train import DrawnInputs, Moved, RandomRows, SplitParts
+from hyperspy_specml.train import DrawnInputs, RandomRows, SplitParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from hyperspy_specml.prepare import Draws, Moves
+    from hyperspy_specml.prepare import Draws
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import PrincipalBasis
-    from hyperspy_specml.train import Batch, BatchSource
+    from hyperspy_specml.train import BatchSource
 
 
-_JUDGED = 4096  # moved spectra that a training is scored on, at most: each takes a matrix of P x P
 _FAINTEST = 0.05  # of the mean intensity: the noise of weaker spectra is not taken as smaller still
 
 
@@ -44,8 +43,6 @@ class NormalisedScores:
         Inputs and target, where they are no splits of the parts.
     shot
         Share of the noise variance that is proportional to the intensity of a spectrum.
-    moves
-        How spectra are moved along energy in the training; None leaves them where they are.
     """
 
     basis: PrincipalBasis
@@ -57,7 +54,6 @@ class NormalisedScores:
     about_mean: bool = True
     draws: Draws | None = None
     shot: float = 0.0
-    moves: Moves | None = None
 
     @classmethod
     def of(
@@ -94,37 +90,7 @@ class NormalisedScores:
         return torch.tensor(self.basis.vectors.T.copy()), torch.tensor(mean)
 
     def batches(self, run: Run) -> BatchSource:
-        """Return a source of fresh batches, with errors in units of the noise; moved, if `moves` says so."""
-        source = self._still(run)
-        return source if self.moves is None else self._moved(source, self.moves, run)
-
-    def moved_pairs(self, held_out: np.ndarray, fraction: float, run: Run) -> Batch:
-        """Return spectra and held-out counts of the same ones, moved alike: what a training on moved copies is for.
-
-        Parameters
-        ----------
-        held_out
-            (n, P) scores of the held-out counts, on the scale of the whole data.
-        fraction
-            Share of the counts that their noise is that of.
-        run
-            Its seed says how each spectrum is moved: calls of the same seed return the same.
-        """
-        assert self.moves is not None
-        rows = RandomRows(len(held_out), min(len(held_out), _JUDGED), torch.Generator().manual_seed(run.seed))
-        inputs, target = ((v - self.centre) / self.scale for v in (self.scores, held_out))
-        weights = fraction * self.weights * self.scale**2 / self.basis.n_vectors
-        tensors = (torch.as_tensor(v, dtype=torch.float32, device=run.device) for v in (inputs, target, weights))
-        one, other, weight = tensors
-        weight = weight / self._variance(run)(one)
-        return self._moved(DrawnInputs(one[:, None], other, weight, rows), self.moves, run).draw()
-
-    def _moved(self, source: BatchSource, moves: Moves, run: Run) -> Moved:
-        moved = moves.operators(self.basis, self.centre, self.scale)
-        turns, steps = (torch.as_tensor(a, dtype=torch.float32, device=run.device) for a in moved)
-        return Moved(source, turns, steps, torch.Generator().manual_seed(run.seed))
-
-    def _still(self, run: Run) -> BatchSource:
+        """Return a source of fresh batches, with errors in units of the noise."""
         rows = RandomRows(len(self.weights), run.config.batch_size, torch.Generator().manual_seed(run.seed))
         fractions = self.fractions.astype(np.float32)
         weights = self.weights * self.scale**2 / self.basis.n_vectors

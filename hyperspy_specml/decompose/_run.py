@@ -143,7 +143,6 @@ def _learn(
     shares, rank, stopped = _shares(architecture, n_components), data.rank, False
     with run.progress.enter("Smooth the basis", shares["smooth"]):
         smooth = smooth_basis(data, n_components or 1).with_mean() if architecture.smooth else data
-        smooth = architecture.seen(smooth)
     if n_components is None and architecture.trained and data.hold_out != "none":
         with run.progress.enter("Choose the number", shares["choose"]):
             rank, stopped = choose_number(architecture, smooth, run)
@@ -190,11 +189,12 @@ def _learn(
 
 def _shown(architecture: Architecture, fit: Fit, data: TrainingData, run: Run) -> tuple[FittedModel, bool]:
     """Return the model with the scores that users see, and whether the user ended the search for these."""
-    model = fit.model
+    model, ended = fit.model, False
     try:
-        return architecture.shown(model, data, run), False
+        model = architecture.shown(model, data, run)
     except STOPPED:
-        return model, True
+        ended = True
+    return architecture.applied(model, data, fold=False), ended
 
 
 def _fold_models(
@@ -203,7 +203,8 @@ def _fold_models(
     """Return the models of the training fold that are scored, each with the data on its basis; PCA comes last."""
     models: dict[str, tuple[FittedModel, TrainingData]] = {}
     if architecture.trained:
-        models[f"{architecture.name} ({k})"] = fit.fold_model, smooth
+        own = architecture.applied(fit.fold_model, smooth, fold=True)
+        models[f"{architecture.name} ({k})"] = own, smooth if own is fit.fold_model else smooth.on(own.basis)
         models |= {name: (other, smooth) for name, other in fit.others.items()}
         strongest = data.rank.chosen  # the strongest PCA, not only the one of the same size
         models[f"pca ({strongest})"] = LinearModel(data.fold_basis.first(strongest)), data

@@ -12,6 +12,7 @@ from hyperspy_specml.models._denoisers import (
 from hyperspy_specml.models._factors import FactorModel
 from hyperspy_specml.models._file import Stored, is_kept, pack, read_model_file, unpack, write_model_file
 from hyperspy_specml.models._filters import MOST_SCAN_AXES, Tiles, filters, plan_sample, tiles_of
+from hyperspy_specml.models._moving import MovingModel
 from hyperspy_specml.models._networks import AUTOENCODERS, LatentModel, SimplexModel, autoencoder_network, tensor_for
 from hyperspy_specml.models._phase_report import PhaseReport
 from hyperspy_specml.models._report import (

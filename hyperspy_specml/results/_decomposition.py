@@ -139,8 +139,8 @@ class DecompositionResult(Result):
     def shift(self) -> BaseSignal | None:
         """Map of how far each spectrum lies above the components, in units of the energy axis.
 
-        Zero on average where the scan of the map that the model was trained on begins. None without
-        ``energy_shift=True``.
+        Of mixtures, zero on average where the scan of the map that the model was trained on begins. None without
+        ``energy_shift=True``, or ``augment`` of an autoencoder.
         """
         return self.outputs.get("shift")
 

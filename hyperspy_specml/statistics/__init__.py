@@ -4,6 +4,7 @@ from hyperspy_specml.statistics._basis import (
     PrincipalBasis,
     canonical_signs,
     channel_weights,
+    leading_vectors,
     principal_basis,
     project_on,
     refine_basis,

@@ -6,7 +6,6 @@ from hyperspy_specml.train._batches import (
     DrawnCounts,
     DrawnInputs,
     MixtureLikelihood,
-    Moved,
     RandomRows,
     ScoresAndCounts,
     SplitParts,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -160,34 +160,6 @@ class DrawnInputs:
         which = torch.randint(self.inputs.shape[1], (len(rows),), generator=self.rows.generator)
         rows, which = rows.to(self.inputs.device), which.to(self.inputs.device)
         return Batch(self.inputs[rows, which], self.target[rows], self.weights[rows])
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Batches of scores whose spectra are moved along energy: input and target alike, so their noise stays apart.
-
-    Attributes
-    ----------
-    source
-        Of batches of normalised scores (B, P).
-    turns, steps
-        (M, P, P) and (M, P): ``scores @ turn + step`` are those of the moved spectra.
-    generator
-        Source of randomness, on the CPU: each spectrum is moved in one of the M ways.
-    """
-
-    source: BatchSource
-    turns: Tensor
-    steps: Tensor
-    generator: torch.Generator
-
-    def draw(self) -> Batch:
-        """Return a batch whose spectra are moved."""
-        batch = self.source.draw()
-        which = torch.randint(len(self.turns), (len(batch.input),), generator=self.generator).to(self.turns.device)
-        turns, steps = self.turns[which], self.steps[which]  # (B, P, P), (B, P)
-        pair = torch.stack([batch.input, batch.target], dim=1) @ turns + steps[:, None]  # (B, 2, P)
-        return replace(batch, input=pair[:, 0], target=pair[:, 1])
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 
 from hyperspy_specml.decompose import (
     Certainty,
+    ConvOptions,
     Quantity,
     SimplexOptions,
     choose_architecture,
@@ -79,6 +80,18 @@ def test_a_replica_is_fitted_with_the_options_of_the_original(planted_counts):
 
     assert replica.refitted.model.outputs == found.model.outputs == {"intensity": "signal", "shift": "channels"}
     assert replica.refitted.model.settings()["n_hidden"] == 7
+
+
+def test_a_replica_of_a_model_that_moves_spectra_moves_them_too(planted_counts):
+    counts, _ = planted_counts((9, 7), dose=20.0)
+    architecture = choose_architecture("conv", ConvOptions(n_filters=4, n_hidden=16, augment=1.5))
+    run = Run(TrainConfig(max_steps=20, restarts=1))
+    found = decompose(SpectrumStream(counts.astype(np.uint16)), run, architecture=architecture, n_components=2)
+
+    replica = make_replica(Certainty(found.model, PoissonNoise()), found.scores, 63, run)
+
+    assert replica.refitted.model.outputs == found.model.outputs
+    assert [*found.model.outputs] == ["intensity", "shift", "stretch"]
 
 
 def test_a_replica_finds_the_inflation_that_the_truth_asks_for(planted_counts):
