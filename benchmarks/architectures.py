@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks import _architectures_rivals as rivals
 from benchmarks._architectures_drift import drift
 from benchmarks._architectures_shifts import shifts
 from benchmarks._architectures_transfer import transfer
@@ -162,7 +163,22 @@ def errors(cases: list[Case]) -> Table:
                 ("excess", ".3f"), ("of dense", ".3f"), ("error", ".4f"), ("held-out", "+.4f"))),
             f"{collapsed} of {len(cases)}", number(median(one["seconds"] for one in figures), ".1f"),
         ])  # fmt: skip
+    if rivals.installed():
+        rows.append(_rival(cases))
     return Table("errors", _caption(cases), head, rows, keys=2)
+
+
+def _rival(cases: list[Case]) -> list[str]:
+    """Return the row of the textbook's variational autoencoder."""
+    start, found = time.perf_counter(), []
+    for case in cases:
+        counts = case.signal.data.reshape(case.clean.shape)
+        found.append(rivals.reconstructed(counts, case.latents, seed=case.seed))
+    seconds = (time.perf_counter() - start) / len(cases)
+    pairs = [*zip(found, (case.clean for case in cases), strict=True)]
+    excesses, own = (median(f(*pair) for pair in pairs) for f in (excess, error_of))
+    figures = number(excesses, ".3f"), "-", number(own, ".4f"), "-", "-", number(seconds, ".1f")
+    return [cases[0].title, rivals.NAME, *figures]
 
 
 def _errors(case: Case, architecture: str) -> dict[str, Any]:
