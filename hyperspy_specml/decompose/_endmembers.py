@@ -30,6 +30,7 @@ _ROUNDS = 60  # of the factorisation: from there the network goes on
 _NEIGHBOURS = 0.005  # share of the spectra averaged at a vertex: a single one is an outlier of the noise
 _LEAST_ABUNDANCE = 0.03  # the encoder starts with; smaller ones would ask for extreme weights
 _ABUNDANCE_ROUNDS = 30  # of the updates that find those
+TINY = np.float32(1e-12)  # counts or abundances: nothing, but no division by zero
 _DAMPING = 1e-3  # of the regression, in units of what the encoder sees
 
 
@@ -136,19 +137,33 @@ def factorise(
     prior
         Counts in each channel that speak for the mean spectrum, in each endmember: none is zero by chance.
     """
-    endmembers, tiny = endmembers.astype(np.float32), np.float32(1e-12)
-    mean = spectra.mean(axis=0)
-    exposure = np.float32(prior) / np.maximum(mean / max(float(mean.sum()), 1e-300), tiny)  # counts of the whole mean
+    endmembers, mean = endmembers.astype(np.float32), spectra.mean(axis=0)
     abundances = np.full((len(spectra), len(endmembers)), 1 / len(endmembers), np.float32)
     for _ in range(n_rounds):
         ratio = spectra / np.maximum(abundances @ endmembers, np.finfo(np.float32).tiny)
-        new = abundances * (ratio @ endmembers.T) + tiny
+        new = abundances * (ratio @ endmembers.T) + TINY
         if not fixed:
-            counts = endmembers * (abundances.T @ ratio) + tiny
-            endmembers = (counts + np.float32(prior)) / (counts.sum(axis=1, keepdims=True) + exposure)
-            endmembers = endmembers / endmembers.sum(axis=1, keepdims=True)
+            endmembers = drawn(endmembers * (abundances.T @ ratio), mean, prior)
         abundances = new / new.sum(axis=1, keepdims=True)
     return abundances, endmembers
+
+
+def drawn(counts: np.ndarray, mean: np.ndarray, prior: float) -> np.ndarray:
+    """Return (..., E) endmembers of sum one that are drawn to the mean spectrum.
+
+    Parameters
+    ----------
+    counts
+        (..., E) of each endmember, float32.
+    mean
+        (E,) mean spectrum, on any scale.
+    prior
+        Counts in each channel that speak for it, in each endmember.
+    """
+    exposure = np.float32(prior) / np.maximum(mean / max(float(mean.sum()), 1e-300), TINY)  # counts of the whole mean
+    counts = counts + TINY
+    endmembers = (counts + np.float32(prior)) / (counts.sum(axis=-1, keepdims=True) + exposure)
+    return endmembers / endmembers.sum(axis=-1, keepdims=True)
 
 
 def _unit(endmembers: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -4,11 +4,17 @@ Where each phase is pure somewhere the counts alone tell the endmembers, and a p
 pure than they are. So both are fitted, and held-out counts choose. Where these cannot tell them apart, the endmembers
 are taken that repeat better when other counts are held out.
 
+A count that has made an endmember seems the more likely to be of it. Where an endmember has few counts in each
+channel, abundances and endmembers of the same counts so confirm each other, and phases that are nowhere pure come out
+as mixtures. Therefore the abundances of a spectrum are found with endmembers of the counts of other spectra.
+
 References
 ----------
 D. D. Lee, H. S. Seung, "Algorithms for non-negative matrix factorization", NIPS 13 (2001); C. Ding, T. Li, W. Peng,
 "On the equivalence between non-negative matrix factorization and probabilistic latent semantic indexing",
-Comput. Stat. Data Anal. 52 (2008) 3913: abundances of sum one lose nothing, the intensity is that of the counts.
+Comput. Stat. Data Anal. 52 (2008) 3913: abundances of sum one lose nothing, the intensity is that of the counts;
+A. Asuncion, M. Welling, P. Smyth, Y. W. Teh, "On smoothing and inference for topic models", UAI (2009) 27: there each
+count is judged by all others.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from hyperspy_specml.decompose._endmembers import factorise, first_endmembers
+from hyperspy_specml.decompose._endmembers import TINY, drawn, first_endmembers
 from hyperspy_specml.models import CLEAR, FactorModel
 from hyperspy_specml.statistics import TRAIN, paired
 
@@ -36,6 +42,8 @@ _ROUNDS, _MORE_ROUNDS = 400, 100
 _PRIOR = 0.01
 # More of them predict held-out counts better: those with which factors are compared with another assumption.
 _COMPARED = (0.03, 0.1)
+# The endmembers that judge a spectrum are those of all parts but its own; twice as many change an angle by 1 %.
+_PARTS = 16
 N_TURNS = 2  # other counts that are held out where held-out counts do not choose
 
 
@@ -84,8 +92,45 @@ def _refined(spectra: np.ndarray, endmembers: np.ndarray, prior: float = _PRIOR,
     """Return (K, E) endmembers after further updates, in the order of their use."""
     spectra = np.maximum(spectra, 0)
     counts = prior * float(spectra.sum(dtype=np.float64)) / endmembers.size  # in a channel of an endmember
-    abundances, found = factorise(spectra, endmembers, n_rounds, prior=counts)
+    abundances, found = factorise_apart(spectra, endmembers, n_rounds, counts)
     return found[np.argsort(-abundances.mean(axis=0), kind="stable")].astype(np.float64)
+
+
+def factorise_apart(
+    spectra: np.ndarray, endmembers: np.ndarray, n_rounds: int, prior: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Factorise as `factorise` does, but find abundances with endmembers that the same counts have not made.
+
+    Parameters
+    ----------
+    spectra
+        (n, E), not negative, float32.
+    endmembers
+        (K, E) to start from.
+    n_rounds
+        Updates.
+    prior
+        Counts in each channel that speak for the mean spectrum, in each endmember.
+
+    Returns
+    -------
+    (n, K) abundances, summing to one, and (K, E) endmembers of all spectra
+    """
+    mean, k = spectra.mean(axis=0), len(endmembers)
+    # At random: in a regular order one part could hold all of a layer that runs along a scan axis.
+    rows = np.array_split(np.random.default_rng(0).permutation(len(spectra)), _PARTS)
+    parts = [spectra[some] for some in rows]
+    abundances = [np.full((len(part), k), 1 / k, np.float32) for part in parts]
+    seen = np.tile(endmembers.astype(np.float32), (_PARTS, 1, 1))  # by each part: those of the other parts
+    own = np.empty_like(seen)  # counts of each endmember in each part
+    for _ in range(n_rounds):
+        for i, part in enumerate(parts):
+            ratio = part / np.maximum(abundances[i] @ seen[i], np.finfo(np.float32).tiny)
+            own[i] = seen[i] * (abundances[i].T @ ratio)
+            new = abundances[i] * (ratio @ seen[i].T) + TINY
+            abundances[i] = new / new.sum(axis=1, keepdims=True)
+        seen = drawn(np.maximum(own.sum(axis=0) - own, 0), mean, prior)
+    return np.concatenate(abundances)[np.argsort(np.concatenate(rows))], drawn(own.sum(axis=0), mean, prior)
 
 
 def prefer_factors(

@@ -10,11 +10,19 @@ from scipy.optimize import nnls
 
 from hyperspy_specml.decompose import _factors
 from hyperspy_specml.decompose._endmembers import factorise
-from hyperspy_specml.decompose._factors import _best_scores, angle_between, fit_factors, on_all_counts, prefer_factors
+from hyperspy_specml.decompose._factors import (
+    _best_scores,
+    angle_between,
+    factorise_apart,
+    fit_factors,
+    on_all_counts,
+    prefer_factors,
+)
 from hyperspy_specml.models import FactorModel
 from hyperspy_specml.models._factors import nearest_amounts
 from hyperspy_specml.prepare import prepare
 from hyperspy_specml.run import Run
+from hyperspy_specml.statistics import USED
 from hyperspy_specml.streaming import SpectrumStream
 
 RNG = np.random.default_rng
@@ -86,6 +94,51 @@ def test_a_prior_keeps_channels_from_becoming_zero_by_chance_and_hardly_changes_
     assert free.min() < 1e-6
     assert drawn.min() > 0.3 * truth.min()
     assert angle_between(drawn, truth) < 1.2 * angle_between(free, truth)
+
+
+def impure(n_channels=400, shape=(19, 23), counts=120.0):
+    """Return endmembers of three lines each, and few counts of mixtures in which no phase is pure."""
+    rng, channel = RNG(0), np.arange(n_channels)
+    lines = np.exp(-0.5 * ((channel - rng.uniform(0.05, 0.95, (3, 3, 1)) * n_channels) / 6) ** 2)
+    endmembers = 0.02 + lines.sum(axis=1)
+    endmembers /= endmembers.sum(axis=1, keepdims=True)
+    shares = 0.13 + 0.61 * rng.dirichlet(np.full(3, 0.3), shape)
+    return endmembers, rng.poisson(counts * shares @ endmembers).astype(np.uint16)
+
+
+def test_phases_that_are_nowhere_pure_are_nearer_where_no_spectrum_is_judged_by_its_own_counts():
+    endmembers, counts = impure()
+    data = prepare(SpectrumStream(counts), Run(), n_needed=3)
+    used = data.summary.channel_state == USED
+    spectra, truth = counts.reshape(-1, 400)[:, used].astype(np.float32), endmembers[:, used]
+
+    found = on_all_counts(data, fit_factors(data, 3, seed=0)).components()
+
+    by_its_own_counts = factorise(spectra, found, 400, prior=0.01 * spectra.sum() / truth.size)[1].astype(float)
+    assert angle_between(found, truth) < 0.85 * angle_between(by_its_own_counts, truth)
+
+
+def test_with_many_counts_it_does_not_matter_which_spectra_judge():
+    endmembers, _, _, counts = planted(counts=1e6)
+    spectra = counts.reshape(-1, 29).astype(np.float32)
+
+    apart, joint = (found(spectra, endmembers, 30, prior=0.0) for found in (factorise_apart, factorise))
+
+    np.testing.assert_allclose(apart[0], joint[0], atol=2e-3)
+    np.testing.assert_allclose(apart[1], joint[1], rtol=2e-2, atol=1e-4)
+
+
+def test_a_layer_along_a_scan_axis_is_found():
+    endmembers = planted()[0]
+    shares = np.zeros((48, 32, 3))
+    shares[..., :16, 0] = shares[..., 16:, 1] = 1
+    shares[:, 16] = 0, 0, 1  # one column of the scan
+    counts = RNG(0).poisson(300 * shares @ endmembers).astype(np.float32).reshape(-1, 29)
+
+    found = factorise_apart(counts, 0.8 * endmembers + 0.2 * endmembers.mean(axis=0), 200, 0.01 * counts.sum() / 87)
+
+    assert np.degrees(angle_between(found[1].astype(float), endmembers)) < 3
+    assert found[0].reshape(48, 32, 3)[:, 16, 2].mean() > 0.9
 
 
 def drawn_to_mean(phases, prior):
