@@ -39,7 +39,7 @@ def decomposition_ae(
         own = trained.model
         given = {"output_dimension": k not in (None, own.n_components), "options": options is not None}
         given["architecture"] = architecture not in ("dense", own.architecture)  # "dense" is what nobody said
-        given |= {"noise": noise != "auto", "energy_shift": energy_shift and "shift" not in own.outputs}
+        given |= {"noise": noise != "auto", "energy_shift": energy_shift and not own.settings().get("shifts")}
         call.refuse_beside_model(trained, "fit anew", **given)
         return _apply(call, in_place(call, trained, align), align=align)
     refuse_align(call, align)

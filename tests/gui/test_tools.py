@@ -88,7 +88,8 @@ def test_the_held_out_curve_is_there_beside_that_of_pca_before_the_end(counts, s
 
 def test_a_cancel_is_answered_within_a_second_and_keeps_the_best_so_far(counts, slow):
     tool, started = DecompositionAE(counts, 2, config=specml.TrainConfig(max_steps=100_000)), threading.Event()
-    tool.observe(lambda event: started.set() if tool.progress.stage == "Train dense" else None, "fraction")
+    # The curve of the training has a point as soon as there is a best so far.
+    tool.observe(lambda event: started.set() if tool.progress.curves.get("Train dense") else None, "fraction")
     tool.run()
     assert started.wait(300)
 
