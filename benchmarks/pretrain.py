@@ -269,4 +269,22 @@ def _speed(options: argparse.Namespace) -> Table:
     start = time.process_time()
     encoder.embed(signal)
     rows.append(["embedding", number(2000 / (time.process_time() - start), ".0f")])
+    limit = _products_alone()
+    rows.append(["training, products of matrices alone", number(limit / 3, ".0f")])  # forwards, and twice backwards
+    rows.append(["embedding, products of matrices alone", number(limit, ".0f")])
     return Table("speed", "spectra per CPU second; 2048 channels, 64 patches, 4 x 128", ["what", "spectra"], rows)
+
+
+def _products_alone(width: int = 128, depth: int = 4, tokens: int = 65) -> float:
+    """Return how many spectra pass the layers in a CPU second, if all that is computed are the products of matrices."""
+    import torch
+
+    x, inner = torch.randn(32 * tokens, width), torch.randn(32 * tokens, 2 * width)
+    layers = [(x, torch.randn(width, n * width)) for n in (3, 1, 2)] + [(inner, torch.randn(2 * width, width))]
+    seconds = []
+    for _ in range(20):
+        start = time.process_time()
+        for one, weights in layers:
+            one @ weights
+        seconds.append(time.process_time() - start)
+    return 32 / (depth * float(np.median(seconds)))
