@@ -34,6 +34,7 @@ def transfer(cases: Sequence[Any]) -> Table:
     head = ["map", "architecture", "way", *(f"second map, {name}" for name in MOVES), "worst / as it was",
             "at +2 / PCA as it is", "shift found at +2"]  # fmt: skip
     options, rows, pca = cases[0].options, [], np.nan
+    title = f"{cases[0].title}, {options.channels} channels"
     for architecture, way in _WAYS:
         if architecture not in options.architectures:
             continue
@@ -41,10 +42,10 @@ def transfer(cases: Sequence[Any]) -> Table:
         figures = np.median([one for one, _ in found], axis=0)
         at_2 = figures[[*MOVES].index("+2")]
         pca = at_2 if (architecture, way) == ("pca", "as it is") else pca
-        rows.append([cases[0].title, architecture, way, *(number(one, ".2f") for one in figures),
+        rows.append([title, architecture, way, *(number(one, ".2f") for one in figures),
                      number(figures[1:].max() / figures[0]), number(at_2 / pca),
                      number(median([shift for _, shift in found]), "+.3f")])  # fmt: skip
-    caption = f"{options.size} x {options.size} pixels, {options.channels} channels; moves in eV, of EDS in 10 eV"
+    caption = f"{options.size} x {options.size} pixels; moves in eV, of EDS in 10 eV"
     return Table("transfer", f"{caption}; maps: {len(cases)}", head, rows, keys=3)
 
 
