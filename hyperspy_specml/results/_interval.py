@@ -69,7 +69,8 @@ class Uncertainty:
     @classmethod
     def of(cls, source: Source, trained: TrainedModel, columns: np.ndarray, progress: Progress) -> Uncertainty:
         """Start with the model of a result; that of the dense architecture is a variational one of the same data."""
-        if trained.model.architecture == "dense":
+        moves = "stretch" in trained.model.outputs  # each spectrum: a variational one would not know of that
+        if trained.model.architecture == "dense" and not moves:
             if not source.known:
                 raise DataRequiredError(
                     "dec.interval(...) of architecture='dense' trains a variational autoencoder on the data, which the "

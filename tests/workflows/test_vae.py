@@ -134,6 +134,15 @@ def test_pca_knows_its_noise_and_dense_by_its_variational_autoencoder(fitted, de
         loaded.interval((702, 706))
 
 
+def test_a_dense_model_that_moves_spectra_has_intervals_of_its_own(fitted, decompose):
+    dec = decompose(fitted("dense")[0], 3, options=specml.DenseOptions(n_hidden=16, augment=1.5))
+
+    low, high = dec.interval((702, 706), replicas=0)
+
+    window = dec.reconstruction.isig[702.0:706.3].data.sum(axis=-1)
+    np.testing.assert_allclose(0.5 * (low.data + high.data), window, rtol=1e-4)
+
+
 def test_abundances_have_intervals_and_no_drawn_one_is_negative(fitted):
     signal, simplex = fitted("simplex")
 
