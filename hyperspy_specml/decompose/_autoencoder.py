@@ -58,9 +58,9 @@ class DenseOptions(NetworkOptions):
         Subtract the mean spectrum before compression (the textbook's), not only whiten (HyperSpy's default).
     augment
         Largest shift, in channels, of copies of the spectra that the model has to hold for, too; at the ends of the
-        axis a stretch moves them by as much again. A shift and a stretch are found for each spectrum, and moves it
-        back: further outputs. For maps that drift, and models that travel to maps with another calibration. 0 leaves
-        them out: where nothing moves, they cost as much as two latents.
+        axis a stretch moves them by as much again. A shift and a stretch are found for each spectrum, which is moved
+        back by them; they are further outputs. For maps that drift, and models that travel to maps with another
+        calibration. 0 leaves them out: where nothing moves, they cost as much as two latents.
 
     Raises
     ------

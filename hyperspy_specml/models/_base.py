@@ -49,12 +49,15 @@ class FittedModel:
         Name of the class of models.
     stored
         Names of its arrays beside those of the basis and of its `network`, if it has one.
+    score_range
+        Smallest and largest value that a score can have.
     basis
         The compressing basis.
     """
 
     kind: ClassVar[str]
     stored: ClassVar[tuple[str, ...]] = ()
+    score_range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     basis: PrincipalBasis
 
     def __init_subclass__(cls) -> None:

@@ -39,6 +39,7 @@ class FactorModel(FittedModel):
     basis: PrincipalBasis
     endmembers: np.ndarray
     kind = "nmf"
+    score_range = (0.0, 1.0)
     stored = ("endmembers",)
 
     @property

@@ -256,6 +256,7 @@ class SimplexModel(FittedModel):
     basis: PrincipalBasis
     network: SimplexNetwork
     kind = "simplex"
+    score_range = (0.0, 1.0)
 
     @property
     def n_components(self) -> int:

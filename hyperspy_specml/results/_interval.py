@@ -115,8 +115,10 @@ class Uncertainty:
         middle[empty] = wide[empty] = 0
         _logger.info("dec.interval(%r, level=%g): replicas widen the intervals by %.3g", quantity, level, factor)
         said = self.trained.report.to_dict() | {"quantity": name, "level": level, "inflation": factor}
-        low = self._map(middle - wide, f"Lower end of {name}", said)
-        return Interval(low, self._map(middle + wide, f"Upper end of {name}", said))
+        limits = (-np.inf, np.inf) if wanted.component is None else self.trained.model.score_range
+        ends = np.clip((middle - wide, middle + wide), *limits)  # no abundance is negative, or larger than one
+        low = self._map(ends[0], f"Lower end of {name}", said)
+        return Interval(low, self._map(ends[1], f"Upper end of {name}", said))
 
     def _map(self, values: np.ndarray, title: str, said: dict[str, Any]) -> BaseSignal:
         array = values.astype(np.float32).reshape(self.source.spectra.array.shape[:-1])

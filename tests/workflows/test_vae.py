@@ -147,8 +147,13 @@ def test_abundances_have_intervals_and_no_drawn_one_is_negative(fitted):
     signal, simplex = fitted("simplex")
 
     low, high = simplex.interval(0)
-    assert (low.data < simplex.scores.data[0]).all()
-    assert (simplex.scores.data[0] < high.data).all()
+    assert (low.data <= simplex.scores.data[0]).all()
+    assert (simplex.scores.data[0] <= high.data).all()
+    assert (low.data < high.data).all()
+    assert low.data.min() >= 0
+    assert high.data.max() <= 1
+    first, second = simplex.interval(0, level=0.9999, replicas=0)  # so wide that they would pass both ends
+    assert (first.data.min(), second.data.max()) == (0, 1)
     assert axes_of(low) == axes_of(simplex.intensity)
     new = simplex.generate((30, 20))
     assert new.data.min() >= 0
