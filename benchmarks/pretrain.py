@@ -7,6 +7,7 @@ import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import hyperspy.api as hs
 import numpy as np
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
 
 PARTS = ("twins", "valence", "measured", "grids", "speed")
-_CHEAP, _LEARNT = ("raw", "pca", "aligned"), ("linear", "parameters", "lora")
+_CHEAP, _LEARNT, _SIMULATED = ("raw", "pca", "aligned"), ("linear", "lora"), ("parameters", "likelihood")
+_ENCODERS = ("masked", "simulated", "library", "library, other detector")
+_SEEDS = 3  # of pretraining; draws of labels take one after the other
 _CNN, _TRANSFORMER = "convolutions from scratch", "transformer from scratch"
 _TEST = 400  # spectra that are predicted
+_VALENCE = (28, 28)  # pixels of the maps of Fe3+
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="3 draws and short pretraining")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--draws", type=int, help="draws of labels (10; quick: 3)")
+    parser.add_argument("--labels", nargs="+", type=int, help="of each class of twins (5 20), of valence (20 100 500)")
+    parser.add_argument("--encoders", nargs="+", choices=_ENCODERS, default=_ENCODERS, help="of twins (all)")
     parser.add_argument("--steps", type=int, help="steps of pretraining (3000; quick: 600)")
     parser.add_argument("--channels", type=int, default=1024, help="energy channels of EDS (1024)")
     parser.add_argument(
@@ -51,9 +57,15 @@ def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
             yield part, [parts[part](options)]
 
 
-def _pretrained(signals: list[BaseSignal], objective: str, options: argparse.Namespace, **more: Any) -> specml.Encoder:
+def _pretrained(
+    signals: list[BaseSignal], objective: str, options: argparse.Namespace, **more: Any
+) -> list[specml.Encoder]:
+    """Return an encoder of each seed."""
     config = specml.TrainConfig(max_steps=options.steps, evaluate_every=max(1, options.steps // 10))
-    return specml.pretrain(signals, objective, config=config, show_progressbar=False, **more)
+    return [
+        specml.pretrain(signals, objective, config=config, random_state=seed, show_progressbar=False, **more)
+        for seed in range(min(_SEEDS, options.draws))
+    ]
 
 
 def _twin_spectra(n_channels: int, seed: int = 11, n: int = 12) -> tuple[BaseSignal, np.ndarray]:
@@ -109,17 +121,19 @@ def _ceiling(signal: BaseSignal, truth: np.ndarray, unseen: np.ndarray) -> float
 def _twins(options: argparse.Namespace) -> Table:
     rng = np.random.default_rng(0)
     pool = _twin_map(rng.integers(0, 12, 2000), 50.0, 1, options.channels)
-    encoders = {kind: _pretrained([pool], kind, options) for kind in ("masked", "simulated")}
-    for name, sigma in (("library", 0.0), ("library, other detector", 1.5)):
-        encoders[name] = _pretrained([pool], "simulated", options, library=_twin_library(sigma, options.channels))
+    encoders = {}
+    for name in options.encoders:
+        library = _twin_library(1.5 if "other" in name else 0.0, options.channels) if "library" in name else None
+        objective = "masked" if name == "masked" else "simulated"
+        encoders[name] = _pretrained([pool], objective, options, library=library)
     rows = []
-    for n in (5, 20):
+    for n in options.labels or (5, 20):
         scores: dict[str, list[float]] = {}
         for draw in range(options.draws):
             classes = np.concatenate([np.repeat(np.arange(12), n), np.random.default_rng(draw).integers(0, 12, _TEST)])
             signal = _twin_map(classes, 50.0, 100 + draw, options.channels)
             labels = np.where(np.arange(len(classes)) < 12 * n, classes, -1)
-            _compare(scores, signal, labels, classes, encoders)
+            _compare(scores, signal, labels, classes, _of_draw(encoders, draw))
             scores.setdefault("the true spectra", []).append(_ceiling(signal, classes, labels == -1))
         rows += _rows(f"{n} labels a class", scores)
     return Table("twins", "twelve near-twin phases, 50 counts; balanced accuracy of new spectra", _HEAD, rows, keys=2)
@@ -128,28 +142,37 @@ def _twins(options: argparse.Namespace) -> Table:
 _HEAD = ["task", "method", "score", "standard error"]
 
 
+def _of_draw(encoders: dict[str, list[specml.Encoder]], draw: int) -> dict[str, specml.Encoder]:
+    """Return those of one seed after the other, so that errors over the draws hold that of pretraining."""
+    return {name: several[draw % len(several)] for name, several in encoders.items()}
+
+
 def _compare(
     scores: dict[str, list[float]], signal: BaseSignal, labels: np.ndarray, truth: np.ndarray,
     encoders: dict[str, specml.Encoder],
 ) -> None:  # fmt: skip
     """Add the scores of all methods on the spectra without label."""
-    unseen = np.isnan(labels) if labels.dtype.kind == "f" else labels == -1
+    values = labels.dtype.kind == "f"
+    unseen = np.isnan(labels) if values else labels == -1
     for kind, encoder in encoders.items():
         first = kind == next(iter(encoders))
-        for method in (*(_CHEAP if first else ()), *_LEARNT, "auto"):
-            if method == "parameters" and kind == "masked":
-                continue
+        physical = _SIMULATED[: 1 if values else 2] if kind != "masked" else ()
+        for method in (*(_CHEAP if first else ()), *physical, *_LEARNT, "auto"):
             name = method if method in _CHEAP else f"{method}, {kind}"
-            predictor = encoder.fine_tune(signal, labels, method)
-            scores.setdefault(name, []).append(_score(predictor, signal, truth, unseen))
+            scores.setdefault(name, []).append(_score(_tuned(encoder, signal, labels, method), signal, truth, unseen))
     draw = len(scores.get(_CNN, ()))
     config = specml.TrainConfig(max_steps=1, evaluate_every=1)
     fresh = specml.pretrain([signal], "masked", config=config, random_state=draw, show_progressbar=False)
-    scores.setdefault(_TRANSFORMER, []).append(_score(fresh.fine_tune(signal, labels, "full"), signal, truth, unseen))
-    values = labels.dtype.kind == "f"
+    scores.setdefault(_TRANSFORMER, []).append(_score(_tuned(fresh, signal, labels, "full"), signal, truth, unseen))
     rows = signal.data.reshape(len(labels), -1)
     found = scratch_cnn(rows, labels, 0 if values else int(truth.max()) + 1, seed=draw)
     scores.setdefault(_CNN, []).append(_right(found, truth, unseen, values=values))
+
+
+def _tuned(encoder: specml.Encoder, signal: BaseSignal, labels: np.ndarray, method: str) -> specml.Predictor:
+    """Return the predictor, without errors of values: for these, networks are trained five more times."""
+    with mock.patch("hyperspy_specml.workflows._encoder._spread", return_value=0.0):
+        return encoder.fine_tune(signal, labels, method)
 
 
 def _score(predictor: specml.Predictor, signal: BaseSignal, truth: np.ndarray, unseen: np.ndarray) -> float:
@@ -175,24 +198,23 @@ def _rows(task: str, scores: dict[str, list[float]]) -> list[list[str]]:
 
 
 def _valence(options: argparse.Namespace) -> Table:
-    """Predict the share of Fe3+ from a hundred labels, with drift; the library of the simulator and a changed one."""
-    rows, masked = [], None
-    for name, sigma in (("same simulator", 0.0), ("wider lines", 1.5)):
+    """Predict the share of Fe3+ from some labels, with drift; the library of the simulator and a changed one."""
+    first = specml.datasets.fe_l_map(_VALENCE, dose=100, random_state=0)
+    encoders = {"masked": _pretrained([first.signal], "masked", options)}
+    for name, sigma in (("simulated", 0.0), ("simulated, wider lines", 1.5)):
+        encoders[name] = _pretrained([first.signal], "simulated", options, library=_valence_library(first, sigma))
+    rows = []
+    for n in options.labels or (20, 100, 500):
         scores: dict[str, list[float]] = {}
         for draw in range(options.draws):
-            simulated = specml.datasets.fe_l_map((24, 24), dose=100, random_state=draw)
-            if draw == 0:
-                pure = _valence_library(simulated, sigma)
-                masked = _pretrained([simulated.signal], "masked", options) if masked is None else masked
-                known = _pretrained([simulated.signal], "simulated", options, library=pure)
-                encoders = {"masked": masked, "simulated": known}
+            simulated = specml.datasets.fe_l_map(_VALENCE, dose=100, random_state=draw)
             truth = simulated.truth["fe3_fraction"].data.reshape(-1)
-            some = np.random.default_rng(draw).permutation(len(truth))[:100]
+            some = np.random.default_rng(draw).permutation(len(truth))[:n]
             labels = np.full(len(truth), np.nan)
             labels[some] = truth[some]
-            _compare(scores, simulated.signal, labels, truth, encoders)
-        rows += _rows(name, scores)
-    return Table("valence", "share of Fe3+ from 100 labels, dose 100; R2 of the other pixels", _HEAD, rows, keys=2)
+            _compare(scores, simulated.signal, labels, truth, _of_draw(encoders, draw))
+        rows += _rows(f"{n} labels", scores)
+    return Table("valence", "share of Fe3+ from labels, dose 100; R2 of the other pixels", _HEAD, rows, keys=2)
 
 
 def _valence_library(simulated: Any, sigma: float) -> BaseSignal:
@@ -229,7 +251,7 @@ def _measured(options: argparse.Namespace) -> Table:
             for c in range(truth.max() + 1):
                 some = rng.permutation(np.flatnonzero(truth == c))[:5]
                 labels[some] = c
-            _compare(scores, signal, labels, truth, encoders)
+            _compare(scores, signal, labels, truth, _of_draw(encoders, draw))
         rows += _rows(f"{name}, 5 labels a class", scores)
     return Table("measured", "labelled sets of measured spectra; balanced accuracy", _HEAD, rows, keys=2)
 
@@ -238,7 +260,7 @@ def _grids(options: argparse.Namespace) -> Table:
     """Embed the same spectra on other grids."""
     truth = np.random.default_rng(0).integers(0, 12, 100)
     signal = _twin_map(truth, 2000.0, 1, options.channels)
-    encoder = _pretrained([signal], "simulated", options)
+    encoder = _pretrained([signal], "simulated", options)[0]
     own, rows = encoder.embed(signal).data, []
     axis = signal.axes_manager.signal_axes[0]
     grids = {

@@ -6,6 +6,7 @@ from hyperspy_specml.pretraining._features import Features
 from hyperspy_specml.pretraining._grid import SpectralGrid
 from hyperspy_specml.pretraining._heads import Head, fit_head
 from hyperspy_specml.pretraining._instruments import Instruments
+from hyperspy_specml.pretraining._likelihood import Mixtures
 from hyperspy_specml.pretraining._novelty import LatentDensity
 from hyperspy_specml.pretraining._predict import CHEAP, METHODS, Task, Tuned, Unlabelled, tune
 from hyperspy_specml.pretraining._simulate import EdgePhysics, LibraryPhysics, XrayPhysics

@@ -23,9 +23,9 @@ _BATCH = 32
 _LAID = 1024
 # Part of a grid that the data must record.
 _LEAST_OVERLAP = 0.3
-_VERSION = 3
-# In files, the names of the arrays with what values are compared with.
-_CENTRE = "centre of grid {}"
+_VERSION = 4
+# In files, the names of the arrays with what values are compared with, and of spectra that were mixed.
+_CENTRE, _PURE = "centre of grid {}", "pure spectra of grid {}"
 # And those that read parameters off the latents.
 _READOUT = ("readout weights", "readout constant", "readout of composition")
 
@@ -115,6 +115,8 @@ class SpectrumEncoder:
         How it was trained.
     readout
         Parameters of simulated spectra, where it was trained on them.
+    pure
+        (K, E) spectra on each grid whose mixtures these were.
     """
 
     network: PatchEncoder = field(repr=False)
@@ -124,6 +126,7 @@ class SpectrumEncoder:
     normalisation: str = "square root"
     about: dict[str, Any] = field(default_factory=dict)
     readout: Readout | None = field(default=None, repr=False)
+    pure: tuple[np.ndarray, ...] = field(default=(), repr=False)
 
     def grid_for(self, units: str, centres: np.ndarray) -> SpectralGrid:
         """Return the grid that spectra are laid on.
@@ -194,6 +197,7 @@ class SpectrumEncoder:
         description = {"encoder": _VERSION, "shape": sizes, "grids": grids, "normalisation": self.normalisation}
         arrays = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
         arrays |= {_CENTRE.format(k): scale.centre for k, scale in enumerate(self.scales)}
+        arrays |= {_PURE.format(k): spectra for k, spectra in enumerate(self.pure)}
         if self.readout is not None:
             read = self.readout
             arrays |= dict(zip(_READOUT, (read.weights, read.constant, read.composition.astype(np.uint8)), strict=True))
@@ -220,19 +224,23 @@ class SpectrumEncoder:
             They do not make up one.
         """
         try:
-            if plain["encoder"] not in (2, _VERSION) or plain["normalisation"] not in NORMALISATIONS:
+            if plain["encoder"] not in (2, 3, _VERSION) or plain["normalisation"] not in NORMALISATIONS:
                 raise ValueError(f"version {plain['encoder']!r}")
             sizes = {key: int(value) for key, value in plain["shape"].items()}
             if not all(1 <= value <= 4096 for value in sizes.values()):
                 raise ValueError(f"sizes {sizes}")
             network, arrays = PatchShape(**sizes).network(), dict(arrays)
             centres = [arrays.pop(_CENTRE.format(k)) for k in range(len(plain["grids"]))]
+            names = [_PURE.format(k) for k in range(len(centres))]
+            pure = tuple(arrays.pop(name) for name in names if name in arrays)
             read = _readout(arrays)
             network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
             grids = tuple(SpectralGrid(str(u), float(f), float(s), int(n)) for u, f, s, n in plain["grids"])
             scales = tuple(Scale(c, float(s)) for c, s in zip(centres, plain["spreads"], strict=True))
             if any(scale.centre.shape != (grid.size,) for scale, grid in zip(scales, grids, strict=True)):
                 raise ValueError("means of other channels than the grid's")
+            if pure and [one.shape[1:] for one in pure] != [(grid.size,) for grid in grids]:
+                raise ValueError("pure spectra of other channels than the grid's")
             if read and not read.constant.shape == read.composition.shape == read.weights.shape[1:]:
                 raise ValueError("a readout of parameters of other numbers")
             if read and len(read.weights) != sizes["width"]:
@@ -240,7 +248,7 @@ class SpectrumEncoder:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(f"{name}: the file holds no encoder ({error!r:.120}). See specml.pretrain.") from error
         about = dict(plain["about"])
-        return cls(network.eval(), PatchShape(**sizes), grids, scales, str(plain["normalisation"]), about, read)
+        return cls(network.eval(), PatchShape(**sizes), grids, scales, str(plain["normalisation"]), about, read, pure)
 
 
 def _readout(arrays: dict[str, np.ndarray]) -> Readout | None:

@@ -23,7 +23,7 @@ class Features:
     ----------
     kind
         "raw", "pca" or "aligned": components of spectra that were moved to where they are most like the mean spectrum,
-        and last how far they were: the shift of an edge may be what is asked for.
+        and last how far they were: the shift of an edge may be what is asked for. "counts": as they are.
     mean, scale
         (F,) what is taken off the features, and what they are divided by: roots of shares by one number, as noise is
         as large in all of them, components each by its deviation.
@@ -53,6 +53,11 @@ class Features:
         scale = one_scale(values) if kind == "raw" else np.where(seen, deviation, np.inf)
         return replace(found, mean=values.mean(axis=0), scale=scale)
 
+    @classmethod
+    def counts(cls, n_channels: int) -> Features:
+        """Return the features that are the counts."""
+        return cls("counts", np.zeros(1), np.ones(1), np.zeros((n_channels, 0)), np.zeros(n_channels))
+
     def first(self, n: int) -> Features:
         """Return the features with the first n principal components only."""
         kept = np.r_[: min(n, self.basis.shape[1]), self.basis.shape[1] : len(self.mean)]
@@ -74,6 +79,8 @@ class Features:
 
     def _prepared(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return roots of shares, and what is known beside them: (n, 1) shifts, or nothing."""
+        if self.kind == "counts":
+            return np.maximum(rows, 0), np.zeros((len(rows), 0))
         if self.kind != "aligned":
             return _roots(rows) - self.centre, np.zeros((len(rows), 0))
         moved, shifts = _aligned(rows, self.centre**2)

@@ -1,20 +1,34 @@
-"""From features to classes or a value: logistic regression, ridge regression with and without a kernel.
+"""From features to classes or a value: discriminants, logistic regression, ridge regression with and without a kernel.
+
+Of few labels a linear discriminant, which takes classes for equally wide, makes more than logistic regression, which
+asks for nothing but the probabilities: it is asymptotically better by a third to two thirds where that holds. Which
+of the two is better shows in labels that are left out.
 
 n labelled spectra, F features, C classes (or one value).
 
 References
 ----------
-T. Hastie, R. Tibshirani, J. Friedman, The Elements of Statistical Learning, 2nd ed. (2009), sections 3.4, 4.4, 7.10.
+T. Hastie, R. Tibshirani, J. Friedman, The Elements of Statistical Learning, 2nd ed. (2009), sections 3.4, 4.3, 4.4,
+7.10; B. Efron, J. Am. Stat. Assoc. 70 (1975) 892 (discriminant and logistic regression); O. Ledoit, M. Wolf, J.
+Multivar. Anal. 88 (2004) 365 (covariances of few spectra).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 # Strengths of the ridge (of unit features), inverse strengths of the logistic regression.
 _RIDGE, _INVERSE = np.logspace(-4, 4, 17), np.logspace(-2, 3, 6)
+# Channels of a covariance, at most: of more, neighbours are taken together.
+_CHANNELS = 256
+# Factors of the logarithms of probabilities that a discriminant gives, which are too sure where labels are few.
+_SURE = np.logspace(-2, 0, 9)
+# Logit of a class without labels.
+NEVER = -1e3
 # Smallest probability of a class.
 _UNLIKELY = 1e-12
 
@@ -65,7 +79,8 @@ def fit_head(features: np.ndarray, truth: np.ndarray, *, n_classes: int, kernel:
         Whether values are fitted with a Gaussian kernel.
     """
     if n_classes:
-        return _logistic(features, truth, n_classes)
+        both = (_logistic(features, truth, n_classes), discriminant(features, truth, n_classes))
+        return min(both, key=lambda head: head.error)
     constant = np.array([truth.mean()])
     if kernel:
         gamma = 1 / (4 * max(1.0, float(np.median((features**2).sum(axis=1)))))
@@ -99,13 +114,51 @@ def _logistic(features: np.ndarray, truth: np.ndarray, n_classes: int) -> Head:
     space = np.linalg.svd(features, full_matrices=False)[2] if len(features) < features.shape[1] else None
     values = (features if space is None else features @ space.T) * scale
     strength, error = _strength(values, truth, n_classes)
-    model = LogisticRegression(C=strength, max_iter=1000).fit(values, truth)
-    weights, constant = np.zeros((values.shape[1], n_classes)), np.full(n_classes, -1e3)
+    weights, constant = _linear(LogisticRegression(C=strength, max_iter=1000).fit(values, truth), n_classes)
+    return Head((weights if space is None else space.T @ weights) * scale, constant, error=error)
+
+
+def discriminant(features: np.ndarray, truth: np.ndarray, n_classes: int) -> Head:
+    """Fit a linear discriminant of classes that are equally frequent, no surer than labels that are left out are."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import StratifiedKFold
+
+    counted = np.bincount(truth, minlength=n_classes)
+    smallest = int(counted[counted > 0].min())
+    if smallest < 3:  # without one of them, a covariance of one spectrum
+        return Head(np.zeros((features.shape[1], n_classes)), np.zeros(n_classes))
+
+    def fitted(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        even = np.full(len(np.unique(truth)), 1 / len(np.unique(truth)))
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=even)
+        return _linear(model.fit(values[some], truth[some]), n_classes)
+
+    together = -(-features.shape[1] // _CHANNELS)
+    values = _summed(features, together)
+    logits, order = np.empty((len(truth), n_classes)), np.arange(len(truth))
+    for train, test in StratifiedKFold(min(5, smallest), shuffle=True, random_state=0).split(values, truth):
+        weights, constant = fitted(train)
+        logits[test] = values[test] @ weights + constant
+    errors = [-log_softmax(sure * logits, axis=1)[order, truth].mean() for sure in _SURE]
+    best = int(np.argmin(errors))
+    weights, constant = fitted(order)
+    every = np.repeat(weights, together, axis=0)[: features.shape[1]]
+    return Head(_SURE[best] * every, _SURE[best] * constant, error=float(errors[best]))
+
+
+def _summed(features: np.ndarray, together: int) -> np.ndarray:
+    """Return (n, F) features as sums of so many neighbours; of the last, fewer."""
+    return np.add.reduceat(features, np.arange(0, features.shape[1], together), axis=1)
+
+
+def _linear(model: Any, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the (F, C) weights and (C,) constants of a linear model, which may have seen some classes only."""
+    weights, constant = np.zeros((model.coef_.shape[1], n_classes)), np.full(n_classes, NEVER)
     if len(model.classes_) == 2:  # one row for the second class against the first
         weights[:, model.classes_[1]], constant[model.classes_] = model.coef_[0], [0.0, model.intercept_[0]]
     else:
         weights[:, model.classes_], constant[model.classes_] = model.coef_.T, model.intercept_
-    return Head((weights if space is None else space.T @ weights) * scale, constant, error=error)
+    return weights, constant
 
 
 def _strength(values: np.ndarray, truth: np.ndarray, n_classes: int) -> tuple[float, float]:

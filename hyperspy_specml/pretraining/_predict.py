@@ -14,6 +14,7 @@ from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.pretraining._features import Features, one_scale
 from hyperspy_specml.pretraining._heads import Head, fit_head
+from hyperspy_specml.pretraining._likelihood import Mixtures
 from hyperspy_specml.train import one_thread, without_compiler
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
 
-METHODS = ("auto", "raw", "pca", "aligned", "linear", "parameters", "lora", "full")
+METHODS = ("auto", "raw", "pca", "aligned", "likelihood", "linear", "parameters", "lora", "full")
 # Methods that know nothing of the encoder.
 CHEAP = ("raw", "pca", "aligned")
 # Numbers of principal components that are tried; the first where labels are too few to tell.
@@ -43,9 +44,9 @@ class Tuned:
     head
         On the features.
     features
-        Of "raw", "pca" and "aligned"; else how the outputs of the encoder are standardised.
+        Of "raw", "pca", "aligned" and "likelihood"; else how the outputs of the encoder are standardised.
     encoder
-        Of the other methods.
+        Of the others.
     """
 
     method: str
@@ -102,6 +103,20 @@ class Unlabelled:
     def standard(self, method: str) -> Features:
         """Return how outputs of the encoder are standardised."""
         return self._once(method, lambda: _standard(_outputs(method, self.encoder, self._latents())))
+
+    def mixtures(self) -> list[Mixtures]:
+        """Return those of the pure spectra of the encoder, about their mean and about that of the data, too."""
+        return self._once("mixtures", self._mixtures)
+
+    def _mixtures(self) -> list[Mixtures]:
+        if not self.encoder.pure:
+            raise OptionError(
+                "fine_tune(method='likelihood') compares counts with mixtures of spectra that an encoder was trained "
+                "on, and this one was not trained with objective='simulated'. Take method='pca'."
+            )
+        pure = self.encoder.pure[self.encoder.grids.index(self.inputs.grid)].astype(float)
+        channels = np.repeat(self.inputs.visible, self.inputs.patch)[: pure.shape[1]]
+        return [Mixtures.of(pure, channels, measured) for measured in (None, np.maximum(self.pool, 0).mean(axis=0))]
 
     def _latents(self) -> np.ndarray:
         return self._once("latents", lambda: self.encoder.latents(self.pool[:_STANDARD], self.inputs))
@@ -171,10 +186,13 @@ def tune(method: str, task: Task) -> Tuned:
     Raises
     ------
     OptionError
-        The encoder has learnt no parameters, and "parameters" were asked for.
+        The encoder has learnt no parameters, or knows no spectra, and "parameters" or "likelihood" were asked for; or
+        "likelihood" was asked for values.
     """
     if method in CHEAP:
         return _cheap(method, task)
+    if method == "likelihood":
+        return _by_likelihood(task)
     known, encoder, latents = task.unlabelled, task.unlabelled.encoder, task.latents
     if method in _RATES:
         encoder = _trained(method, task)
@@ -197,6 +215,16 @@ def _cheap(kind: str, task: Task) -> Tuned:
     if task.n_classes and kind != "raw":  # weights of classes shrink, and so do those of small components
         tried = [one.in_one_unit() for one in tried]
     return Tuned(kind, *_best(tried, [one(task.laid) for one in tried], task, kernel=kind != "raw"))
+
+
+def _by_likelihood(task: Task) -> Tuned:
+    if not task.n_classes:
+        raise OptionError(
+            "fine_tune(method='likelihood') says which class makes counts most likely, but the labels are values. Take "
+            "method='parameters', or 'auto'."
+        )
+    heads = [one.fit(task.laid, task.truth, task.n_classes) for one in task.unlabelled.mixtures()]
+    return Tuned("likelihood", min(heads, key=lambda head: head.error), Features.counts(task.laid.shape[1]))
 
 
 def _best(tried: list[Features], values: list[np.ndarray], task: Task, *, kernel: bool) -> tuple[Head, Features]:

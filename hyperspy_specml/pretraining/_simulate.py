@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 # Energy of Mn Ka and full width at half maximum over standard deviation.
 _MN_KA, _FWHM = 5898.7, 2.3548
-# Fano's part of the width: variance per energy in eV.
+# Part of Fano in the width: squared full width at half maximum per energy, both in eV.
 _FANO = 2.5
 # Ranges of random instruments: resolution at Mn Ka in eV, offset in eV, relative error of the dispersion, background.
 _RESOLUTION, _OFFSET, _GAIN, _BACKGROUND = (120.0, 150.0), 15.0, 0.003, (0.05, 0.5)
+# Of the background: beam energy over the largest one of the grid, and absorption at 600 eV.
+_BEAM, _ABSORBED = (1.2, 6.0), (0.2, 3.0)
 # Range of doses, counts in the spectrum, and largest number of elements in a sample.
 _DOSES, _MOST_ELEMENTS = (20.0, 3000.0), 5
 # Spread of the logarithm of the ratio of families of lines of an element: absorption and efficiency.
@@ -97,22 +99,37 @@ class XrayPhysics:
 
     def _lines(self, weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return (n, E) lines: of a few instruments in a batch, each with its resolution and calibration."""
-        centres, mean = self.grid.centres, np.empty((len(weight), self.grid.size))
+        mean = np.empty((len(weight), self.grid.size))
         for some in np.array_split(np.arange(len(weight)), max(1, len(weight) // 16)):
             energy = self.lines[:, 1] * (1 + _GAIN * rng.standard_normal()) + _OFFSET * rng.standard_normal()
-            at_mn = rng.uniform(*_RESOLUTION)
-            variance = np.maximum((at_mn**2 + _FANO * _FWHM**2 * (self.lines[:, 1] - _MN_KA) / 2) / _FWHM**2, 100.0)
-            z = (centres[None] - energy[:, None]) / np.sqrt(variance)[:, None]
-            profile = np.exp(-0.5 * z**2) / np.sqrt(variance)[:, None]
-            mean[some] = weight[some] @ profile
+            mean[some] = weight[some] @ self._profiles(energy, rng.uniform(*_RESOLUTION))
         return mean
 
+    def _profiles(self, energy: np.ndarray, at_mn: float) -> np.ndarray:
+        """Return (lines, E) lines at such energies, of a detector of such a resolution at Mn Ka."""
+        variance = np.maximum((at_mn**2 + _FANO * (self.lines[:, 1] - _MN_KA)) / _FWHM**2, 100.0)
+        z = (self.grid.centres[None] - energy[:, None]) / np.sqrt(variance)[:, None]
+        return np.exp(-0.5 * z**2) / np.sqrt(variance)[:, None]
+
     def _background(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        return self._bremsstrahlung(rng.uniform(*_BEAM, (n, 1)), rng.uniform(*_ABSORBED, (n, 1)))
+
+    def _bremsstrahlung(self, beam: np.ndarray, absorbed: np.ndarray) -> np.ndarray:
+        """Return (n, E) backgrounds in sum one, of (n, 1) beam energies and absorptions at low energy."""
         energy = np.maximum(self.grid.centres, 50.0)
-        beam = rng.uniform(1.2, 6.0, (n, 1)) * energy.max()
-        passed = np.exp(-rng.uniform(0.2, 3.0, (n, 1)) * (600.0 / energy) ** 2.5)  # absorbed at low energy
-        found = np.maximum(beam - energy, 0) / energy * passed
+        passed = np.exp(-absorbed * (600.0 / energy) ** 2.5)
+        found = np.maximum(beam * energy.max() - energy, 0) / energy * passed
         return found / np.maximum(found.sum(axis=1, keepdims=True), 1e-30)
+
+    def pure(self) -> np.ndarray:
+        """Return (K, E) spectra of sum one: of each family of lines on the usual background, and of backgrounds."""
+        weight = self.lines[:, 2] * (self.families == np.unique(self.families)[:, None])
+        lines = weight @ self._profiles(self.lines[:, 1], float(np.mean(_RESOLUTION)))
+        total = lines.sum(axis=1, keepdims=True)
+        seen = total[:, 0] > 1e-3 * total.max()  # others lie beyond the grid
+        absorbed = np.array([_ABSORBED[0], np.mean(_ABSORBED), _ABSORBED[1]])[:, None]
+        background, part = self._bremsstrahlung(np.full((3, 1), np.mean(_BEAM)), absorbed), np.mean(_BACKGROUND)
+        return np.concatenate([(1 - part) * lines[seen] / total[seen] + part * background[1], background])
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,10 +183,26 @@ class EdgePhysics:
             offset, width = self.grid.step * rng.standard_normal(), self.grid.step * rng.uniform(*_BLUR)
             plasmon, power = rng.uniform(*_PLASMON), rng.uniform(*_EDGE_POWER)
             for owner, onset, weight, white in self.edges:
-                once = weight * _edge(energy, onset + offset, width, power, white * rng.uniform(*_WHITE))
-                again = weight * _edge(energy, onset + offset + plasmon, np.hypot(width, _PLASMON_WIDTH), power, 0.0)
-                found[some, int(owner)] += once + thickness[some, None] * again
+                height = white * rng.uniform(*_WHITE)
+                once, again = _edge_and_plasmon(energy, onset + offset, width, power, height, plasmon)
+                found[some, int(owner)] += weight * (once + thickness[some, None] * again)
         return found / np.maximum(found.sum(axis=2, keepdims=True), 1e-30)
+
+    def pure(self) -> np.ndarray:
+        """Return (K, E) spectra of sum one: edges of each element without and with white lines, and backgrounds."""
+        energy = np.maximum(self.grid.centres, self.grid.step)
+        background = (energy / energy.max()) ** -np.array([_BACKGROUND_POWER[0], 3.0, _BACKGROUND_POWER[1]])[:, None]
+        background /= background.sum(axis=1, keepdims=True)
+        edges, width = np.zeros((2, len(self.elements), self.grid.size)), self.grid.step * float(np.mean(_BLUR))
+        for owner, onset, weight, white in self.edges:
+            for k, height in enumerate((0.0, white * _WHITE[1])):
+                usual = float(np.mean(_EDGE_POWER)), height, float(np.mean(_PLASMON))
+                once, again = _edge_and_plasmon(energy, onset, width, *usual)
+                edges[k, int(owner)] += weight * (once + np.mean(_THICKNESS) * again)
+        edges = np.unique(edges.reshape(-1, self.grid.size), axis=0)  # some elements have no white lines
+        edges = edges[edges.sum(axis=1) > 0] / edges.sum(axis=1, keepdims=True)[edges.sum(axis=1) > 0]
+        part = float(np.sqrt(np.prod(_EDGES)))
+        return np.concatenate([(1 - part) * background[1] + part * edges, background])
 
 
 def _edge(energy: np.ndarray, onset: float, width: float, power: float, white: float) -> np.ndarray:
@@ -177,6 +210,14 @@ def _edge(energy: np.ndarray, onset: float, width: float, power: float, white: f
     step = ndtr((energy - onset) / width) * (np.maximum(energy, onset) / onset) ** -power
     line = np.exp(-0.5 * ((energy - onset - 1.5) / np.hypot(width, 1.0)) ** 2)
     return step + white * line
+
+
+def _edge_and_plasmon(
+    energy: np.ndarray, onset: float, width: float, power: float, white: float, plasmon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return an edge, and what a plasmon makes of it."""
+    again = _edge(energy, onset + plasmon, float(np.hypot(width, _PLASMON_WIDTH)), power, 0.0)
+    return _edge(energy, onset, width, power, white), again
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,17 +265,20 @@ class LibraryPhysics:
         variance the counts of a usual dose tell. Shares of spectra that are alike cannot be told, and to ask for them
         hides, in the loss, what can.
         """
-        pure = self.spectra / self.spectra.sum(axis=1, keepdims=True)
+        pure = self.pure()
         mean = pure.mean(axis=0)
         inner, sizes, _ = np.linalg.svd((pure - mean) / np.sqrt(np.maximum(mean, 1e-12)), full_matrices=False)
         dose = np.sqrt(self.doses[0] * self.doses[1])
         told = dose * sizes[: len(pure) - 1] ** 2 / (2 * len(pure))  # variance of a share: about 1 / (2 K)
         return inner[:, : len(pure) - 1] * np.sqrt(told / (1 + told))
 
+    def pure(self) -> np.ndarray:
+        """Return the (K, E) spectra of sum one."""
+        return self.spectra / self.spectra.sum(axis=1, keepdims=True)
+
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return (n, E) counts, and (n, parameters): how the mixtures differ from their mean, and shifts."""
-        k, channels = len(self.spectra), np.arange(self.grid.size, dtype=float)
-        pure = self.spectra / self.spectra.sum(axis=1, keepdims=True)
+        k, channels, pure = len(self.spectra), np.arange(self.grid.size, dtype=float), self.pure()
         shares, most = _compositions(rng, n, k), self.shift * self.grid.size
         shift, mean = rng.uniform(-most, most, n), shares @ pure
         stretch = 1 + self.stretch * rng.standard_normal(n)

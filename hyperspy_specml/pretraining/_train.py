@@ -76,6 +76,10 @@ class Physics(Protocol):
         """Return (n, E) counts, and their (n, n_parameters) parameters, each of about mean 0 and deviation 1."""
         ...
 
+    def pure(self) -> np.ndarray:
+        """Return (K, E) noise-free spectra, whose mixtures are drawn on instruments like the middle one."""
+        ...
+
 
 class _Masked:
     """Batches of one source after another; sources of any size count alike."""
@@ -226,12 +230,13 @@ def train_encoder(
 def _trained(like: SpectrumEncoder, network: Any, physics: Sequence[Physics]) -> SpectrumEncoder:
     """Return the encoder within a network, with what its head reads off the latents where it has one."""
     network = network.cpu().eval()
-    read = None
     if hasattr(network, "head"):
         weights, constant = network.head.weight.detach().numpy().T.copy(), network.head.bias.detach().numpy().copy()
         composition = [np.arange(one.n_parameters) < one.n_composition for one in physics]
         read = Readout(weights, constant, np.concatenate(composition))
-    return replace(like, network=network.encoder, readout=read)
+        pure = tuple(np.concatenate([one.pure() for one in physics if one.grid == grid]) for grid in like.grids)
+        like = replace(like, readout=read, pure=tuple(spectra.astype(np.float32) for spectra in pure))
+    return replace(like, network=network.encoder)
 
 
 def _all_patches(grid: SpectralGrid, shape: PatchShape) -> np.ndarray:

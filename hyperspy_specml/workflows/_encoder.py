@@ -159,10 +159,11 @@ class Encoder(Stored):
             a value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``.
         method : str
             "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra, and the shift;
-            "linear": on the latents; "parameters": on what an encoder of simulated spectra reads off them (composition,
-            shift); "lora": low-rank adapters of the attention are trained; "full": the whole network is. "auto"
-            cross-validates all but the last on the labels, and blends them so that the labels that were left out are
-            predicted best.
+            "likelihood" (classes only): the class whose spectrum, a mixture of those that the encoder was trained to
+            simulate, makes the counts most likely; "linear": on the latents; "parameters": on what an encoder of
+            simulated spectra reads off them (composition, shift); "lora": low-rank adapters of the attention are
+            trained; "full": the whole network is. "auto" cross-validates all but the last on the labels, and blends
+            them so that the labels that were left out are predicted best.
         random_state : int
             Seed of folds and trainings.
 
@@ -173,7 +174,8 @@ class Encoder(Stored):
         Raises
         ------
         OptionError
-            Unknown method, no labels, one class, or too few labels for a cross-validation.
+            Unknown method, no labels, one class, or too few labels for a cross-validation; or a method that needs
+            simulated spectra, of an encoder that was not trained on any, or classes, of values.
         EnergyAxisMismatchError
             The encoder knows no such energies.
         """

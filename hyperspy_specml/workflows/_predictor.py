@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperspy_specml.exceptions import ModelFileError, OptionError
 from hyperspy_specml.models import Stored, as_html, as_text, pack, unpack
-from hyperspy_specml.pretraining import CHEAP, Blend, Contest, Features, Head, Inputs, SpectrumEncoder, Tuned
+from hyperspy_specml.pretraining import Blend, Contest, Features, Head, Inputs, SpectrumEncoder, Tuned
 from hyperspy_specml.signals import navigation_map, score_maps
 from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, scan_shape, title_of
 
@@ -245,7 +245,7 @@ def _member(described: Sequence[Any], arrays: dict[str, np.ndarray], networks: S
     method, _, kind, gamma, number = described
     head = Head(arrays["weights"], arrays["constant"], arrays.get("support"), float(gamma))
     features = Features(str(kind), *(arrays[name] for name in _FEATURES))
-    return Tuned(str(method), head, features, None if method in CHEAP else networks[int(number)])
+    return Tuned(str(method), head, features, None if number < 0 else networks[int(number)])
 
 
 def _within(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
+from scipy.special import softmax
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.nn import MaskedAutoencoder, adapt, merged
@@ -19,6 +24,7 @@ from hyperspy_specml.pretraining import (
     Instruments,
     LatentDensity,
     LibraryPhysics,
+    Mixtures,
     PatchShape,
     Readout,
     Scale,
@@ -35,6 +41,7 @@ from hyperspy_specml.pretraining import (
     tune,
 )
 from hyperspy_specml.pretraining import fit_head as fit
+from hyperspy_specml.pretraining._heads import discriminant
 from hyperspy_specml.run import Run, TrainConfig
 
 SHAPE = PatchShape(patch=8, width=16, depth=1, heads=2)
@@ -85,6 +92,19 @@ def test_xray_spectra_show_the_lines_of_their_composition() -> None:
     window = counts[:, 85:115].sum(axis=1) / counts.sum(axis=1)
     assert np.corrcoef(share, window)[0, 1] > 0.85
     assert (counts == np.floor(counts)).all()
+
+
+def test_xray_lines_are_as_wide_as_detectors_make_them() -> None:
+    grid = SpectralGrid("eV", 0.0, 5.0, 2400)
+    lines = np.array([[0, 1000.0, 1.0], [1, 5898.7, 1.0], [2, 8000.0, 1.0]])
+    physics = XrayPhysics(grid, ("A", "B", "C"), lines, np.array([0, 1, 2]))
+    # Full widths at half maximum that exspy gives for 135 eV at Mn Ka.
+    for found, energy, expected in zip(physics.pure(), lines[:, 1], (77.3, 135.0, 153.2), strict=False):
+        around = np.abs(grid.centres - energy) < 150
+        within = np.interp(grid.centres, grid.centres[~around], found[~around])  # the background
+        peak = (found - within)[around]
+        full = 5.0 * (peak > peak.max() / 2).sum()  # eV
+        assert full == pytest.approx(expected, abs=10.0)
 
 
 def test_library_spectra_are_mixed_in_known_shares() -> None:
@@ -148,6 +168,114 @@ def test_a_head_tells_classes_apart(n_classes: int) -> None:
     assert (head(features).argmax(axis=1) == truth).mean() > 0.9
 
 
+def test_of_few_labels_a_discriminant_makes_more_than_logistic_regression() -> None:
+    """Classes of one width: with the width known, the nearest mean is the best there is."""
+    right: dict[str, list[float]] = {"head": [], "logistic": []}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        truth = np.concatenate([np.repeat(np.arange(6), 5), rng.integers(0, 6, 600)])
+        width = np.array([1.0, 1.0, 4.0, 4.0, 4.0, 4.0])
+        values = 2.5 * rng.standard_normal((6, 6))[truth] + width * rng.standard_normal((630, 6))
+        known, others = slice(0, 30), slice(30, None)
+        head = fit(values[known], truth[known], n_classes=6, kernel=False)
+        model = LogisticRegression(C=0.1).fit(values[known], truth[known])
+        for name, found in (("head", head(values)), ("logistic", model.decision_function(values))):
+            right[name].append(float((found.argmax(axis=1) == truth)[others].mean()))
+    assert np.mean(right["head"]) > np.mean(right["logistic"]) + 0.02
+
+
+def test_a_discriminant_of_many_channels_is_that_of_their_sums() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(3), 8)
+    features = rng.standard_normal((24, 700)) + np.where(np.arange(700) // 100 == truth[:, None], 0.2, 0.0)
+    head = discriminant(features, truth, 3)
+    sums = np.pad(features, ((0, 0), (0, 2))).reshape(24, 234, 3).sum(axis=2)
+    expected = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(sums, truth).decision_function(sums)
+    assert 0 < head.error < np.log(3)
+    assert head(features) / head(features).std() == pytest.approx(expected / expected.std(), abs=1e-6)
+
+
+def mixed(shares: np.ndarray, dose: float, rng: np.random.Generator) -> np.ndarray:
+    """Return (n, 120) counts of mixtures of three peaks on a background."""
+    return rng.poisson(dose * shares @ pure_peaks()).astype(np.float32)
+
+
+def pure_peaks() -> np.ndarray:
+    peaks = np.stack([0.02 + line(np.arange(120.0), at, 5.0) for at in (30.0, 45.0, 90.0)])
+    return peaks / peaks.sum(axis=1, keepdims=True)
+
+
+def test_classes_are_told_by_the_likelihood_of_their_mixtures() -> None:
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(3), 4)
+    truth = np.concatenate([np.repeat(np.arange(4), 8), rng.integers(0, 4, 2000)])
+    rows = mixed(shares[truth], 60.0, rng)
+    few, others = slice(0, 32), slice(32, None)
+    found = Mixtures.of(pure_peaks(), np.ones(120, bool)).fit(rows[few], truth[few], 4)
+    best = (rows @ np.log(shares @ pure_peaks()).T).argmax(axis=1)
+    right, most = ((one == truth)[others].mean() for one in (found(rows).argmax(axis=1), best))
+    cheap = fit(np.sqrt(rows[few]), truth[few], n_classes=4, kernel=False)(np.sqrt(rows)).argmax(axis=1)
+    assert most - 0.05 < right
+    assert (cheap == truth)[others].mean() < right - 0.05
+    # And it knows how sure it is: of those that it gives a probability, as many are right.
+    sure = softmax(found(rows[others]), axis=1).max(axis=1)
+    assert sure.mean() == pytest.approx(right, abs=0.05)
+
+
+def test_likelihoods_do_not_depend_on_the_unit_of_the_spectra() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2
+    rows = mixed(np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.3]])[truth], 300.0, rng)
+    mixtures = Mixtures.of(pure_peaks(), np.ones(120, bool))
+    own, other = mixtures.fit(rows, truth, 2), mixtures.fit(1e-3 * rows, truth, 2)
+    assert other(1e-3 * rows) == pytest.approx(own(rows), rel=1e-4)
+
+
+def test_channels_that_are_not_recorded_say_nothing_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2
+    rows = mixed(np.array([[0.5, 0.3, 0.2], [0.3, 0.4, 0.3]])[truth], 300.0, rng)
+    mixtures = Mixtures.of(pure_peaks(), np.arange(120) < 70)
+    other = np.where(np.arange(120) < 70, rows, 1e3 * truth[:, None])
+    assert (mixtures.fit(other, truth, 2)(other) == mixtures.fit(rows, truth, 2)(rows)).all()
+
+
+def test_the_mean_of_the_data_stands_for_what_pure_spectra_do_not_have() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([np.repeat(np.arange(2), 10), rng.integers(0, 2, 1000)])
+    slope = np.linspace(3, 0, 120) / 180  # a background that no pure spectrum has
+    shares = np.array([[0.5, 0.3, 0.2], [0.42, 0.33, 0.25]])
+    rows = rng.poisson(200 * (shares[truth] @ pure_peaks() + 3 * slope)).astype(np.float32)
+    every, few = np.ones(120, bool), slice(0, 20)
+    plain, beside = (
+        Mixtures.of(pure_peaks(), every, measured).fit(rows[few], truth[few], 2)
+        for measured in (None, rows.mean(axis=0))
+    )
+    right = [(head(rows).argmax(axis=1) == truth)[20:].mean() for head in (plain, beside)]
+    assert right[1] > right[0]
+    assert beside.error < plain.error
+
+
+@pytest.mark.parametrize("kind", ["X-rays", "losses", "library"])
+def test_what_simulators_draw_are_mixtures_of_their_pure_spectra(kind: str) -> None:
+    grid = SpectralGrid("eV", 500.0 if kind == "losses" else 0.0, 2.0 if kind == "losses" else 10.0, 300)
+    lines = np.array([[0, 1000.0, 1.0], [1, 2000.0, 1.0], [1, 2100.0, 0.1]])
+    edges = np.array([[0, 640.0, 1.0, 1], [1, 860.0, 1.0, 0]])
+    physics: Any = {
+        "X-rays": lambda: XrayPhysics(grid, ("A", "B"), lines, np.array([0, 1, 1])),
+        "losses": lambda: EdgePhysics(grid, ("A", "B"), edges),
+        "library": lambda: LibraryPhysics(grid, pure_peaks()[:, np.arange(300) % 120], shift=0.001, stretch=1e-4),
+    }[kind]()
+    pure, rng = physics.pure(), np.random.default_rng(0)
+    assert pure.sum(axis=1) == pytest.approx(1)
+    assert (pure >= 0).all()
+    drawn = np.concatenate([physics.draw(64, rng)[0] for _ in range(40)])
+    mean = drawn.sum(axis=0) / drawn.sum()
+    shares, _ = nnls(pure.T / np.sqrt(mean)[:, None].clip(1e-6), mean / np.sqrt(mean).clip(1e-6))
+    left = np.abs(mean - shares @ pure).sum()
+    assert left < 0.06  # lines of random widths, offsets and absorption on one of usual ones
+
+
 def test_aligned_features_do_not_see_a_shift_but_for_the_last() -> None:
     rng, centres = np.random.default_rng(0), np.arange(200.0)
     shift = rng.integers(-4, 5, 300)
@@ -192,10 +320,10 @@ def test_parameters_beside_the_composition_are_used_where_they_tell(told_by: int
     rng, task = np.random.default_rng(1), simulated_task(40)
     latents = rng.standard_normal((40, 16))
     latents[:, told_by] += 3.0 * task.truth
-    encoder = replace(task.unlabelled.encoder, readout=Readout(np.eye(16)[:, :2], np.zeros(2), np.array([True, False])))
+    encoder = replace(task.unlabelled.encoder, readout=Readout(np.eye(16), np.zeros(16), np.arange(16) == 0))
     unlabelled = replace(task.unlabelled, encoder=encoder, _known={"latents": latents})
     found = tune("parameters", replace(task, unlabelled=unlabelled, latents=latents))
-    assert np.isfinite(found.features.scale).tolist() == [True, bool(told_by)]
+    assert np.isfinite(found.features.scale).tolist() == [True] + 15 * [bool(told_by)]
     assert (found.on_latents(latents).argmax(axis=1) == task.truth).mean() > 0.85
 
 
@@ -218,6 +346,9 @@ def test_shares_of_classes_are_those_of_the_largest_likelihood() -> None:
     half = rng.random((600, 1)) < 0.5
     shares = blend_shares(np.stack([np.where(half, sure, 0), np.where(half, 0, sure)]), truth, 3)
     assert shares == pytest.approx([0.5, 0.5], abs=0.1)
+    # Of few labels none is enough to leave a method out.
+    shares = blend_shares(np.stack([unsure, wrong, sure])[:, :4], truth[:4], 3)
+    assert shares.min() > 0.15
     # A class of few labels counts as much as others.
     truth = np.repeat([0, 1], [540, 60])
     first, second = (np.where((truth == k)[:, None], 4.0 * np.eye(2)[truth], 0) for k in (0, 1))

@@ -133,7 +133,8 @@ def test_auto_shows_what_it_compared(
     monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 10)
     labels = np.where(np.arange(120).reshape(12, 10) % 3 == 0, (iron > np.median(iron)).astype(int), -1)
     predictor = encoder.fine_tune(signal, labels)
-    assert [one.method for one in predictor.table] == ["raw", "pca", "aligned", "linear", "parameters", "lora"]
+    every = ["raw", "pca", "aligned", "likelihood", "parameters", "linear", "lora"]
+    assert [one.method for one in predictor.table] == every
     chosen = sorted((one for one in predictor.table if one.share), key=lambda one: -one.share)
     assert sum(one.share for one in chosen) == pytest.approx(1)
     assert predictor.method == " + ".join(one.method for one in chosen)
@@ -149,7 +150,7 @@ def test_a_blend_is_kept_in_a_file(
     monkeypatch.setattr("hyperspy_specml.pretraining._contest._BEHIND", np.inf)
     labels = np.where(np.arange(120).reshape(12, 10) % 3, np.nan, iron)
     predictor = encoder.fine_tune(signal, labels)
-    assert predictor.method == "raw + pca + aligned + linear + parameters + lora"
+    assert predictor.method == "raw + pca + aligned + parameters + linear + lora"
     again = specml.Predictor.load(predictor.save(tmp_path / "iron"))
     assert again.table == predictor.table
     assert (again.regress(signal).value.data == predictor.regress(signal).value.data).all()
@@ -159,6 +160,29 @@ def test_a_blend_is_kept_in_a_file(
     ]
     assert again.regress(signal).value.data == pytest.approx(np.mean(alone, axis=0), abs=1e-5)
     assert 0 < again.regress(signal).error.data[0, 0] < 1
+
+
+def test_classes_by_likelihood_are_kept_in_a_file(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, tmp_path: Path
+) -> None:
+    much = iron > np.median(iron)
+    labels = np.where(np.arange(120).reshape(12, 10) % 3 == 0, much.astype(int), -1)
+    kept = specml.Encoder.load(encoder.save(tmp_path / "encoder"))  # with its pure spectra
+    predictor = kept.fine_tune(signal, labels, "likelihood")
+    found = predictor.classify(signal)
+    assert (found.labels.data == much).mean() > 0.8
+    again = specml.Predictor.load(predictor.save(tmp_path / "iron")).classify(signal)
+    assert (again.probability.data == found.probability.data).all()
+    assert (predictor.classify(signal.as_lazy()).probability.data == found.probability.data).all()
+
+
+def test_only_classes_of_simulated_spectra_are_told_by_likelihood(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray
+) -> None:
+    with pytest.raises(SpecMLError, match="labels are values"):
+        encoder.fine_tune(signal, iron, "likelihood")
+    with pytest.raises(SpecMLError, match="objective='simulated'"):
+        pretrained([signal], "masked").fine_tune(signal, (iron > np.median(iron)).astype(int), "likelihood")
 
 
 def test_parameters_are_only_read_by_encoders_that_learnt_them(signal: Signal1D, iron: np.ndarray) -> None:
