@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from hyperspy_specml.denoise import DenoiseOptions, LibraryOptions
     from hyperspy_specml.live import Damage, EnergyDrift, IntensityChange, NewPhase, scan_order
-    from hyperspy_specml.pretraining import Instruments, PatchShape
+    from hyperspy_specml.pretraining import Instruments, LoraOptions, Masking, PatchShape
     from hyperspy_specml.progress import Progress, ProgressBar
     from hyperspy_specml.results import denoise_model, denoise_report, load_result
     from hyperspy_specml.run import ComputeConfig, TrainConfig
@@ -51,7 +51,7 @@ _HOMES = {  # of the public names
         "register_architecture",
     ),
     "denoise": ("DenoiseOptions", "LibraryOptions"),
-    "pretraining": ("Instruments", "PatchShape"),
+    "pretraining": ("Instruments", "LoraOptions", "Masking", "PatchShape"),
     "progress": ("Progress", "ProgressBar"),
     "results": ("denoise_model", "denoise_report", "load_result"),
     "run": ("ComputeConfig", "TrainConfig"),

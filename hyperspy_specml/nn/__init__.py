@@ -4,6 +4,15 @@ from hyperspy_specml.nn._chart import Chart, Charted
 from hyperspy_specml.nn._conv import ConvNetwork
 from hyperspy_specml.nn._dense import DenseNetwork, Shrinkage
 from hyperspy_specml.nn._mixture import FilterMixture
-from hyperspy_specml.nn._patches import MaskedAutoencoder, PatchEncoder, WithHead, adapt, energy_code, merged
+from hyperspy_specml.nn._patches import (
+    MaskedAutoencoder,
+    PatchEncoder,
+    WithHead,
+    adapt,
+    energy_code,
+    merged,
+    products,
+    with_products,
+)
 from hyperspy_specml.nn._simplex import SimplexNetwork
 from hyperspy_specml.nn._vae import VariationalNetwork

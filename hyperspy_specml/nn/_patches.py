@@ -9,9 +9,13 @@ vision learners", CVPR 2022; E. J. Hu et al., "LoRA: Low-rank adaptation of larg
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Frequencies of the code of an energy, per factor of e: from a hundredth of it to all energies together.
 _FREQUENCIES = 32
@@ -178,12 +182,37 @@ def adapt(encoder: PatchEncoder, *, rank: int, alpha: float, targets: tuple[str,
             setattr(block, name, LowRank(getattr(block, name), rank, alpha))
 
 
+def products(encoder: PatchEncoder) -> dict[str, Tensor]:
+    """Return the narrow matrices of the adapters: "0.qkv.down", "0.qkv.up" (scaled) of the first block, and so on."""
+    found = {}
+    for k, block in enumerate(encoder.blocks):
+        for name, layer in block.named_children():
+            if isinstance(layer, LowRank):
+                found[f"{k}.{name}.down"] = layer.down.detach()
+                found[f"{k}.{name}.up"] = layer.scale * layer.up.detach()
+    return found
+
+
+def with_products(encoder: PatchEncoder, added: Mapping[str, Tensor]) -> PatchEncoder:
+    """Return the encoder with the products of narrow matrices added to its layers, in place, without adapters.
+
+    Parameters
+    ----------
+    encoder
+        With or without adapters.
+    added
+        See `products`.
+    """
+    for k, block in enumerate(encoder.blocks):
+        for name, layer in list(block.named_children()):
+            plain = layer.layer if isinstance(layer, LowRank) else layer
+            if f"{k}.{name}.down" in added and isinstance(plain, nn.Linear):
+                with torch.no_grad():
+                    plain.weight += added[f"{k}.{name}.up"] @ added[f"{k}.{name}.down"]
+            setattr(block, name, plain)
+    return encoder.requires_grad_(True)
+
+
 def merged(encoder: PatchEncoder) -> PatchEncoder:
     """Return the encoder with the products of its adapters added to the layers that they stand beside, in place."""
-    for block in encoder.blocks:
-        for name, layer in list(block.named_children()):
-            if isinstance(layer, LowRank):
-                with torch.no_grad():
-                    layer.layer.weight += layer.scale * layer.up @ layer.down
-                setattr(block, name, layer.layer)
-    return encoder.requires_grad_(True)
+    return with_products(encoder, products(encoder))

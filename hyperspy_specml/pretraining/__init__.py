@@ -8,6 +8,7 @@ from hyperspy_specml.pretraining._heads import Head, fit_head
 from hyperspy_specml.pretraining._instruments import Instruments
 from hyperspy_specml.pretraining._likelihood import Mixtures
 from hyperspy_specml.pretraining._novelty import LatentDensity
-from hyperspy_specml.pretraining._predict import CHEAP, METHODS, Task, Tuned, Unlabelled, tune
+from hyperspy_specml.pretraining._options import LoraOptions, Masking
+from hyperspy_specml.pretraining._predict import METHODS, Task, Tuned, Unlabelled, adapted, tune
 from hyperspy_specml.pretraining._simulate import EdgePhysics, LibraryPhysics, XrayPhysics
 from hyperspy_specml.pretraining._train import OBJECTIVES, Physics, Source, train_encoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ NORMALISATIONS = ("square root", "total", "per spectrum")
 _BATCH = 32
 # Spectra laid on the grid at a time.
 _LAID = 1024
+# Smallest share of a channel that a network may expect, part of the mean share.
+_LEAST_SHARE = 1e-3
 # Part of a grid that the data must record.
 _LEAST_OVERLAP = 0.3
 _VERSION = 4
@@ -190,6 +193,14 @@ class SpectrumEncoder:
                 found[start : start + _BATCH] = self.network(*inputs(counts)).cpu().numpy()
         return found
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights and the grids: adapters fit the encoder that they were trained beside, and no other."""
+        digest = hashlib.sha256(repr((self.shape, self.grids, self.normalisation)).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def to_bytes(self) -> bytes:
         """Return the content of its file."""
         sizes = {name: getattr(self.shape, name) for name in ("patch", "width", "depth", "heads")}
@@ -292,9 +303,22 @@ class Inputs:
         values, dose = self.normalised(counts)
         if self.scale is not None:
             values = (values - torch.from_numpy(self.scale.centre).to(counts.device)) / self.scale.spread
-        padded = torch.nn.functional.pad(values, (0, -counts.shape[1] % self.patch))
-        visible = torch.from_numpy(np.flatnonzero(self.visible)).to(counts.device)
-        return padded.unflatten(1, (-1, self.patch))[:, visible], dose
+        return self.patches(values), dose
+
+    def patches(self, values: torch.Tensor) -> torch.Tensor:
+        """Map (B, E) values to those of the visible patches, (B, N, patch)."""
+        padded = torch.nn.functional.pad(values, (0, -values.shape[1] % self.patch))
+        visible = torch.from_numpy(np.flatnonzero(self.visible)).to(values.device)
+        return padded.unflatten(1, (-1, self.patch))[:, visible]
+
+    def expected(self, values: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
+        """Map (B, N, patch) values and (B,) logarithms of the dose to the counts that such values mean, above 0."""
+        assert self.scale is not None
+        centre = self.patches(torch.from_numpy(self.scale.centre).to(values.device)[None])
+        found = values * self.scale.spread + centre
+        share = found**2 if self.normalisation == "square root" else torch.nn.functional.softplus(found, beta=100)
+        total = 10 ** (3 * dose) - 1
+        return (share + _LEAST_SHARE) * (total / (self._expected_part() * self.grid.size))[:, None, None]
 
     def normalised(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map (B, E) counts to (B, E) values of like size, and (B,) logarithms of the dose."""

@@ -15,10 +15,11 @@ from hyperspy_specml.lazy import torch
 from hyperspy_specml.pretraining._features import Features, one_scale
 from hyperspy_specml.pretraining._heads import Head, fit_head
 from hyperspy_specml.pretraining._likelihood import Mixtures
+from hyperspy_specml.pretraining._options import LoraOptions
 from hyperspy_specml.train import one_thread, without_compiler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from hyperspy_specml.pretraining._encoder import Inputs, SpectrumEncoder
 
@@ -47,12 +48,15 @@ class Tuned:
         Of "raw", "pca", "aligned" and "likelihood"; else how the outputs of the encoder are standardised.
     encoder
         Of the others.
+    adapters
+        Of "lora": the narrow matrices that were added to layers of the encoder it began with, see `nn.products`.
     """
 
     method: str
     head: Head
     features: Features
     encoder: SpectrumEncoder | None = None
+    adapters: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
 
     def __call__(self, laid: np.ndarray, inputs: Inputs) -> np.ndarray:
         """Return (n, C) logits or (n, 1) values of (n, E) spectra on the grid."""
@@ -146,6 +150,8 @@ class Task:
         0 for values.
     seed
         Of folds and trainings.
+    lora
+        Of adapters.
     latents
         (n, D) outputs of the encoder for the labelled spectra, where they are known.
     """
@@ -155,6 +161,7 @@ class Task:
     unlabelled: Unlabelled
     n_classes: int
     seed: int = 0
+    lora: LoraOptions = field(default_factory=LoraOptions)
     latents: np.ndarray | None = field(default=None, repr=False)
 
     def of(self, some: np.ndarray) -> Task:
@@ -193,9 +200,9 @@ def tune(method: str, task: Task) -> Tuned:
         return _cheap(method, task)
     if method == "likelihood":
         return _by_likelihood(task)
-    known, encoder, latents = task.unlabelled, task.unlabelled.encoder, task.latents
+    known, encoder, latents, adapters = task.unlabelled, task.unlabelled.encoder, task.latents, None
     if method in _RATES:
-        encoder = _trained(method, task)
+        encoder, adapters = _trained(method, task)
         standard = _standard(encoder.latents(known.pool[:_STANDARD], known.inputs))
     else:
         standard = known.standard(method)
@@ -205,7 +212,7 @@ def tune(method: str, task: Task) -> Tuned:
     if method == "parameters" and encoder.readout is not None:  # or composition alone
         tried.append(replace(standard, scale=np.where(encoder.readout.composition, standard.scale, np.inf)))
     head, best = _best(tried, [(outputs - one.mean) / one.scale for one in tried], task, kernel=method == "parameters")
-    return Tuned(method, head, best, encoder)
+    return Tuned(method, head, best, encoder, adapters)
 
 
 def _cheap(kind: str, task: Task) -> Tuned:
@@ -234,16 +241,16 @@ def _best(tried: list[Features], values: list[np.ndarray], task: Task, *, kernel
     return heads[best], tried[best]
 
 
-def _trained(method: str, task: Task) -> SpectrumEncoder:
-    """Return the encoder with adapters, or as a whole, trained on the labels in few steps."""
+def _trained(method: str, task: Task) -> tuple[SpectrumEncoder, dict[str, np.ndarray] | None]:
+    """Return the encoder with adapters, or as a whole, trained on the labels in few steps; and its adapters."""
     import copy
 
-    from hyperspy_specml.nn import WithHead, adapt, merged
+    from hyperspy_specml.nn import WithHead, adapt, products
 
     torch.manual_seed(task.seed)
     truth, n_classes, network = task.truth, task.n_classes, copy.deepcopy(task.unlabelled.encoder.network)
     if method == "lora":
-        adapt(network, rank=4, alpha=8.0, targets=("qkv", "out"))
+        adapt(network, rank=task.lora.rank, alpha=task.lora.alpha, targets=task.lora.target_modules)
     whole = WithHead(network, n_classes or 1)
     spread = 1.0 if n_classes else max(float(truth.std()), 1e-12)
     target = torch.from_numpy(truth if n_classes else ((truth - truth.mean()) / spread).astype(np.float32)[:, None])
@@ -259,4 +266,17 @@ def _trained(method: str, task: Task) -> SpectrumEncoder:
             whole.zero_grad()
             loss(whole(*inputs(torch.from_numpy(counts.astype(np.float32)))), target[some]).backward()
             optimiser.step()
-    return replace(task.unlabelled.encoder, network=merged(network).eval())
+    if method != "lora":
+        return replace(task.unlabelled.encoder, network=network.eval()), None
+    adapters = {name: value.numpy() for name, value in products(network).items()}
+    return adapted(task.unlabelled.encoder, adapters), adapters
+
+
+def adapted(encoder: SpectrumEncoder, adapters: Mapping[str, np.ndarray]) -> SpectrumEncoder:
+    """Return an encoder with the products of adapters added to its layers; the given one stays as it is."""
+    import copy
+
+    from hyperspy_specml.nn import with_products
+
+    added = {name: torch.from_numpy(value) for name, value in adapters.items()}
+    return replace(encoder, network=with_products(copy.deepcopy(encoder.network), added).eval())

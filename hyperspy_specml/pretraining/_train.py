@@ -10,6 +10,7 @@ import numpy as np
 
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.pretraining._encoder import Inputs, Readout, Scale, SpectrumEncoder
+from hyperspy_specml.pretraining._options import Masking
 from hyperspy_specml.train import Batch, fit, one_thread
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from hyperspy_specml.train import History
 
 OBJECTIVES = ("simulated", "masked")
-# Part of the patches that are hidden.
-HIDDEN = 0.75
 # Logarithm (base 10) of the largest thinning of a recorded spectrum: doses are drawn at random.
 _THINNING = 1.0
 # Held-out spectra that the score is taken of, at most.
 _SCORED = 256
+# Masks as they were published.
+_PUBLISHED = Masking()
 # Spectra of a source, or of a simulator, that their mean is taken of, about.
 _COMPARED = 512
 
@@ -86,10 +87,10 @@ class _Masked:
 
     def __init__(
         self, sources: Sequence[Source], like: SpectrumEncoder, size: int, seed: int, device: str,
-        instruments: Instruments | None = None,
+        instruments: Instruments | None = None, masking: Masking = _PUBLISHED,
     ):  # fmt: skip
         self.rng, self.size, self.sources, self.device = np.random.default_rng(seed), size, sources, device
-        self.instruments = instruments
+        self.instruments, self.masking = instruments, masking
         self.inputs = [like.inputs(s.grid, s.visible) for s in sources]
 
     def draw(self) -> Batch:
@@ -111,18 +112,27 @@ class _Masked:
         values, place, dose = self.inputs[k](counts)
         n = values.shape[1]
         order = torch.from_numpy(self.rng.random((len(rows), n)).argsort(axis=1)).to(self.device)
-        n_seen = max(1, round((1 - HIDDEN) * n))
-        weight = torch.ones(len(rows), n, 1, device=self.device).scatter(1, order[:, :n_seen, None], 0.0)
-        return Batch(values, values, weight, beside={"place": place, "dose": dose, "seen": order[:, :n_seen]})
+        seen = order[:, : max(1, min(n - 1, round((1 - self.masking.hidden) * n)))]
+        weight = torch.ones(len(rows), n, 1, device=self.device)
+        if self.masking.scored == "hidden":
+            weight = weight.scatter(1, seen[..., None], 0.0)
+        target = self.inputs[k].patches(counts) if self.masking.error == "counts" else values
+        return Batch(values, target, weight, beside={"place": place, "dose": dose, "seen": seen, "source": k})
 
-
-def _masked_error(network: Any, batch: Batch, step: int = 0) -> dict[str, torch.Tensor]:
-    """Return the mean squared error of the hidden values."""
-    found = network(batch.input, **batch.beside)
-    weight = batch.weight
-    assert isinstance(weight, torch.Tensor)
-    n = (weight.sum() * batch.target.shape[-1]).clamp_min(1.0)
-    return {"hidden": (weight * (found - batch.target) ** 2).sum() / n}
+    def error(self, network: Any, batch: Batch, step: int = 0) -> dict[str, torch.Tensor]:
+        """Return the mean squared error of the values that are scored, or the mean deviance of their counts."""
+        beside = dict(batch.beside)
+        inputs = self.inputs[beside.pop("source")]
+        found, weight = network(batch.input, **beside), batch.weight
+        assert isinstance(weight, torch.Tensor)
+        if self.masking.error == "counts":
+            expected = inputs.expected(found, batch.beside["dose"])
+            counts = batch.target
+            apart = 2 * (expected - counts + torch.xlogy(counts, counts) - counts * expected.log())
+        else:
+            apart = (found - batch.target) ** 2
+        n = (weight.sum() * batch.target.shape[-1]).clamp_min(1.0)
+        return {self.masking.scored: (weight * apart).sum() / n}
 
 
 class _Simulated:
@@ -158,7 +168,7 @@ def _parameter_error(network: Any, batch: Batch, step: int = 0) -> dict[str, tor
 
 def train_encoder(
     shape: PatchShape, normalisation: str, run: Run, *, sources: Sequence[Source] = (), physics: Sequence[Physics] = (),
-    start: SpectrumEncoder | None = None, instruments: Instruments | None = None,
+    start: SpectrumEncoder | None = None, instruments: Instruments | None = None, masking: Masking = _PUBLISHED,
     keep: Callable[[SpectrumEncoder], object] | None = None,
 ) -> tuple[SpectrumEncoder, History]:  # fmt: skip
     """Train an encoder, with hidden patches of recorded spectra, or on a simulator where there is one.
@@ -177,6 +187,8 @@ def train_encoder(
         An encoder to go on from.
     instruments
         That spectra are moved to in training and in its score.
+    masking
+        Of hidden patches.
     keep
         Gets the encoder whenever its held-out score is the best so far.
 
@@ -206,8 +218,9 @@ def train_encoder(
         network = MaskedAutoencoder(encoder).to(run.device)
         kept = [np.arange(len(s.rows)) % 10 != 0 for s in sources]
         training = [Source(s.grid, s.visible, s.rows[k], s.counts) for s, k in zip(sources, kept, strict=True)]
-        loss, batches = _masked_error, _Masked(training, like, size, run.seed, run.device, instruments)
-        judge = _Masked(sources, like, _SCORED, run.seed + 1, run.device, instruments)
+        batches = _Masked(training, like, size, run.seed, run.device, instruments, masking)
+        judge = _Masked(sources, like, _SCORED, run.seed + 1, run.device, instruments, masking)
+        loss = batches.error
         held = [judge.batch(k, s.rows[~kept[k]][:_SCORED]) for k, s in enumerate(sources)]
 
     best = np.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pint
 
 from hyperspy_specml.exceptions import EnergyAxisMismatchError
 from hyperspy_specml.signals import axis_spec, energy_axis, spectra_of
-from hyperspy_specml.streaming import SpectrumStream, plain_array
+from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -53,11 +54,25 @@ def mapped(signal: BaseSignal, n: int, function: Any) -> np.ndarray:
     return SpectrumStream(spectra_of(signal, method="embed").array).map_rows(function, n_columns=n, label="Encode")
 
 
-def all_rows(signal: BaseSignal) -> np.ndarray:
+def rows_at(signal: BaseSignal, pixels: np.ndarray) -> np.ndarray:
+    """Return the (n, E) spectra of some pixels, flat indices in rising order, read block by block."""
     if not signal.axes_manager.navigation_dimension:
-        return np.asarray(signal.data).reshape(1, -1)
-    array = spectra_of(signal, method="fine_tune").array
-    return plain_array(array if isinstance(array, np.ndarray) else array.compute()).reshape(-1, array.shape[-1])
+        return np.asarray(signal.data).reshape(1, -1)[pixels]
+    stream = SpectrumStream(spectra_of(signal, method="fine_tune").array)
+    parts = stream.fold(_Picked(pixels), list.__add__, label="Read spectra")
+    order = np.argsort(np.concatenate([indices for indices, _ in parts]))
+    return np.concatenate([rows for _, rows in parts])[order]
+
+
+@dataclass(frozen=True, eq=False)
+class _Picked:
+    """The block function that keeps the spectra of some pixels."""
+
+    pixels: np.ndarray
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        kept = np.isin(pixels, self.pixels)
+        return [(pixels[kept], rows[kept])]
 
 
 def scan_shape(signal: BaseSignal) -> tuple[int, ...]:

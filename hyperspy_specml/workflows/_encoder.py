@@ -16,6 +16,7 @@ from hyperspy_specml.pretraining import (
     Blend,
     Contest,
     LatentDensity,
+    LoraOptions,
     SpectrumEncoder,
     Task,
     Unlabelled,
@@ -23,20 +24,14 @@ from hyperspy_specml.pretraining import (
     tune,
 )
 from hyperspy_specml.signals import navigation_map, score_maps
-from hyperspy_specml.workflows._encoded import (
-    all_rows,
-    energies_of,
-    inputs_for,
-    mapped,
-    of_finite,
-    scan_shape,
-    title_of,
-)
-from hyperspy_specml.workflows._labels import labels_of_areas
+from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, rows_at, scan_shape, title_of
+from hyperspy_specml.workflows._labels import is_table, labels_of_areas, labels_of_table
 from hyperspy_specml.workflows._predictor import Predictor
 
 # Ordinary spectra that p-values can be made of.
 _LEAST_ORDINARY = 20
+# Spectra without labels that principal components and the like are made of, at most.
+_POOL = 4000
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,16 +142,21 @@ class Encoder(Stored):
     def _latents(self, signal: BaseSignal) -> np.ndarray:
         return mapped(signal, self.encoder.shape.width, _Embedded(self.encoder, *energies_of(signal)))
 
-    def fine_tune(self, signal: BaseSignal, labels: Any, method: str = "auto", *, random_state: int = 0) -> Predictor:
+    def fine_tune(
+        self, signal: BaseSignal, labels: Any, method: str = "auto", *, lora: LoraOptions | None = None,
+        random_state: int = 0,
+    ) -> Predictor:  # fmt: skip
         """Learn classes or values from labelled spectra.
 
         Parameters
         ----------
         signal : Signal1D
-            The spectra, of which some are labelled.
-        labels : array, signal or dict
+            The spectra, of which some are labelled; of a lazy one only these are read, and some others.
+        labels : array, signal, dict or table
             For every spectrum (array order of the scan) a class as a whole number (-1: no label) or text ("": none), or
-            a value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``.
+            a value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``; or a table (a DataFrame, say,
+            or a structured array) with a column for each scan axis, of its name, and one of labels: positions are
+            indices where they are whole numbers, else in the units of the axis.
         method : str
             "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra, and the shift;
             "likelihood" (classes only): the class whose spectrum, a mixture of those that the encoder was trained to
@@ -164,6 +164,8 @@ class Encoder(Stored):
             simulated spectra reads off them (composition, shift); "lora": low-rank adapters of the attention are
             trained; "full": the whole network is. "auto" cross-validates all but the last on the labels, and blends
             them so that the labels that were left out are predicted best.
+        lora : LoraOptions, optional
+            Of the adapters.
         random_state : int
             Seed of folds and trainings.
 
@@ -183,15 +185,18 @@ class Encoder(Stored):
             raise OptionError.unknown("fine_tune(method=...)", method, METHODS)
         units, centres = energies_of(signal)
         encoder, inputs = self.encoder, inputs_for(self.encoder, units, centres)
+        if lora is not None and method not in ("auto", "lora"):
+            raise OptionError(f"fine_tune(method={method!r}, lora=...): only 'lora' and 'auto' train adapters.")
         truth, names, known = _truth(signal, labels)
-        rows = all_rows(signal)
-        laid = rows.astype(np.float32) @ inputs.grid.matrix(centres)
-        known &= np.isfinite(laid).all(axis=1)
-        pool = laid[np.isfinite(laid).all(axis=1)]
-        pool = pool[:: -(-len(pool) // 4000)]
-        some, own = laid[known], truth[known]
+        unlabelled = np.arange(len(known)) % -(-len(known) // _POOL) == 0
+        read = np.flatnonzero(known | unlabelled)
+        laid = rows_at(signal, read).astype(np.float32) @ inputs.grid.matrix(centres)
+        finite = np.isfinite(laid).all(axis=1)
+        some, pool = laid[known[read] & finite], laid[unlabelled[read] & finite]
+        own = truth[read][known[read] & finite]
         table: tuple[Contest, ...] = ()
-        task = Task(some, own, Unlabelled(pool, inputs, encoder), len(names), random_state)
+        options = lora or LoraOptions()
+        task = Task(some, own, Unlabelled(pool, inputs, encoder), len(names), random_state, options)
         if method == "auto":
             table, blend, spread = contest(task)
         else:
@@ -231,6 +236,8 @@ class _Embedded:
 def _truth(signal: BaseSignal, labels: Any) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """Return labels of all spectra, names of the classes (none: values), and which spectra have one."""
     shape = scan_shape(signal) or (1,)
+    if is_table(labels):
+        labels = labels_of_table(signal, labels, shape, "fine_tune")
     if hasattr(labels, "items"):
         found, names = labels_of_areas(signal, labels, shape, "fine_tune")
         values, known = found, found >= 0

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from hyperspy_specml.exceptions import ModelFileError, OptionError
-from hyperspy_specml.models import Stored, as_html, as_text, pack, unpack
-from hyperspy_specml.pretraining import Blend, Contest, Features, Head, Inputs, SpectrumEncoder, Tuned
+from hyperspy_specml.models import Stored, as_html, as_text, pack, read_model_file, unpack, write_model_file
+from hyperspy_specml.pretraining import Blend, Contest, Features, Head, Inputs, SpectrumEncoder, Tuned, adapted
 from hyperspy_specml.signals import navigation_map, score_maps
 from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, scan_shape, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from hyperspy.signal import BaseSignal
 
 # Arrays of the features, in the order of their class.
 _FEATURES = ("mean", "scale", "basis", "centre")
-_VERSION = 2
+_VERSION = 3
+
+
+class HasEncoder(Protocol):
+    """An encoder as users have it."""
+
+    @property
+    def encoder(self) -> SpectrumEncoder:
+        """That on arrays."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,23 +128,73 @@ class Predictor(Stored):
         inputs = inputs_for(self.encoder, units, centres)
         return mapped(signal, n, _Predicted(self.tuned, inputs, centres, classes=bool(self.names)))
 
-    def to_bytes(self) -> bytes:
-        """Return the content of its file, with the networks that predict."""
-        own = [one.encoder for one in self.tuned.members if one.encoder is not None]
-        networks = list({id(one): one for one in own or [self.encoder]}.values())
-        inner: list[dict[str, Any]] = []
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None, with_encoder: bool = True) -> Path:
+        """Save it in one file, with all that it needs, or beside the file of its encoder.
+
+        Parameters
+        ----------
+        path : path
+            Without a suffix it gets ".specml".
+        overwrite : bool, optional
+            What to do with a file that is there: True replaces it, False leaves it as it is, as in HyperSpy.
+            By default it is an error.
+        with_encoder : bool
+            False leaves the encoder out, of which there is a file: adapters and heads take some kilobytes. Then
+            ``Predictor.load(path, encoder=specml.Encoder.load(...))`` reads it.
+
+        Returns
+        -------
+        where the file is
+
+        Raises
+        ------
+        ModelFileExistsError
+            There is a file, and `overwrite` was not said.
+        """
+        return write_model_file(path, self.to_bytes(with_encoder=with_encoder), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, encoder: HasEncoder | None = None) -> Predictor:
+        """Return what was saved.
+
+        Parameters
+        ----------
+        path : path
+            Of the file.
+        encoder : Encoder, optional
+            That it was made with, of files that were saved without.
+
+        Raises
+        ------
+        ModelFileError
+            It holds something else, is damaged, or needs an encoder that was not given, or another one.
+        """
+        own = None if encoder is None else encoder.encoder
+        return cls._read(read_model_file(path), os.fspath(path), own)
+
+    def to_bytes(self, *, with_encoder: bool = True) -> bytes:
+        """Return the content of its file, with the networks that predict or, of the encoder, its fingerprint."""
+        own = [one.encoder for one in self.tuned.members if one.encoder is not None and one.adapters is None]
+        networks = list({id(one): one for one in (self.encoder, *own)}.values())
+        inner: list[dict[str, Any] | None] = []
         arrays: dict[str, np.ndarray] = {}
         for k, network in enumerate(networks):
+            if k == 0 and not with_encoder:
+                inner.append(None)
+                continue
             plain, values = unpack(network.to_bytes(), "encoder")
             inner.append(plain)
             arrays |= {f"network {k}.{name}": value for name, value in values.items()}
         members = []
         for k, one in enumerate(self.tuned.members):
-            number = -1 if one.encoder is None else next(i for i, n in enumerate(networks) if n is one.encoder)
+            number = -1 if one.encoder is None else 0
+            if one.adapters is None and one.encoder is not None:
+                number = next(i for i, n in enumerate(networks) if n is one.encoder)
             members.append([one.method, self.tuned.shares[k], one.features.kind, one.head.gamma, number])
             arrays |= {f"member {k}.{name}": value for name, value in _arrays(one).items()}
         description = {
             "predictor": _VERSION,
+            "encoder": self.encoder.fingerprint,
             "encoders": inner,
             "members": members,
             "names": list(self.names),
@@ -145,13 +206,25 @@ class Predictor(Stored):
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str = "from_bytes(...)") -> Predictor:
         """Return the predictor that `to_bytes` wrote."""
+        return cls._read(content, name, None)
+
+    @classmethod
+    def _read(cls, content: bytes, name: str, encoder: SpectrumEncoder | None) -> Predictor:
         plain, arrays = unpack(content, name)
         try:
             if plain["predictor"] != _VERSION:
                 raise ValueError(f"version {plain['predictor']!r}")
+            if encoder is None and plain["encoders"][0] is None:
+                raise ModelFileError(
+                    f"load({name!r}): the file was saved without its encoder. Pass that, "
+                    f"Predictor.load({name!r}, encoder=specml.Encoder.load(...))."
+                )
+            if encoder is not None and encoder.fingerprint != plain["encoder"]:
+                raise ModelFileError(f"load({name!r}, encoder=...): the predictor was made with another encoder.")
             networks = [
-                SpectrumEncoder.from_parts(one, _within(arrays, f"network {k}."), name=name)
+                encoder if k == 0 and encoder else SpectrumEncoder.from_parts(one, parts, name=name)
                 for k, one in enumerate(plain["encoders"])
+                for parts in (_within(arrays, f"network {k}."),)
             ]
             members = [
                 _member(one, _within(arrays, f"member {k}."), networks) for k, one in enumerate(plain["members"])
@@ -159,6 +232,8 @@ class Predictor(Stored):
             blend = Blend(tuple(members), tuple(float(one[1]) for one in plain["members"]))
             table = tuple(Contest(str(m), float(s), float(e), float(w)) for m, s, e, w in plain["table"])
             return cls(blend, networks[0], tuple(map(str, plain["names"])), float(plain["spread"]), table)
+        except ModelFileError:
+            raise
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"load({name!r}): the file holds no predictor ({error!r:.100}).") from error
 
@@ -237,6 +312,7 @@ def _arrays(one: Tuned) -> dict[str, np.ndarray]:
     """Return the arrays of a method by name."""
     found = {name: getattr(one.features, name) for name in _FEATURES}
     found |= {"weights": one.head.weights, "constant": one.head.constant}
+    found |= {f"adapter {name}": value for name, value in (one.adapters or {}).items()}
     return found if one.head.support is None else found | {"support": one.head.support}
 
 
@@ -245,7 +321,10 @@ def _member(described: Sequence[Any], arrays: dict[str, np.ndarray], networks: S
     method, _, kind, gamma, number = described
     head = Head(arrays["weights"], arrays["constant"], arrays.get("support"), float(gamma))
     features = Features(str(kind), *(arrays[name] for name in _FEATURES))
-    return Tuned(str(method), head, features, None if number < 0 else networks[int(number)])
+    adapters, encoder = _within(arrays, "adapter "), None if number < 0 else networks[int(number)]
+    if adapters and encoder is not None:
+        return Tuned(str(method), head, features, adapted(encoder, adapters), adapters)
+    return Tuned(str(method), head, features, encoder)
 
 
 def _within(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from hyperspy_specml.pretraining import (
     EdgePhysics,
     Instruments,
     LibraryPhysics,
+    Masking,
     PatchShape,
     Physics,
     Source,
@@ -72,6 +73,7 @@ def pretrain(
     shape: PatchShape | None = None,
     normalisation: str = "square root",
     config: TrainConfig | None = None,
+    masking: Masking | None = None,
     start: Encoder | None = None,
     instruments: Instruments | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -90,7 +92,7 @@ def pretrain(
         "simulated": the parameters of simulated spectra, whose composition, instrument, shift and dose are drawn at
         random: X-ray spectra or energy losses of the elements in the metadata (or of common ones), or mixtures of
         `library`.
-        "masked": three quarters of the patches of each spectrum from the others.
+        "masked": three quarters of the patches of each spectrum from the others, or as `masking` says.
     library : Signal1D, optional
         Noise-free spectra (n | E), of valences, say, whose mixtures are simulated instead.
     shape : PatchShape, optional
@@ -99,6 +101,8 @@ def pretrain(
         "square root" of the shares of the channels, "total" (the shares), or "per spectrum" (mean 0, deviation 1).
     config : TrainConfig, optional
         Of the training; 1,500 steps of 128 spectra at most by default.
+    masking : Masking, optional
+        How much "masked" hides, and how it judges: ``specml.Masking(hidden=0.9, scored="all", error="counts")``.
     start : Encoder, optional
         To go on from.
     instruments : Instruments, optional
@@ -142,6 +146,8 @@ def pretrain(
     for name, value, known in (("objective", objective, OBJECTIVES), ("normalisation", normalisation, NORMALISATIONS)):
         if value not in known:
             raise OptionError.unknown(f"pretrain({name}=...)", value, known)
+    if masking is not None and objective != "masked":
+        raise OptionError(f"pretrain(objective={objective!r}, masking=...): only objective='masked' hides patches.")
     settings = (config or TrainConfig()).over(_DEFAULTS)
     opened = _all_opened(signals)
     grids = _grids(opened, shape)
@@ -155,8 +161,9 @@ def pretrain(
         if objective == "masked":
             with progress.enter("Read spectra", 0.1):
                 sources = _sources(opened, grids, shape)
+            _check_counts(masking or Masking(), sources, normalisation)
             with progress.enter("Train"):
-                trained, history = trainer(run, sources=sources)
+                trained, history = trainer(run, sources=sources, masking=masking or Masking())
         else:
             physics = [_library(library)] if library is not None else _physics(opened, grids)
             with progress.enter("Train"):
@@ -164,6 +171,22 @@ def pretrain(
     _logger.info("pretrain(): %s, best of %d steps at %d", objective, history.steps[-1], history.best_step)
     about = {"objective": objective, "corpus": _hash(opened), "random_state": run.seed}
     return Encoder(replace(trained, about=about | _course(history)))
+
+
+def _check_counts(masking: Masking, sources: Sequence[Source], normalisation: str) -> None:
+    """Refuse the deviance of what are no counts, or of values that do not say how many."""
+    if masking.error != "counts":
+        return
+    if normalisation == "per spectrum":
+        raise OptionError(
+            "pretrain(masking=Masking(error='counts')) needs values that say how many counts there are, but "
+            "normalisation='per spectrum' does not. Take normalisation='square root'."
+        )
+    if not all(source.counts for source in sources):
+        raise OptionError(
+            "pretrain(masking=Masking(error='counts')) needs spectra of counts, whole numbers from 0, and some are "
+            "not. Take Masking(error='squared')."
+        )
 
 
 def _course(history: History) -> dict[str, Any]:

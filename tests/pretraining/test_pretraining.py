@@ -431,6 +431,20 @@ def test_hidden_patches_are_not_seen() -> None:
     assert not torch.equal(one, network(changed, place, dose, seen))
 
 
+@pytest.mark.parametrize("normalisation", ["square root", "total"])
+def test_expected_counts_are_those_of_the_values(normalisation: str) -> None:
+    rng, grid = np.random.default_rng(0), SpectralGrid("eV", 0.0, 1.0, 60)
+    rows = rng.poisson(50 + 200 * line(grid.centres, 30.0), (5, 60)).astype(np.float32)
+    for visible in (np.ones(8, bool), np.arange(8) < 4):
+        own = rows * np.repeat(visible, 8)[:60]
+        torch.manual_seed(0)
+        plain = Inputs(8, normalisation, grid, np.ones(8, bool)).normalised(torch.from_numpy(rows))[0].numpy()
+        inputs = Inputs(8, normalisation, grid, visible, Scale.of(plain))
+        values, _, dose = inputs(torch.from_numpy(own))
+        found = inputs.expected(values, dose)
+        assert found.numpy() == pytest.approx(inputs.patches(torch.from_numpy(own)).numpy(), rel=0.02, abs=1.0)
+
+
 def test_the_network_sees_by_how_much_spectra_differ_from_their_mean() -> None:
     grid = SpectralGrid("eV", 0.0, 1.0, 60)  # the last patch has channels beyond it
     counts = torch.from_numpy(np.random.default_rng(0).poisson(50 + 100 * line(grid.centres, 30.0), (400, 60))).float()

@@ -239,6 +239,160 @@ def test_what_cannot_be_learnt_is_refused(arguments: tuple, message: str) -> Non
         pretrained(*arguments)
 
 
+def table(signal: Signal1D, lines: np.ndarray, columns: np.ndarray, **labels: np.ndarray) -> np.ndarray:
+    """Return a structured array of positions and labels."""
+    x, y = (axis.name for axis in signal.axes_manager.navigation_axes)
+    values = {x: columns, y: lines} | labels
+    found = np.empty(len(lines), [(name, np.asarray(one).dtype) for name, one in values.items()])
+    for name, one in values.items():
+        found[name] = one
+    return found
+
+
+@pytest.mark.parametrize("kind", ["values", "text", "numbers"])
+@pytest.mark.parametrize("in_units", [False, True])
+def test_a_table_of_positions_is_labels(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, kind: str, in_units: bool
+) -> None:
+    lines, columns = np.unravel_index(np.random.default_rng(0).permutation(120)[:40], (12, 10))
+    much = iron > np.median(iron)
+    of_pixel = {"values": iron, "text": np.where(much, "much", "little"), "numbers": much.astype(int)}[kind]
+    none = {"values": np.nan, "text": "", "numbers": -1}[kind]
+    every = np.full((12, 10), none, of_pixel.dtype)
+    every[lines, columns] = of_pixel[lines, columns]
+    positions: tuple[np.ndarray, np.ndarray] = (lines, columns)
+    if in_units:
+        x, y = signal.axes_manager.navigation_axes
+        positions = y.offset + y.scale * lines, x.offset + x.scale * (columns + 0.3)
+    given = table(signal, *positions, label=of_pixel[lines, columns])
+    found, expected = (encoder.fine_tune(signal, labels, "pca") for labels in (given, every))
+    assert found.names == expected.names
+    for one, other in zip(found.tuned.members, expected.tuned.members, strict=True):
+        assert (one.head.weights == other.head.weights).all()
+
+
+class Frame:
+    """Columns by name, as those of a DataFrame."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.columns = values, list(values.dtype.names or ())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.values[name]
+
+    def items(self) -> Any:
+        return ((name, self.values[name]) for name in self.columns)
+
+
+def test_a_frame_is_a_table(signal: Signal1D, encoder: specml.Encoder) -> None:
+    lines, columns = np.unravel_index(np.arange(0, 120, 5), (12, 10))
+    given = table(signal, lines, columns, label=np.where(lines % 2, "odd", "even"))
+    assert encoder.fine_tune(signal, Frame(given), "pca").names == ("even", "odd")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t[["label"]], "column for each scan axis"),
+        (lambda t: np.repeat(t, 2), None),
+        (lambda t: np.concatenate([t, np.array([(*t[0].item()[:2], "other")], t.dtype)]), "two labels"),
+        (lambda t: np.concatenate([t, np.array([(0, 12, "odd")], t.dtype)]), "outside of the scan, 12 pixels"),
+        (lambda t: np.concatenate([t, np.array([(-1, 0, "odd")], t.dtype)]), "outside of the scan, 10 pixels"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(
+    signal: Signal1D, encoder: specml.Encoder, change: Any, message: str | None
+) -> None:
+    lines, columns = np.unravel_index(np.arange(0, 120, 5), (12, 10))
+    given = change(table(signal, lines, columns, label=np.where(lines % 2, "odd", "even").astype("U5")))
+    if message is None:  # the same label twice is no harm
+        assert encoder.fine_tune(signal, given, "raw").names == ("even", "odd")
+        return
+    with pytest.raises(SpecMLError, match=message):
+        encoder.fine_tune(signal, given, "raw")
+
+
+def test_adapters_are_a_small_file_beside_their_encoder(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 5)
+    base = specml.Encoder.load(encoder.save(tmp_path / "base"))
+    predictor = base.fine_tune(signal, iron, "lora", lora=specml.LoraOptions(rank=2, target_modules=("qkv", "up")))
+    adapters = predictor.tuned.members[0].adapters
+    assert adapters is not None
+    assert {name: value.shape for name, value in adapters.items()} == {
+        "0.qkv.down": (2, 32), "0.qkv.up": (96, 2), "0.up.down": (2, 32), "0.up.up": (64, 2),
+    }  # fmt: skip
+    small = predictor.save(tmp_path / "small", with_encoder=False)
+    whole = predictor.save(tmp_path / "whole")
+    assert small.stat().st_size < whole.stat().st_size / 3
+    expected = predictor.regress(signal).value.data
+    again = specml.Predictor.load(small, encoder=specml.Encoder.load(tmp_path / "base"))
+    assert (again.regress(signal).value.data == expected).all()
+    assert (specml.Predictor.load(whole).regress(signal).value.data == expected).all()
+    with pytest.raises(SpecMLError, match="saved without its encoder"):
+        specml.Predictor.load(small)
+    with pytest.raises(SpecMLError, match="another encoder"):
+        specml.Predictor.load(small, encoder=pretrained([signal], random_state=1))
+
+
+@pytest.mark.parametrize("scored", ["hidden", "all"])
+@pytest.mark.parametrize("error", ["squared", "counts"])
+@pytest.mark.parametrize("normalisation", ["square root", "total"])
+def test_masks_are_as_asked_for(signal: Signal1D, scored: str, error: str, normalisation: str) -> None:
+    masking = specml.Masking(hidden=0.5, scored=scored, error=error)
+    scores = pretrained([signal], "masked", masking=masking, normalisation=normalisation).report["scores"]
+    assert scores[-1] < scores[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s: specml.Masking(hidden=1.0), "between 0 and 1"),
+        (lambda s: specml.Masking(scored="some"), "scored"),
+        (lambda s: specml.Masking(error="absolute"), "error"),
+        (lambda s: specml.LoraOptions(rank=0), "rank"),
+        (lambda s: specml.LoraOptions(alpha=0.0), "alpha"),
+        (lambda s: specml.LoraOptions(target_modules="qkv"), "names of layers"),
+        (lambda s: specml.LoraOptions(target_modules=("query",)), "query"),
+        (lambda s: pretrained([s], masking=specml.Masking()), "only objective='masked'"),
+        (lambda s: pretrained([s * 0.5], "masked", masking=specml.Masking(error="counts")), "spectra of counts"),
+        (
+            lambda s: pretrained([s], "masked", masking=specml.Masking(error="counts"), normalisation="per spectrum"),
+            "how many counts",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(signal: Signal1D, make: Any, message: str) -> None:
+    with pytest.raises(SpecMLError, match=message):
+        make(signal)
+
+
+def test_adapters_are_not_asked_for_in_vain(signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray) -> None:
+    with pytest.raises(SpecMLError, match="only 'lora' and 'auto'"):
+        encoder.fine_tune(signal, iron, "pca", lora=specml.LoraOptions())
+
+
+def test_of_a_lazy_map_only_some_spectra_are_kept(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.where(np.arange(120).reshape(12, 10) % 7 == 3, iron, np.nan)
+    monkeypatch.setattr("hyperspy_specml.workflows._encoder._POOL", 60)
+    kept: list[int] = []
+    read = specml.workflows._encoder.rows_at
+    monkeypatch.setattr(
+        "hyperspy_specml.workflows._encoder.rows_at", lambda s, pixels: kept.append(len(pixels)) or read(s, pixels)
+    )
+    lazy = signal.as_lazy()
+    lazy.data = lazy.data.rechunk((5, 3, -1))
+    found = [encoder.fine_tune(one, labels, "pca").regress(signal).value.data for one in (signal, lazy)]
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+    labelled = np.flatnonzero(np.isfinite(labels).ravel())
+    assert kept == 2 * [len(set(labelled) | set(range(0, 120, 2)))]
+    pixels = np.array([3, 17, 64, 119])
+    assert (read(lazy, pixels) == signal.data.reshape(120, -1)[pixels]).all()
+
+
 @pytest.mark.parametrize(
     ("labels", "method", "message"),
     [
