@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
 
 PARTS = ("twins", "valence", "measured", "grids", "speed")
-_CHEAP, _LEARNT, _SIMULATED = ("raw", "pca", "aligned"), ("linear", "lora"), ("parameters", "likelihood")
+_CHEAP, _SIMULATED = ("raw", "pca", "aligned"), ("parameters", "likelihood")
 _ENCODERS = ("masked", "simulated", "library", "library, other detector")
 _SEEDS = 3  # of pretraining; draws of labels take one after the other
 _CNN, _TRANSFORMER = "convolutions from scratch", "transformer from scratch"
@@ -155,11 +155,13 @@ def _compare(
     values = labels.dtype.kind == "f"
     unseen = np.isnan(labels) if values else labels == -1
     for kind, encoder in encoders.items():
-        first = kind == next(iter(encoders))
-        physical = _SIMULATED[: 1 if values else 2] if kind != "masked" else ()
-        for method in (*(_CHEAP if first else ()), *physical, *_LEARNT, "auto"):
+        of_kind = _CHEAP if kind == "masked" else _SIMULATED[: 1 if values else 2]
+        adapters = () if "library" in kind else ("lora",)  # far behind beside a library, and slow
+        for method in (*of_kind, "linear", *adapters, "auto"):
             name = method if method in _CHEAP else f"{method}, {kind}"
             scores.setdefault(name, []).append(_score(_tuned(encoder, signal, labels, method), signal, truth, unseen))
+    if "masked" not in encoders:  # beside which those are scored that need no encoder
+        return
     draw = len(scores.get(_CNN, ()))
     config = specml.TrainConfig(max_steps=1, evaluate_every=1)
     fresh = specml.pretrain([signal], "masked", config=config, random_state=draw, show_progressbar=False)

@@ -10,7 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hyperspy_specml import data, datasets, estimators, exceptions
+    from hyperspy_specml import data, datasets, encoders, estimators, exceptions
     from hyperspy_specml.decompose import (
         Autoencoder,
         ConvOptions,
@@ -68,7 +68,7 @@ _HOMES = {  # of the public names
         "train_denoiser",
     ),
 }
-_MODULES = ("data", "datasets", "estimators", "exceptions")
+_MODULES = ("data", "datasets", "encoders", "estimators", "exceptions")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_MODULES, *_HOME]
 

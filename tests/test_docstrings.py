@@ -13,7 +13,7 @@ from numpydoc.validate import validate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MODULES = ("methods", "results", "estimators", "data", "datasets", "progress")
+MODULES = ("methods", "results", "estimators", "data", "datasets", "encoders", "progress")
 # a text; a summary that is one sentence; every parameter, in the order of the signature, with a text
 CHECKS = {"GL06", "GL07", "GL08", "SS01", "SS02", "SS03", "SS04", "PR01", "PR02", "PR03", "PR07"}
 

@@ -26,7 +26,7 @@ LAYERS = (
     {"hyperspy_specml"},
     {"__main__", "registration"},
     {"tour"},
-    {"methods", "data", "datasets"},
+    {"methods", "data", "datasets", "encoders"},
     {"gui"},
     {"workflows"},
     {"results"},

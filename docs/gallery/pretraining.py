@@ -48,8 +48,9 @@ axis.set(xlabel="step", ylabel="held-out score", title="pretraining on simulated
 # ----------
 #
 # Each way to use them is cross-validated with the labels: the spectra themselves, their principal components, those of
-# aligned spectra, a linear classifier of the latents, or of the composition that the encoder reads off them, low-rank
-# adapters of the network. The table says what is gained by which, and how much of each the predictor takes.
+# aligned spectra, the likelihood of counts of mixtures of lines, a linear classifier of the composition that the
+# encoder reads off spectra, or of its latents, low-rank adapters of the network. The table says what is gained by
+# which, and how much of each the predictor takes.
 predictor = encoder.fine_tune(first.signal, labels)
 print(predictor)
 

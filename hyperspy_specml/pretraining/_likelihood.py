@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.optimize import nnls
 from scipy.special import log_softmax
 
 from hyperspy_specml.pretraining._heads import NEVER, Head
@@ -25,8 +26,17 @@ from hyperspy_specml.pretraining._heads import NEVER, Head
 _ROUNDING = 1e-6
 # Part of the mean spectrum that the spectrum of a class holds in every channel at least.
 _FLOOR = 1e-3
+# Part of the counts of all data that a pure spectrum makes up at least if it is taken for one that they hold.
+_LEAST = 0.003
 # Folds of the labels that are left out.
 _FOLDS = 5
+
+
+def _held(pure: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Return (K,) bool: which of the pure spectra make up more than a small part of a measured one."""
+    noise = np.sqrt(np.maximum(measured, _FLOOR * max(float(measured.mean()), 1e-30)))
+    shares, _ = nnls((pure / noise).T, measured / noise)
+    return shares * pure.sum(axis=1) > _LEAST * max(float(measured.sum()), 1e-30)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +83,19 @@ class Mixtures:
         _, sizes, axes = np.linalg.svd(differences / np.sqrt(mean), full_matrices=False)
         seen = sizes > _ROUNDING * sizes[0]
         return cls(channels, mean, axes[seen], sizes[seen] ** 2 / len(pure))
+
+    @classmethod
+    def tried(cls, pure: np.ndarray, channels: np.ndarray, measured: np.ndarray) -> list[Mixtures]:
+        """Return those to choose from: of all pure spectra and of those that the data hold, about either mean.
+
+        Parameters
+        ----------
+        pure, channels, measured
+            See `of`.
+        """
+        some = pure[_held(pure[:, channels], measured[channels])]
+        several = [pure, some] if 1 < len(some) < len(pure) else [pure]
+        return [cls.of(one, channels, mean) for one in several for mean in (None, measured)]
 
     def fit(self, rows: np.ndarray, truth: np.ndarray, n_classes: int) -> Head:
         """Return the head that says how likely classes make the counts.

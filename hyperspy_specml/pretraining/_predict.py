@@ -109,7 +109,7 @@ class Unlabelled:
         return self._once(method, lambda: _standard(_outputs(method, self.encoder, self._latents())))
 
     def mixtures(self) -> list[Mixtures]:
-        """Return those of the pure spectra of the encoder, about their mean and about that of the data, too."""
+        """Return those of the pure spectra of the encoder, of which one is chosen."""
         return self._once("mixtures", self._mixtures)
 
     def _mixtures(self) -> list[Mixtures]:
@@ -120,7 +120,7 @@ class Unlabelled:
             )
         pure = self.encoder.pure[self.encoder.grids.index(self.inputs.grid)].astype(float)
         channels = np.repeat(self.inputs.visible, self.inputs.patch)[: pure.shape[1]]
-        return [Mixtures.of(pure, channels, measured) for measured in (None, np.maximum(self.pool, 0).mean(axis=0))]
+        return Mixtures.tried(pure, channels, np.maximum(self.pool, 0).mean(axis=0).astype(float))
 
     def _latents(self) -> np.ndarray:
         return self._once("latents", lambda: self.encoder.latents(self.pool[:_STANDARD], self.inputs))

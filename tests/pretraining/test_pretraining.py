@@ -222,6 +222,26 @@ def test_classes_are_told_by_the_likelihood_of_their_mixtures() -> None:
     assert sure.mean() == pytest.approx(right, abs=0.05)
 
 
+def test_pure_spectra_that_the_data_do_not_hold_cost_nothing() -> None:
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(3), 6)
+    truth = np.concatenate([np.repeat(np.arange(6), 5), rng.integers(0, 6, 2000)])
+    rows, few = mixed(shares[truth], 60.0, rng), slice(0, 30)
+    others = np.stack(
+        [line(np.arange(120.0), at, 2.0) for at in (*range(2, 14, 2), *range(62, 74, 2), *range(108, 118, 2))]
+    )
+    pure = np.concatenate([pure_peaks(), others / others.sum(axis=1, keepdims=True)])
+    every = np.ones(120, bool)
+    tried = Mixtures.tried(pure, every, rows.mean(axis=0))
+    assert {len(one.axes) for one in tried} == {19, 2}
+    heads = [one.fit(rows[few], truth[few], 6) for one in tried]
+    right = [(head(rows).argmax(axis=1) == truth)[30:].mean() for head in heads]
+    best = int(np.argmin([head.error for head in heads]))
+    assert len(tried[best].axes) == 2
+    assert right[best] > right[0] + 0.05
+    assert len(Mixtures.tried(pure_peaks(), every, rows.mean(axis=0))) == 2  # all are held: nothing more to try
+
+
 def test_likelihoods_do_not_depend_on_the_unit_of_the_spectra() -> None:
     rng = np.random.default_rng(0)
     truth = np.arange(40) % 2
