@@ -7,29 +7,38 @@ import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
-import hyperspy.api as hs
 import numpy as np
 
 import hyperspy_specml as specml
 from benchmarks._harness import number
+from benchmarks._pretrain_maps import (
+    labelled_sets,
+    of_draw,
+    pretrained,
+    right,
+    tuned,
+    twin_library,
+    twin_map,
+    twin_spectra,
+)
+from benchmarks._pretrain_more import corpus, instruments, strangers
 from benchmarks._pretrain_rivals import scratch_cnn
 from benchmarks._records import Table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from hyperspy.signals import BaseSignal
 
-PARTS = ("twins", "valence", "measured", "grids", "speed")
+PARTS = ("twins", "valence", "measured", "grids", "speed", "strangers", "instruments", "corpus")
 _CHEAP, _SIMULATED = ("raw", "pca", "aligned"), ("parameters", "likelihood")
 _ENCODERS = ("masked", "simulated", "library", "library, other detector")
-_SEEDS = 3  # of pretraining; draws of labels take one after the other
 _CNN, _TRANSFORMER = "convolutions from scratch", "transformer from scratch"
 _TEST = 400  # spectra that are predicted
 _VALENCE = (28, 28)  # pixels of the maps of Fe3+
+_QUICK = {"strangers": 200, "instruments": 150, "corpus": 150}  # steps of quick runs, where many encoders are trained
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=int, help="draws of labels (10; quick: 3)")
     parser.add_argument("--labels", nargs="+", type=int, help="of each class of twins (5 20), of valence (20 100 500)")
     parser.add_argument("--encoders", nargs="+", choices=_ENCODERS, default=_ENCODERS, help="of twins (all)")
-    parser.add_argument("--steps", type=int, help="steps of pretraining (3000; quick: 600)")
+    parser.add_argument(
+        "--steps", type=int, help="steps of pretraining (3000; quick: 600; 150 or 200 of the last three parts)"
+    )
     parser.add_argument("--channels", type=int, default=1024, help="energy channels of EDS (1024)")
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("SPECML_DATA", "../shared/data")), help="labelled sets"
@@ -49,102 +60,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
     """Measure, part by part."""
     options.draws = options.draws or (3 if options.quick else 10)
-    options.steps = options.steps or (600 if options.quick else 3000)
-    parts = {"twins": _twins, "valence": _valence, "measured": _measured, "grids": _grids, "speed": _speed}
+    steps = options.steps
     for part in options.parts:
+        options.steps = steps or (_QUICK.get(part, 600) if options.quick else 3000)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield part, [parts[part](options)]
-
-
-def _pretrained(
-    signals: list[BaseSignal], objective: str, options: argparse.Namespace, **more: Any
-) -> list[specml.Encoder]:
-    """Return an encoder of each seed."""
-    config = specml.TrainConfig(max_steps=options.steps, evaluate_every=max(1, options.steps // 10))
-    return [
-        specml.pretrain(signals, objective, config=config, random_state=seed, show_progressbar=False, **more)
-        for seed in range(min(_SEEDS, options.draws))
-    ]
-
-
-def _twin_spectra(n_channels: int, seed: int = 11, n: int = 12) -> tuple[BaseSignal, np.ndarray]:
-    """Return a signal of the kind, and the (n, E) spectra, in sum one, of phases of Fe, Cr, Ni and O."""
-    template = specml.datasets.fe_cr_ni_map((2, 2), n_channels=n_channels, n_phases=4)
-    assert template.endmembers is not None
-    pure = template.endmembers.data / template.endmembers.data.sum(axis=1, keepdims=True)
-    shares = np.random.default_rng(seed).dirichlet(np.full(len(pure), 0.5), n)
-    return template.signal.inav[0, 0], shares @ pure
-
-
-def _twin_map(classes: np.ndarray, dose: float, seed: int, n_channels: int) -> BaseSignal:
-    """Return spectra of twelve phases of the same four elements, some of which differ by a few per cent."""
-    signal, spectra = _twin_spectra(n_channels)
-    counts = np.random.default_rng(seed).poisson(np.maximum(dose * spectra[classes], 0)).astype(np.float32)
-    return _of_kind(signal, counts)
-
-
-def _of_kind(signal: BaseSignal, rows: np.ndarray) -> BaseSignal:
-    """Return (n, E) spectra as a line of such a signal."""
-    axes = [{"size": len(rows), "navigate": True}, signal.axes_manager.signal_axes[0].get_axis_dictionary()]
-    found = hs.signals.BaseSignal(rows, axes=axes, metadata=signal.metadata.as_dictionary())
-    found._assign_subclass()
-    return found
-
-
-def _twin_library(sigma: float, n_channels: int) -> BaseSignal:
-    """Return noise-free spectra of eight other phases of these elements.
-
-    Parameters
-    ----------
-    sigma
-        By which lines are wider, channels; where they are, the detector also passes half at low energy.
-    n_channels
-        Of the spectra.
-    """
-    from scipy.ndimage import gaussian_filter1d
-
-    signal, spectra = _twin_spectra(n_channels, seed=77, n=8)
-    if sigma:
-        energy = signal.axes_manager.signal_axes[0].axis  # keV
-        spectra = gaussian_filter1d(spectra, sigma, axis=-1) * (1 - 0.5 * np.exp(-energy))
-    return _of_kind(signal, spectra)
+            tables = _PARTS[part](options)
+        yield part, tables if isinstance(tables, list) else [tables]
 
 
 def _ceiling(signal: BaseSignal, truth: np.ndarray, unseen: np.ndarray) -> float:
     """Return what the likelihood of the true spectra reaches."""
-    _, spectra = _twin_spectra(signal.data.shape[-1])
+    _, spectra = twin_spectra(signal.data.shape[-1])
     evidence = signal.data @ np.log(np.maximum(spectra, 1e-12)).T
-    return _right(evidence.argmax(axis=1), truth, unseen, values=False)
+    return right(evidence.argmax(axis=1), truth, unseen, values=False)
 
 
 def _twins(options: argparse.Namespace) -> Table:
     rng = np.random.default_rng(0)
-    pool = _twin_map(rng.integers(0, 12, 2000), 50.0, 1, options.channels)
+    pool = twin_map(rng.integers(0, 12, 2000), 50.0, 1, options.channels)
     encoders = {}
     for name in options.encoders:
-        library = _twin_library(1.5 if "other" in name else 0.0, options.channels) if "library" in name else None
+        library = twin_library(1.5 if "other" in name else 0.0, options.channels) if "library" in name else None
         objective = "masked" if name == "masked" else "simulated"
-        encoders[name] = _pretrained([pool], objective, options, library=library)
+        encoders[name] = pretrained([pool], objective, options, library=library)
     rows = []
     for n in options.labels or (5, 20):
         scores: dict[str, list[float]] = {}
         for draw in range(options.draws):
             classes = np.concatenate([np.repeat(np.arange(12), n), np.random.default_rng(draw).integers(0, 12, _TEST)])
-            signal = _twin_map(classes, 50.0, 100 + draw, options.channels)
+            signal = twin_map(classes, 50.0, 100 + draw, options.channels)
             labels = np.where(np.arange(len(classes)) < 12 * n, classes, -1)
-            _compare(scores, signal, labels, classes, _of_draw(encoders, draw))
+            _compare(scores, signal, labels, classes, of_draw(encoders, draw))
             scores.setdefault("the true spectra", []).append(_ceiling(signal, classes, labels == -1))
         rows += _rows(f"{n} labels a class", scores)
     return Table("twins", "twelve near-twin phases, 50 counts; balanced accuracy of new spectra", _HEAD, rows, keys=2)
 
 
 _HEAD = ["task", "method", "score", "standard error"]
-
-
-def _of_draw(encoders: dict[str, list[specml.Encoder]], draw: int) -> dict[str, specml.Encoder]:
-    """Return those of one seed after the other, so that errors over the draws hold that of pretraining."""
-    return {name: several[draw % len(several)] for name, several in encoders.items()}
 
 
 def _compare(
@@ -159,37 +112,24 @@ def _compare(
         adapters = () if "library" in kind else ("lora",)  # far behind beside a library, and slow
         for method in (*of_kind, "linear", *adapters, "auto"):
             name = method if method in _CHEAP else f"{method}, {kind}"
-            scores.setdefault(name, []).append(_score(_tuned(encoder, signal, labels, method), signal, truth, unseen))
+            scores.setdefault(name, []).append(_score(tuned(encoder, signal, labels, method), signal, truth, unseen))
     if "masked" not in encoders:  # beside which those are scored that need no encoder
         return
     draw = len(scores.get(_CNN, ()))
     config = specml.TrainConfig(max_steps=1, evaluate_every=1)
     fresh = specml.pretrain([signal], "masked", config=config, random_state=draw, show_progressbar=False)
-    scores.setdefault(_TRANSFORMER, []).append(_score(_tuned(fresh, signal, labels, "full"), signal, truth, unseen))
+    scores.setdefault(_TRANSFORMER, []).append(_score(tuned(fresh, signal, labels, "full"), signal, truth, unseen))
     rows = signal.data.reshape(len(labels), -1)
     found = scratch_cnn(rows, labels, 0 if values else int(truth.max()) + 1, seed=draw)
-    scores.setdefault(_CNN, []).append(_right(found, truth, unseen, values=values))
-
-
-def _tuned(encoder: specml.Encoder, signal: BaseSignal, labels: np.ndarray, method: str) -> specml.Predictor:
-    """Return the predictor, without errors of values: for these, networks are trained five more times."""
-    with mock.patch("hyperspy_specml.workflows._encoder._spread", return_value=0.0):
-        return encoder.fine_tune(signal, labels, method)
+    scores.setdefault(_CNN, []).append(right(found, truth, unseen, values=values))
 
 
 def _score(predictor: specml.Predictor, signal: BaseSignal, truth: np.ndarray, unseen: np.ndarray) -> float:
     if not predictor.names:
-        return _right(predictor.regress(signal).value.data.reshape(-1), truth, unseen, values=True)
+        return right(predictor.regress(signal).value.data.reshape(-1), truth, unseen, values=True)
     found = predictor.classify(signal)
     named = np.array([int(name) for name in found.names])[found.labels.data]
-    return _right(named, truth, unseen, values=False)
-
-
-def _right(found: np.ndarray, truth: np.ndarray, unseen: np.ndarray, *, values: bool) -> float:
-    """Return R2 of values, or the balanced accuracy of classes, of the spectra without label."""
-    if values:
-        return float(1 - np.square(found - truth)[unseen].mean() / truth[unseen].var())
-    return float(np.mean([(found[unseen & (truth == c)] == c).mean() for c in np.unique(truth[unseen])]))
+    return right(named, truth, unseen, values=False)
 
 
 def _rows(task: str, scores: dict[str, list[float]]) -> list[list[str]]:
@@ -202,9 +142,9 @@ def _rows(task: str, scores: dict[str, list[float]]) -> list[list[str]]:
 def _valence(options: argparse.Namespace) -> Table:
     """Predict the share of Fe3+ from some labels, with drift; the library of the simulator and a changed one."""
     first = specml.datasets.fe_l_map(_VALENCE, dose=100, random_state=0)
-    encoders = {"masked": _pretrained([first.signal], "masked", options)}
+    encoders = {"masked": pretrained([first.signal], "masked", options)}
     for name, sigma in (("simulated", 0.0), ("simulated, wider lines", 1.5)):
-        encoders[name] = _pretrained([first.signal], "simulated", options, library=_valence_library(first, sigma))
+        encoders[name] = pretrained([first.signal], "simulated", options, library=_valence_library(first, sigma))
     rows = []
     for n in options.labels or (20, 100, 500):
         scores: dict[str, list[float]] = {}
@@ -214,7 +154,7 @@ def _valence(options: argparse.Namespace) -> Table:
             some = np.random.default_rng(draw).permutation(len(truth))[:n]
             labels = np.full(len(truth), np.nan)
             labels[some] = truth[some]
-            _compare(scores, simulated.signal, labels, truth, _of_draw(encoders, draw))
+            _compare(scores, simulated.signal, labels, truth, of_draw(encoders, draw))
         rows += _rows(f"{n} labels", scores)
     return Table("valence", "share of Fe3+ from labels, dose 100; R2 of the other pixels", _HEAD, rows, keys=2)
 
@@ -236,24 +176,15 @@ def _valence_library(simulated: Any, sigma: float) -> BaseSignal:
 def _measured(options: argparse.Namespace) -> Table:
     """Five labels a class of labelled sets."""
     rows: list[list[str]] = []
-    for name, scale in (("ftir_collagen", "wavenumber"), ("xrd_autoxrd_dimensionality", "two_theta")):
-        path = options.data / "labelled" / f"{name}.npz"
-        if not path.exists():
-            continue
-        held = np.load(path, allow_pickle=False)
-        centres = held[scale]
-        order = np.argsort(centres)
-        axes = [{"size": len(held["X"]), "navigate": True}, {"axis": centres[order], "units": scale, "navigate": False}]
-        signal = hs.signals.Signal1D(np.maximum(held["X"][:, order], 0), axes=axes)
-        _, truth = np.unique(held["y"], return_inverse=True)
-        encoders = {"masked": _pretrained([signal], "masked", options)}
+    for name, signal, truth in labelled_sets(options):
+        encoders = {"masked": pretrained([signal], "masked", options)}
         scores: dict[str, list[float]] = {}
         for draw in range(options.draws):
             rng, labels = np.random.default_rng(draw), np.full(len(truth), -1)
             for c in range(truth.max() + 1):
                 some = rng.permutation(np.flatnonzero(truth == c))[:5]
                 labels[some] = c
-            _compare(scores, signal, labels, truth, _of_draw(encoders, draw))
+            _compare(scores, signal, labels, truth, of_draw(encoders, draw))
         rows += _rows(f"{name}, 5 labels a class", scores)
     return Table("measured", "labelled sets of measured spectra; balanced accuracy", _HEAD, rows, keys=2)
 
@@ -261,8 +192,8 @@ def _measured(options: argparse.Namespace) -> Table:
 def _grids(options: argparse.Namespace) -> Table:
     """Embed the same spectra on other grids."""
     truth = np.random.default_rng(0).integers(0, 12, 100)
-    signal = _twin_map(truth, 2000.0, 1, options.channels)
-    encoder = _pretrained([signal], "simulated", options)[0]
+    signal = twin_map(truth, 2000.0, 1, options.channels)
+    encoder = pretrained([signal], "simulated", options)[0]
     own, rows = encoder.embed(signal).data, []
     axis = signal.axes_manager.signal_axes[0]
     grids = {
@@ -284,7 +215,7 @@ def _speed(options: argparse.Namespace) -> Table:
 
     Training is timed with its preparation and its scores, which come every hundred steps as they do by default.
     """
-    signal = _twin_map(np.random.default_rng(0).integers(0, 12, 2000), 50.0, 1, 2048)
+    signal = twin_map(np.random.default_rng(0).integers(0, 12, 2000), 50.0, 1, 2048)
     config, rows = specml.TrainConfig(max_steps=100, evaluate_every=100), []
     for objective in ("masked", "simulated"):
         start = time.process_time()
@@ -312,3 +243,9 @@ def _products_alone(width: int = 128, depth: int = 4, tokens: int = 65) -> float
             one @ weights
         seconds.append(time.process_time() - start)
     return 32 / (depth * float(np.median(seconds)))
+
+
+_PARTS: dict[str, Callable[[argparse.Namespace], Table | list[Table]]] = {
+    "twins": _twins, "valence": _valence, "measured": _measured, "grids": _grids, "speed": _speed,
+    "strangers": strangers, "instruments": instruments, "corpus": corpus,
+}  # fmt: skip

@@ -367,6 +367,63 @@ def test_control_charts_alarm_where_a_line_decays_and_rarely_where_it_stays(harn
     np.testing.assert_allclose(once["CUSUM"][0, 5:], [2.5, 2.0], atol=1e-9)
 
 
+@pytest.fixture
+def pretraining(harness: ModuleType) -> ModuleType:
+    return importlib.import_module("benchmarks._pretrain_more")
+
+
+def test_an_instrument_moves_stretches_and_blurs_a_line_and_loses_counts(pretraining):
+    line = np.exp(-(((np.arange(200) - 150.0) / 3) ** 2) / 2)[None]
+    place = np.arange(200)
+
+    (same,), (moved,) = (pretraining._Instrument(*how).of(line) for how in ((0, 0, 0, 0), (2, 0.1, 4, 0.2)))
+
+    np.testing.assert_allclose(same, line[0], atol=1e-12)
+    mean = (place * moved).sum() / moved.sum()
+    assert mean == pytest.approx(99.5 + 50.5 * 1.1 + 2, abs=0.1)
+    width = np.sqrt(((place - mean) ** 2 * moved).sum() / moved.sum())
+    assert width == pytest.approx(np.hypot(3 * 1.1, 4), rel=0.01)
+    assert moved.sum() / line.sum() == pytest.approx(1 - 0.2 * mean / 199, abs=0.005)
+
+
+@pytest.mark.parametrize("case", ["scattered", "patch"])
+def test_planted_strangers_are_found_where_their_spectra_are_known(pretraining, case):
+    signal, truth, expected = pretraining._planted(128, 500.0, 0, case)
+
+    assert truth.sum() == {"scattered": 32, "patch": 16}[case]
+    np.testing.assert_allclose(expected[0].sum(axis=1), expected[1].sum(axis=1), rtol=1e-6)
+    area, found, false, away = pretraining._found(pretraining._ceiling(*expected, signal), truth)
+    assert area > 0.99
+    assert found > 0.9
+    assert max(false, away) < 0.03
+
+
+def test_p_values_of_a_rival_count_ordinary_spectra_that_are_as_strange(pretraining):
+    found = pretraining._p_value(np.array([0.0, 2.0, 9.0]), np.array([3.0, 1.0, 2.0]))
+
+    np.testing.assert_allclose(found, [1, 3 / 4, 1 / 4])
+
+
+def test_losses_of_each_kind_are_those_whose_mean_is_reported(pretraining):
+    kinds = [specml.datasets.fe_cr_ni_map((6, 6), n_channels=96).signal, specml.datasets.fe_l_map((6, 6)).signal]
+
+    before, best = pretraining._losses(kinds, 2)  # checks the mean, step by step
+
+    assert before.shape == best.shape == (2,)
+    assert best.mean() < before.mean()
+    assert (best > 0).all()
+
+
+def test_the_memory_of_a_training_on_files_is_told_beside_that_of_imports(pretraining, tmp_path):
+    path = tmp_path / "map.hspy"
+    specml.datasets.fe_cr_ni_map((8, 8), n_channels=64).signal.save(path)
+
+    facts = pretraining.of_files([str(path)])()
+
+    if facts["largest"] is not None:
+        assert 0 < facts["imports"] <= facts["largest"]
+
+
 def test_only_the_call_is_timed_and_the_process_beside_it(harness, contenders):
     run = harness.run_contender(harness.Contender("sleeper", f"{contenders}:sleep", {"seconds": 1.6}))
 

@@ -87,16 +87,17 @@ class _Masked:
 
     def __init__(
         self, sources: Sequence[Source], like: SpectrumEncoder, size: int, seed: int, device: str,
-        instruments: Instruments | None = None, masking: Masking = _PUBLISHED,
+        instruments: Instruments | None = None, masking: Masking = _PUBLISHED, kept: Sequence[np.ndarray] = (),
     ):  # fmt: skip
         self.rng, self.size, self.sources, self.device = np.random.default_rng(seed), size, sources, device
-        self.instruments, self.masking = instruments, masking
+        self.instruments, self.masking, self.kept = instruments, masking, kept  # kept: indices that are drawn
         self.inputs = [like.inputs(s.grid, s.visible) for s in sources]
 
     def draw(self) -> Batch:
         k = int(self.rng.integers(len(self.sources)))
-        rows = self.sources[k].rows
-        return self.batch(k, rows[self.rng.integers(len(rows), size=min(self.size, max(2, len(rows))))])
+        kept = self.kept[k]
+        some = kept[self.rng.integers(len(kept), size=min(self.size, max(2, len(kept))))]
+        return self.batch(k, self.sources[k].rows[some])
 
     def batch(self, k: int, rows: np.ndarray) -> Batch:
         if self.sources[k].counts:
@@ -216,12 +217,12 @@ def train_encoder(
         held = [drawn.draw() for _ in range(2 * len(physics))]
     else:
         network = MaskedAutoencoder(encoder).to(run.device)
-        kept = [np.arange(len(s.rows)) % 10 != 0 for s in sources]
-        training = [Source(s.grid, s.visible, s.rows[k], s.counts) for s, k in zip(sources, kept, strict=True)]
-        batches = _Masked(training, like, size, run.seed, run.device, instruments, masking)
+        held_out = [np.arange(len(s.rows)) % 10 == 0 for s in sources]
+        kept = [np.flatnonzero(~one) for one in held_out]
+        batches = _Masked(sources, like, size, run.seed, run.device, instruments, masking, kept)
         judge = _Masked(sources, like, _SCORED, run.seed + 1, run.device, instruments, masking)
         loss = batches.error
-        held = [judge.batch(k, s.rows[~kept[k]][:_SCORED]) for k, s in enumerate(sources)]
+        held = [judge.batch(k, s.rows[np.flatnonzero(held_out[k])[:_SCORED]]) for k, s in enumerate(sources)]
 
     best = np.inf
 

@@ -98,7 +98,8 @@ class Encoder(Stored):
         Half of the ordinary spectra make the density, the others say how far ordinary ones lie from it: p-values are
         right for spectra that are as the ordinary ones, and recorded at their dose, whatever the encoder has learnt.
         `anomaly_map` compares counts with what a model of the map expects, sums neighbouring pixels and names elements:
-        on a map, use it. This is for spectra without neighbours, and for a library that stays the same.
+        on a map, use it, and for lines that no ordinary spectrum has, of which latents hold little. This is for spectra
+        without neighbours that are strange in what the encoder knows.
 
         Parameters
         ----------

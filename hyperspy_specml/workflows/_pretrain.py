@@ -51,10 +51,12 @@ _logger = logging.getLogger(__name__)
 _DEFAULTS = TrainConfig(
     learning_rate=2e-3, batch_size=128, max_steps=1500, evaluate_every=100, patience=3, restarts=1, comparison_share=0.2
 )
+# Learning rate of hidden patches: with larger steps, kinds that take turns keep each other at their mean spectra.
+_MASKED_RATE = 1e-3
 # Spectra kept of the whole corpus; of larger ones an even part of each source.
 _CORPUS = 200_000
 # Bytes of kept spectra, at most.
-_MOST_BYTES = 800_000_000
+_MOST_BYTES = 700_000_000
 # Channels of a patch and patches of a grid, about.
 _PATCH, _PATCHES = 32, 64
 # Energies differ in kind where their dispersions differ by this factor.
@@ -148,7 +150,8 @@ def pretrain(
             raise OptionError.unknown(f"pretrain({name}=...)", value, known)
     if masking is not None and objective != "masked":
         raise OptionError(f"pretrain(objective={objective!r}, masking=...): only objective='masked' hides patches.")
-    settings = (config or TrainConfig()).over(_DEFAULTS)
+    usual = _DEFAULTS if objective == "simulated" else replace(_DEFAULTS, learning_rate=_MASKED_RATE)
+    settings = (config or TrainConfig()).over(usual)
     opened = _all_opened(signals)
     grids = _grids(opened, shape)
     shape = shape or PatchShape(patch=min(_PATCH, max(2, min(grid.size for grid in grids) // 8)))
@@ -268,7 +271,7 @@ def _sources(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid], shape:
         array = signal.data.reshape(1, -1) if spectra is None else spectra
         most = min(per_signal, max(16, _MOST_BYTES // (4 * grid.size * len(opened))))
         rows = _some(array, most, grid.matrix(centres))
-        counts = rows.size > 0 and bool((rows >= 0).all()) and np.dtype(array.dtype).kind in "ui"
+        counts = rows.size > 0 and bool(rows.min() >= 0) and np.dtype(array.dtype).kind in "ui"
         if len(rows) < 2:
             raise TooFewSpectraError(f"pretrain([{signal!r}]): fewer than two spectra hold finite values.")
         found.append(Source(grid, grid.covered(centres, shape.patch), rows, counts))
@@ -291,7 +294,12 @@ def _some(array: Any, most: int, matrix: Any) -> np.ndarray:
     stream = SpectrumStream(array)
     step = -(-stream.n_pixels // most)
     parts = stream.fold(_Laid(step, matrix), list.__add__, label="Read spectra")
-    return np.concatenate(parts)
+    found = np.empty((sum(map(len, parts)), matrix.shape[1]), np.float32)
+    start = 0
+    for k, part in enumerate(parts):
+        found[start : start + len(part)] = part
+        start, parts[k] = start + len(part), found[:0]  # let go: all spectra are never there twice
+    return found
 
 
 def _physics(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid]) -> list[Physics]:
