@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from hyperspy.signals import BaseSignal
 
-PARTS = ("twins", "valence", "measured", "grids", "speed", "strangers", "instruments", "corpus")
+PARTS = ("twins", "valence", "measured", "grids", "speed", "cost", "strangers", "instruments", "corpus")
 _CHEAP, _SIMULATED = ("raw", "pca", "aligned"), ("parameters", "likelihood")
-_ENCODERS = ("masked", "simulated", "library", "library, other detector")
+_ENCODERS = ("masked", "simulated", "library", "library, other detector", "in the package")
 _CNN, _TRANSFORMER = "convolutions from scratch", "transformer from scratch"
 _TEST = 400  # spectra that are predicted
 _VALENCE = (28, 28)  # pixels of the maps of Fe3+
@@ -81,6 +81,9 @@ def _twins(options: argparse.Namespace) -> Table:
     pool = twin_map(rng.integers(0, 12, 2000), 50.0, 1, options.channels)
     encoders = {}
     for name in options.encoders:
+        if name == "in the package":
+            encoders[name] = [specml.encoders.eds()]
+            continue
         library = twin_library(1.5 if "other" in name else 0.0, options.channels) if "library" in name else None
         objective = "masked" if name == "masked" else "simulated"
         encoders[name] = pretrained([pool], objective, options, library=library)
@@ -109,7 +112,7 @@ def _compare(
     unseen = np.isnan(labels) if values else labels == -1
     for kind, encoder in encoders.items():
         of_kind = _CHEAP if kind == "masked" else _SIMULATED[: 1 if values else 2]
-        adapters = () if "library" in kind else ("lora",)  # far behind beside a library, and slow
+        adapters = () if "library" in kind or "package" in kind else ("lora",)  # far behind there, and slow
         for method in (*of_kind, "linear", *adapters, "auto"):
             name = method if method in _CHEAP else f"{method}, {kind}"
             scores.setdefault(name, []).append(_score(tuned(encoder, signal, labels, method), signal, truth, unseen))
@@ -210,6 +213,28 @@ def _grids(options: argparse.Namespace) -> Table:
     return Table("grids", "cosine of latents of the same spectra on another grid", ["grid", "median", "least"], rows)
 
 
+def _cost(options: argparse.Namespace) -> Table:
+    """Return what it takes to learn twenty labels of each of twelve phases, and to predict."""
+    classes = np.concatenate([np.repeat(np.arange(12), 20), np.random.default_rng(0).integers(0, 12, 760)])
+    signal = twin_map(classes, 50.0, 1, options.channels)
+    labels = np.where(np.arange(len(classes)) < 240, classes, -1)
+    config = specml.TrainConfig(max_steps=1, evaluate_every=1)
+    encoder = specml.pretrain([signal], library=twin_library(0.0, options.channels), config=config)
+    rows = []
+    for method in (*_CHEAP, "likelihood", "parameters", "linear", "lora", "full", "auto"):
+        start = time.process_time()
+        predictor = encoder.fine_tune(signal, labels, method)
+        learnt = time.process_time()
+        predictor.classify(signal)
+        predicted = time.process_time() - learnt
+        rows.append([method, number(learnt - start, ".1f"), number(len(classes) / predicted, ".0f")])
+    start = time.process_time()
+    scratch_cnn(signal.data, labels, 12, seed=0)
+    rows.append([_CNN, number(time.process_time() - start, ".1f"), "-"])
+    caption = f"240 labels of 1,000 spectra, {options.channels} channels; without the pretraining"
+    return Table("cost", caption, ["method", "CPU s to learn", "spectra predicted per CPU s"], rows)
+
+
 def _speed(options: argparse.Namespace) -> Table:
     """Spectra per CPU second, full size: 2048 channels in 64 patches, 4 layers of 128.
 
@@ -247,5 +272,5 @@ def _products_alone(width: int = 128, depth: int = 4, tokens: int = 65) -> float
 
 _PARTS: dict[str, Callable[[argparse.Namespace], Table | list[Table]]] = {
     "twins": _twins, "valence": _valence, "measured": _measured, "grids": _grids, "speed": _speed,
-    "strangers": strangers, "instruments": instruments, "corpus": corpus,
+    "cost": _cost, "strangers": strangers, "instruments": instruments, "corpus": corpus,
 }  # fmt: skip

@@ -195,10 +195,13 @@ class SpectrumEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Of the weights and the grids: adapters fit the encoder that they were trained beside, and no other."""
-        digest = hashlib.sha256(repr((self.shape, self.grids, self.normalisation)).encode())
+        """Of all that its latents follow from: adapters fit the encoder that they were trained beside, and no other."""
+        spreads = [scale.spread for scale in self.scales]
+        digest = hashlib.sha256(repr((self.shape, self.grids, self.normalisation, spreads)).encode())
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + value.cpu().numpy().tobytes())
+        for scale in self.scales:
+            digest.update(scale.centre.tobytes())
         return digest.hexdigest()
 
     def to_bytes(self) -> bytes:
