@@ -219,7 +219,9 @@ def _cost(options: argparse.Namespace) -> Table:
     signal = twin_map(classes, 50.0, 1, options.channels)
     labels = np.where(np.arange(len(classes)) < 240, classes, -1)
     config = specml.TrainConfig(max_steps=1, evaluate_every=1)
-    encoder = specml.pretrain([signal], library=twin_library(0.0, options.channels), config=config)
+    encoder = specml.pretrain(
+        [signal], library=twin_library(0.0, options.channels), config=config, show_progressbar=False
+    )
     rows = []
     for method in (*_CHEAP, "likelihood", "parameters", "linear", "lora", "full", "auto"):
         start = time.process_time()
