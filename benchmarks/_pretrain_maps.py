@@ -20,13 +20,13 @@ SEEDS = 3  # of pretraining; draws of labels take one after the other
 
 
 def pretrained(
-    signals: list[BaseSignal], objective: str, options: argparse.Namespace, **more: Any
+    signals: list[BaseSignal], objective: str, options: argparse.Namespace, *, seeds: int = SEEDS, **more: Any
 ) -> list[specml.Encoder]:
     """Return an encoder of each seed."""
     config = specml.TrainConfig(max_steps=options.steps, evaluate_every=max(1, options.steps // 10))
     return [
         specml.pretrain(signals, objective, config=config, random_state=seed, show_progressbar=False, **more)
-        for seed in range(min(SEEDS, options.draws))
+        for seed in range(min(seeds, options.draws))
     ]
 
 

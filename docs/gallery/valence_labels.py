@@ -23,7 +23,7 @@ fe3, thickness, iron = np.array(list(product((0.0, 1.0), (0.2, 1.4), (0.5, 1.5))
 library = s.inav[: len(fe3), 0].deepcopy()
 library.data = specml.datasets.fe_l_spectra(fe3, thickness, iron=iron, energy=s.axes_manager[-1].axis)
 
-labelled = np.random.default_rng(0).permutation(truth.size)[:100]
+labelled = np.random.default_rng(0).permutation(truth.size)[: truth.size * 5 // 48]  # a hundred of 960
 labels = np.full(truth.shape, np.nan)  # NaN: no label
 labels.ravel()[labelled] = truth.ravel()[labelled]
 
