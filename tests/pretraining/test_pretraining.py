@@ -251,6 +251,20 @@ def test_likelihoods_do_not_depend_on_the_unit_of_the_spectra() -> None:
     assert other(1e-3 * rows) == pytest.approx(own(rows), rel=1e-4)
 
 
+def test_classes_are_drawn_to_their_mean_as_far_as_counts_leave_them_open() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(20) % 2
+    rows = mixed(np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])[truth], 100.0, rng)
+    mixtures = Mixtures.of(pure_peaks(), np.ones(120, bool))
+    apart = [
+        np.ptp(replace(mixtures, variance=factor * mixtures.variance).fit(rows, truth, 2).weights, axis=1).max()
+        for factor in (0.0, 1e-3, 1.0, 1e6)
+    ]
+    assert apart[0] == pytest.approx(0, abs=1e-9)  # all spectra are known to be one
+    assert apart[1] < 0.5 * apart[2]
+    assert apart[2] == pytest.approx(apart[3], rel=0.1)  # 1,000 counts of each class tell
+
+
 def test_channels_that_are_not_recorded_say_nothing_of_classes() -> None:
     rng = np.random.default_rng(0)
     truth = np.arange(40) % 2
