@@ -56,7 +56,7 @@ _MASKED_RATE = 1e-3
 # Spectra kept of the whole corpus; of larger ones an even part of each source.
 _CORPUS = 200_000
 # Bytes of kept spectra, at most.
-_MOST_BYTES = 550_000_000
+_MOST_BYTES = 500_000_000
 # Channels of a patch and patches of a grid, about.
 _PATCH, _PATCHES = 32, 64
 # Energies differ in kind where their dispersions differ by this factor.
