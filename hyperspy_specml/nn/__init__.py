@@ -10,7 +10,6 @@ from hyperspy_specml.nn._patches import (
     WithHead,
     adapt,
     energy_code,
-    merged,
     products,
     with_products,
 )

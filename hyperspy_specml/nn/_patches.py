@@ -211,8 +211,3 @@ def with_products(encoder: PatchEncoder, added: Mapping[str, Tensor]) -> PatchEn
                     plain.weight += added[f"{k}.{name}.up"] @ added[f"{k}.{name}.down"]
             setattr(block, name, plain)
     return encoder.requires_grad_(True)
-
-
-def merged(encoder: PatchEncoder) -> PatchEncoder:
-    """Return the encoder with the products of its adapters added to the layers that they stand beside, in place."""
-    return with_products(encoder, products(encoder))

@@ -14,7 +14,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 
 from hyperspy_specml.exceptions import OptionError
-from hyperspy_specml.nn import MaskedAutoencoder, adapt, merged
+from hyperspy_specml.nn import MaskedAutoencoder, adapt, products, with_products
 from hyperspy_specml.pretraining import (
     Blend,
     EdgePhysics,
@@ -513,7 +513,7 @@ def test_adapters_start_as_the_network_and_merge_into_it() -> None:
                 weights += 0.1
     adapted = encoder(*inputs)
     assert not torch.allclose(adapted, before)
-    assert torch.allclose(merged(encoder)(*inputs), adapted, atol=1e-5)
+    assert torch.allclose(with_products(encoder, products(encoder))(*inputs), adapted, atol=1e-5)
     assert not any("layer" in name for name, _ in encoder.named_parameters())
 
 
