@@ -19,6 +19,7 @@ from benchmarks._anomaly_rivals import oracle
 from benchmarks._harness import Contender, megabytes, number, read, run_contender
 from benchmarks._pretrain_maps import labelled_sets, of_draw, of_kind, pretrained, right, tuned, twin_spectra
 from benchmarks._records import Table
+from benchmarks.phases import calibration_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,8 @@ _SIDE, _SCATTERED, _PATCH, _TITANIUM, _DOSES = 40, 0.02, 4, 0.1, (50.0, 500.0)
 _COMPONENTS = 8  # of the rivals: more than the three phases have, so that a drift or a line would be in them
 _EDS_QUICK = 512  # energy channels at most of quick runs: half the time
 _LABELS, _TEST, _POOL = 20, 400, 700  # labels of a class, predicted spectra, unlabelled ones of an instrument
+# Neighbours: counts in a spectrum of a grain, labels of each phase.
+_GRAIN_DOSES, _GRAIN_LABELS = (10.0, 20.0, 50.0), 5
 # Corpus: channels of a patch, of all kinds alike so that as much is hidden of each; files, pixels along each side of
 # one and channels, 2 GiB of whole numbers of one byte together; steps while the memory is watched.
 _CHANNELS_OF_PATCH, _FILES, _FILE_SIDE, _FILE_CHANNELS, _WATCHED = 24, 4, 512, 2048, 4
@@ -294,9 +297,49 @@ def _mixed(
 
 
 def _accuracy(predictor: specml.Predictor, signal: BaseSignal, truth: np.ndarray) -> float:
-    found = predictor.classify(signal)
+    found = predictor.classify(signal, context="spectral")
     named = np.array([int(name) for name in found.names])[found.labels.data]
     return right(named, truth, np.ones(len(truth), bool), values=False)
+
+
+def neighbours(options: argparse.Namespace) -> Table:
+    """Classify maps of grains from few labels with the encoder in the package: spectra alone, or with neighbours."""
+    encoder, channels = specml.encoders.eds(), _channels(options)
+    scores: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for draw in range(options.draws):
+        for dose in _GRAIN_DOSES:
+            simulated = specml.datasets.fe_cr_ni_map(
+                (_SIDE, _SIDE), texture="grains", n_channels=channels, dose=dose, random_state=draw
+            )
+            truth = simulated.truth["abundances"].data.argmax(axis=0)
+            rng, labels = np.random.default_rng(draw), np.full(truth.shape, -1)
+            for c in np.unique(truth):
+                labels.flat[rng.permutation(np.flatnonzero(truth == c))[:_GRAIN_LABELS]] = c
+            for name, classified in _classified(encoder, simulated.signal, labels).items():
+                named = np.array(classified.names).astype(int)[classified.labels.data]
+                sure = np.asarray(classified.probability.data).max(axis=0)
+                judged = right(named, truth, labels == -1, values=False), calibration_error(named == truth, sure)
+                scores.setdefault((f"{dose:g}", name), []).append(judged)
+    rows = []
+    for key, several in scores.items():
+        (share, error), spread = np.mean(several, axis=0), np.std([one for one, _ in several]) / np.sqrt(options.draws)
+        rows.append([*key, number(share, ".3f"), number(float(spread), ".3f"), number(error, ".3f")])
+    caption = (
+        f"{_GRAIN_LABELS} labels of each phase in grains, {_SIDE} x {_SIDE}, {channels} channels; maps: {options.draws}"
+    )
+    head = ["counts", "method", "balanced accuracy", "standard error", "calibration error"]
+    return Table("neighbours", caption, head, rows, keys=2)
+
+
+def _classified(encoder: specml.Encoder, signal: BaseSignal, labels: np.ndarray) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for method in ("linear", "likelihood"):
+        predictor = encoder.fine_tune(signal, labels, method)
+        for context in ("spectral", "auto"):
+            found[f"{method}, {context}"] = predictor.classify(signal, context=context)
+    named = {str(c): labels == c for c in range(labels.max() + 1)}
+    found["phase_map"] = signal.phase_map(labels=named, mixed=False, show_progressbar=False)
+    return found
 
 
 def corpus(options: argparse.Namespace) -> list[Table]:

@@ -126,7 +126,7 @@ def _score(
     rows = [(found.shares[k], area[partner[k]]) for k in ours]
     return {
         "ari": adjusted_rand_score(truth, labels),
-        "ece": _calibration_error(right, confidence),
+        "ece": calibration_error(right, confidence),
         "cpu": cpu,
         "auc": roc_auc_score(~right, -confidence) if 0 < right.sum() < len(right) else 1.0,
         "right": len(found.names) == 4,
@@ -228,7 +228,7 @@ def _measured(options: argparse.Namespace, seeds: range) -> Table:
     return Table("measured", "measured maps, and the espm scene", ["map", "expected", "phases", "shares"], rows)
 
 
-def _calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
+def calibration_error(right: np.ndarray, confidence: np.ndarray) -> float:
     bins = np.minimum((10 * confidence).astype(int), 9)
     parts = [(bins == b) for b in range(10) if (bins == b).any()]
     return float(sum(abs(right[part].mean() - confidence[part].mean()) * part.mean() for part in parts))

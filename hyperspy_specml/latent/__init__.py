@@ -3,7 +3,7 @@
 from hyperspy_specml.latent._by_latents import Latents, find_phases_of_latents
 from hyperspy_specml.latent._choose import Choice, Folds, best_strength, choose, one_phase
 from hyperspy_specml.latent._compress import compression
-from hyperspy_specml.latent._grid import Grid
+from hyperspy_specml.latent._grid import Grid, posterior, predicted_strength
 from hyperspy_specml.latent._laws import Law, LineLaw, MultinomialLaw
 from hyperspy_specml.latent._mixture import Classes, Data, Mixture, classify, fit, held_out_scores
 from hyperspy_specml.latent._model import PhaseModel

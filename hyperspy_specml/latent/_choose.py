@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyperspy_specml.latent._distinct import distance_to_mixtures, lies_between, scores_along, varies_within
+from hyperspy_specml.latent._grid import STRENGTHS
 from hyperspy_specml.latent._latent_law import LatentLaw
 from hyperspy_specml.latent._laws import MultinomialLaw
 from hyperspy_specml.latent._mixture import (
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from hyperspy_specml.run import Run
     from hyperspy_specml.statistics import RankCurve
 
-# Strengths of the Potts prior that are tried, and the one that fits begin with.
-STRENGTHS = (0.0, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 3.0)
+# Strength of the Potts prior that fits begin with.
 _FIRST_STRENGTH = 0.4
 # Iterations of a fit that only compares, of one that goes on, after its strength has changed, and with mixtures.
 _BRIEF_STEPS, _STEPS, _MORE_STEPS, _MIXED_STEPS = 5, 10, 5, 3

@@ -18,6 +18,11 @@ import scipy.ndimage
 # Sweeps over all pixels, at most, and the mean change of a pixel's shares from which one more changes nothing.
 SWEEPS = 12
 _SETTLED = 1e-3
+# Strengths of the prior that are tried.
+STRENGTHS = (0.0, 0.2, 0.4, 0.7, 1.0, 1.4, 2.0, 3.0)
+# Parts that pixels are left out in, the number of pixels above which one such part is enough, and by how many standard
+# errors the order of pixels must help to be used.
+_PARTS, _MANY, _CLEARLY = 4, 20_000, 2.0
 # Sweeps over the pixels that may be mixtures; the others stay.
 _MIXED_SWEEPS = 3
 # Pixels within which both phases must occur for a pixel to be a mixture of them: a border blurred over 3 pixels.
@@ -149,6 +154,48 @@ def posterior(
         if sweep + 1 < sweeps and np.abs(found - before).sum() < _SETTLED * found.shape[1]:
             break
     return found
+
+
+def predicted_strength(evidence: np.ndarray, grid: Grid, seed: int) -> float:
+    """Return the strength of the prior with which pixels that were left out are predicted best by their neighbours.
+
+    0 where that is not clearly better than with the same pixels in random order: then their order tells nothing.
+
+    Parameters
+    ----------
+    evidence
+        (K, n) log likelihood of each class, of independent pixels.
+    grid
+        The pixels.
+    seed
+        Of what is left out, and of the random order.
+    """
+    if not grid.coupled or len(evidence) == 1:
+        return 0.0
+    rng = np.random.default_rng(seed)
+    used = np.flatnonzero(grid.used)
+    part, mixed = np.full(grid.used.shape, -1), evidence.copy()
+    part[used] = rng.permutation(len(used)) % _PARTS
+    mixed[:, used] = evidence[:, rng.permutation(used)]
+    n_parts = _PARTS if len(used) <= _MANY else 1
+    own, chance = (_left_out_scores(one, grid, part, n_parts) for one in (evidence, mixed))
+    best, by_chance = (scores[int(scores.mean(axis=1).argmax())] for scores in (own, chance))
+    gain = best - by_chance
+    clear = gain.mean() > _CLEARLY * gain.std() / np.sqrt(len(gain))
+    return STRENGTHS[int(own.mean(axis=1).argmax())] if clear else 0.0
+
+
+def _left_out_scores(evidence: np.ndarray, grid: Grid, part: np.ndarray, n_parts: int) -> np.ndarray:
+    """Return the (strengths, n) log likelihoods of pixels that were left out, by what their neighbours tell."""
+    found = []
+    for k in range(n_parts):
+        left = part == k
+        shown, told, scores = np.where(left, np.float32(0), evidence), None, []
+        for strength in STRENGTHS:
+            told = posterior(shown, grid, strength, start=told)
+            scores.append(np.log(np.maximum((told[:, left] * np.exp(evidence[:, left])).sum(axis=0), 1e-30)))
+        found.append(np.array(scores))
+    return np.concatenate(found, axis=1)
 
 
 def mixed_posterior(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.pretraining._encoder import Inputs, Readout, Scale, SpectrumEncoder
+from hyperspy_specml.pretraining._encoder import AT_ONCE, Inputs, Readout, Scale, SpectrumEncoder
 from hyperspy_specml.pretraining._options import Masking
 from hyperspy_specml.train import Batch, fit, one_thread
 
@@ -237,7 +237,7 @@ def train_encoder(
         return found
 
     with one_thread(run.device):
-        history = fit(network, batches, loss, run, score=score)
+        history = fit(network, batches, loss, run, score=score, at_once=AT_ONCE if run.device == "cpu" else None)
     return _trained(like, network, physics), history
 
 

@@ -12,8 +12,8 @@ J. Batson, L. Royer, "Noise2Self: Blind denoising by self-supervision", ICML 201
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -55,6 +55,28 @@ class Batch:
     variance: Tensor | None = None
     fraction: float = 1.0
     beside: Mapping[str, Any] = field(default_factory=dict)
+
+    def pieces(self, at_once: int | None) -> Iterator[tuple[float, Batch]]:
+        """Yield this batch in pieces, each with its share of the samples: what is computed of few stays in the cache.
+
+        Parameters
+        ----------
+        at_once
+            Samples in a piece; None does not cut the batch.
+        """
+        size = len(self.input)
+        if at_once is None or at_once >= size:
+            yield 1.0, self
+            return
+        for start in range(0, size, at_once):
+            some = slice(start, min(start + at_once, size))
+
+            def cut(value: Any, some: slice = some) -> Any:  # what all samples have in common stays whole
+                return value[some] if isinstance(value, torch.Tensor) and value.shape[:1] == (size,) else value
+
+            parts = {name: cut(getattr(self, name)) for name in ("input", "target", "weight", "variance")}
+            beside = {name: cut(value) for name, value in self.beside.items()}
+            yield (some.stop - some.start) / size, replace(self, **parts, beside=beside)
 
 
 class BatchSource(Protocol):

@@ -86,7 +86,9 @@ class History:
         return History(steps, losses, scores, best_step, path, later.interrupted)
 
 
-def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score: Score) -> History:
+def fit(
+    network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score: Score, at_once: int | None = None
+) -> History:
     """Train until the held-out score stops falling; leave the network at its best step.
 
     What is scored and kept is the running average of the weights: single steps follow the noise of their
@@ -105,6 +107,8 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
         the training goes on while the score `falls`, for that share of them at most that ``extension`` says.
     score
         See `Score`; called every ``config.evaluate_every`` steps and once at the start.
+    at_once
+        See `Trainer`.
 
     Returns
     -------
@@ -122,7 +126,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
     history.record(0, {}, score(network))
     run.progress.record(stage, 0, history.scores[0])
     best, slowest, since_best, waited = copy.deepcopy(network.state_dict()), _SLOWEST * rate, 0, 0
-    trainer = Trainer(network, loss, rate)
+    trainer = Trainer(network, loss, rate, at_once=at_once)
     try:
         for step in run.progress.steps(range(1, most + 1)):
             trainer.step(batches.draw())
@@ -142,7 +146,7 @@ def fit(network: nn.Module, batches: BatchSource, loss: Loss, run: Run, *, score
                 if rate < slowest:
                     break
                 network.load_state_dict(best)
-                trainer = Trainer(network, loss, rate)
+                trainer = Trainer(network, loss, rate, at_once=at_once)
                 since_best, waited = 0, 0
             if step >= n_steps and not falls(history.scores):
                 break
@@ -215,6 +219,9 @@ class Trainer:
     rates
         Factor of the learning rate of the parameters whose names start with this text, the longest such text
         counts; 0 freezes them. All others have 1.
+    at_once
+        Samples whose gradient is computed at a time: fewer than a batch take less memory, and less time on a CPU where
+        what is computed of them stays in its cache. Losses are means over samples; None takes the whole batch.
 
     Raises
     ------
@@ -230,9 +237,10 @@ class Trainer:
     """
 
     def __init__(
-        self, network: nn.Module, loss: Loss, learning_rate: float, *, rates: Mapping[str, float] | None = None
-    ) -> None:
-        self.network, self.loss, self.learning_rate = network, loss, learning_rate
+        self, network: nn.Module, loss: Loss, learning_rate: float, *, rates: Mapping[str, float] | None = None,
+        at_once: int | None = None,
+    ) -> None:  # fmt: skip
+        self.network, self.loss, self.learning_rate, self.at_once = network, loss, learning_rate, at_once
         self.parameters, groups = _groups(network, rates or {})
         adamw = without_compiler(torch.optim.AdamW)
         self.optimizer = adamw(groups, lr=learning_rate, weight_decay=_WEIGHT_DECAY, fused=True)
@@ -260,13 +268,15 @@ class Trainer:
             group["lr"] = warm * (self.learning_rate if learning_rate is None else learning_rate) * group["factor"]
         if not self.network.training:  # switching takes its time too
             self.network.train()
-        parts = self.loss(self.network, batch, self.n_steps)
         for weights in self.parameters:
             weights.grad = None
-        total: Tensor = sum(parts.values())  # type: ignore[assignment]  # 0 + a tensor is a tensor
-        total.backward()
+        parts: LossParts = {}
+        for share, piece in batch.pieces(self.at_once):
+            found = {name: share * value for name, value in self.loss(self.network, piece, self.n_steps).items()}
+            total: Tensor = sum(found.values())  # type: ignore[assignment]  # 0 + a tensor is a tensor
+            total.backward()
+            parts = {name: value.detach() + parts.get(name, 0.0) for name, value in found.items()}
         self.optimizer.step()
-        parts = {name: value.detach() for name, value in parts.items()}
         self._losses.append(parts)  # .item() at every step would wait for a GPU
         share = max(_AVERAGED, 9 / (9 + self.n_steps))  # the first average forgets where it started
         for average, weights in self._averages:

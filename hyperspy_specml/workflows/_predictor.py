@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from hyperspy_specml.exceptions import ModelFileError, OptionError
+from hyperspy_specml.latent import Grid, posterior, predicted_strength
 from hyperspy_specml.models import Stored, as_html, as_text, pack, read_model_file, unpack, write_model_file
 from hyperspy_specml.pretraining import Blend, Contest, Features, Head, Inputs, SpectrumEncoder, Tuned, adapted
 from hyperspy_specml.signals import navigation_map, score_maps
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Arrays of the features, in the order of their class.
 _FEATURES = ("mean", "scale", "basis", "centre")
 _VERSION = 3
+_CONTEXTS = ("auto", "spectral")
 
 
 class HasEncoder(Protocol):
@@ -63,13 +65,18 @@ class Predictor(Stored):
         """The method that predicts, or several, the largest share first."""
         return self.tuned.method
 
-    def classify(self, signal: BaseSignal) -> Classified:
+    def classify(self, signal: BaseSignal, *, context: str = "auto") -> Classified:
         """Return the classes of spectra.
 
         Parameters
         ----------
         signal : Signal1D
             The spectra, lazy or not.
+        context : str
+            "spectral": each spectrum by itself. "auto": neighbouring pixels of a map are likely to be of one class; how
+            likely is what best predicts the spectra of pixels that were left out, and nothing where their order tells
+            nothing. With less than two scan axes it is "spectral": lists of spectra are often sorted by class. At few
+            counts a class of single pixels may be outvoted by its neighbours: "spectral" shows it.
 
         Returns
         -------
@@ -78,20 +85,33 @@ class Predictor(Stored):
         Raises
         ------
         OptionError
-            The predictor was learnt for values.
+            The predictor was learnt for values, or there is no such context.
         EnergyAxisMismatchError
             The encoder knows no such energies.
+
+        References
+        ----------
+        J. Besag, "On the statistical analysis of dirty pictures", J. R. Stat. Soc. B 48 (1986) 259.
         """
         if not self.names:
             raise OptionError("classify(): this predictor was learnt for values. Use predictor.regress(s).")
+        if context not in _CONTEXTS:
+            raise OptionError.unknown("classify(context=...)", context, _CONTEXTS)
         logits = self._values(signal, len(self.names))
-        probability = np.exp(logits)
-        labels = np.where(np.isfinite(logits).all(axis=1), np.nan_to_num(logits, nan=-np.inf).argmax(axis=1), -1)
-        shape, title = scan_shape(signal), title_of(signal)
+        shape, title, finite = scan_shape(signal), title_of(signal), np.isfinite(logits).all(axis=1)
+        probability, strength = np.exp(logits), 0.0
+        if context == "auto" and len(shape) > 1 and finite.any():
+            grid = Grid(shape, tuple(range(len(shape))), finite)
+            evidence = np.where(finite, logits.T, np.float32(0))
+            strength = predicted_strength(evidence, grid, seed=0)
+            if strength:
+                probability[finite] = posterior(evidence, grid, strength).T[finite]
+        labels = np.where(finite, np.nan_to_num(probability, nan=-1.0).argmax(axis=1), -1)
         return Classified(
             navigation_map(signal, labels.astype(np.int16).reshape(shape), title=f"Classes of {title}"),
             score_maps(signal, probability.reshape(*shape, -1), title=f"Class probabilities of {title}"),
             self.names,
+            strength,
         )
 
     def regress(self, signal: BaseSignal) -> Regressed:
@@ -268,11 +288,14 @@ class Classified:
         Maps (classes | scan axes), 0 to 1.
     names
         Of the classes.
+    neighbour
+        Logarithm of the odds that a neighbour of the same class adds; 0 where each spectrum speaks for itself.
     """
 
     labels: BaseSignal
     probability: BaseSignal
     names: tuple[str, ...]
+    neighbour: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -190,3 +190,27 @@ def test_one_term_that_diverges_ends_the_training(bad):
 
     with pytest.raises(TrainingDivergedError, match=r"the loss became .* after 4 steps"):
         trainer.mean_losses()
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 6, 20])
+def test_the_gradient_of_a_batch_is_the_same_in_pieces_of_any_size(at_once):
+    # 7 samples: the last piece is smaller than the others and must weigh less; the constant is of all samples.
+    torch.manual_seed(0)
+    values, target = torch.randn(7, 3), torch.randn(7, 1)
+    batch = Batch(values, target, torch.rand(7, 1), beside={"constant": torch.randn(1, 3), "name": "of all"})
+
+    def weighted(network, batch, step):
+        assert batch.beside["name"] == "of all"
+        found = network.encode(batch.input + batch.beside["constant"])
+        return {"error": (batch.weight * (found - batch.target).square()).mean()}
+
+    gradients, losses = [], []
+    for size in (None, at_once):
+        network = Two()
+        nn.init.ones_(network.encode.weight)
+        trainer = Trainer(network, weighted, RATE, rates={"decode": 0.0}, at_once=size)
+        losses.append(trainer.step(batch)["error"])
+        gradients.append(network.encode.weight.grad)
+    torch.testing.assert_close(gradients[1], gradients[0])
+    torch.testing.assert_close(losses[1], losses[0])
+    assert len(list(batch.pieces(at_once))) == max(1, math.ceil(7 / at_once))

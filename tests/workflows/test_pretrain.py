@@ -176,6 +176,31 @@ def test_classes_by_likelihood_are_kept_in_a_file(
     assert (predictor.classify(signal.as_lazy()).probability.data == found.probability.data).all()
 
 
+def test_classes_are_told_with_neighbours_where_their_order_says_something(encoder: specml.Encoder) -> None:
+    # Grains at so few counts that single spectra are often wrong, and the same spectra in random order.
+    simulated = specml.datasets.fe_cr_ni_map((24, 25), texture="grains", n_channels=256, dose=15)
+    few, rng = simulated.signal, np.random.default_rng(0)
+    truth = simulated.truth["abundances"].data.argmax(axis=0)
+    labels = np.where(rng.random(truth.shape) < 0.1, truth, -1)
+    predictor = encoder.fine_tune(few, labels, "pca")
+    alone, together = predictor.classify(few, context="spectral"), predictor.classify(few)
+    assert alone.neighbour == 0
+    assert together.neighbour > 0
+    right = [(np.array(one.names).astype(int)[one.labels.data] == truth).mean() for one in (alone, together)]
+    assert right[1] > right[0] + 0.03
+    assert together.probability.data.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert (predictor.classify(few.as_lazy()).probability.data == together.probability.data).all()
+    shuffled = few.deepcopy()
+    shuffled.data = rng.permutation(few.data.reshape(600, -1)).reshape(few.data.shape)
+    assert predictor.classify(shuffled).neighbour == 0
+    by_class = few.inav[:, 0].deepcopy()  # a list that is sorted: its order is no map
+    by_class.data = few.data.reshape(600, -1)[np.argsort(truth.ravel())]
+    by_class.get_dimensions_from_data()
+    assert predictor.classify(by_class).neighbour == 0
+    with pytest.raises(SpecMLError, match="spectral"):
+        predictor.classify(few, context="spatial")
+
+
 def test_only_classes_of_simulated_spectra_are_told_by_likelihood(
     signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray
 ) -> None:
