@@ -155,7 +155,7 @@ def contest(task: Task) -> tuple[tuple[Contest, ...], Blend, float]:
 def _physical(task: Task) -> tuple[str, ...]:
     """Return the methods that take what the encoder knows of simulated spectra."""
     encoder = task.unlabelled.encoder
-    likelihood = ("likelihood",) if task.n_classes and encoder.pure else ()
+    likelihood = ("likelihood",) if task.n_classes and len(encoder.pure_on(task.unlabelled.inputs.grid)) else ()
     return likelihood + (("parameters",) if encoder.readout else ())
 
 

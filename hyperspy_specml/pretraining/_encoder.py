@@ -15,6 +15,8 @@ from hyperspy_specml.pretraining._grid import SpectralGrid
 from hyperspy_specml.train import one_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy_specml.nn import PatchEncoder
 
 NORMALISATIONS = ("square root", "total", "per spectrum")
@@ -25,11 +27,13 @@ AT_ONCE, _AT_ONCE_ELSEWHERE = 32, 1024
 _LAID = 1024
 # Smallest share of a channel that a network may expect, part of the mean share.
 _LEAST_SHARE = 1e-3
-# Part of a grid that the data must record.
+# Part of a grid that the data must record, or part of the data that must lie on it.
 _LEAST_OVERLAP = 0.3
-_VERSION = 4
+_VERSION = 5
 # In files, the names of the arrays with what values are compared with, and of spectra that were mixed.
 _CENTRE, _PURE = "centre of grid {}", "pure spectra of grid {}"
+# Those of the decoder begin so.
+_DECODER = "decoder."
 # And those that read parameters off the latents.
 _READOUT = ("readout weights", "readout constant", "readout of composition")
 
@@ -120,7 +124,9 @@ class SpectrumEncoder:
     readout
         Parameters of simulated spectra, where it was trained on them.
     pure
-        (K, E) spectra on each grid whose mixtures these were.
+        (K, E) spectra on each grid whose mixtures these were; none of grids that nothing was simulated on.
+    decoder
+        Weights of what predicts hidden patches, where it was trained on them: to go on with.
     """
 
     network: PatchEncoder = field(repr=False)
@@ -131,26 +137,37 @@ class SpectrumEncoder:
     about: dict[str, Any] = field(default_factory=dict)
     readout: Readout | None = field(default=None, repr=False)
     pure: tuple[np.ndarray, ...] = field(default=(), repr=False)
+    decoder: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
-    def grid_for(self, units: str, centres: np.ndarray) -> SpectralGrid:
+    def pure_on(self, grid: SpectralGrid) -> np.ndarray:
+        """Return the (K, E) spectra that were mixed on a grid; K is 0 where none were."""
+        return self.pure[self.grids.index(grid)] if self.pure else np.empty((0, grid.size), np.float32)
+
+    def grid_for(self, units: str, centres: np.ndarray, *, among: Sequence[SpectralGrid] | None = None) -> SpectralGrid:
         """Return the grid that spectra are laid on.
 
         Parameters
         ----------
         units, centres
             Of the data's energy axis.
+        among
+            Grids to choose from; by default all.
 
         Raises
         ------
         EnergyAxisMismatchError
             No grid has these units and energies.
         """
-        fitting = [grid for grid in self.grids if grid.units == units and grid.overlap(centres) >= _LEAST_OVERLAP]
+        allowed = self.grids if among is None else among
+        fitting = [grid for grid in allowed if grid.units == units and grid.overlap(centres) >= _LEAST_OVERLAP]
         if not fitting:
-            known = "; ".join(f"{g.first:g} to {g.centres[-1]:g} {g.units}" for g in self.grids)
+            known = "; ".join(f"{g.first:g} to {g.centres[-1]:g} {g.units}" for g in allowed)
+            what, repair = ("encoder knows", "Pretrain one with such spectra, specml.pretrain([s, ...])")
+            if among is not None:
+                what, repair = "labelled spectra cover", "Label some of these spectra, encoder.fine_tune(s, labels)"
             raise EnergyAxisMismatchError(
-                f"the encoder knows {known}, but the data cover {centres.min():g} to {centres.max():g} {units}. "
-                "Pretrain one with such spectra, specml.pretrain([s, ...])."
+                f"the {what} {known}, but the data cover {centres.min():g} to {centres.max():g} {units}: less than "
+                f"{_LEAST_OVERLAP:.0%} of either lies in the other. {repair}."
             )
         step = abs(centres[-1] - centres[0]) / max(1, len(centres) - 1)
         return max(fitting, key=lambda grid: (grid.overlap(centres), -abs(np.log(grid.step / max(step, 1e-30)))))
@@ -214,6 +231,7 @@ class SpectrumEncoder:
         arrays = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
         arrays |= {_CENTRE.format(k): scale.centre for k, scale in enumerate(self.scales)}
         arrays |= {_PURE.format(k): spectra for k, spectra in enumerate(self.pure)}
+        arrays |= {_DECODER + name: value for name, value in self.decoder.items()}
         if self.readout is not None:
             read = self.readout
             arrays |= dict(zip(_READOUT, (read.weights, read.constant, read.composition.astype(np.uint8)), strict=True))
@@ -240,7 +258,7 @@ class SpectrumEncoder:
             They do not make up one.
         """
         try:
-            if plain["encoder"] not in (2, 3, _VERSION) or plain["normalisation"] not in NORMALISATIONS:
+            if plain["encoder"] not in (2, 3, 4, _VERSION) or plain["normalisation"] not in NORMALISATIONS:
                 raise ValueError(f"version {plain['encoder']!r}")
             sizes = {key: int(value) for key, value in plain["shape"].items()}
             if not all(1 <= value <= 4096 for value in sizes.values()):
@@ -250,6 +268,8 @@ class SpectrumEncoder:
             names = [_PURE.format(k) for k in range(len(centres))]
             pure = tuple(arrays.pop(name) for name in names if name in arrays)
             read = _readout(arrays)
+            names = [name for name in arrays if name.startswith(_DECODER)]
+            decoder = {name.removeprefix(_DECODER): arrays.pop(name) for name in names}
             network.load_state_dict({key: torch.from_numpy(value) for key, value in arrays.items()})
             grids = tuple(SpectralGrid(str(u), float(f), float(s), int(n)) for u, f, s, n in plain["grids"])
             scales = tuple(Scale(c, float(s)) for c, s in zip(centres, plain["spreads"], strict=True))
@@ -263,8 +283,8 @@ class SpectrumEncoder:
                 raise ValueError("a readout of other latents")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelFileError(f"{name}: the file holds no encoder ({error!r:.120}). See specml.pretrain.") from error
-        about = dict(plain["about"])
-        return cls(network.eval(), PatchShape(**sizes), grids, scales, str(plain["normalisation"]), about, read, pure)
+        about, shape = dict(plain["about"]), PatchShape(**sizes)
+        return cls(network.eval(), shape, grids, scales, str(plain["normalisation"]), about, read, pure, decoder)
 
 
 def _readout(arrays: dict[str, np.ndarray]) -> Readout | None:

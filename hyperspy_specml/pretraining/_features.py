@@ -1,4 +1,4 @@
-"""What cheap methods see of spectra: roots of shares, their principal components, those of aligned spectra.
+"""What cheap methods see of spectra: roots of shares or values as recorded, their components, those of aligned spectra.
 
 n spectra, E channels, F features.
 """
@@ -13,6 +13,8 @@ import numpy as np
 _MOST = 16
 # Largest shift that is looked for, part of the channels.
 _SHIFTS = 0.03
+# End of the kinds of features that are values as recorded: roots of shares know neither signs nor intensities.
+AS_RECORDED = ", as recorded"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,8 @@ class Features:
     ----------
     kind
         "raw", "pca" or "aligned": components of spectra that were moved to where they are most like the mean spectrum,
-        and last how far they were: the shift of an edge may be what is asked for. "counts": as they are.
+        and last how far they were: the shift of an edge may be what is asked for. "raw, as recorded" and "pca, as
+        recorded": of the values themselves. "counts": as they are.
     mean, scale
         (F,) what is taken off the features, and what they are divided by: roots of shares by one number, as noise is
         as large in all of them, components each by its deviation.
@@ -42,15 +45,17 @@ class Features:
     @classmethod
     def of(cls, kind: str, pool: np.ndarray) -> Features:
         """Return the features of a kind, from (m, E) spectra without labels."""
-        found = cls(kind, np.zeros(1), np.ones(1), np.zeros((pool.shape[1], 0)), _roots(pool).mean(axis=0))
+        centre = (pool if kind.endswith(AS_RECORDED) else _roots(pool)).mean(axis=0)
+        found = cls(kind, np.zeros(1), np.ones(1), np.zeros((pool.shape[1], 0)), centre)
         values, _ = found._prepared(pool)
-        if kind != "raw":
+        raw = kind.removesuffix(AS_RECORDED) == "raw"
+        if not raw:
             _, _, vectors = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
             found = replace(found, basis=vectors[:_MOST].T.copy())
         values = found._values(pool)
         deviation = values.std(axis=0)
         seen = deviation > 1e-9 * max(deviation.max(), 1e-30)
-        scale = one_scale(values) if kind == "raw" else np.where(seen, deviation, np.inf)
+        scale = one_scale(values) if raw else np.where(seen, deviation, np.inf)
         return replace(found, mean=values.mean(axis=0), scale=scale)
 
     @classmethod
@@ -81,6 +86,8 @@ class Features:
         """Return roots of shares, and what is known beside them: (n, 1) shifts, or nothing."""
         if self.kind == "counts":
             return np.maximum(rows, 0), np.zeros((len(rows), 0))
+        if self.kind.endswith(AS_RECORDED):
+            return rows - self.centre, np.zeros((len(rows), 0))
         if self.kind != "aligned":
             return _roots(rows) - self.centre, np.zeros((len(rows), 0))
         moved, shifts = _aligned(rows, self.centre**2)

@@ -10,6 +10,8 @@ import scipy.sparse
 
 # Part of a patch that must be recorded for it to be shown to the encoder.
 _LEAST_COVERED = 0.5
+# Factors of the widths of channels beyond which spectra are of another kind: energy losses are no X-ray spectra.
+_WIDER, _NARROWER = 20.0, 1 / 8
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,18 @@ class SpectralGrid:
         return self.first + self.step * np.arange(self.size)
 
     def overlap(self, centres: np.ndarray) -> float:
-        """Return which part of the grid lies within channels with these centres."""
+        """Return which part of the grid lies within channels with these centres, or of these within the grid: more.
+
+        Much wider channels are of another kind of spectra, and tell nothing of these; of much narrower ones, which may
+        be so, only the first counts.
+        """
         low, high = np.sort([centres[0], centres[-1]])
-        return float(((self.centres >= low) & (self.centres <= high)).mean())
+        covered = float(((self.centres >= low) & (self.centres <= high)).mean())
+        ratio = (high - low) / max(1, len(centres) - 1) / self.step
+        if ratio > _WIDER or ratio < _NARROWER:
+            return 0.0 if ratio > _WIDER else covered
+        ends = self.first - self.step / 2, self.first + self.step * (self.size - 0.5)
+        return max(covered, float(((centres >= ends[0]) & (centres <= ends[1])).mean()))
 
     def matrix(self, centres: np.ndarray) -> scipy.sparse.csr_array:
         """Return the (E of the data, E) parts of each channel that fall into each channel of the grid.

@@ -86,22 +86,32 @@ def fit_head(features: np.ndarray, truth: np.ndarray, *, n_classes: int, kernel:
         gamma = 1 / (4 * max(1.0, float(np.median((features**2).sum(axis=1)))))
         squares = (features**2).sum(axis=1)
         gram = np.exp(-gamma * np.maximum(squares[:, None] + squares - 2 * features @ features.T, 0))
-        dual, error = _ridge_dual(gram, truth - constant)
+        dual, error = _ridge_dual(gram, truth - constant, centred=False)
         return Head(dual[:, None], constant, features, gamma, error)
     centre = features.mean(axis=0)
-    dual, error = _ridge_dual((features - centre) @ (features - centre).T, truth - constant)
+    dual, error = _ridge_dual((features - centre) @ (features - centre).T, truth - constant, centred=True)
     weights = (features - centre).T @ dual
     return Head(weights[:, None], constant - centre @ weights, error=error)
 
 
-def _ridge_dual(gram: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the dual coefficients of ridge regression with the strength of smallest leave-one-out error, and that."""
+def _ridge_dual(gram: np.ndarray, values: np.ndarray, *, centred: bool) -> tuple[np.ndarray, float]:
+    """Return the dual coefficients of ridge regression with the strength of smallest leave-one-out error, and that.
+
+    Parameters
+    ----------
+    gram, values
+        (n, n) products of features and (n,) values about their mean.
+    centred
+        Whether the features are about their mean, too. Then nothing but that mean tells of the direction in which all
+        spectra change alike, and who is left out does not count there.
+    """
     eigenvalues, vectors = np.linalg.eigh(gram)
     rotated, unit, best = vectors.T @ values, max(float(eigenvalues.mean()), 1e-30), (np.zeros(len(values)), np.inf)
     for strength in _RIDGE * unit:
         inverse = 1 / (np.maximum(eigenvalues, 0) + strength)
         dual = vectors @ (inverse * rotated)
-        left_out = dual / np.maximum((vectors**2) @ inverse, 1e-30)
+        own = (vectors**2) @ inverse - centred / (len(values) * strength)
+        left_out = dual / np.maximum(own, 1e-9 / strength)
         best = min(best, (dual, float((left_out**2).mean())), key=lambda one: one[1])
     return best
 

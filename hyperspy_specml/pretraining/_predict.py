@@ -12,7 +12,7 @@ import numpy as np
 
 from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.lazy import torch
-from hyperspy_specml.pretraining._features import Features, one_scale
+from hyperspy_specml.pretraining._features import AS_RECORDED, Features, one_scale
 from hyperspy_specml.pretraining._heads import Head, fit_head
 from hyperspy_specml.pretraining._likelihood import Mixtures
 from hyperspy_specml.pretraining._options import LoraOptions
@@ -113,12 +113,11 @@ class Unlabelled:
         return self._once("mixtures", self._mixtures)
 
     def _mixtures(self) -> list[Mixtures]:
-        if not self.encoder.pure:
+        if not len(pure := self.encoder.pure_on(self.inputs.grid).astype(float)):
             raise OptionError(
                 "fine_tune(method='likelihood') compares counts with mixtures of spectra that an encoder was trained "
-                "on, and this one was not trained with objective='simulated'. Take method='pca'."
+                "on, and this one was not trained with objective='simulated' on such spectra. Take method='pca'."
             )
-        pure = self.encoder.pure[self.encoder.grids.index(self.inputs.grid)].astype(float)
         channels = np.repeat(self.inputs.visible, self.inputs.patch)[: pure.shape[1]]
         return Mixtures.tried(pure, channels, np.maximum(self.pool, 0).mean(axis=0).astype(float))
 
@@ -216,9 +215,13 @@ def tune(method: str, task: Task) -> Tuned:
 
 
 def _cheap(kind: str, task: Task) -> Tuned:
-    """Fit a head to features, of as many principal components as predict left-out labels best."""
-    every = task.unlabelled.features(kind)
-    tried = [every] if kind == "raw" else [every.first(n) for n in _COMPONENTS]
+    """Fit a head to those features, roots or as recorded, or as many components, that predict left-out labels best."""
+    features = task.unlabelled.features
+    if kind == "raw":
+        tried = [features(kind), features(kind + AS_RECORDED)]
+    else:
+        signed = kind == "pca" and bool((task.unlabelled.pool < 0).any())
+        tried = [features(kind + AS_RECORDED if signed else kind).first(n) for n in _COMPONENTS]
     if task.n_classes and kind != "raw":  # weights of classes shrink, and so do those of small components
         tried = [one.in_one_unit() for one in tried]
     return Tuned(kind, *_best(tried, [one(task.laid) for one in tried], task, kernel=kind != "raw"))

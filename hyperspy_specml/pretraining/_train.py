@@ -185,13 +185,13 @@ def train_encoder(
     physics
         Simulators; then `sources` only give their grids.
     start
-        An encoder to go on from.
+        An encoder to go on from, with its grids, and with its head or decoder where the objective is the same.
     instruments
         That spectra are moved to in training and in its score.
     masking
         Of hidden patches.
     keep
-        Gets the encoder whenever its held-out score is the best so far.
+        Gets the encoder whenever its held-out score is the best so far; not what it went on from.
 
     Returns
     -------
@@ -203,20 +203,27 @@ def train_encoder(
     encoder = shape.network()
     if start is not None:
         encoder.load_state_dict(start.network.state_dict())
-    grids = tuple(dict.fromkeys([p.grid for p in physics] or [s.grid for s in sources]))
     known = {} if start is None else dict(zip(start.grids, start.scales, strict=True))
+    grids = tuple(dict.fromkeys([*([p.grid for p in physics] or [s.grid for s in sources]), *known]))
     scales = tuple(known.get(g) or _scale(g, shape, normalisation, sources, physics, run.seed) for g in grids)
-    like = SpectrumEncoder(encoder, shape, grids, scales, normalisation)
+    like = SpectrumEncoder(encoder, shape, grids, scales, normalisation, pure=_pure(grids, physics, start))
     size = int(run.config.batch_size or 128)
     batches: Any
     held: list[Batch]
     if physics:
-        network: Any = WithHead(encoder, sum(p.n_parameters for p in physics)).to(run.device)
+        network: Any = WithHead(encoder, sum(p.n_parameters for p in physics))
+        if start is not None and start.readout is not None and _alike(like, start, len(network.head.bias)):
+            network.head.weight.data = torch.from_numpy(start.readout.weights.T.copy())
+            network.head.bias.data = torch.from_numpy(start.readout.constant.copy())
+        network = network.to(run.device)
         loss, batches = (_parameter_error, _Simulated(physics, like, size, run.seed, run.device, instruments))
         drawn = _Simulated(physics, like, _SCORED, run.seed + 1, run.device, instruments)
         held = [drawn.draw() for _ in range(2 * len(physics))]
     else:
-        network = MaskedAutoencoder(encoder).to(run.device)
+        network = MaskedAutoencoder(encoder)
+        if start is not None and start.decoder:
+            network.decoder.load_state_dict({name: torch.from_numpy(value) for name, value in start.decoder.items()})
+        network = network.to(run.device)
         held_out = [np.arange(len(s.rows)) % 10 == 0 for s in sources]
         kept = [np.flatnonzero(~one) for one in held_out]
         batches = _Masked(sources, like, size, run.seed, run.device, instruments, masking, kept)
@@ -224,16 +231,18 @@ def train_encoder(
         loss = batches.error
         held = [judge.batch(k, s.rows[np.flatnonzero(held_out[k])[:_SCORED]]) for k, s in enumerate(sources)]
 
-    best = np.inf
+    best, first = np.inf, start is not None  # what it went on from is there already
 
     def score(trained: Any) -> float:
-        nonlocal best
+        nonlocal best, first
         trained.eval()
         with torch.no_grad():
             found = float(np.mean([sum(part.item() for part in loss(trained, batch).values()) for batch in held]))
-        if keep is not None and found < best:
+        if found < best:
             best = found
-            keep(_trained(like, copy.deepcopy(trained), physics))
+            if keep is not None and not first:
+                keep(_trained(like, copy.deepcopy(trained), physics))
+        first = False
         return found
 
     with one_thread(run.device):
@@ -242,15 +251,33 @@ def train_encoder(
 
 
 def _trained(like: SpectrumEncoder, network: Any, physics: Sequence[Physics]) -> SpectrumEncoder:
-    """Return the encoder within a network, with what its head reads off the latents where it has one."""
+    """Return the encoder within a network, with what its head reads off the latents, or with its decoder."""
     network = network.cpu().eval()
-    if hasattr(network, "head"):
-        weights, constant = network.head.weight.detach().numpy().T.copy(), network.head.bias.detach().numpy().copy()
-        composition = [np.arange(one.n_parameters) < one.n_composition for one in physics]
-        read = Readout(weights, constant, np.concatenate(composition))
-        pure = tuple(np.concatenate([one.pure() for one in physics if one.grid == grid]) for grid in like.grids)
-        like = replace(like, readout=read, pure=tuple(spectra.astype(np.float32) for spectra in pure))
-    return replace(like, network=network.encoder)
+    if not hasattr(network, "head"):
+        decoder = {name: value.numpy() for name, value in network.decoder.state_dict().items()}
+        return replace(like, network=network.encoder, decoder=decoder)
+    weights, constant = network.head.weight.detach().numpy().T.copy(), network.head.bias.detach().numpy().copy()
+    composition = [np.arange(one.n_parameters) < one.n_composition for one in physics]
+    return replace(like, network=network.encoder, readout=Readout(weights, constant, np.concatenate(composition)))
+
+
+def _pure(
+    grids: Sequence[SpectralGrid], physics: Sequence[Physics], start: SpectrumEncoder | None
+) -> tuple[np.ndarray, ...]:
+    """Return the spectra that are mixed on each grid, or that were in the training before; () where there are none."""
+    found = []
+    for grid in grids:
+        own = [one.pure() for one in physics if one.grid == grid]
+        known = start.pure_on(grid) if start is not None and grid in start.grids else np.empty((0, grid.size))
+        found.append(np.concatenate(own or [known]).astype(np.float32))
+    return tuple(found) if any(map(len, found)) else ()
+
+
+def _alike(one: SpectrumEncoder, other: SpectrumEncoder, n_parameters: int) -> bool:
+    """Return whether two encoders read the same parameters: those of mixtures of the same spectra."""
+    if other.readout is None or len(other.readout.constant) != n_parameters or one.grids != other.grids:
+        return False
+    return all(map(np.array_equal, one.pure, other.pure))
 
 
 def _all_patches(grid: SpectralGrid, shape: PatchShape) -> np.ndarray:

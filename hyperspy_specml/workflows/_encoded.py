@@ -13,9 +13,11 @@ from hyperspy_specml.signals import axis_spec, energy_axis, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hyperspy.signal import BaseSignal
 
-    from hyperspy_specml.pretraining import Inputs, SpectrumEncoder
+    from hyperspy_specml.pretraining import Inputs, SpectralGrid, SpectrumEncoder
 
 
 def energies_of(signal: BaseSignal) -> tuple[str, np.ndarray]:
@@ -29,11 +31,25 @@ def energies_of(signal: BaseSignal) -> tuple[str, np.ndarray]:
     return "eV", values * factor
 
 
-def inputs_for(encoder: SpectrumEncoder, units: str, centres: np.ndarray) -> Inputs:
-    grid = encoder.grid_for(units, centres)
+def inputs_for(
+    encoder: SpectrumEncoder, units: str, centres: np.ndarray, *, among: Sequence[SpectralGrid] | None = None
+) -> Inputs:
+    """Return how spectra on such channels are shown to an encoder, on one of its grids or of some of them.
+
+    Raises
+    ------
+    EnergyAxisMismatchError
+        They lie on none, or record no patch of it.
+    """
+    grid = encoder.grid_for(units, centres, among=among)
     visible = grid.covered(centres, encoder.shape.patch)
     if not visible.any():
-        raise EnergyAxisMismatchError("the data cover no patch of the encoder. Pretrain one with such spectra.")
+        width = grid.step * encoder.shape.patch
+        raise EnergyAxisMismatchError(
+            f"the data cover {centres.min():g} to {centres.max():g} {units}, not half of one patch of the encoder, of "
+            f"{width:g} {units}. Pretrain one with such spectra and short patches, specml.pretrain([s, ...], "
+            "shape=specml.PatchShape(patch=4))."
+        )
     return encoder.inputs(grid, visible)
 
 

@@ -203,7 +203,7 @@ class Encoder(Stored):
         else:
             blend = Blend((tune(method, task),))
             spread = 0.0 if names else _spread(method, task)
-        return Predictor(blend, encoder, names, spread, table)
+        return Predictor(blend, encoder, names, spread, table, inputs.grid)
 
     def to_bytes(self) -> bytes:
         """Return the content of its file."""

@@ -11,7 +11,17 @@ import numpy as np
 from hyperspy_specml.exceptions import ModelFileError, OptionError
 from hyperspy_specml.latent import Grid, posterior, predicted_strength
 from hyperspy_specml.models import Stored, as_html, as_text, pack, read_model_file, unpack, write_model_file
-from hyperspy_specml.pretraining import Blend, Contest, Features, Head, Inputs, SpectrumEncoder, Tuned, adapted
+from hyperspy_specml.pretraining import (
+    Blend,
+    Contest,
+    Features,
+    Head,
+    Inputs,
+    SpectralGrid,
+    SpectrumEncoder,
+    Tuned,
+    adapted,
+)
 from hyperspy_specml.signals import navigation_map, score_maps
 from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, scan_shape, title_of
 
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
 
 # Arrays of the features, in the order of their class.
 _FEATURES = ("mean", "scale", "basis", "centre")
-_VERSION = 3
+_VERSION = 4
 _CONTEXTS = ("auto", "spectral")
 
 
@@ -52,13 +62,16 @@ class Predictor(Stored):
         Standard deviation of the error of values, by cross-validation.
     table
         The cross-validation of "auto".
+    grid
+        Of the encoder, on which the labelled spectra were laid: others are laid there, too.
     """
 
     tuned: Blend = field(repr=False)
     encoder: SpectrumEncoder = field(repr=False)
     names: tuple[str, ...]
     spread: float
-    table: tuple[Contest, ...] = ()
+    table: tuple[Contest, ...]
+    grid: SpectralGrid
 
     @property
     def method(self) -> str:
@@ -145,7 +158,7 @@ class Predictor(Stored):
 
     def _values(self, signal: BaseSignal, n: int) -> np.ndarray:
         units, centres = energies_of(signal)
-        inputs = inputs_for(self.encoder, units, centres)
+        inputs = inputs_for(self.encoder, units, centres, among=(self.grid,))
         return mapped(signal, n, _Predicted(self.tuned, inputs, centres, classes=bool(self.names)))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None, with_encoder: bool = True) -> Path:
@@ -219,6 +232,7 @@ class Predictor(Stored):
             "members": members,
             "names": list(self.names),
             "spread": self.spread,
+            "grid": self.encoder.grids.index(self.grid),
             "table": [[c.method, c.score, c.error, c.share] for c in self.table],
         }
         return pack(description, arrays)
@@ -232,7 +246,7 @@ class Predictor(Stored):
     def _read(cls, content: bytes, name: str, encoder: SpectrumEncoder | None) -> Predictor:
         plain, arrays = unpack(content, name)
         try:
-            if plain["predictor"] != _VERSION:
+            if plain["predictor"] not in (3, _VERSION):
                 raise ValueError(f"version {plain['predictor']!r}")
             if encoder is None and plain["encoders"][0] is None:
                 raise ModelFileError(
@@ -251,7 +265,8 @@ class Predictor(Stored):
             ]
             blend = Blend(tuple(members), tuple(float(one[1]) for one in plain["members"]))
             table = tuple(Contest(str(m), float(s), float(e), float(w)) for m, s, e, w in plain["table"])
-            return cls(blend, networks[0], tuple(map(str, plain["names"])), float(plain["spread"]), table)
+            grid = networks[0].grids[int(plain.get("grid", 0))]  # earlier files are of encoders with one
+            return cls(blend, networks[0], tuple(map(str, plain["names"])), float(plain["spread"]), table, grid)
         except ModelFileError:
             raise
         except (IndexError, KeyError, TypeError, ValueError) as error:

@@ -73,7 +73,7 @@ def pretrain(
     *,
     library: BaseSignal | None = None,
     shape: PatchShape | None = None,
-    normalisation: str = "square root",
+    normalisation: str | None = None,
     config: TrainConfig | None = None,
     masking: Masking | None = None,
     start: Encoder | None = None,
@@ -98,15 +98,18 @@ def pretrain(
     library : Signal1D, optional
         Noise-free spectra (n | E), of valences, say, whose mixtures are simulated instead.
     shape : PatchShape, optional
-        Sizes of the network; by default patches of 32 channels (fewer on short axes), 4 layers of 128.
-    normalisation : str
-        "square root" of the shares of the channels, "total" (the shares), or "per spectrum" (mean 0, deviation 1).
+        Sizes of the network; by default those of `start`, or patches of 32 channels (fewer on short axes), 4 layers of
+        128.
+    normalisation : str, optional
+        "square root" of the shares of the channels (default), "total" (the shares), or "per spectrum" (mean 0,
+        deviation 1).
     config : TrainConfig, optional
         Of the training; 1,500 steps of 128 spectra at most by default.
     masking : Masking, optional
         How much "masked" hides, and how it judges: ``specml.Masking(hidden=0.9, scored="all", error="counts")``.
     start : Encoder, optional
-        To go on from.
+        To go on from, with its sizes, its normalisation, and the spectra that it knows. What it reads parameters off
+        its latents with, or predicts hidden patches with, is gone on with where the objective is the same.
     instruments : Instruments, optional
         Spectra are also moved to other instruments, of other offset, dispersion, resolution and efficiency, as
         drawn at random: for an encoder that travels. ``specml.Instruments()`` are usual ones.
@@ -145,6 +148,10 @@ def pretrain(
     >>> encoder.embed(s)
     <BaseSignal, title: Latents of Simulated Fe-Cr-Ni map, dimensions: (128|16, 16)>
     """
+    inner = _inner(start)
+    if inner is not None:
+        shape, normalisation = _as_started(inner, shape, normalisation)
+    normalisation = normalisation or NORMALISATIONS[0]
     for name, value, known in (("objective", objective, OBJECTIVES), ("normalisation", normalisation, NORMALISATIONS)):
         if value not in known:
             raise OptionError.unknown(f"pretrain({name}=...)", value, known)
@@ -156,7 +163,7 @@ def pretrain(
     grids = _grids(opened, shape)
     shape = shape or PatchShape(patch=min(_PATCH, max(2, min(grid.size for grid in grids) // 8)))
     keep = None if checkpoint is None else partial(_keep, checkpoint, {"objective": objective, "corpus": _hash(opened)})
-    trainer = partial(train_encoder, shape, normalisation, start=_inner(start), instruments=instruments, keep=keep)
+    trainer = partial(train_encoder, shape, normalisation, start=inner, instruments=instruments, keep=keep)
     with _progress("pretrain", _shown(show_progressbar)) as progress:
         with progress.enter("Load PyTorch", 0.0):
             device = choose_device(device)
@@ -208,6 +215,19 @@ def _keep(path: str | os.PathLike[str], about: dict[str, Any], encoder: Spectrum
 
 def _inner(start: Encoder | None) -> SpectrumEncoder | None:
     return None if start is None else start.encoder
+
+
+def _as_started(
+    start: SpectrumEncoder, shape: PatchShape | None, normalisation: str | None
+) -> tuple[PatchShape, str | None]:
+    """Return sizes and normalisation of the encoder that is gone on from; refuse others."""
+    for name, asked, own in (("shape", shape, start.shape), ("normalisation", normalisation, start.normalisation)):
+        if asked is not None and asked != own:
+            raise OptionError(
+                f"pretrain(start=..., {name}={asked!r}): the encoder to go on from has {name}={own!r}. Leave {name} "
+                "out, or begin anew without start."
+            )
+    return start.shape, start.normalisation
 
 
 def _all_opened(signals: Any) -> list[BaseSignal]:

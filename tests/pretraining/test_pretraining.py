@@ -575,3 +575,24 @@ def test_p_values_of_latents_are_uniform_for_ordinary_spectra() -> None:
     far = np.vstack([draw(3) + 60, np.full((1, 8), np.nan)])
     assert density.p_value(density.distance(far))[:3] == pytest.approx(1 / 1501)
     assert np.isnan(density.p_value(density.distance(far))[3])
+
+
+def test_ridge_regression_takes_the_strength_of_the_smallest_error_of_who_is_left_out() -> None:
+    """Brute force: fit without each spectrum, its mean left out as well; also more features than spectra."""
+    rng = np.random.default_rng(0)
+    for n, n_features in ((12, 30), (25, 4)):
+        features = rng.standard_normal((n, n_features)) + 3
+        truth = features[:, 0] + 0.3 * rng.standard_normal(n)
+        centred = features - features.mean(axis=0)
+        unit, errors = np.linalg.eigvalsh(centred @ centred.T).mean(), []
+        for strength in unit * np.logspace(-4, 4, 17):
+            left_out = []
+            for k in range(n):
+                rest = np.arange(n) != k
+                mean, others = features[rest].mean(axis=0), truth[rest]
+                inner = (features[rest] - mean).T @ (features[rest] - mean) + strength * np.eye(n_features)
+                weights = np.linalg.solve(inner, (features[rest] - mean).T @ (others - others.mean()))
+                left_out.append(others.mean() + (features[k] - mean) @ weights - truth[k])
+            errors.append(np.square(left_out).mean())
+        head = fit(features, truth, n_classes=0, kernel=False)
+        assert head.error == pytest.approx(min(errors), rel=1e-6)

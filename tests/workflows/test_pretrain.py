@@ -473,8 +473,39 @@ def test_a_checkpoint_goes_on(signal: Signal1D, objective: str, tmp_path: Path) 
     assert again.report == {"objective": objective, "corpus": first.report["corpus"]}
     latents = [one.embed(signal).data for one in (again, first)]
     np.testing.assert_array_equal(*latents)
-    on = pretrained([signal], objective, start=again, instruments=instruments)
-    assert on.report["scores"][0] <= first.report["scores"][0]
+    # It goes on where it was, with its head or decoder: the first score is the best of before, not that of chance.
+    slow = specml.TrainConfig(max_steps=2, batch_size=32, evaluate_every=1, learning_rate=1e-12)
+    path = tmp_path / "best.specml"
+    before = path.read_bytes()
+    on = specml.pretrain(
+        [signal], objective, start=again, instruments=instruments, config=slow, checkpoint=path, show_progressbar=False
+    )
+    assert on.report["scores"][0] == pytest.approx(min(first.report["scores"]), rel=1e-5)
+    if min(on.report["scores"][1:]) >= on.report["scores"][0]:
+        assert path.read_bytes() == before  # no better one was found
+
+
+def test_what_is_gone_on_from_keeps_its_sizes_and_all_that_it_knows(signal: Signal1D) -> None:
+    other = edges_at(700.0)
+    total = pretrained([signal, other], "masked", normalisation="total")
+    on = specml.pretrain([signal], "simulated", start=total, config=CONFIG, show_progressbar=False)
+    assert on.encoder.shape == total.encoder.shape
+    assert on.encoder.normalisation == "total"
+    assert np.isfinite(on.embed(other).data).all()
+    labels = np.arange(40) % 2
+    with pytest.raises(SpecMLError, match="such spectra"):
+        on.fine_tune(other, labels, "likelihood")  # none were simulated
+    assert [one.method for one in on.fine_tune(other, labels).table] == [
+        "raw",
+        "pca",
+        "aligned",
+        "parameters",
+        "linear",
+        "lora",
+    ]
+    for wrong in ({"normalisation": "square root"}, {"shape": PatchShape(patch=8, width=32, depth=1, heads=2)}):
+        with pytest.raises(SpecMLError, match="begin anew"):
+            specml.pretrain([signal], start=total, **wrong)
 
 
 def test_energy_losses_are_simulated_from_the_edges_in_range() -> None:
@@ -482,3 +513,60 @@ def test_energy_losses_are_simulated_from_the_edges_in_range() -> None:
     losses.add_elements(["Fe"])
     report = pretrained([losses]).report
     assert report["scores"][-1] < report["scores"][0]
+
+
+def edges_at(first: float) -> Signal1D:
+    """Return energy losses with an edge in the middle, from an energy on."""
+    found = hs.signals.Signal1D(np.random.default_rng(0).poisson(20.0 + 30 * (np.arange(128) > 64), (40, 128)))
+    found.set_signal_type("EELS")
+    axis = found.axes_manager[-1]
+    axis.offset, axis.scale, axis.units = first, 0.4, "eV"
+    return found
+
+
+def test_a_pooled_encoder_knows_each_of_the_spectra_it_was_trained_on() -> None:
+    carbon, iron_edge = edges_at(280.0), edges_at(700.0)  # on one grid, of which each covers a tenth
+    pooled = pretrained([carbon, iron_edge], "masked")
+    assert len(pooled.encoder.grids) == 1
+    for signal in (carbon, iron_edge):
+        assert np.isfinite(pooled.embed(signal).data).all()
+    with pytest.raises(SpecMLError, match="30% of either"):
+        pooled.embed(edges_at(900.0))
+
+
+def test_the_encoder_in_the_package_takes_short_x_ray_spectra_and_no_energy_losses(signal: Signal1D) -> None:
+    assert np.isfinite(specml.encoders.eds().embed(signal.isig[:64]).data).all()  # a quarter of what it knows
+    with pytest.raises(SpecMLError, match="pretrain"):
+        specml.encoders.eds().embed(edges_at(700.0))
+
+
+def test_a_predictor_takes_only_spectra_of_the_kind_that_was_labelled(
+    signal: Signal1D, iron: np.ndarray, tmp_path: Path
+) -> None:
+    other = edges_at(700.0)
+    pooled = pretrained([signal, other], "masked")
+    assert len(pooled.encoder.grids) == 2
+    much = (iron > np.median(iron)).astype(int)
+    for labelled, labels, refused in ((signal, much, other), (other, np.arange(40) % 2, signal)):
+        predictor = pooled.fine_tune(labelled, labels, "pca")
+        again = specml.Predictor.load(predictor.save(tmp_path / "kind", overwrite=True))
+        for one in (predictor, again):
+            assert one.classify(labelled).labels.data.shape == labels.shape
+            with pytest.raises(SpecMLError, match="labelled spectra cover"):
+                one.classify(refused)
+
+
+def test_raw_knows_signs_and_intensities() -> None:
+    # A dip below zero of two depths, and intensities: both are lost in roots of shares.
+    rng, channels = np.random.default_rng(0), np.arange(96)
+    line = np.exp(-0.5 * ((channels - 50) / 4) ** 2)
+    which, intensity = rng.integers(0, 2, 160), rng.uniform(50, 500, 160)
+    dips = hs.signals.Signal1D(0.3 * rng.standard_normal((160, 96)) - (1 + 0.6 * which)[:, None] * line)
+    counts = hs.signals.Signal1D(rng.poisson(intensity[:, None] * line / line.sum() + 0.2))
+    known = np.arange(160) < 40
+    for method in ("raw", "pca"):
+        found = pretrained([dips], "masked").fine_tune(dips, np.where(known, which, -1), method).classify(dips)
+        assert (found.labels.data == which)[~known].mean() > 0.95, method
+    predictor = pretrained([counts], "masked").fine_tune(counts, np.where(known, intensity, np.nan), "raw")
+    value = predictor.regress(counts).value.data[~known]
+    assert np.corrcoef(value, intensity[~known])[0, 1] > 0.97
