@@ -80,7 +80,7 @@ def twin_library(sigma: float, n_channels: int) -> BaseSignal:
 
 def tuned(encoder: specml.Encoder, signal: BaseSignal, labels: np.ndarray, method: str) -> specml.Predictor:
     """Return the predictor, without errors of values: for these, networks are trained five more times."""
-    with mock.patch("hyperspy_specml.workflows._encoder._spread", return_value=0.0):
+    with mock.patch("hyperspy_specml.workflows._encoder.errors_of", return_value=None):
         return encoder.fine_tune(signal, labels, method)
 
 

@@ -558,7 +558,8 @@ def phase_map(
     DataTypeError
         Complex, structured or object data.
     MaskError
-        A mask, labels or an area of the wrong dtype or shape; or everything is masked.
+        A mask, labels or an area of the wrong dtype or shape, or areas that have pixels in common; or everything is
+        masked.
     TooFewSpectraError
         Fewer usable spectra or channels than phases.
     NegativeCountsError, NotCountsError

@@ -25,6 +25,7 @@ from scipy.optimize import nnls
 from scipy.special import log_softmax, logsumexp
 
 from hyperspy_specml.exceptions import OptionError
+from hyperspy_specml.pretraining._errors import Errors
 from hyperspy_specml.pretraining._predict import CHEAP, Tuned, tune
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Contest:
     share: float = 0.0
 
 
-def contest(task: Task) -> tuple[tuple[Contest, ...], Blend, float]:
+def contest(task: Task) -> tuple[tuple[Contest, ...], Blend, Errors | None]:
     """Cross-validate the methods on the same folds, and blend them.
 
     Parameters
@@ -120,7 +121,7 @@ def contest(task: Task) -> tuple[tuple[Contest, ...], Blend, float]:
 
     Returns
     -------
-    the table, the methods of the blend fitted to all labels, and the root mean square of its errors of left-out values
+    the table, the methods of the blend fitted to all labels, and its errors of left-out values; of classes none
 
     Raises
     ------
@@ -136,20 +137,29 @@ def contest(task: Task) -> tuple[tuple[Contest, ...], Blend, float]:
     task = task.encoded()
     names = (*CHEAP, *_physical(task), "linear")
     left_out = np.stack([_left_out(name, task, folds) for name in names])
-    losses = [_losses(found, task) for found in left_out]
+    losses = [_losses(found[0], task) for found in left_out]
     left_out = np.concatenate([left_out, _left_out("lora", task, folds, min(losses, key=np.mean))[None]])
-    raced = np.isfinite(left_out).all(axis=(1, 2))
+    raced = np.isfinite(left_out).all(axis=(1, 2, 3))
     shares = np.zeros(len(left_out))
-    shares[raced] = blend_shares(left_out[raced], task.truth, task.n_classes)
-    scores = [_scores(found, task, folds) for found in left_out]
+    shares[raced] = blend_shares(left_out[raced, 0], task.truth, task.n_classes)
+    scores = [_scores(found[0], task, folds) for found in left_out]
     table = tuple(map(Contest, (*names, "lora"), *zip(*scores, strict=True), map(float, shares)))
     chosen = [one for one in table if one.share]
     blend = Blend(tuple(tune(one.method, task) for one in chosen), tuple(one.share for one in chosen))
-    spread = 0.0
-    if not task.n_classes:
-        errors = _mixed(left_out[raced], shares[raced], classes=False)[:, 0] - task.truth
-        spread = float(np.sqrt(np.mean(errors**2)))
-    return table, blend, spread
+    if task.n_classes:
+        return table, blend, None
+    errors = np.einsum("m,mln->ln", shares[raced], left_out[raced, ..., 0]) - task.truth
+    return table, blend, Errors.of(task.counts, errors)
+
+
+def errors_of(method: str, task: Task) -> Errors | None:
+    """Return the errors of values by one method, of those left out in five folds; None of classes, or of one value."""
+    order = np.random.default_rng(task.seed).permutation(len(task.truth))
+    tests = np.array_split(order, min(_FOLDS, len(order)))
+    if task.n_classes or len(order) < 3:
+        return None
+    found = _left_out(method, task, [(np.setdiff1d(order, test), test) for test in tests])
+    return Errors.of(task.counts, found[..., 0] - task.truth)
 
 
 def _physical(task: Task) -> tuple[str, ...]:
@@ -160,7 +170,9 @@ def _physical(task: Task) -> tuple[str, ...]:
 
 
 def _left_out(name: str, task: Task, folds: list[Any], best: np.ndarray | None = None) -> np.ndarray:
-    """Return (n, C) logits or (n, 1) values of labels that were left out; NaN from where a method fell behind.
+    """Return (1 + L, n, C) logits or (1 + L, n, 1) values of labels that were left out, with all and with fewer counts.
+
+    They are NaN from where a method fell behind.
 
     Parameters
     ----------
@@ -169,11 +181,11 @@ def _left_out(name: str, task: Task, folds: list[Any], best: np.ndarray | None =
     best
         (n,) losses that it must keep up with.
     """
-    found = np.full((len(task.truth), task.n_classes or 1), np.nan)
+    found = np.full((1 + len(task.fewer), len(task.truth), task.n_classes or 1), np.nan)
     for train, test in folds:
-        found[test] = task.of(test).predicted(tune(name, task.of(train)))
+        found[:, test] = task.of(test).predicted(tune(name, task.of(train)))
         if best is not None:
-            behind = _losses(found, task) - best
+            behind = _losses(found[0], task) - best
             behind = behind[np.isfinite(behind)]
             if behind.mean() > _BEHIND * behind.std() / np.sqrt(len(behind)):
                 break

@@ -153,6 +153,8 @@ class Task:
         Of adapters.
     latents
         (n, D) outputs of the encoder for the labelled spectra, where they are known.
+    fewer
+        (n, E) each, the same spectra on the grid with parts of their counts.
     """
 
     laid: np.ndarray
@@ -162,21 +164,30 @@ class Task:
     seed: int = 0
     lora: LoraOptions = field(default_factory=LoraOptions)
     latents: np.ndarray | None = field(default=None, repr=False)
+    fewer: tuple[np.ndarray, ...] = field(default=(), repr=False)
 
     def of(self, some: np.ndarray) -> Task:
         """Return the task with some of the labelled spectra."""
         latents = None if self.latents is None else self.latents[some]
-        return replace(self, laid=self.laid[some], truth=self.truth[some], latents=latents)
+        fewer = tuple(rows[some] for rows in self.fewer)
+        return replace(self, laid=self.laid[some], truth=self.truth[some], latents=latents, fewer=fewer)
 
     def encoded(self) -> Task:
         """Return the task with the outputs of the encoder: they are the same in all folds."""
         return replace(self, latents=self.unlabelled.encoder.latents(self.laid, self.unlabelled.inputs))
 
     def predicted(self, tuned: Tuned) -> np.ndarray:
-        """Return what a method says of the labelled spectra: (n, C) logits or (n, 1) values."""
+        """Return what a method says of the labelled spectra, and of them with fewer counts: (1 + L, n, C or 1)."""
         if self.latents is not None and tuned.encoder is self.unlabelled.encoder:
-            return tuned.on_latents(self.latents)
-        return tuned(self.laid, self.unlabelled.inputs)
+            own = tuned.on_latents(self.latents)
+        else:
+            own = tuned(self.laid, self.unlabelled.inputs)
+        return np.stack([own, *(tuned(rows, self.unlabelled.inputs) for rows in self.fewer)])
+
+    @property
+    def counts(self) -> list[float]:
+        """Usual counts in a labelled spectrum, and in the same with fewer."""
+        return [max(float(np.median(rows.sum(axis=1))), 1e-30) for rows in (self.laid, *self.fewer)]
 
 
 def tune(method: str, task: Task) -> Tuned:

@@ -14,4 +14,4 @@ from hyperspy_specml.signals._source import (
     score_maps,
     stamp,
 )
-from hyperspy_specml.signals._spectra import axis_spec, energy_axis, in_array_order, spectra_of
+from hyperspy_specml.signals._spectra import axis_spec, check_spectra, energy_axis, in_array_order, spectra_of

@@ -77,7 +77,12 @@ def spectra_of(signal: BaseSignal, *, method: str, navigation_mask: Mask = None,
     MaskOrderWarning
         A navigation mask is an array that fits as it is and turned.
     """
-    _check(signal, method)
+    check_spectra(signal, method)
+    if signal.axes_manager.navigation_dimension == 0:
+        raise NavigationRequiredError(
+            f"{method}() compares spectra, but {signal!r} is a single one: it has no navigation axis. "
+            "Stack several first: hs.stack([s1, s2, s3])."
+        )
     array = in_array_order(signal)
     if isinstance(array, np.ma.MaskedArray):  # a masked value was not measured
         array = np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
@@ -90,7 +95,23 @@ def spectra_of(signal: BaseSignal, *, method: str, navigation_mask: Mask = None,
     )
 
 
-def _check(signal: BaseSignal, method: str) -> None:
+def check_spectra(signal: BaseSignal, method: str) -> None:
+    """Check that a signal holds spectra, or one.
+
+    Parameters
+    ----------
+    signal
+        Exactly one signal axis, real numbers.
+    method
+        Name of the method that asks, for the messages.
+
+    Raises
+    ------
+    DataTypeError
+        The data are complex, structured or objects.
+    SpectraRequiredError
+        The signal does not have exactly one signal axis, or spectra of one channel.
+    """
     manager, dtype = signal.axes_manager, signal.data.dtype
     if dtype.kind not in "biuf":
         repair = {
@@ -110,11 +131,6 @@ def _check(signal: BaseSignal, method: str) -> None:
         raise SpectraRequiredError(
             f"{method}() needs spectra, but {signal!r} has {manager.signal_dimension} signal axes. Make the "
             f"energy axis the only one first, s.transpose(signal_axes=['Energy']); its axes are {names}."
-        )
-    if manager.navigation_dimension == 0:
-        raise NavigationRequiredError(
-            f"{method}() compares spectra, but {signal!r} is a single one: it has no navigation axis. "
-            "Stack several first: hs.stack([s1, s2, s3])."
         )
 
 

@@ -7,17 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pint
+from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.exceptions import EnergyAxisMismatchError
-from hyperspy_specml.signals import axis_spec, energy_axis, spectra_of
+from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
+from hyperspy_specml.signals import axis_spec, check_spectra, energy_axis, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hyperspy.signal import BaseSignal
-
     from hyperspy_specml.pretraining import Inputs, SpectralGrid, SpectrumEncoder
+
+
+def require_spectra(signal: Any, method: str) -> None:
+    """Refuse what is no signal of spectra of real numbers; a single spectrum is one.
+
+    Raises
+    ------
+    OptionError
+        It is no signal.
+    DataTypeError
+        The data are complex, structured or objects.
+    SpectraRequiredError
+        There is not exactly one signal axis.
+    """
+    if not isinstance(signal, BaseSignal):
+        raise OptionError(
+            f"{method}() needs a signal of spectra, not {type(signal).__name__}. Load a file with hs.load(path), make "
+            "an array one with hs.signals.Signal1D(array), and give it its energy axis."
+        )
+    check_spectra(signal, method)
 
 
 def energies_of(signal: BaseSignal) -> tuple[str, np.ndarray]:

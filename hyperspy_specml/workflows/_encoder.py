@@ -14,18 +14,29 @@ from hyperspy_specml.models import Stored
 from hyperspy_specml.pretraining import (
     METHODS,
     Blend,
-    Contest,
     LatentDensity,
     LoraOptions,
     SpectrumEncoder,
     Task,
     Unlabelled,
     contest,
+    errors_of,
     tune,
+    with_fewer_counts,
 )
 from hyperspy_specml.signals import navigation_map, score_maps
-from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, rows_at, scan_shape, title_of
-from hyperspy_specml.workflows._labels import is_table, labels_of_areas, labels_of_table
+from hyperspy_specml.workflows._call import whole_number
+from hyperspy_specml.workflows._encoded import (
+    energies_of,
+    inputs_for,
+    mapped,
+    of_finite,
+    require_spectra,
+    rows_at,
+    scan_shape,
+    title_of,
+)
+from hyperspy_specml.workflows._labels import check_labels, labels_of
 from hyperspy_specml.workflows._predictor import Predictor
 
 # Ordinary spectra that p-values can be made of.
@@ -83,9 +94,14 @@ class Encoder(Stored):
 
         Raises
         ------
+        OptionError
+            It is no signal.
+        DataTypeError, SpectraRequiredError
+            The data are not real numbers; not exactly one signal axis.
         EnergyAxisMismatchError
             The encoder knows no such energies.
         """
+        require_spectra(signal, "embed")
         values = self._latents(signal)
         shape = scan_shape(signal)
         if not signal.axes_manager.navigation_dimension:
@@ -118,6 +134,10 @@ class Encoder(Stored):
         ------
         TooFewSpectraError
             Fewer than twenty ordinary spectra are finite.
+        OptionError
+            There is no signal, or the seed is no whole number.
+        DataTypeError, SpectraRequiredError
+            The data are not real numbers; not exactly one signal axis.
         EnergyAxisMismatchError
             The encoder knows no such energies.
 
@@ -125,6 +145,9 @@ class Encoder(Stored):
         ----------
         R. Laxhammar, G. Falkman, Ann. Math. Artif. Intell. 74 (2015) 67.
         """
+        require_spectra(signal, "novelty")
+        require_spectra(ordinary, "novelty(ordinary=...): novelty")
+        seed = whole_number("random_state", random_state, least=0)
         known = self._latents(ordinary)
         known = known[np.isfinite(known).all(axis=1)]
         if len(known) < _LEAST_ORDINARY:
@@ -132,7 +155,7 @@ class Encoder(Stored):
                 f"novelty(ordinary={ordinary!r}): {len(known)} spectra are finite, {_LEAST_ORDINARY} at least are "
                 "needed. Pass more spectra that are ordinary, or use s.anomaly_map()."
             )
-        density = LatentDensity.of(known, seed=random_state)
+        density = LatentDensity.of(known, seed=seed)
         distance = density.distance(self._latents(signal))
         shape, title = scan_shape(signal), title_of(signal)
         return Novelty(
@@ -154,10 +177,11 @@ class Encoder(Stored):
         signal : Signal1D
             The spectra, of which some are labelled; of a lazy one only these are read, and some others.
         labels : array, signal, dict or table
-            For every spectrum (array order of the scan) a class as a whole number (-1: no label) or text ("": none), or
-            a value (NaN: none); or areas of named classes, ``{"ferrite": roi or mask}``; or a table (a DataFrame, say,
-            or a structured array) with a column for each scan axis, of its name, and one of labels: positions are
-            indices where they are whole numbers, else in the units of the axis.
+            For every spectrum, in the shape of the scan (array order) or a flat list, a class as a whole number (-1: no
+            label) or text ("" or None: none), or a value (NaN: none), and none where an array is masked; or areas of
+            named classes, ``{"ferrite": roi or mask}``; or a table (a DataFrame, say, or a structured array) with a
+            column for each scan axis, of its name, and one of labels: positions are indices where they are whole
+            numbers, else in the units of the axis.
         method : str
             "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra, and the shift;
             "likelihood" (classes only): the class whose spectrum, a mixture of those that the encoder was trained to
@@ -177,33 +201,47 @@ class Encoder(Stored):
         Raises
         ------
         OptionError
-            Unknown method, no labels, one class, or too few labels for a cross-validation; or a method that needs
-            simulated spectra, of an encoder that was not trained on any, or classes, of values.
+            No signal, an unknown method, or options or a seed that are none; labels of another shape or kind, no
+            labels, one class, values that are all the same, or too few labels, where spectra that are not finite or
+            hold no counts at all teach nothing; or a method that needs simulated spectra, of an encoder that was not
+            trained on any, or classes, of values.
+        MaskError
+            An area is no area of the scan, or two have pixels in common.
+        DataTypeError, SpectraRequiredError
+            The data are not real numbers; not exactly one signal axis.
         EnergyAxisMismatchError
             The encoder knows no such energies.
         """
         if method not in METHODS:
             raise OptionError.unknown("fine_tune(method=...)", method, METHODS)
+        require_spectra(signal, "fine_tune")
         units, centres = energies_of(signal)
         encoder, inputs = self.encoder, inputs_for(self.encoder, units, centres)
+        seed = whole_number("random_state", random_state, least=0)
+        if lora is not None and not isinstance(lora, LoraOptions):
+            raise OptionError(f"fine_tune(lora={lora!r}) needs options, e.g. lora=specml.LoraOptions(rank=4).")
         if lora is not None and method not in ("auto", "lora"):
             raise OptionError(f"fine_tune(method={method!r}, lora=...): only 'lora' and 'auto' train adapters.")
-        truth, names, known = _truth(signal, labels)
+        truth, names, known = labels_of(signal, labels, scan_shape(signal) or (1,), "fine_tune")
+        check_labels(truth[known], names, method)  # before anything is read
         unlabelled = np.arange(len(known)) % -(-len(known) // _POOL) == 0
         read = np.flatnonzero(known | unlabelled)
-        laid = rows_at(signal, read).astype(np.float32) @ inputs.grid.matrix(centres)
-        finite = np.isfinite(laid).all(axis=1)
-        some, pool = laid[known[read] & finite], laid[unlabelled[read] & finite]
-        own = truth[read][known[read] & finite]
-        table: tuple[Contest, ...] = ()
-        options = lora or LoraOptions()
-        task = Task(some, own, Unlabelled(pool, inputs, encoder), len(names), random_state, options)
+        rows, matrix = rows_at(signal, read), inputs.grid.matrix(centres)
+        laid = rows.astype(np.float32) @ matrix
+        finite, empty, labelled = np.isfinite(laid).all(axis=1), ~laid.any(axis=1), known[read]
+        check_labels(truth[known], names, method, finite[labelled], empty[labelled])
+        says = finite & ~empty
+        some, pool = laid[labelled & says], laid[unlabelled[read] & says]
+        own = truth[read][labelled & says]
+        fewer = [] if names else with_fewer_counts(rows[labelled & says], seed)
+        every = Unlabelled(pool, inputs, encoder)
+        fainter = tuple(one @ matrix for one in fewer)
+        task = Task(some, own, every, len(names), seed, lora or LoraOptions(), fewer=fainter)
         if method == "auto":
-            table, blend, spread = contest(task)
-        else:
-            blend = Blend((tune(method, task),))
-            spread = 0.0 if names else _spread(method, task)
-        return Predictor(blend, encoder, names, spread, table, inputs.grid)
+            table, blend, errors = contest(task)
+            return Predictor(blend, encoder, names, errors, table, inputs.grid)
+        blend = Blend((tune(method, task),))
+        return Predictor(blend, encoder, names, errors_of(method, task), (), inputs.grid)
 
     def to_bytes(self) -> bytes:
         """Return the content of its file."""
@@ -232,58 +270,3 @@ class _Embedded:
         return of_finite(
             rows, self.encoder.shape.width, lambda some: self.encoder.encode(some, self.units, self.centres)
         )
-
-
-def _truth(signal: BaseSignal, labels: Any) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """Return labels of all spectra, names of the classes (none: values), and which spectra have one."""
-    shape = scan_shape(signal) or (1,)
-    if is_table(labels):
-        labels = labels_of_table(signal, labels, shape, "fine_tune")
-    if hasattr(labels, "items"):
-        found, names = labels_of_areas(signal, labels, shape, "fine_tune")
-        values, known = found, found >= 0
-    else:
-        array = np.asarray(labels.data if isinstance(labels, BaseSignal) else labels)
-        if array.size != int(np.prod(shape)):
-            raise OptionError(
-                f"fine_tune(labels of shape {array.shape}) needs one label for each spectrum, shape {shape} in array "
-                "order; -1, '' or NaN where there is none."
-            )
-        array = array.reshape(-1)
-        if array.dtype.kind == "f":
-            return _checked(array.astype(float), (), np.isfinite(array))
-        if array.dtype.kind in "US":
-            names = tuple(str(name) for name in np.unique(array) if str(name))
-            values = np.array([names.index(str(one)) if str(one) else -1 for one in array])
-        elif array.dtype.kind in "uib":
-            every = np.unique(array[array >= 0]) if array.dtype.kind == "i" else np.unique(array)
-            place = {int(value): k for k, value in enumerate(every)}
-            values, names = np.array([place.get(int(one), -1) for one in array]), tuple(str(one) for one in every)
-        else:
-            raise OptionError(f"fine_tune(labels of {array.dtype}) needs numbers, text, or areas by name.")
-        known = values >= 0
-    return _checked(values, names, known)
-
-
-def _checked(
-    values: np.ndarray, names: tuple[str, ...], known: np.ndarray
-) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    if known.sum() < 2:
-        raise OptionError(f"fine_tune(labels=...): {int(known.sum())} spectra have a label. Two at least are needed.")
-    if names and len(np.unique(values[known])) < 2:
-        raise OptionError(
-            f"fine_tune(labels=...): all labels are of one class, {names[int(values[known][0])]!r}. Label spectra of "
-            "another class, too, or find strangers with s.anomaly_map()."
-        )
-    return values, names, known
-
-
-def _spread(method: str, task: Task) -> float:
-    """Return the standard deviation of the errors of values left out in five folds."""
-    order, errors = np.random.default_rng(task.seed).permutation(len(task.truth)), []
-    for test in np.array_split(order, min(5, len(order))):
-        train = np.setdiff1d(order, test)
-        if len(train) > 1:
-            again = tune(method, task.of(train))
-            errors.append(again(task.laid[test], task.unlabelled.inputs)[:, 0] - task.truth[test])
-    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else float("nan")

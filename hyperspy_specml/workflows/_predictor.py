@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +15,7 @@ from hyperspy_specml.models import Stored, as_html, as_text, pack, read_model_fi
 from hyperspy_specml.pretraining import (
     Blend,
     Contest,
+    Errors,
     Features,
     Head,
     Inputs,
@@ -23,7 +25,15 @@ from hyperspy_specml.pretraining import (
     adapted,
 )
 from hyperspy_specml.signals import navigation_map, score_maps
-from hyperspy_specml.workflows._encoded import energies_of, inputs_for, mapped, of_finite, scan_shape, title_of
+from hyperspy_specml.workflows._encoded import (
+    energies_of,
+    inputs_for,
+    mapped,
+    of_finite,
+    require_spectra,
+    scan_shape,
+    title_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +68,8 @@ class Predictor(Stored):
         That it was made with.
     names
         Of the classes; none for values.
-    spread
-        Standard deviation of the error of values, by cross-validation.
+    errors
+        Of values, by the counts in a spectrum; None of classes, or where there were too few labels to tell.
     table
         The cross-validation of "auto".
     grid
@@ -69,7 +79,7 @@ class Predictor(Stored):
     tuned: Blend = field(repr=False)
     encoder: SpectrumEncoder = field(repr=False)
     names: tuple[str, ...]
-    spread: float
+    errors: Errors | None
     table: tuple[Contest, ...]
     grid: SpectralGrid
 
@@ -98,7 +108,9 @@ class Predictor(Stored):
         Raises
         ------
         OptionError
-            The predictor was learnt for values, or there is no such context.
+            It is no signal, the predictor was learnt for values, or there is no such context.
+        DataTypeError, SpectraRequiredError
+            The data are not real numbers; not exactly one signal axis.
         EnergyAxisMismatchError
             The encoder knows no such energies.
 
@@ -110,6 +122,7 @@ class Predictor(Stored):
             raise OptionError("classify(): this predictor was learnt for values. Use predictor.regress(s).")
         if context not in _CONTEXTS:
             raise OptionError.unknown("classify(context=...)", context, _CONTEXTS)
+        require_spectra(signal, "classify")
         logits = self._values(signal, len(self.names))
         shape, title, finite = scan_shape(signal), title_of(signal), np.isfinite(logits).all(axis=1)
         probability, strength = np.exp(logits), 0.0
@@ -142,14 +155,20 @@ class Predictor(Stored):
         Raises
         ------
         OptionError
-            The predictor was learnt for classes.
+            It is no signal, or the predictor was learnt for classes.
+        DataTypeError, SpectraRequiredError
+            The data are not real numbers; not exactly one signal axis.
         EnergyAxisMismatchError
             The encoder knows no such energies.
         """
         if self.names:
             raise OptionError("regress(): this predictor was learnt for classes. Use predictor.classify(s).")
-        values = self._values(signal, 1).reshape(scan_shape(signal))
-        error = np.where(np.isfinite(values), self.spread, np.nan).astype(np.float32)
+        require_spectra(signal, "regress")
+        shape = scan_shape(signal)
+        values, counts = (column.reshape(shape) for column in self._values(signal, 2).T)
+        error = np.full(shape, np.nan, np.float32)
+        if self.errors is not None:
+            error = np.where(np.isfinite(values), self.errors(counts), np.nan).astype(np.float32)
         title = title_of(signal)
         return Regressed(
             navigation_map(signal, values, title=f"Values of {title}"),
@@ -231,7 +250,7 @@ class Predictor(Stored):
             "encoders": inner,
             "members": members,
             "names": list(self.names),
-            "spread": self.spread,
+            "errors": None if self.errors is None else [self.errors.counts, self.errors.sizes],
             "grid": self.encoder.grids.index(self.grid),
             "table": [[c.method, c.score, c.error, c.share] for c in self.table],
         }
@@ -266,7 +285,10 @@ class Predictor(Stored):
             blend = Blend(tuple(members), tuple(float(one[1]) for one in plain["members"]))
             table = tuple(Contest(str(m), float(s), float(e), float(w)) for m, s, e, w in plain["table"])
             grid = networks[0].grids[int(plain.get("grid", 0))]  # earlier files are of encoders with one
-            return cls(blend, networks[0], tuple(map(str, plain["names"])), float(plain["spread"]), table, grid)
+            names = tuple(map(str, plain["names"]))
+            known = plain["errors"] if "errors" in plain else [[1.0], [plain["spread"]]]  # earlier ones know one size
+            errors = None if names or known is None else Errors(*(tuple(map(float, one)) for one in known))
+            return cls(blend, networks[0], names, errors, table, grid)
         except ModelFileError:
             raise
         except (IndexError, KeyError, TypeError, ValueError) as error:
@@ -288,7 +310,9 @@ class Predictor(Stored):
 
     def _repr_html_(self) -> str:
         score = "balanced accuracy" if self.names else "R2"
-        return as_html(("method", score, "standard error", "share"), self._rows()) if self.table else repr(self)
+        if not self.table:
+            return html.escape(repr(self))
+        return as_html(("method", score, "standard error", "share"), self._rows())
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,9 +322,9 @@ class Classified:
     Attributes
     ----------
     labels
-        Int map ``(scan axes |)``; -1 where a spectrum is not finite.
+        Int map ``(scan axes |)``; -1 where a spectrum is not finite or holds no counts at all.
     probability
-        Maps (classes | scan axes), 0 to 1.
+        Maps (classes | scan axes), 0 to 1; NaN at such spectra.
     names
         Of the classes.
     neighbour
@@ -320,9 +344,11 @@ class Regressed:
     Attributes
     ----------
     value
-        Map ``(scan axes |)``, NaN where a spectrum is not finite.
+        Map ``(scan axes |)``, NaN where a spectrum is not finite or holds no counts at all.
     error
-        Map of standard errors, by cross-validation on the labels.
+        Map of standard errors: root mean square of those of labels that were left out, predicted from as many counts as
+        the spectrum has, or from all that the labelled spectra have where it has more. The same everywhere where
+        spectra are no counts; NaN where there is no value, and everywhere where there were less than three labels.
     """
 
     value: BaseSignal
@@ -339,11 +365,13 @@ class _Predicted:
     classes: bool
 
     def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-        return of_finite(rows, self.tuned.n_outputs, self._predicted)
+        return of_finite(rows, self.tuned.n_outputs if self.classes else 2, self._predicted)
 
     def _predicted(self, some: np.ndarray) -> np.ndarray:
         laid = some.astype(np.float32) @ self.inputs.grid.matrix(self.centres)
-        return self.tuned(laid, self.inputs, classes=self.classes)
+        found = self.tuned(laid, self.inputs, classes=self.classes)
+        found = found if self.classes else np.column_stack([found, laid.sum(axis=1)])
+        return np.where(laid.any(axis=1, keepdims=True), found, np.nan)  # no counts say nothing
 
 
 def _arrays(one: Tuned) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import hyperspy.api as hs
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import SpecMLError
+from hyperspy_specml.exceptions import DataTypeError, MaskError, OptionError, SpecMLError, SpectraRequiredError
 from hyperspy_specml.pretraining import PatchShape
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ def test_auto_shows_what_it_compared(
     assert predictor.method == " + ".join(one.method for one in chosen)
     assert f"{chosen[0].share:.2f}" in repr(predictor)
     assert "<table>" in predictor._repr_html_()
+    alone = encoder.fine_tune(signal, labels, "raw")
+    assert alone._repr_html_() == "&lt;Predictor of 2 classes: raw&gt;"  # a notebook takes <...> for a tag
 
 
 def test_a_blend_is_kept_in_a_file(
@@ -321,6 +324,7 @@ def test_a_frame_is_a_table(signal: Signal1D, encoder: specml.Encoder) -> None:
         (lambda t: t[["label"]], "column for each scan axis"),
         (lambda t: np.repeat(t, 2), None),
         (lambda t: np.concatenate([t, np.array([(*t[0].item()[:2], "other")], t.dtype)]), "two labels"),
+        (lambda t: np.concatenate([t, np.array([(*t[0].item()[:2], ""), (99, 99, "")], t.dtype)]), None),
         (lambda t: np.concatenate([t, np.array([(0, 12, "odd")], t.dtype)]), "outside of the scan, 12 pixels"),
         (lambda t: np.concatenate([t, np.array([(-1, 0, "odd")], t.dtype)]), "outside of the scan, 10 pixels"),
     ],
@@ -330,11 +334,190 @@ def test_tables_that_do_not_fit_are_refused(
 ) -> None:
     lines, columns = np.unravel_index(np.arange(0, 120, 5), (12, 10))
     given = change(table(signal, lines, columns, label=np.where(lines % 2, "odd", "even").astype("U5")))
-    if message is None:  # the same label twice is no harm
+    if message is None:  # the same label twice is no harm, and rows without one say nothing
         assert encoder.fine_tune(signal, given, "raw").names == ("even", "odd")
         return
     with pytest.raises(SpecMLError, match=message):
         encoder.fine_tune(signal, given, "raw")
+
+
+@pytest.mark.parametrize("none", ["", None, np.nan])
+def test_rows_of_a_table_without_a_label_say_nothing(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, none: Any
+) -> None:
+    lines, columns = np.unravel_index(np.arange(0, 120, 5), (12, 10))
+    texts = np.where(lines % 2, "odd", "even").astype(object)
+    values = iron[lines, columns]
+    texts[3], values[3] = none, np.nan
+    assert encoder.fine_tune(signal, table(signal, lines, columns, label=texts), "raw").names == ("even", "odd")
+    every = np.full((12, 10), np.nan)
+    every[lines, columns] = values
+    found, expected = (
+        encoder.fine_tune(signal, one, "raw").tuned.members[0].head.weights
+        for one in (table(signal, lines, columns, label=values), every)
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
+class Nullable:
+    """A column as those of pandas: whole numbers, which numpy reads as floats, and objects where it asks for them."""
+
+    dtype = "Int64"
+
+    def __init__(self, values: list[int | None]) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype or float)
+
+    def items(self) -> Any:
+        return enumerate(self.values)
+
+
+def test_labels_are_missing_in_every_form(signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray) -> None:
+    much = iron > np.median(iron)
+    here = np.arange(120).reshape(12, 10) % 2 == 0
+    texts = np.where(much, "much", "little")
+    forms = [
+        np.where(here, texts, ""),
+        np.where(here, texts, None),
+        np.where(here, texts.astype(object), np.nan),
+        np.where(here, texts.astype(object), "").ravel().tolist(),
+        np.where(here, texts.astype(object), np.nan).ravel().tolist(),
+        np.where(here, texts, "").astype("S"),
+        np.ma.array(np.where(here, texts, "other"), mask=~here),
+        np.where(here, much.astype(int), -1),
+        hs.signals.BaseSignal(np.where(here, much.astype(int), -1)).T,
+        np.ma.array(np.where(here, much, 7), mask=~here),
+        np.ma.array(np.where(here, much, 7).astype("u1"), mask=~here),
+        np.where(here, much, None),
+        Nullable([int(one) if good else None for one, good in zip(much.flat, here.flat, strict=True)]),
+    ]
+    found = [encoder.fine_tune(signal, one, "raw") for one in forms]
+    assert {one.names for one in found[:7]} == {("little", "much")}
+    assert [one.names for one in found[7:]] == [("0", "1")] * 4 + [("False", "True"), ("0", "1")]
+    for one in found[1:]:  # they learn from the same spectra, of the same classes
+        np.testing.assert_array_equal(one.tuned.members[0].head.weights, found[0].tuned.members[0].head.weights)
+    values = [
+        encoder.fine_tune(signal, labels, "raw").tuned.members[0].head.weights
+        for labels in (np.where(here, iron, np.nan), np.ma.array(iron, mask=~here), np.where(here, iron, None))
+    ]
+    np.testing.assert_array_equal(values[0], values[1])
+    np.testing.assert_array_equal(values[0], values[2])
+
+
+@pytest.fixture
+def spoilt(signal: Signal1D) -> Signal1D:
+    """Two lines whose spectra are not finite, and two of spectra without counts."""
+    found = signal.deepcopy()
+    found.change_dtype("float32")
+    found.data[:2, :, 3], found.data[2:4] = np.nan, 0
+    return found
+
+
+@pytest.mark.parametrize(
+    ("of_line", "method", "message"),
+    [
+        ({0: "a", 5: "b"}, "raw", "class 'a' .* 10 of its 10 labelled spectra hold NaN or infinity, and 0 no counts"),
+        ({2: "a", 5: "b"}, "raw", "class 'a' .* 0 of its 10 labelled spectra hold NaN or infinity, and 10 no counts"),
+        ({1: "a", 2: "a", 5: "b", 6: "c"}, "linear", "class 'a' .* 10 of its 20 .* and 10 no counts"),
+        ({0: 1.0, 2: 2.0}, "pca", "values .* 10 of its 20 labelled .* and 10 no counts"),
+        ({0: 1.0, 5: 2.0}, "pca", "all 10 values are 2, "),
+    ],
+)
+def test_labels_of_spectra_that_say_nothing_are_none(
+    spoilt: Signal1D, encoder: specml.Encoder, of_line: dict, method: str, message: str
+) -> None:
+    labels = np.full((12, 10), None)
+    for one, label in of_line.items():
+        labels[one] = label
+    with pytest.raises(OptionError, match=message):
+        encoder.fine_tune(spoilt, labels, method)
+
+
+def test_one_finite_spectrum_of_a_class_is_too_few_for_a_cross_validation(
+    spoilt: Signal1D, encoder: specml.Encoder
+) -> None:
+    labels = np.full((12, 10), "")
+    labels[0], labels[4, 0], labels[5] = "a", "a", "b"
+    with pytest.raises(OptionError, match=r"class 'a' .* 2 or more .* 10 of its 11 .* method='linear'"):
+        encoder.fine_tune(spoilt, labels)
+
+
+def test_labels_that_are_left_out_are_logged(
+    spoilt: Signal1D, encoder: specml.Encoder, iron: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = encoder.fine_tune(spoilt, iron, "raw")
+    assert "40 of 120 labelled spectra hold NaN or no counts" in caplog.text
+    good = np.where(np.arange(12)[:, None] < 4, np.nan, iron)
+    again = encoder.fine_tune(spoilt, good, "raw")
+    np.testing.assert_array_equal(predictor.regress(spoilt).value.data, again.regress(spoilt).value.data)
+
+
+def test_pixels_without_counts_have_no_class_and_no_value(
+    signal: Signal1D, spoilt: Signal1D, encoder: specml.Encoder, iron: np.ndarray
+) -> None:
+    nothing = np.arange(12) < 4
+    classes = encoder.fine_tune(signal, (iron > np.median(iron)).astype(int), "raw")
+    for context in ("auto", "spectral"):
+        found = classes.classify(spoilt, context=context)
+        np.testing.assert_array_equal((found.labels.data == -1).all(axis=1), nothing)
+        np.testing.assert_array_equal(np.isnan(found.probability.data).all(axis=(0, 2)), nothing)
+        assert np.isfinite(found.probability.data[:, ~nothing]).all()
+    values = encoder.fine_tune(signal, iron, "raw").regress(spoilt)
+    for one in (values.value, values.error):
+        np.testing.assert_array_equal(np.isnan(one.data).all(axis=1), nothing)
+        assert np.isfinite(one.data[~nothing]).all()
+    assert np.isfinite(encoder.embed(spoilt).data[:, 2:]).all()
+
+
+def test_pixels_without_counts_have_no_say_in_their_neighbours(encoder: specml.Encoder) -> None:
+    simulated = specml.datasets.fe_cr_ni_map((24, 25), texture="grains", n_channels=256, dose=15)
+    few, truth = simulated.signal, simulated.truth["abundances"].data.argmax(axis=0)
+    predictor = encoder.fine_tune(few, np.where(np.random.default_rng(0).random(truth.shape) < 0.1, truth, -1), "pca")
+    without, unknown = few.deepcopy(), few.deepcopy()
+    unknown.change_dtype("float32")
+    without.data[5:15, 5:15], unknown.data[5:15, 5:15] = 0, np.nan
+    found, expected = predictor.classify(without), predictor.classify(unknown)
+    assert found.neighbour == expected.neighbour > 0
+    np.testing.assert_array_equal(found.probability.data, expected.probability.data)
+
+
+def test_areas_that_overlap_are_refused(signal: Signal1D, encoder: specml.Encoder) -> None:
+    lines = np.arange(12)[:, None] * np.ones(10, int)
+    areas = {"one": lines < 3, "two": lines > 8, "three": (lines > 1) & (lines < 5)}
+    for method in (lambda: encoder.fine_tune(signal, areas, "raw"), lambda: signal.phase_map(labels=areas)):
+        with pytest.raises(MaskError, match="'one' and 'three' have 10 pixels in common"):
+            method()
+    masked = {name: np.ma.array(area, mask=lines == 2) for name, area in areas.items()}
+    assert encoder.fine_tune(signal, masked, "raw").names == ("one", "two", "three")
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("map.hspy", OptionError, r"needs a signal of spectra, not str.*hs\.load"),
+        (np.ones((3, 256)), OptionError, "not ndarray"),
+        (hs.signals.ComplexSignal1D(np.ones((3, 256), complex)), DataTypeError, "real numbers"),
+        (hs.signals.Signal2D(np.ones((3, 4, 256))), SpectraRequiredError, "2 signal axes"),
+        (hs.signals.ComplexSignal1D(np.ones(256, complex)), DataTypeError, "real numbers"),
+    ],
+)
+def test_only_signals_of_spectra_are_taken(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, given: Any, error: type, message: str
+) -> None:
+    classes = encoder.fine_tune(signal, (iron > np.median(iron)).astype(int), "raw")
+    values = encoder.fine_tune(signal, iron, "raw")
+    for name, call in {
+        "embed": lambda: encoder.embed(given),
+        "novelty": lambda: encoder.novelty(given, signal),
+        r"novelty\(ordinary": lambda: encoder.novelty(signal, given),
+        "fine_tune": lambda: encoder.fine_tune(given, iron, "raw"),
+        "classify": lambda: classes.classify(given),
+        "regress": lambda: values.regress(given),
+    }.items():
+        with pytest.raises(error, match=f"^{name}.*{message}"):
+            call()
 
 
 def test_adapters_are_a_small_file_beside_their_encoder(
@@ -396,6 +579,14 @@ def test_options_that_do_not_fit_are_refused(signal: Signal1D, make: Any, messag
 def test_adapters_are_not_asked_for_in_vain(signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray) -> None:
     with pytest.raises(SpecMLError, match="only 'lora' and 'auto'"):
         encoder.fine_tune(signal, iron, "pca", lora=specml.LoraOptions())
+    with pytest.raises(SpecMLError, match="LoraOptions"):
+        encoder.fine_tune(signal, iron, "lora", lora={})  # type: ignore[arg-type]
+
+
+def test_seeds_are_whole_numbers(signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray) -> None:
+    for call in (encoder.fine_tune, encoder.novelty):
+        with pytest.raises(SpecMLError, match="random_state=-1 must be a whole number"):
+            call(signal, signal if call == encoder.novelty else iron, random_state=-1)
 
 
 def test_of_a_lazy_map_only_some_spectra_are_kept(
@@ -424,8 +615,14 @@ def test_of_a_lazy_map_only_some_spectra_are_kept(
         (np.zeros((12, 10), int), "auto", "of one class"),
         (np.full((12, 10), np.nan), "auto", "0 spectra have a label"),
         (np.zeros(7, int), "auto", "one label for each spectrum"),
+        (np.eye(10, 12, dtype=int), "raw", r"shape \(10, 12\)\) .* shape \(12, 10\) .* labels\.T"),
+        (np.eye(12, 10, dtype=int).reshape(2, 6, 10), "raw", r"shape \(2, 6, 10\)\) .* shape \(12, 10\)"),
+        (np.full((12, 10), 0.5), "auto", "all 120 values are 0.5"),
+        (np.full((12, 10), [{}]), "raw", "needs numbers"),
         (np.zeros((12, 10), complex), "auto", "needs numbers"),
-        (np.eye(12, 10, dtype=int) - np.eye(12, 10, 3, dtype=int) - 1, "auto", "one class|two labelled"),
+        (np.eye(12, 10, dtype=int) - np.eye(12, 10, 3, dtype=int) - 1, "auto", "one class"),
+        (np.where(np.arange(120) < 5, np.arange(120), np.nan), "auto", "5 labelled spectra of values .* 6 or more"),
+        (np.where(np.arange(120) < 3, np.arange(120) // 2, -1), "auto", "1 labelled spectra of class '1' .* 2 or more"),
         (np.arange(120).reshape(12, 10), "guess", "guess"),
     ],
 )
@@ -570,3 +767,25 @@ def test_raw_knows_signs_and_intensities() -> None:
     predictor = pretrained([counts], "masked").fine_tune(counts, np.where(known, intensity, np.nan), "raw")
     value = predictor.regress(counts).value.data[~known]
     assert np.corrcoef(value, intensity[~known])[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("method", ["pca", "auto"])
+def test_errors_of_values_are_those_of_spectra_of_as_many_counts(
+    encoder: specml.Encoder, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Labels are of long exposures; the map to be read is of long or of short ones.
+    monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 2)
+    simulate = partial(specml.datasets.fe_cr_ni_map, (16, 16), n_channels=256)
+    labelled, rng = simulate(dose=2000), np.random.default_rng(0)
+    share = labelled.truth["abundances"].data[0]
+    predictor = encoder.fine_tune(labelled.signal, np.where(rng.random(share.shape) < 0.4, share, np.nan), method)
+    again = specml.Predictor.load(predictor.save(tmp_path / "share"))
+    said = []
+    for dose in (2000, 200, 20):
+        other = simulate(dose=dose, random_state=1)
+        found = predictor.regress(other.signal)
+        true = np.sqrt(np.mean((found.value.data - other.truth["abundances"].data[0]) ** 2))
+        said.append(float(np.sqrt(np.mean(found.error.data**2))))
+        assert true / 1.6 < said[-1] < 1.6 * true
+        np.testing.assert_array_equal(again.regress(other.signal).error.data, found.error.data)
+    assert said[0] < said[1] / 1.5 < said[2] / 1.5**2
