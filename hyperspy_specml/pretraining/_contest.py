@@ -31,6 +31,7 @@ from hyperspy_specml.pretraining._predict import CHEAP, Tuned, tune
 if TYPE_CHECKING:
     from hyperspy_specml.pretraining._encoder import Inputs
     from hyperspy_specml.pretraining._predict import Task
+    from hyperspy_specml.progress import Progress
 
 # Folds of the cross-validation.
 _FOLDS = 5
@@ -111,13 +112,15 @@ class Contest:
     share: float = 0.0
 
 
-def contest(task: Task) -> tuple[tuple[Contest, ...], Blend, Errors | None]:
+def contest(task: Task, progress: Progress) -> tuple[tuple[Contest, ...], Blend, Errors | None]:
     """Cross-validate the methods on the same folds, and blend them.
 
     Parameters
     ----------
     task
         The spectra and their labels.
+    progress
+        A stage for each method.
 
     Returns
     -------
@@ -134,18 +137,24 @@ def contest(task: Task) -> tuple[tuple[Contest, ...], Blend, Errors | None]:
             "fine_tune(method='auto') needs two labelled spectra of every class, or six values, to cross-validate. "
             "Label more, or say the method, method='linear'."
         )
-    task = task.encoded()
-    names = (*CHEAP, *_physical(task), "linear")
-    left_out = np.stack([_left_out(name, task, folds) for name in names])
-    losses = [_losses(found[0], task) for found in left_out]
-    left_out = np.concatenate([left_out, _left_out("lora", task, folds, min(losses, key=np.mean))[None]])
+    with progress.enter("Encode", 0.05):
+        task = task.encoded()
+    names, tried = (*CHEAP, *_physical(task), "linear"), []
+    for name in names:
+        with progress.enter(f"Try {name}", 0.2 / len(names)):
+            tried.append(_left_out(name, task, folds))
+    losses = [_losses(found[0], task) for found in tried]
+    with progress.enter("Try lora", 0.4):
+        tried.append(_left_out("lora", task, folds, min(losses, key=np.mean)))
+    left_out = np.stack(tried)
     raced = np.isfinite(left_out).all(axis=(1, 2, 3))
     shares = np.zeros(len(left_out))
     shares[raced] = blend_shares(left_out[raced, 0], task.truth, task.n_classes)
     scores = [_scores(found[0], task, folds) for found in left_out]
     table = tuple(map(Contest, (*names, "lora"), *zip(*scores, strict=True), map(float, shares)))
     chosen = [one for one in table if one.share]
-    blend = Blend(tuple(tune(one.method, task) for one in chosen), tuple(one.share for one in chosen))
+    with progress.enter("Learn from all labels"):
+        blend = Blend(tuple(tune(one.method, task) for one in chosen), tuple(one.share for one in chosen))
     if task.n_classes:
         return table, blend, None
     errors = np.einsum("m,mln->ln", shares[raced], left_out[raced, ..., 0]) - task.truth

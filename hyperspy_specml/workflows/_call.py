@@ -226,6 +226,14 @@ def _progress(method: str, shown: bool | Progress) -> Iterator[Progress]:
             yield ProgressBar(bar, line)
 
 
+@contextmanager
+def watching(method: str, show_progressbar: Shown) -> Iterator[Progress]:
+    """Show the progress of a call that takes no `Call`, from 0 to 1."""
+    without_lost_threads()
+    with _progress(method, _shown(show_progressbar)) as progress, progress.enter(""):
+        yield progress
+
+
 def whole_number(name: str, value: object, *, least: int) -> int:
     """Return an argument as an int of Python.
 

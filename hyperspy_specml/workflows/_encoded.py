@@ -10,13 +10,14 @@ import pint
 from hyperspy.signal import BaseSignal
 
 from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
-from hyperspy_specml.signals import axis_spec, check_spectra, energy_axis, spectra_of
+from hyperspy_specml.signals import axis_spec, below_first_line, check_spectra, energy_axis, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hyperspy_specml.pretraining import Inputs, SpectralGrid, SpectrumEncoder
+    from hyperspy_specml.progress import Progress
 
 
 def require_spectra(signal: Any, method: str) -> None:
@@ -81,22 +82,42 @@ def of_finite(rows: np.ndarray, n: int, function: Any) -> np.ndarray:
     return found
 
 
-def mapped(signal: BaseSignal, n: int, function: Any) -> np.ndarray:
+def mapped(signal: BaseSignal, n: int, function: Any, progress: Progress) -> np.ndarray:
     """Return (n_pixels, n) numbers of all spectra, read block by block."""
+    function = _OfLines(function, below_first_line(signal))
     if not signal.axes_manager.navigation_dimension:
         rows = np.asarray(signal.data).reshape(1, -1)
         return function(rows, np.zeros(1, int))
-    return SpectrumStream(spectra_of(signal, method="embed").array).map_rows(function, n_columns=n, label="Encode")
+    stream = SpectrumStream(spectra_of(signal, method="embed").array, progress=progress)
+    return stream.map_rows(function, n_columns=n, label="Encode")
 
 
-def rows_at(signal: BaseSignal, pixels: np.ndarray) -> np.ndarray:
+def rows_at(signal: BaseSignal, pixels: np.ndarray, progress: Progress) -> np.ndarray:
     """Return the (n, E) spectra of some pixels, flat indices in rising order, read block by block."""
+    picked = _OfLines(_Picked(pixels), below_first_line(signal))
     if not signal.axes_manager.navigation_dimension:
-        return np.asarray(signal.data).reshape(1, -1)[pixels]
-    stream = SpectrumStream(spectra_of(signal, method="fine_tune").array)
-    parts = stream.fold(_Picked(pixels), list.__add__, label="Read spectra")
+        parts = picked(np.asarray(signal.data).reshape(1, -1), np.zeros(1, int))
+    else:
+        stream = SpectrumStream(spectra_of(signal, method="fine_tune").array, progress=progress)
+        parts = stream.fold(picked, list.__add__, label="Read spectra")
     order = np.argsort(np.concatenate([indices for indices, _ in parts]))
     return np.concatenate([rows for _, rows in parts])[order]
+
+
+@dataclass(frozen=True, eq=False)
+class _OfLines:
+    """A block function that sees nothing in the channels below the first line, where the zero-energy peak is.
+
+    Simulated spectra hold nothing there: the peak of the electronics would be most of what the encoder is shown.
+    """
+
+    function: Any
+    below: np.ndarray | None
+
+    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> Any:
+        if self.below is not None:
+            rows = np.where(self.below, rows.dtype.type(0), rows)
+        return self.function(rows, pixels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperspy.signal import BaseSignal
@@ -25,7 +25,7 @@ from hyperspy_specml.pretraining import (
     with_fewer_counts,
 )
 from hyperspy_specml.signals import navigation_map, score_maps
-from hyperspy_specml.workflows._call import whole_number
+from hyperspy_specml.workflows._call import watching, whole_number
 from hyperspy_specml.workflows._encoded import (
     energies_of,
     inputs_for,
@@ -38,6 +38,10 @@ from hyperspy_specml.workflows._encoded import (
 )
 from hyperspy_specml.workflows._labels import check_labels, labels_of
 from hyperspy_specml.workflows._predictor import Predictor
+
+if TYPE_CHECKING:
+    from hyperspy_specml.progress import Progress
+    from hyperspy_specml.workflows._call import Shown
 
 # Ordinary spectra that p-values can be made of.
 _LEAST_ORDINARY = 20
@@ -79,13 +83,15 @@ class Encoder(Stored):
         """How it was trained: objective, held-out scores by step, fingerprint of the corpus."""
         return copy.deepcopy(self.encoder.about)
 
-    def embed(self, signal: BaseSignal) -> BaseSignal:
+    def embed(self, signal: BaseSignal, *, show_progressbar: Shown = None) -> BaseSignal:
         """Return the latents of spectra.
 
         Parameters
         ----------
         signal : Signal1D
             The spectra, lazy or not; read block by block.
+        show_progressbar : bool or Progress, optional
+            By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
 
         Returns
         -------
@@ -102,13 +108,16 @@ class Encoder(Stored):
             The encoder knows no such energies.
         """
         require_spectra(signal, "embed")
-        values = self._latents(signal)
+        with watching("embed", show_progressbar) as progress:
+            values = self._latents(signal, progress)
         shape = scan_shape(signal)
         if not signal.axes_manager.navigation_dimension:
             return BaseSignal(values[0])
         return score_maps(signal, values.reshape(*shape, -1), title=f"Latents of {title_of(signal)}")
 
-    def novelty(self, signal: BaseSignal, ordinary: BaseSignal, *, random_state: int = 0) -> Novelty:
+    def novelty(
+        self, signal: BaseSignal, ordinary: BaseSignal, *, random_state: int = 0, show_progressbar: Shown = None
+    ) -> Novelty:
         """Say how strange spectra are beside ordinary ones, by their latents; no labels are needed.
 
         Half of the ordinary spectra make the density, the others say how far ordinary ones lie from it: p-values are
@@ -125,6 +134,8 @@ class Encoder(Stored):
             Ordinary spectra, twenty at least.
         random_state : int
             Seed of the halves.
+        show_progressbar : bool or Progress, optional
+            By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
 
         Returns
         -------
@@ -148,7 +159,10 @@ class Encoder(Stored):
         require_spectra(signal, "novelty")
         require_spectra(ordinary, "novelty(ordinary=...): novelty")
         seed = whole_number("random_state", random_state, least=0)
-        known = self._latents(ordinary)
+        with watching("novelty", show_progressbar) as progress:
+            with progress.enter("", 0.5):
+                known = self._latents(ordinary, progress)
+            found = self._latents(signal, progress)
         known = known[np.isfinite(known).all(axis=1)]
         if len(known) < _LEAST_ORDINARY:
             raise TooFewSpectraError(
@@ -156,19 +170,19 @@ class Encoder(Stored):
                 "needed. Pass more spectra that are ordinary, or use s.anomaly_map()."
             )
         density = LatentDensity.of(known, seed=seed)
-        distance = density.distance(self._latents(signal))
+        distance = density.distance(found)
         shape, title = scan_shape(signal), title_of(signal)
         return Novelty(
             navigation_map(signal, density.p_value(distance).reshape(shape), title=f"p-values of latents of {title}"),
             navigation_map(signal, distance.reshape(shape), title=f"Distances of latents of {title}"),
         )
 
-    def _latents(self, signal: BaseSignal) -> np.ndarray:
-        return mapped(signal, self.encoder.shape.width, _Embedded(self.encoder, *energies_of(signal)))
+    def _latents(self, signal: BaseSignal, progress: Progress) -> np.ndarray:
+        return mapped(signal, self.encoder.shape.width, _Embedded(self.encoder, *energies_of(signal)), progress)
 
     def fine_tune(
         self, signal: BaseSignal, labels: Any, method: str = "auto", *, lora: LoraOptions | None = None,
-        random_state: int = 0,
+        random_state: int = 0, show_progressbar: Shown = None,
     ) -> Predictor:  # fmt: skip
         """Learn classes or values from labelled spectra.
 
@@ -193,6 +207,8 @@ class Encoder(Stored):
             Of the adapters.
         random_state : int
             Seed of folds and trainings.
+        show_progressbar : bool or Progress, optional
+            By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
 
         Returns
         -------
@@ -226,22 +242,25 @@ class Encoder(Stored):
         check_labels(truth[known], names, method)  # before anything is read
         unlabelled = np.arange(len(known)) % -(-len(known) // _POOL) == 0
         read = np.flatnonzero(known | unlabelled)
-        rows, matrix = rows_at(signal, read), inputs.grid.matrix(centres)
-        laid = rows.astype(np.float32) @ matrix
-        finite, empty, labelled = np.isfinite(laid).all(axis=1), ~laid.any(axis=1), known[read]
-        check_labels(truth[known], names, method, finite[labelled], empty[labelled])
-        says = finite & ~empty
-        some, pool = laid[labelled & says], laid[unlabelled[read] & says]
-        own = truth[read][labelled & says]
-        fewer = [] if names else with_fewer_counts(rows[labelled & says], seed)
-        every = Unlabelled(pool, inputs, encoder)
-        fainter = tuple(one @ matrix for one in fewer)
-        task = Task(some, own, every, len(names), seed, lora or LoraOptions(), fewer=fainter)
-        if method == "auto":
-            table, blend, errors = contest(task)
-            return Predictor(blend, encoder, names, errors, table, inputs.grid)
-        blend = Blend((tune(method, task),))
-        return Predictor(blend, encoder, names, errors_of(method, task), (), inputs.grid)
+        with watching("fine_tune", show_progressbar) as progress:
+            with progress.enter("Read spectra", 0.2):
+                rows, matrix = rows_at(signal, read, progress), inputs.grid.matrix(centres)
+            laid = rows.astype(np.float32) @ matrix
+            finite, empty, labelled = np.isfinite(laid).all(axis=1), ~laid.any(axis=1), known[read]
+            check_labels(truth[known], names, method, finite[labelled], empty[labelled])
+            says = finite & ~empty
+            some, pool = laid[labelled & says], laid[unlabelled[read] & says]
+            own = truth[read][labelled & says]
+            fewer = [] if names else with_fewer_counts(rows[labelled & says], seed)
+            every = Unlabelled(pool, inputs, encoder)
+            fainter = tuple(one @ matrix for one in fewer)
+            task = Task(some, own, every, len(names), seed, lora or LoraOptions(), fewer=fainter)
+            if method == "auto":
+                table, blend, errors = contest(task, progress)
+                return Predictor(blend, encoder, names, errors, table, inputs.grid)
+            with progress.enter("Learn"):
+                blend = Blend((tune(method, task),))
+                return Predictor(blend, encoder, names, errors_of(method, task), (), inputs.grid)
 
     def to_bytes(self) -> bytes:
         """Return the content of its file."""

@@ -25,6 +25,7 @@ from hyperspy_specml.pretraining import (
     adapted,
 )
 from hyperspy_specml.signals import navigation_map, score_maps
+from hyperspy_specml.workflows._call import watching
 from hyperspy_specml.workflows._encoded import (
     energies_of,
     inputs_for,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hyperspy.signal import BaseSignal
+
+    from hyperspy_specml.workflows._call import Shown
 
 # Arrays of the features, in the order of their class.
 _FEATURES = ("mean", "scale", "basis", "centre")
@@ -88,7 +91,7 @@ class Predictor(Stored):
         """The method that predicts, or several, the largest share first."""
         return self.tuned.method
 
-    def classify(self, signal: BaseSignal, *, context: str = "auto") -> Classified:
+    def classify(self, signal: BaseSignal, *, context: str = "auto", show_progressbar: Shown = None) -> Classified:
         """Return the classes of spectra.
 
         Parameters
@@ -100,6 +103,8 @@ class Predictor(Stored):
             likely is what best predicts the spectra of pixels that were left out, and nothing where their order tells
             nothing. With less than two scan axes it is "spectral": lists of spectra are often sorted by class. At few
             counts a class of single pixels may be outvoted by its neighbours: "spectral" shows it.
+        show_progressbar : bool or Progress, optional
+            By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
 
         Returns
         -------
@@ -123,7 +128,7 @@ class Predictor(Stored):
         if context not in _CONTEXTS:
             raise OptionError.unknown("classify(context=...)", context, _CONTEXTS)
         require_spectra(signal, "classify")
-        logits = self._values(signal, len(self.names))
+        logits = self._values(signal, len(self.names), "classify", show_progressbar)
         shape, title, finite = scan_shape(signal), title_of(signal), np.isfinite(logits).all(axis=1)
         probability, strength = np.exp(logits), 0.0
         if context == "auto" and len(shape) > 1 and finite.any():
@@ -140,13 +145,15 @@ class Predictor(Stored):
             strength,
         )
 
-    def regress(self, signal: BaseSignal) -> Regressed:
+    def regress(self, signal: BaseSignal, *, show_progressbar: Shown = None) -> Regressed:
         """Return the value of each spectrum.
 
         Parameters
         ----------
         signal : Signal1D
             The spectra, lazy or not.
+        show_progressbar : bool or Progress, optional
+            By default HyperSpy's preference. A ``hyperspy_specml.Progress`` follows and cancels the call.
 
         Returns
         -------
@@ -165,7 +172,7 @@ class Predictor(Stored):
             raise OptionError("regress(): this predictor was learnt for classes. Use predictor.classify(s).")
         require_spectra(signal, "regress")
         shape = scan_shape(signal)
-        values, counts = (column.reshape(shape) for column in self._values(signal, 2).T)
+        values, counts = (column.reshape(shape) for column in self._values(signal, 2, "regress", show_progressbar).T)
         error = np.full(shape, np.nan, np.float32)
         if self.errors is not None:
             error = np.where(np.isfinite(values), self.errors(counts), np.nan).astype(np.float32)
@@ -175,10 +182,12 @@ class Predictor(Stored):
             navigation_map(signal, error, title=f"Errors of the values of {title}"),
         )
 
-    def _values(self, signal: BaseSignal, n: int) -> np.ndarray:
+    def _values(self, signal: BaseSignal, n: int, method: str, show_progressbar: Shown) -> np.ndarray:
         units, centres = energies_of(signal)
         inputs = inputs_for(self.encoder, units, centres, among=(self.grid,))
-        return mapped(signal, n, _Predicted(self.tuned, inputs, centres, classes=bool(self.names)))
+        predicted = _Predicted(self.tuned, inputs, centres, classes=bool(self.names))
+        with watching(method, show_progressbar) as progress:
+            return mapped(signal, n, predicted, progress)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None, with_encoder: bool = True) -> Path:
         """Save it in one file, with all that it needs, or beside the file of its encoder.

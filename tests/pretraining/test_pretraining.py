@@ -42,6 +42,7 @@ from hyperspy_specml.pretraining import (
 )
 from hyperspy_specml.pretraining import fit_head as fit
 from hyperspy_specml.pretraining._heads import discriminant
+from hyperspy_specml.progress import Progress
 from hyperspy_specml.run import Run, TrainConfig
 
 SHAPE = PatchShape(patch=8, width=16, depth=1, heads=2)
@@ -419,7 +420,7 @@ def test_adapters_that_fall_behind_are_trained_no_further(monkeypatch: pytest.Mo
         return replace(right, method="lora", head=head)
 
     monkeypatch.setattr("hyperspy_specml.pretraining._contest.tune", counted)
-    table, blend, _ = contest(task)
+    table, blend, _ = contest(task, Progress())
     assert trained == [48]  # one fold of five
     assert table[-1].method == "lora"
     assert table[-1].share == 0

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 import hyperspy_specml as specml
-from hyperspy_specml.exceptions import DataTypeError, MaskError, OptionError, SpecMLError, SpectraRequiredError
+from hyperspy_specml.exceptions import (
+    Cancelled,
+    DataTypeError,
+    MaskError,
+    OptionError,
+    SpecMLError,
+    SpectraRequiredError,
+)
 from hyperspy_specml.pretraining import PatchShape
 
 if TYPE_CHECKING:
@@ -597,7 +604,8 @@ def test_of_a_lazy_map_only_some_spectra_are_kept(
     kept: list[int] = []
     read = specml.workflows._encoder.rows_at
     monkeypatch.setattr(
-        "hyperspy_specml.workflows._encoder.rows_at", lambda s, pixels: kept.append(len(pixels)) or read(s, pixels)
+        "hyperspy_specml.workflows._encoder.rows_at",
+        lambda s, pixels, on: kept.append(len(pixels)) or read(s, pixels, on),
     )
     lazy = signal.as_lazy()
     lazy.data = lazy.data.rechunk((5, 3, -1))
@@ -606,7 +614,7 @@ def test_of_a_lazy_map_only_some_spectra_are_kept(
     labelled = np.flatnonzero(np.isfinite(labels).ravel())
     assert kept == 2 * [len(set(labelled) | set(range(0, 120, 2)))]
     pixels = np.array([3, 17, 64, 119])
-    assert (read(lazy, pixels) == signal.data.reshape(120, -1)[pixels]).all()
+    assert (read(lazy, pixels, specml.Progress()) == signal.data.reshape(120, -1)[pixels]).all()
 
 
 @pytest.mark.parametrize(
@@ -789,3 +797,49 @@ def test_errors_of_values_are_those_of_spectra_of_as_many_counts(
         assert true / 1.6 < said[-1] < 1.6 * true
         np.testing.assert_array_equal(again.regress(other.signal).error.data, found.error.data)
     assert said[0] < said[1] / 1.5 < said[2] / 1.5**2
+
+
+def test_the_zero_energy_peak_of_a_detector_is_not_looked_at(encoder: specml.Encoder, iron: np.ndarray) -> None:
+    simulated = specml.datasets.fe_cr_ni_map((12, 10), n_channels=1024, dose=300)  # channels of 20 eV, from 0
+    plain, peaked = simulated.signal, simulated.signal.deepcopy()
+    peaked.data[..., :4] += np.random.default_rng(0).poisson(2000, (12, 10, 4)).astype(peaked.data.dtype)
+    kept = peaked.data.copy()
+    truth = (iron > np.median(iron)).astype(int)
+    for one in (plain, peaked):
+        one.set_signal_type("EDS_TEM")
+    np.testing.assert_array_equal(encoder.embed(peaked).data, encoder.embed(plain).data)
+    np.testing.assert_array_equal(encoder.embed(peaked.inav[2, 3]).data, encoder.embed(plain.inav[2, 3]).data)
+    predictors = [encoder.fine_tune(one, truth, "pca") for one in (plain, peaked)]
+    found = [predictor.classify(peaked).probability.data for predictor in predictors]
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(peaked.data, kept)
+
+
+def test_calls_are_followed_and_cancelled(
+    signal: Signal1D, encoder: specml.Encoder, iron: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.pretraining._predict._STEPS", 2)
+
+    class Watched(specml.Progress):
+        def __init__(self, last: str | None = None) -> None:
+            super().__init__()
+            self.stages: list[str] = []
+            self.last = last
+
+        def show(self) -> None:
+            self.stages.append(self.stage)
+            if self.stage == self.last:
+                self.cancel()
+
+    much, watched = np.where(np.arange(120).reshape(12, 10) % 6 == 0, iron > np.median(iron), -1), Watched()
+    predictor = encoder.fine_tune(signal, much, show_progressbar=watched)
+    assert watched.fraction == 1
+    assert {"Read spectra", "Try raw", "Try lora"} <= set(watched.stages)
+    for call in (encoder.embed, partial(encoder.novelty, ordinary=signal), predictor.classify):
+        watched = Watched()
+        call(signal, show_progressbar=watched)
+        assert watched.fraction == 1
+        with pytest.raises(Cancelled):
+            call(signal, show_progressbar=Watched("Encode"))
+    with pytest.raises(Cancelled):
+        encoder.fine_tune(signal, much, show_progressbar=Watched("Try pca"))
