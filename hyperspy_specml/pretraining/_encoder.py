@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError
+from hyperspy_specml.exceptions import EnergyAxisMismatchError, ModelFileError, OptionError
 from hyperspy_specml.lazy import torch
 from hyperspy_specml.models import pack, unpack
 from hyperspy_specml.pretraining._grid import SpectralGrid
@@ -30,6 +31,8 @@ _LEAST_SHARE = 1e-3
 # Part of a grid that the data must record, or part of the data that must lie on it.
 _LEAST_OVERLAP = 0.3
 _VERSION = 5
+# Largest size of a network.
+_LARGEST = 4096
 # In files, the names of the arrays with what values are compared with, and of spectra that were mixed.
 _CENTRE, _PURE = "centre of grid {}", "pure spectra of grid {}"
 # Those of the decoder begin so.
@@ -47,13 +50,34 @@ class PatchShape:
     patch
         Channels in a patch.
     width, depth, heads
-        Of the transformer.
+        Of the transformer; the width is a multiple of the heads.
+
+    Raises
+    ------
+    OptionError
+        A size is no whole number from 1 to 4096, or the heads do not share the width.
     """
 
     patch: int = 32
     width: int = 128
     depth: int = 4
     heads: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network has."""
+        for size in fields(self):
+            value = getattr(self, size.name)
+            if not isinstance(value, Integral) or not 1 <= int(value) <= _LARGEST:
+                raise OptionError(
+                    f"PatchShape({size.name}={value!r}) needs a whole number from 1 to {_LARGEST}, "
+                    f"e.g. {size.name}={size.default}."
+                )
+            object.__setattr__(self, size.name, int(value))  # as files hold it
+        if self.width % self.heads:
+            raise OptionError(
+                f"PatchShape(width={self.width}, heads={self.heads}) needs a width that the heads share evenly, "
+                f"e.g. width={-(-self.width // self.heads) * self.heads}."
+            )
 
     def network(self) -> PatchEncoder:
         """Return a new network of these sizes."""
@@ -261,8 +285,6 @@ class SpectrumEncoder:
             if plain["encoder"] not in (2, 3, 4, _VERSION) or plain["normalisation"] not in NORMALISATIONS:
                 raise ValueError(f"version {plain['encoder']!r}")
             sizes = {key: int(value) for key, value in plain["shape"].items()}
-            if not all(1 <= value <= 4096 for value in sizes.values()):
-                raise ValueError(f"sizes {sizes}")
             network, arrays = PatchShape(**sizes).network(), dict(arrays)
             centres = [arrays.pop(_CENTRE.format(k)) for k in range(len(plain["grids"]))]
             names = [_PURE.format(k) for k in range(len(centres))]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Real
 
 import numpy as np
 
 # Counts that are moved one by one, at most; of more, spectra are interpolated.
 _MOST_COUNTS = 4_000_000
+# What is smaller than these: other values have no meaning.
+_BELOW = {"dispersion": 0.5, "slope": 1.0}
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,13 @@ class Instruments:
         """Refuse values that no instrument has."""
         from hyperspy_specml.exceptions import OptionError
 
-        for name, most in (("offset", np.inf), ("dispersion", 0.5), ("resolution", np.inf), ("slope", 1.0)):
-            value = getattr(self, name)
-            if not 0 <= value < most:
-                raise OptionError(f"Instruments({name}={value!r}) needs a number from 0 to below {most:g}.")
+        for setting in fields(self):
+            name, value, most = setting.name, getattr(self, setting.name), _BELOW.get(setting.name, np.inf)
+            if not isinstance(value, Real) or not 0 <= float(value) < most:
+                below = "" if most == np.inf else f" to below {most:g}"
+                raise OptionError(
+                    f"Instruments({name}={value!r}) needs a number from 0{below}, e.g. {name}={setting.default}."
+                )
 
     def applied(self, rows: np.ndarray, rng: np.random.Generator, *, counts: bool = True) -> np.ndarray:
         """Return (n, E) spectra of as many instruments, float32.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from hyperspy_specml.exceptions import OptionError
 
@@ -40,7 +42,7 @@ class Masking:
 
     def __post_init__(self) -> None:
         """Refuse values that are not possible."""
-        if not 0 < self.hidden < 1:
+        if not isinstance(self.hidden, Real) or not 0 < float(self.hidden) < 1:
             raise OptionError(f"Masking(hidden={self.hidden!r}) needs a number between 0 and 1, e.g. hidden=0.75.")
         for name, value, known in (("scored", self.scored, _SCORED), ("error", self.error, _ERRORS)):
             if value not in known:
@@ -76,11 +78,12 @@ class LoraOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that are not possible."""
-        if self.rank < 1 or self.rank != int(self.rank):
+        if not isinstance(self.rank, Integral) or self.rank < 1:
             raise OptionError(f"LoraOptions(rank={self.rank!r}) needs a whole number from 1, e.g. rank=4.")
-        if not self.alpha > 0:
+        if not isinstance(self.alpha, Real) or not 0 < float(self.alpha) < float("inf"):
             raise OptionError(f"LoraOptions(alpha={self.alpha!r}) needs a positive number, e.g. alpha=8.")
-        if isinstance(self.target_modules, str) or not self.target_modules:
+        named = isinstance(self.target_modules, Iterable) and not isinstance(self.target_modules, str)
+        if not named or not self.target_modules:
             raise OptionError(
                 f"LoraOptions(target_modules={self.target_modules!r}) needs names of layers, "
                 "e.g. target_modules=('qkv', 'out')."

@@ -78,19 +78,14 @@ class Call:
         OptionError, DataTypeError, SpectraRequiredError, NavigationRequiredError, MaskError
             See `spectra_of`; `config` is not a TrainConfig, an impossible seed or device.
         """
-        config, device = given.pop("config", None), given.pop("device", "auto")
-        if config is not None and not isinstance(config, TrainConfig):
-            kind = " Settings of computing alone go there too." if isinstance(config, ComputeConfig) else ""
-            raise OptionError(
-                f"{method}(config={config!r}) must be a TrainConfig, e.g. specml.TrainConfig(max_steps=1000).{kind}"
-            )
+        config, device = checked_config(method, given.pop("config", None)), given.pop("device", "auto")
         seed = whole_number("random_state", given.pop("random_state", 0), least=0)
         masks = {name: given.pop(name, None) for name in ("navigation_mask", "signal_mask")}
         spectra = spectra_of(signal, method=method, **masks)
         if device != "auto":
             choose_device(device)  # an error before the file is read
         shown, source = _shown(given.pop("show_progressbar", None)), Source.of(signal, spectra)
-        return cls(method, signal, source, config or TrainConfig(), seed, device, shown)
+        return cls(method, signal, source, config, seed, device, shown)
 
     @property
     def navigation_mask(self) -> np.ndarray | None:
@@ -249,6 +244,24 @@ def whole_number(name: str, value: object, *, least: int) -> int:
     if number < least:
         raise OptionError(f"{name}={value!r} must be a whole number, {least} or more.")
     return number
+
+
+def checked_config(method: str, config: object) -> TrainConfig:
+    """Return settings as they were given, the usual ones for None.
+
+    Raises
+    ------
+    OptionError
+        They are no TrainConfig.
+    """
+    if config is None:
+        return TrainConfig()
+    if not isinstance(config, TrainConfig):
+        kind = " Settings of computing alone go there too." if isinstance(config, ComputeConfig) else ""
+        raise OptionError(
+            f"{method}(config={config!r}) must be a TrainConfig, e.g. specml.TrainConfig(max_steps=1000).{kind}"
+        )
+    return config
 
 
 def n_components(value: object) -> int | None:

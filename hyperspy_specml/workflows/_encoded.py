@@ -84,7 +84,7 @@ def of_finite(rows: np.ndarray, n: int, function: Any) -> np.ndarray:
 
 def mapped(signal: BaseSignal, n: int, function: Any, progress: Progress) -> np.ndarray:
     """Return (n_pixels, n) numbers of all spectra, read block by block."""
-    function = _OfLines(function, below_first_line(signal))
+    function = OfLines(function, below_first_line(signal))
     if not signal.axes_manager.navigation_dimension:
         rows = np.asarray(signal.data).reshape(1, -1)
         return function(rows, np.zeros(1, int))
@@ -94,7 +94,7 @@ def mapped(signal: BaseSignal, n: int, function: Any, progress: Progress) -> np.
 
 def rows_at(signal: BaseSignal, pixels: np.ndarray, progress: Progress) -> np.ndarray:
     """Return the (n, E) spectra of some pixels, flat indices in rising order, read block by block."""
-    picked = _OfLines(_Picked(pixels), below_first_line(signal))
+    picked = OfLines(_Picked(pixels), below_first_line(signal))
     if not signal.axes_manager.navigation_dimension:
         parts = picked(np.asarray(signal.data).reshape(1, -1), np.zeros(1, int))
     else:
@@ -105,10 +105,17 @@ def rows_at(signal: BaseSignal, pixels: np.ndarray, progress: Progress) -> np.nd
 
 
 @dataclass(frozen=True, eq=False)
-class _OfLines:
+class OfLines:
     """A block function that sees nothing in the channels below the first line, where the zero-energy peak is.
 
     Simulated spectra hold nothing there: the peak of the electronics would be most of what the encoder is shown.
+
+    Attributes
+    ----------
+    function
+        Of (n, E) rows and (n,) flat indices.
+    below
+        (E,) bool, such channels; None for none.
     """
 
     function: Any

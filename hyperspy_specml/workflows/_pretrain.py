@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from hyperspy_specml.pretraining import (
     LibraryPhysics,
     Masking,
     PatchShape,
-    Physics,
     Source,
     SpectralGrid,
     SpectrumEncoder,
@@ -30,15 +30,14 @@ from hyperspy_specml.pretraining import (
     train_encoder,
 )
 from hyperspy_specml.run import Run, TrainConfig
-from hyperspy_specml.signals import axis_spec, energy_axis, spectra_of, spectral_lines
-from hyperspy_specml.streaming import SpectrumStream
+from hyperspy_specml.signals import energy_axis, spectral_lines
 from hyperspy_specml.train import choose_device
-from hyperspy_specml.workflows._call import _progress, _shown, whole_number
-from hyperspy_specml.workflows._encoded import energies_of
+from hyperspy_specml.workflows._call import _progress, _shown, checked_config, whole_number
+from hyperspy_specml.workflows._corpus import fingerprint, read
+from hyperspy_specml.workflows._encoded import energies_of, title_of
 from hyperspy_specml.workflows._encoder import Encoder
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from hyperspy_specml.progress import Progress
@@ -53,10 +52,14 @@ _DEFAULTS = TrainConfig(
 )
 # Learning rate of hidden patches: with larger steps, kinds that take turns keep each other at their mean spectra.
 _MASKED_RATE = 1e-3
-# Spectra kept of the whole corpus; of larger ones an even part of each source.
-_CORPUS = 200_000
-# Bytes of kept spectra, at most.
-_MOST_BYTES = 500_000_000
+# What arguments must be, and examples.
+_CLASSES: dict[str, tuple[type, str]] = {
+    "library": (BaseSignal, "hs.signals.Signal1D(spectra), with the energy axis of the signals"),
+    "shape": (PatchShape, "specml.PatchShape(patch=16)"),
+    "masking": (Masking, "specml.Masking(hidden=0.9)"),
+    "start": (Encoder, "specml.Encoder.load('best.specml')"),
+    "instruments": (Instruments, "specml.Instruments(offset=1.0)"),
+}
 # Channels of a patch and patches of a grid, about.
 _PATCH, _PATCHES = 32, 64
 # Energies differ in kind where their dispersions differ by this factor.
@@ -98,8 +101,8 @@ def pretrain(
     library : Signal1D, optional
         Noise-free spectra (n | E), of valences, say, whose mixtures are simulated instead.
     shape : PatchShape, optional
-        Sizes of the network; by default those of `start`, or patches of 32 channels (fewer on short axes), 4 layers of
-        128.
+        Sizes of the network; by default those of `start`, or patches of 32 channels (an eighth of the longest axis if
+        that is less) and 4 layers of 128.
     normalisation : str, optional
         "square root" of the shares of the channels (default), "total" (the shares), or "per spectrum" (mean 0,
         deviation 1).
@@ -130,9 +133,13 @@ def pretrain(
     Raises
     ------
     OptionError
-        An argument has no possible value, or nothing can be simulated for these signals.
+        An argument has no possible value, or the folder of `checkpoint` is not there; nothing can be simulated for
+        these signals, or `library` has other energies than they; or spectra have one patch only, and "masked" nothing
+        to hide.
     TooFewSpectraError
-        There are no spectra.
+        There are no spectra, or fewer than two of a signal that "masked" learns from are finite.
+    DataTypeError
+        Spectra are no real numbers.
 
     Notes
     -----
@@ -148,6 +155,7 @@ def pretrain(
     >>> encoder.embed(s)
     <BaseSignal, title: Latents of Simulated Fe-Cr-Ni map, dimensions: (128|16, 16)>
     """
+    _check_classes({"library": library, "shape": shape, "masking": masking, "start": start, "instruments": instruments})
     inner = _inner(start)
     if inner is not None:
         shape, normalisation = _as_started(inner, shape, normalisation)
@@ -157,30 +165,79 @@ def pretrain(
             raise OptionError.unknown(f"pretrain({name}=...)", value, known)
     if masking is not None and objective != "masked":
         raise OptionError(f"pretrain(objective={objective!r}, masking=...): only objective='masked' hides patches.")
+    if library is not None and objective != "simulated":
+        raise OptionError(f"pretrain(objective={objective!r}, library=...): only objective='simulated' takes mixtures.")
+    if checkpoint is not None:
+        _check_folder(checkpoint)
     usual = _DEFAULTS if objective == "simulated" else replace(_DEFAULTS, learning_rate=_MASKED_RATE)
-    settings = (config or TrainConfig()).over(usual)
+    settings = checked_config("pretrain", config).over(usual)
     opened = _all_opened(signals)
     grids = _grids(opened, shape)
-    shape = shape or PatchShape(patch=min(_PATCH, max(2, min(grid.size for grid in grids) // 8)))
-    keep = None if checkpoint is None else partial(_keep, checkpoint, {"objective": objective, "corpus": _hash(opened)})
-    trainer = partial(train_encoder, shape, normalisation, start=inner, instruments=instruments, keep=keep)
+    shape = shape or PatchShape(patch=min(_PATCH, max(2, max(grid.size for grid in grids) // 8)))
     with _progress("pretrain", _shown(show_progressbar)) as progress:
         with progress.enter("Load PyTorch", 0.0):
             device = choose_device(device)
         run = Run(settings, whole_number("random_state", random_state, least=0), device, progress)
         if objective == "masked":
+            _check_patches(opened, grids, shape)
             with progress.enter("Read spectra", 0.1):
-                sources = _sources(opened, grids, shape)
+                sources, digests = read(opened, [_grid_of(signal, grids) for signal in opened], shape.patch)
             _check_counts(masking or Masking(), sources, normalisation)
-            with progress.enter("Train"):
-                trained, history = trainer(run, sources=sources, masking=masking or Masking())
+            what: dict[str, Any] = {"sources": sources, "masking": masking or Masking()}
+            corpus = fingerprint(opened, digests)
+        elif library is not None:
+            what = {"physics": [_library(library, opened)]}
+            corpus = fingerprint([*opened, library], [np.asarray(library.data)])
         else:
-            physics = [_library(library)] if library is not None else _physics(opened, grids)
-            with progress.enter("Train"):
-                trained, history = trainer(run, physics=physics)
+            what = {"physics": _physics(opened, grids)}
+            corpus = fingerprint(opened, chain.from_iterable(map(_contents, what["physics"])))
+        about = {"objective": objective, "corpus": corpus}
+        keep = None if checkpoint is None else partial(_keep, checkpoint, about)
+        more: dict[str, Any] = {"start": inner, "instruments": instruments, "keep": keep}
+        with progress.enter("Train"):
+            trained, history = train_encoder(shape, normalisation, run, **what, **more)
     _logger.info("pretrain(): %s, best of %d steps at %d", objective, history.steps[-1], history.best_step)
-    about = {"objective": objective, "corpus": _hash(opened), "random_state": run.seed}
-    return Encoder(replace(trained, about=about | _course(history)))
+    return Encoder(replace(trained, about=about | {"random_state": run.seed} | _course(history)))
+
+
+def _check_classes(given: dict[str, object]) -> None:
+    """Refuse arguments of another class than they must be."""
+    for name, (kind, example) in _CLASSES.items():
+        if given[name] is not None and not isinstance(given[name], kind):
+            came = type(given[name]).__name__
+            raise OptionError(
+                f"pretrain({name}=...) must be of class {kind.__name__}, not {came}, e.g. {name}={example}."
+            )
+
+
+def _check_folder(checkpoint: object) -> None:
+    """Refuse a file that cannot be written, before hours of training."""
+    if not isinstance(checkpoint, str | os.PathLike):
+        raise OptionError(f"pretrain(checkpoint={checkpoint!r}) must be a path, e.g. checkpoint='best.specml'.")
+    folder = Path(checkpoint).parent
+    if not folder.is_dir():
+        raise OptionError(
+            f"pretrain(checkpoint={str(checkpoint)!r}): there is no folder {str(folder)!r}. Make it first, "
+            f"pathlib.Path({str(folder)!r}).mkdir(parents=True)."
+        )
+
+
+def _check_patches(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid], shape: PatchShape) -> None:
+    """Refuse spectra of one patch: there is none to hide, or none to see."""
+    for signal in opened:
+        grid, (_, centres) = _grid_of(signal, grids), energies_of(signal)
+        n_patches = int(grid.covered(centres, shape.patch).sum())
+        if n_patches > 1:
+            continue
+        smaller = PatchShape(patch=max(1, (round(np.ptp(centres) / grid.step) + 1) // 8))
+        finer = _grid_of(signal, _grids(opened, smaller))
+        helps = finer.covered(centres, smaller.patch).sum() > 1
+        patches = f"{n_patches or 'no'} patch of {shape.patch} channels on the grid"
+        repair = f"Take shape=specml.PatchShape(patch={smaller.patch}), or leave" if helps else "Leave"
+        raise OptionError(
+            f"pretrain([{signal!r}], objective='masked') hides patches of a spectrum and shows the others, but its "
+            f"{len(centres)} channels make {patches}. {repair} this signal out."
+        )
 
 
 def _check_counts(masking: Masking, sources: Sequence[Source], normalisation: str) -> None:
@@ -239,11 +296,16 @@ def _all_opened(signals: Any) -> list[BaseSignal]:
 
 
 def _opened(one: BaseSignal | str | os.PathLike[str]) -> BaseSignal:
-    if not isinstance(one, BaseSignal):
+    if isinstance(one, str | os.PathLike):
         import hyperspy.api as hs
 
         one = hs.load(Path(one), lazy=True)
-    if not isinstance(one, BaseSignal) or one.axes_manager.signal_dimension != 1:
+    if not isinstance(one, BaseSignal):
+        raise OptionError(
+            f"pretrain([...]) needs signals of spectra, or paths of files that hold one, not {type(one).__name__}: "
+            "pretrain([s, 'map.hspy']). hs.signals.Signal1D(array) makes a signal of an array."
+        )
+    if one.axes_manager.signal_dimension != 1:
         raise OptionError(f"pretrain([{one!r}]) needs signals of spectra, s.axes_manager.signal_dimension == 1.")
     if one.data.dtype.kind not in "uif":
         raise DataTypeError(f"pretrain([{one!r}]) needs real numbers, but got {one.data.dtype}.")
@@ -276,60 +338,22 @@ def _step(values: np.ndarray) -> float:
 
 
 def _grid_of(signal: BaseSignal, grids: Sequence[SpectralGrid]) -> SpectralGrid:
+    """Return the grid of about the signal's dispersion, of those that it has channels of where there is one."""
     units, values = energies_of(signal)
-    fitting = [grid for grid in grids if grid.units == units and grid.overlap(values) > 0]
-    return min(fitting, key=lambda grid: abs(np.log(grid.step / _step(values))))
+    same = [grid for grid in grids if grid.units == units]
+    return min(same, key=lambda grid: (grid.overlap(values) == 0, abs(np.log(grid.step / _step(values)))))
 
 
-def _sources(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid], shape: PatchShape) -> list[Source]:
-    """Read an even part of every signal, block by block."""
-    per_signal = max(16, _CORPUS // len(opened))
-    found = []
-    for signal in opened:
-        grid, (_, centres) = _grid_of(signal, grids), energies_of(signal)
-        spectra = spectra_of(signal, method="pretrain").array if signal.axes_manager.navigation_dimension else None
-        array = signal.data.reshape(1, -1) if spectra is None else spectra
-        most = min(per_signal, max(16, _MOST_BYTES // (4 * grid.size * len(opened))))
-        rows = _some(array, most, grid.matrix(centres))
-        counts = rows.size > 0 and bool(rows.min() >= 0) and np.dtype(array.dtype).kind in "ui"
-        if len(rows) < 2:
-            raise TooFewSpectraError(f"pretrain([{signal!r}]): fewer than two spectra hold finite values.")
-        found.append(Source(grid, grid.covered(centres, shape.patch), rows, counts))
-    return found
-
-
-@dataclass(frozen=True)
-class _Laid:
-    """The block function that lays every `step`-th spectrum on a grid."""
-
-    step: int
-    matrix: Any
-
-    def __call__(self, rows: np.ndarray, pixels: np.ndarray) -> list[np.ndarray]:
-        some = rows[pixels % self.step == 0].astype(np.float32)
-        return [(some[np.isfinite(some).all(axis=1)] @ self.matrix).astype(np.float32)]
-
-
-def _some(array: Any, most: int, matrix: Any) -> np.ndarray:
-    stream = SpectrumStream(array)
-    step = -(-stream.n_pixels // most)
-    parts = stream.fold(_Laid(step, matrix), list.__add__, label="Read spectra")
-    found = np.empty((sum(map(len, parts)), matrix.shape[1]), np.float32)
-    start = 0
-    for k, part in enumerate(parts):
-        found[start : start + len(part)] = part
-        start, parts[k] = start + len(part), found[:0]  # let go: all spectra are never there twice
-    return found
-
-
-def _physics(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid]) -> list[Physics]:
+def _physics(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid]) -> list[XrayPhysics | EdgePhysics]:
     """Return the simulator of X-ray spectra, or of energy losses, on each grid of such signals."""
     found: dict[SpectralGrid, tuple[tuple[str, ...], float, tuple[Line, ...]]] = {}
+    laid_on: list[SpectralGrid | None] = []
     for signal in opened:
         lines = spectral_lines(signal)
+        grid = _grid_of(signal, grids)
+        laid_on.append(grid if lines else None)
         if not lines:
             continue
-        grid = _grid_of(signal, grids)
         listed = tuple(str(one) for one in signal.metadata.get_item("Sample.elements", ()))
         scale = float(energies_of(signal)[1][-1] / max(abs(float(energy_axis(signal).axis[-1])), 1e-30))
         names = found[grid][0] if grid in found else ()
@@ -341,10 +365,25 @@ def _physics(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid]) -> lis
             "line or an edge (signal type EDS or EELS, energies in keV or eV). Pass noise-free spectra of your kind, "
             "library=..., or objective='masked'."
         )
+    simulated = [one.grid for one in physics]
+    without = [title_of(signal) for signal, grid in zip(opened, laid_on, strict=True) if grid not in simulated]
+    if without:
+        _logger.warning(
+            "pretrain(objective='simulated'): nothing is simulated for %s: no element has lines or edges there. "
+            "objective='masked' learns from all spectra; library=... are noise-free spectra to simulate instead",
+            ", ".join(map(repr, without)),
+        )
     return physics
 
 
-def _simulator(grid: SpectralGrid, names: tuple[str, ...], scale: float, lines: Sequence[Line]) -> Physics | None:
+def _contents(physics: XrayPhysics | EdgePhysics) -> tuple[str, np.ndarray]:
+    """Return what tells a simulator from others: elements, and their lines or edges."""
+    return " ".join(physics.elements), physics.lines if isinstance(physics, XrayPhysics) else physics.edges
+
+
+def _simulator(
+    grid: SpectralGrid, names: tuple[str, ...], scale: float, lines: Sequence[Line]
+) -> XrayPhysics | EdgePhysics | None:
     """Return the simulator of the elements that have lines, or major edges, on a grid; None where none has."""
     within = [line for line in lines if not line.edge or grid.first < line.energy * scale < grid.centres[-1]]
     names = tuple(name for name in names if any(line.element == name for line in within))
@@ -359,23 +398,41 @@ def _simulator(grid: SpectralGrid, names: tuple[str, ...], scale: float, lines: 
     return XrayPhysics(grid, names, table, np.array([families[line.element, line.family] for line in own]))
 
 
-def _library(library: BaseSignal) -> LibraryPhysics:
+def _library(library: BaseSignal, opened: Sequence[BaseSignal]) -> LibraryPhysics:
+    refused = OptionError(
+        f"pretrain(library={library!r}) needs two noise-free spectra (n | E) at least, finite and not negative."
+    )
+    if library.axes_manager.signal_dimension != 1 or library.data.dtype.kind not in "uif":
+        raise refused
     units, centres = energies_of(library)
     spectra = np.asarray(library.data, float).reshape(-1, len(centres))
     if len(spectra) < 2 or not np.isfinite(spectra).all() or (spectra < 0).any() or (spectra.sum(axis=1) <= 0).any():
-        raise OptionError(
-            f"pretrain(library={library!r}) needs two noise-free spectra (n | E) at least, finite and not negative."
-        )
+        raise refused
     order = np.argsort(centres)
     grid = SpectralGrid(units, float(centres[order][0]), _step(centres), len(centres))
+    _check_library(library, grid, opened)
     xrays = any(not line.edge for line in spectral_lines(library))
     return (LibraryPhysics.of_xrays if xrays else LibraryPhysics)(grid, spectra[:, order] @ grid.matrix(centres[order]))
 
 
-def _hash(opened: Sequence[BaseSignal]) -> str:
-    """Return a fingerprint of the corpus: titles, shapes, axes."""
-    digest = hashlib.sha256()
-    for signal in opened:
-        title = signal.metadata.get_item("General.title", "")
-        digest.update(repr((title, signal.data.shape, str(signal.data.dtype), axis_spec(energy_axis(signal)))).encode())
-    return digest.hexdigest()[:16]
+def _check_library(library: BaseSignal, grid: SpectralGrid, opened: Sequence[BaseSignal]) -> None:
+    """Refuse a library of energies that no signal has, and name the signals that have others."""
+    known = [energies_of(signal) for signal in opened]
+    fits = [units == grid.units and grid.overlap(energies) > 0 for units, energies in known]
+    if not any(fits):
+        covered = "; ".join(dict.fromkeys(_covered(*one) for one in known))
+        raise OptionError(
+            f"pretrain(library={library!r}) covers {_covered(grid.units, grid.centres)}, but the signals {covered}: an "
+            "encoder of it could not read them. Set offset, scale and units of library.axes_manager[-1], or pass a "
+            "library of the energies of the signals."
+        )
+    if not all(fits):
+        _logger.warning(
+            "pretrain(library=...): nothing is simulated for %s, with other energies than the library. Pretrain an "
+            "encoder for each kind, with a library of its own, or with objective='masked' one for all",
+            ", ".join(repr(title_of(signal)) for signal, one in zip(opened, fits, strict=True) if not one),
+        )
+
+
+def _covered(units: str, energies: np.ndarray) -> str:
+    return f"{energies.min():g} to {energies.max():g} {units or '(no units)'}"

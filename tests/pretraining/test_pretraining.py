@@ -543,10 +543,31 @@ def test_values_that_are_no_counts_are_interpolated() -> None:
     assert 0.4 < moved.max(axis=1).mean() < 0.75  # of 0.8: blurred
 
 
-@pytest.mark.parametrize("given", [{"offset": -1}, {"dispersion": 0.5}, {"slope": 1.0}, {"resolution": np.nan}])
-def test_instruments_that_do_not_exist_are_refused(given: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "given", [{"offset": -1}, {"offset": "a"}, {"dispersion": 0.5}, {"slope": 1.0}, {"resolution": np.nan}]
+)
+def test_instruments_that_do_not_exist_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=rf"Instruments\({next(iter(given))}="):
         Instruments(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"patch": 0}, r"PatchShape\(patch=0\) needs a whole number from 1 to 4096, e.g. patch=32"),
+        ({"depth": 0}, r"PatchShape\(depth=0\)"),
+        ({"width": 5000}, r"PatchShape\(width=5000\)"),  # no file of such an encoder is read
+        ({"heads": 2.0}, r"PatchShape\(heads=2.0\)"),
+        ({"width": 30, "heads": 4}, "e.g. width=32"),
+    ],
+)
+def test_networks_that_do_not_exist_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        PatchShape(**given)
+
+
+def test_sizes_are_the_same_whatever_holds_them() -> None:
+    assert repr(PatchShape(patch=np.int64(8))) == repr(PatchShape(patch=8))  # type: ignore[arg-type]
 
 
 def test_energy_losses_show_the_edges_of_their_composition() -> None:

@@ -19,6 +19,7 @@ from hyperspy_specml.exceptions import (
     SpectraRequiredError,
 )
 from hyperspy_specml.pretraining import PatchShape
+from hyperspy_specml.workflows._corpus import parts, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -564,14 +565,20 @@ def test_masks_are_as_asked_for(signal: Signal1D, scored: str, error: str, norma
     ("make", "message"),
     [
         (lambda s: specml.Masking(hidden=1.0), "between 0 and 1"),
+        (lambda s: specml.Masking(hidden="a"), "between 0 and 1"),
         (lambda s: specml.Masking(scored="some"), "scored"),
         (lambda s: specml.Masking(error="absolute"), "error"),
         (lambda s: specml.LoraOptions(rank=0), "rank"),
+        (lambda s: specml.LoraOptions(rank="x"), "rank"),
         (lambda s: specml.LoraOptions(alpha=0.0), "alpha"),
+        (lambda s: specml.LoraOptions(alpha="x"), "alpha"),
         (lambda s: specml.LoraOptions(target_modules="qkv"), "names of layers"),
+        (lambda s: specml.LoraOptions(target_modules=2), "names of layers"),
         (lambda s: specml.LoraOptions(target_modules=("query",)), "query"),
         (lambda s: pretrained([s], masking=specml.Masking()), "only objective='masked'"),
+        (lambda s: pretrained([s], "masked", library=s), "only objective='simulated'"),
         (lambda s: pretrained([s * 0.5], "masked", masking=specml.Masking(error="counts")), "spectra of counts"),
+        (lambda s: pretrained([s - 1.0], "masked", masking=specml.Masking(error="counts")), "spectra of counts"),
         (
             lambda s: pretrained([s], "masked", masking=specml.Masking(error="counts"), normalisation="per spectrum"),
             "how many counts",
@@ -812,6 +819,8 @@ def test_the_zero_energy_peak_of_a_detector_is_not_looked_at(encoder: specml.Enc
     predictors = [encoder.fine_tune(one, truth, "pca") for one in (plain, peaked)]
     found = [predictor.classify(peaked).probability.data for predictor in predictors]
     np.testing.assert_array_equal(*found)
+    pair = [pretrained([one], "masked") for one in (plain, peaked)]
+    assert pair[0].report == pair[1].report
     np.testing.assert_array_equal(peaked.data, kept)
 
 
@@ -843,3 +852,168 @@ def test_calls_are_followed_and_cancelled(
             call(signal, show_progressbar=Watched("Encode"))
     with pytest.raises(Cancelled):
         encoder.fine_tune(signal, much, show_progressbar=Watched("Try pca"))
+
+
+def corpus(signals: Any, objective: str = "masked", **options: Any) -> str:
+    config = specml.TrainConfig(max_steps=1, batch_size=4)
+    found = specml.pretrain(signals, objective, shape=SMALL, config=config, show_progressbar=False, **options)
+    return found.report["corpus"]
+
+
+def test_the_fingerprint_of_recorded_spectra_is_of_their_values_and_energies(
+    signal: Signal1D, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.streaming._map._ROWS_FOR_PRODUCT", (3, 3))  # blocks of 5 x 3
+    one, titled, lazy, other, moved, in_ev = (signal.deepcopy() for _ in range(6))
+    titled.metadata.General.title = "Renamed"
+    titled.change_dtype("float32")
+    lazy = lazy.as_lazy()
+    lazy.data = lazy.data.rechunk((5, 3, 100))
+    signal.save(tmp_path / "map.hspy", chunks=(4, 4, 64))
+    axis = in_ev.axes_manager[-1]
+    axis.units, axis.scale, axis.offset = "eV", 1000 * axis.scale, 1000 * axis.offset
+    other.data[3, 4, 5] += 1
+    moved.axes_manager[-1].offset += 0.01
+
+    same = [corpus([each]) for each in (one, titled, lazy, tmp_path / "map.hspy", in_ev)]
+
+    assert len(set(same)) == 1
+    assert len({same[0], corpus([other]), corpus([moved]), corpus([one, other]), corpus([other, one])}) == 5
+
+
+def test_the_fingerprint_of_simulated_spectra_is_of_what_is_simulated(signal: Signal1D, simulated: Any) -> None:
+    counted, zinc, library = signal.deepcopy(), signal.deepcopy(), simulated.endmembers.deepcopy()
+    counted.data[:] = 0  # nothing is learnt of them
+    zinc.metadata.Sample.elements = ["Cu", "Zn"]
+    library.data[0, 100] *= 1.01
+    elements = corpus([signal], "simulated")
+    assert corpus([counted], "simulated") == elements
+    libraries = [corpus([signal], "simulated", library=one) for one in (simulated.endmembers, library)]
+    assert len({elements, corpus([zinc], "simulated"), *libraries}) == 4
+
+
+def test_what_is_learnt_does_not_depend_on_chunks(signal: Signal1D, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperspy_specml.streaming._map._ROWS_FOR_PRODUCT", (3, 3))  # blocks of 5 x 3
+    lazy = signal.as_lazy()
+    lazy.data = lazy.data.rechunk((5, 3, 100))
+    one, other = (pretrained([each], "masked").encoder.fingerprint for each in (signal, lazy))
+    assert one == other
+
+
+def test_counts_are_counts_in_any_type(signal: Signal1D) -> None:
+    floats = signal.deepcopy()
+    floats.change_dtype("float64")
+    masking = specml.Masking(error="counts")
+    one, other = (pretrained([each], "masked", masking=masking).encoder.fingerprint for each in (signal, floats))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "patch", "channels", "repair"),
+    [(256, 300, "256 channels make 1 patch of 300", r"PatchShape\(patch=32\)"), (2, None, "2 channels", r"patch=1\)")],
+)
+def test_spectra_of_one_patch_are_refused(n_channels: int, patch: int | None, channels: str, repair: str) -> None:
+    s = hs.signals.Signal1D(np.random.default_rng(0).poisson(30, (7, 5, n_channels)))
+    shape = None if patch is None else PatchShape(patch=patch, width=16, depth=1, heads=2)
+    with pytest.raises(SpecMLError, match=f"{channels}.*{repair}"):
+        specml.pretrain([s], "masked", shape=shape, config=CONFIG, show_progressbar=False)
+
+
+def test_a_signal_that_no_patch_fits_is_to_be_left_out() -> None:
+    wide, narrow = (hs.signals.Signal1D(np.ones((3, n))) for n in (40_000, 20))
+    narrow.axes_manager[-1].offset = 107.0  # between two of 128 channels of 313
+    with pytest.raises(SpecMLError, match=r"20\)>\].*no patch of 2 channels on the grid. Leave this signal out"):
+        specml.pretrain([wide, narrow], "masked", shape=PatchShape(patch=2), config=CONFIG, show_progressbar=False)
+
+
+def test_patches_are_an_eighth_of_the_longest_axis_or_32_channels(signal: Signal1D) -> None:
+    config = specml.TrainConfig(max_steps=1, batch_size=4)
+    raman = hs.signals.Signal1D(np.random.default_rng(0).random((30, 100)))
+    raman.axes_manager[-1].units = "1/cm"
+    for signals, patch in (([raman], 12), ([raman, signal], 32)):
+        assert specml.pretrain(signals, "masked", config=config, show_progressbar=False).encoder.shape.patch == patch
+
+
+def test_signals_that_are_not_simulated_are_named(
+    signal: Signal1D, simulated: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    raman = hs.signals.Signal1D(np.ones((5, 40)))
+    raman.axes_manager[-1].units, raman.metadata.General.title = "1/cm", "Oxide"
+    for options in ({}, {"library": simulated.endmembers}):
+        caplog.clear()
+        pretrained([signal], **options)
+        assert "nothing is simulated" not in caplog.text
+        pretrained([signal, raman], **options)
+        assert "nothing is simulated for 'Oxide'" in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"units": "1/cm"}, {"offset": 30.0}])
+def test_a_library_of_other_energies_is_refused(signal: Signal1D, simulated: Any, change: dict[str, Any]) -> None:
+    library = simulated.endmembers.deepcopy()
+    for name, value in change.items():
+        setattr(library.axes_manager[-1], name, value)
+    with pytest.raises(SpecMLError, match=r"covers .*, but the signals 0 to 20400 eV.*Set offset, scale and units"):
+        pretrained([signal], library=library)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "channels", "kept"),
+    [
+        ([200], [10], [100]),  # of all, the number of spectra
+        ([200], [100], [40]),  # or their bytes
+        ([200, 200], [10, 100], [50, 20]),
+        ([10, 200, 200], [10, 10, 10], [10, 45, 45]),
+        ([200, 10, 200], [100, 100, 100], [15, 10, 15]),
+        ([30, 60], [10, 10], [30, 60]),
+    ],
+)
+def test_what_small_sources_leave_is_for_the_others(
+    numbers: list[int], channels: list[int], kept: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.workflows._corpus._CORPUS", 100)
+    monkeypatch.setattr("hyperspy_specml.workflows._corpus._MOST_BYTES", 40 * 4 * 100)
+    assert parts(numbers, channels) == kept
+
+
+def test_as_many_spectra_are_read_as_there_is_room_for(signal: Signal1D, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperspy_specml.workflows._corpus._CORPUS", 130)
+    small = signal.inav[:1, :5]
+    grid = pretrained([signal]).encoder.grids[0]
+    sources, digests = read([signal, small], [grid, grid], 16)
+    assert [len(source.rows) for source in sources] == [len(digest) for digest in digests] == [120, 5]
+    monkeypatch.setattr("hyperspy_specml.workflows._corpus._CORPUS", 65)
+    sources, _ = read([signal, small], [grid, grid], 16)
+    assert [len(source.rows) for source in sources] == [60, 5]
+    np.testing.assert_allclose(sources[0].rows, signal.data.reshape(120, -1)[::2], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"config": {"max_steps": 2}}, "must be a TrainConfig"),
+        ({"masking": {"hidden": 0.5}}, r"Masking, not dict, e.g. masking=specml.Masking\("),
+        ({"instruments": {}}, "Instruments, not dict"),
+        ({"shape": {}}, "PatchShape, not dict"),
+        ({"start": "x.specml"}, r"Encoder, not str, e.g. start=specml.Encoder.load\("),
+        ({"library": np.ones((3, 256))}, r"BaseSignal, not ndarray, e.g. library=hs.signals.Signal1D\("),
+        ({"library": hs.signals.Signal2D(np.ones((3, 4, 5)))}, "noise-free spectra"),
+        ({"checkpoint": 5}, "must be a path"),
+    ],
+)
+def test_arguments_of_another_class_are_refused(signal: Signal1D, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecMLError, match=message):
+        specml.pretrain([signal], show_progressbar=False, **options)
+
+
+@pytest.mark.parametrize("signals", [None, 5, np.ones((4, 100)), [None]])
+def test_what_is_no_signal_is_refused(signals: Any) -> None:
+    with pytest.raises(SpecMLError, match="needs signals of spectra, or paths of files"):
+        pretrained(signals)
+
+
+def test_a_folder_that_is_not_there_is_said_before_training(
+    signal: Signal1D, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperspy_specml.workflows._pretrain._all_opened", None)  # nothing is read
+    with pytest.raises(SpecMLError, match=r"there is no folder .*mkdir"):
+        pretrained([signal], checkpoint=tmp_path / "none" / "best.specml")
