@@ -149,9 +149,10 @@ def decomposition_ae(
     report lists all. Data cannot tell where no drift is: shifts are zero, on average, where the scan begins
     (the first 64th of its spectra).
 
-    Empty spectra and dead channels are left out of the fit and are 0 in all outputs. Spectra with NaN or
-    infinite values, channels in which most spectra have such values, and saturated channels are left out
-    and are NaN; so is what the user masks. The report counts them.
+    Where the map holds counts, a spectrum without any is data, vacuum too: mask it, ``navigation_mask=...``.
+    Otherwise empty spectra are left out of the fit and are 0 in all outputs, as dead channels always are. Spectra
+    with NaN or infinite values, channels in which most spectra have such values, and saturated channels are left
+    out and are NaN; so is what the user masks. The report counts them.
 
     References
     ----------
@@ -294,7 +295,8 @@ def anomaly_map(
 
     Notes
     -----
-    Masked and not finite spectra are NaN in all maps; empty ones have p = 1.
+    Masked and not finite spectra are NaN in maps of floats and False in `detections`. Where the map holds counts, a
+    spectrum without any is data, vacuum too: mask it, ``navigation_mask=...``. Otherwise empty spectra have p = 1.
 
     The line width comes from the detector's resolution in the metadata of X-ray maps, else from the sharpest
     structure of the mean spectrum. In the latter case, as in EELS, the energy axis may drift from scan line to
@@ -584,8 +586,9 @@ def phase_map(
 
     Notes
     -----
-    Masked, empty and not finite spectra are labelled -1. Phases that are not known or labelled are in the order of
-    falling share.
+    Masked and not finite spectra are labelled -1. Where the map holds counts, a spectrum without any is data: vacuum
+    gets the label of some phase and counts towards its area, so mask it, ``navigation_mask=...``. Otherwise empty
+    spectra are labelled -1. Phases that are not known or labelled are in the order of falling share.
 
     Counts are multinomial given their sum. Of other data, the whitened spectrum is that of the phase times the
     intensity that fits best. Where the energy axis may drift (not in X-ray maps), scan lines that do are moved back

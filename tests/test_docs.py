@@ -18,7 +18,7 @@ PAGES = [
     *(page for folder in MADE.values() for page in sorted((DOCS / folder).iterdir()) if page.is_file()),
 ]
 # words and tables need no figure, and what is installed has none
-WITHOUT_FIGURE = {"glossary", "index", "install"}
+WITHOUT_FIGURE = {"glossary", "index", "install", "warnings"}
 
 
 def name_of(page: Path) -> str:

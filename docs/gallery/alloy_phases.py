@@ -57,7 +57,8 @@ phases.latent_view().plot()
 # The next map
 # ------------
 #
-# It has ten times the counts, and a phase that the first one has not: its pixels are none of these.
+# It has ten times the counts, and a phase of 24 pixels that the first one has not: these are none of the known phases,
+# besides about 1 % of the other pixels (``level``).
 second = specml.datasets.fe_cr_ni_map(
     (48, 60), texture="grains", n_channels=256, dose=600, rare_phase=specml.datasets.RarePhase(), random_state=1
 ).signal

@@ -8,8 +8,8 @@ include it in what is normal.
 """
 
 # %%
-# The map is simulated; the truth is at the end. Nobody tells ``anomaly_map`` how many phases there
-# are, or which elements to look for.
+# The map is simulated; the truth is at the end. The metadata list the elements that are expected, and
+# niobium is not among them. Nobody tells ``anomaly_map`` how many phases there are.
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -19,6 +19,7 @@ laves = specml.datasets.RarePhase(n_pixels=14, fraction=0.4, elements=("Nb",))
 couple = {"n_phases": 2, "n_channels": 1024, "dose": 200}
 simulated = specml.datasets.fe_cr_ni_map((60, 66), rare_phase=laves, random_state=3, **couple)
 s = simulated.signal
+s.set_elements(["Cr", "Fe"])
 
 # %%
 # Find
@@ -45,8 +46,10 @@ for region in found.regions:
         print(f"  {candidate}: {candidate.distance:+.3f} {region.energy_units}, {candidate.evidence:.0f}")
 
 # %%
-# Niobium: a Laves phase, (Fe,Cr)2Nb, that no one had put into the couple. The mean spectra are
-# signals of the class of the map, so all that HyperSpy does with spectra can be done with them.
+# Most likely niobium, of a Laves phase, (Fe,Cr)2Nb; but the M lines of gold and of mercury, at nearly
+# the same energy, fit almost as well. Look at the K lines of niobium, or at the L lines of the others,
+# before you name it. The mean spectra are signals of the class of the map, so all that HyperSpy does
+# with spectra can be done with them.
 print(found.spectra)
 
 # %%
@@ -62,6 +65,7 @@ print(again)
 # The same spectra serve for the next map, where the phase is no news. Whatever else there is would
 # still be found.
 other = specml.datasets.fe_cr_ni_map((60, 66), rare_phase=laves, random_state=4, **couple).signal
+other.set_elements(["Cr", "Fe"])
 print(other.anomaly_map())
 print(other.anomaly_map(known=found.spectra))
 

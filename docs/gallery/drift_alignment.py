@@ -60,8 +60,9 @@ for name, one in estimates.items():
 # What alignment is for
 # ---------------------
 #
-# ``specml.align`` moves whole channels: counts stay counts, and every method goes on with them. Channels that were not
-# recorded for all spectra are NaN. The sum of the map gets back the width of its lines.
+# ``specml.align`` moves whole channels: counts stay counts, and every method goes on with them. Channels in which a
+# spectrum was not recorded are 0 in integer data (NaN in floats); use ``crop=True`` before further analysis. The sum of
+# the map gets back the width of its lines.
 aligned = specml.align(s, found)
 figure, panel = plt.subplots(figsize=(6, 3), layout="constrained")
 panel.plot(energy, spectrum / spectrum.max(), color="lightgrey", linewidth=4, label="truth")

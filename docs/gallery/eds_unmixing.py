@@ -35,8 +35,8 @@ nmf_spectra = copy.get_decomposition_factors()
 # Principal components are axes of the space of spectra: they have negative parts and no meaning one
 # by one. Components of NMF and simplex are spectra that phases could have, and here both come near
 # the true ones (grey). Each phase has lines that the others lack, and then it is enough that nothing
-# is negative; NMF may even be the nearer one. Where the spectra of phases overlap, as EELS edges on
-# their background do, nothing tells NMF where a phase ends: see :doc:`../benchmarks`.
+# is negative. Where the spectra of phases overlap, as EELS edges on their background do, nothing tells
+# NMF where a phase ends: see :doc:`../benchmarks`.
 truth = simulated.endmembers.data
 
 

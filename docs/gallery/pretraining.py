@@ -1,6 +1,6 @@
 """
-A hundred labels
-================
+Eight labels of each phase
+==========================
 
 Somebody has labelled a few spectra of each phase by hand. ``pretrain`` makes an encoder without labels, from simulated
 spectra; ``fine_tune`` turns the labels into a map. Cheap methods are tried on the same labels, and all that help are

@@ -73,5 +73,5 @@ for dose in doses:
 # out: by itself its component predicts held-out counts no better than nothing. Filtered it does, and
 # ``denoise_dae`` keeps every component of which that is true. So there is no niobium to restore here.
 #
-# What the report names are places where the denoised map is wrong otherwise, at the nickel lines and with
+# What the report names are places where the denoised map is wrong otherwise, at nickel and iron lines and with
 # enough counts to show it: mostly pixels at borders of grains, where neighbours were mixed.

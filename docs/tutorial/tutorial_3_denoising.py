@@ -87,7 +87,7 @@ for panel, k in zip(panels, (2, 1), strict=True):
 # 2. **Unmixing** (``"simplex"``) where you want spectra of phases and their shares instead of components.
 # 3. **Autoencoder** (``"dense"``) where lines move or shapes change: the report says by how much it is better.
 #    ``augment=...`` or ``"conv"`` where the next map may lie at other energies.
-# 4. **Denoising autoencoder** (``denoise_dae``) where you want the spectra themselves, for a quantification.
+# 4. **Denoising autoencoder** (``denoise_dae``) for maps to look at or a first segmentation; quantify raw counts.
 # 5. **Variational autoencoder** (``"vae"``) where you want to know how sure a number is, or draw new spectra.
 #
 # Spectra of this alloy are sums of three: PCA is as good as the autoencoder, and the scores say so. The

@@ -33,8 +33,8 @@ class NewPhase(Event):
         Pixel (x, y) that shows it most clearly.
     p_value
         Of that pixel, for the whole scan (0 to 1); of phases found by held-out counts NaN.
-    energy
-        Where its spectrum has most more than the other phases, in units of the energy axis.
+    energy, units
+        Where its spectrum exceeds those of the other phases most, and the units of the energy axis.
     n_pixels
         That belong to it so far.
     """
@@ -44,13 +44,14 @@ class NewPhase(Event):
     p_value: float
     energy: float
     n_pixels: int
+    units: str = ""
 
     def __str__(self) -> str:
         """Say it in words."""
         by = f"p = {self.p_value:.1g}" if self.p_value == self.p_value else "by held-out counts"
         return (
             f"after {self.n_spectra} spectra: phase {self.phase} at {self.position}, {self.n_pixels} pixels, {by}, "
-            f"most more at {self.energy:.4g}"
+            f"strongest excess at {self.energy:.4g} {self.units}".rstrip()
         )
 
 
@@ -62,8 +63,8 @@ class Damage(Event):
     ----------
     frame
         Number of frames that showed it.
-    energy, width
-        Centre and width of the window, in units of the energy axis.
+    energy, width, units
+        Centre and width of the window, and the units of the energy axis.
     rate
         Relative change of the window per frame; negative for a loss.
     elements
@@ -78,12 +79,13 @@ class Damage(Event):
     rate: float
     elements: tuple[str, ...]
     p_value: float
+    units: str = ""
 
     def __str__(self) -> str:
         """Say it in words."""
         names = f" ({', '.join(self.elements)})" if self.elements else ""
-        rate = f"{100 * self.rate:+.2g} % per frame"
-        return f"frame {self.frame}: {rate} at {self.energy:.4g}{names}, p = {self.p_value:.1g}"
+        rate, at = f"{100 * self.rate:+.2g} % per frame", f"{self.energy:.4g} {self.units}".rstrip()
+        return f"frame {self.frame}: {rate} at {at}{names}, p = {self.p_value:.1g}"
 
 
 @dataclass(frozen=True)
@@ -94,19 +96,19 @@ class EnergyDrift(Event):
     ----------
     frame
         Number of frames.
-    shift
-        Of the last frame against the first, in units of the energy axis.
-    error
-        Its standard error.
+    shift, error, units
+        Of the last frame against the first, its standard error, and the units of the energy axis.
     """
 
     frame: int
     shift: float
     error: float
+    units: str = ""
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"frame {self.frame}: the energy axis has moved by {self.shift:+.3g} ({self.error:.1g})"
+        moved = f"{self.shift:+.3g} ± {self.error:.1g} {self.units}".rstrip()
+        return f"frame {self.frame}: the energy axis has moved by {moved}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Report, new_figure
+from hyperspy_specml.models._report import CLEAR, CURVE, Attempt, Candidate, Report, new_figure
 from hyperspy_specml.statistics import RankCurve
 
 if TYPE_CHECKING:
@@ -81,11 +81,19 @@ class DecompositionReport(Report):
             centred = self.candidates[-1].name.startswith("centred")
             instead = "architecture='pca' with options=PCAOptions(centre=True)" if centred else "result.baseline"
             return f"Prefer {instead}: PCA of the same size is better, by {-size:.1f} standard errors."
-        if size > CLEAR and self.chosen not in (name, self.candidates[-1].name):
-            return f"{text} But {self.chosen} is better still: the counts support no more components."
+        best = next(one for one in self.candidates if one.name == self.chosen)
+        if size > CLEAR and best.score < self.candidates[0].score and best is not self.candidates[-1]:
+            return f"{text} But {best.name} is better still{self._of_another_size(best)}."
         if size <= CLEAR and self.steps and self.best_step == 0:
             return f"{name} learnt nothing that predicts better than PCA of the same size, its start."
         return text
+
+    def _of_another_size(self, best: Candidate) -> str:
+        """Return what follows for the number of components where the best candidate has another one."""
+        if f"({self.n_components})" in best.name:
+            return ""
+        more = "no more" if self.baseline_rank.chosen < self.n_components else "more"
+        return f": the counts support {more} components"
 
     def baseline_is_better(self) -> bool:
         """Return whether PCA scores better on the test fold by more than two paired standard errors.

@@ -21,6 +21,8 @@ from hyperspy_specml.statistics import STATE_NAMES, USED, Resampling, count_stat
 _logger = logging.getLogger(__name__)
 
 _PACKAGES = ("hyperspy_specml", "hyperspy", "numpy", "torch", "safetensors")
+# What else has a file of this kind: the first item of its description that no other has, and what reads it.
+_OTHERS = {"predictor": "specml.Predictor.load", "encoder": "specml.Encoder.load", "setup": "specml.LiveMonitor.load"}
 _MOST_SHIFTED = 0.05  # channel widths: less than calibrations of one instrument repeat to
 _PLAIN = {"title": str, "energy_axis": dict[str, Any], "config": TrainConfig}
 
@@ -110,6 +112,8 @@ class TrainedModel(Stored):
             It is damaged, cut off, something else, or newer than this version reads.
         """
         plain, arrays = unpack(content, name)
+        if "model" not in plain and (load := next((_OTHERS[key] for key in _OTHERS if key in plain), None)):
+            raise ModelFileError(f"load_model({name!r}): the file holds no trained model. Read it by {load}({name!r}).")
         try:
             return _assemble(Parts(plain, arrays).within("model"))
         except ValueError as error:

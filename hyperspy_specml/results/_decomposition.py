@@ -200,7 +200,7 @@ class DecompositionResult(Result):
         How sure the model is, "vae" says by the posterior of the latents, "dense" by a variational autoencoder that is
         trained and starts as it. Of every other architecture it is what the noise of a spectrum does to its scores: in
         closed form for "pca", to first order for the others. Replicas hold the error of the decoder, which none of this
-        knows; nothing holds what no model of this kind could describe. Measured coverage is in the user guide.
+        knows; nothing holds what no model of this kind could describe. Measured coverage is in the benchmarks.
         """
         check_interval(level, replicas)
         progress = progress or Progress()

@@ -195,7 +195,8 @@ class Encoder(Stored):
             label) or text ("" or None: none), or a value (NaN: none), and none where an array is masked; or areas of
             named classes, ``{"ferrite": roi or mask}``; or a table (a DataFrame, say, or a structured array) with a
             column for each scan axis, of its name, and one of labels: positions are indices where they are whole
-            numbers, else in the units of the axis.
+            numbers, else in the units of the axis. Floats are values, never
+            classes. Classes are numbered anew: `Classified.labels` holds indices into its `names`.
         method : str
             "raw" and "pca": spectra or their principal components, "aligned": these of aligned spectra, and the shift;
             "likelihood" (classes only): the class whose spectrum, a mixture of those that the encoder was trained to

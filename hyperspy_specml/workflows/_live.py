@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.exceptions import ArrayShapeError, DataRequiredError, DataTypeError, OptionError
+from hyperspy_specml.exceptions import ArrayShapeError, DataRequiredError, DataTypeError, ModelFileError, OptionError
 from hyperspy_specml.live import Known, Library, Monitor, Setup, dwell_times, monitor_of, state_of
 from hyperspy_specml.models import TrainedModel
 from hyperspy_specml.results import draw_live
@@ -104,7 +104,7 @@ class LiveMonitor:
     ------
     OptionError
         An argument has no possible value.
-    ModelAxisError, ModelFileError
+    EnergyAxisMismatchError, ModelFileError
         The reference does not fit the energy axis, or is no model.
 
     Notes
@@ -527,6 +527,11 @@ class LiveMonitor:
         from hyperspy_specml.models import read_model_file, unpack
 
         description, arrays = unpack(read_model_file(path), str(path))
+        if "monitor" not in description or "positions" not in arrays:
+            raise ModelFileError(
+                f"LiveMonitor.load({str(path)!r}): the file holds no state of a monitor, which monitor.save(path) "
+                "writes. A model is passed as LiveMonitor(..., reference=path)."
+            )
         monitor = cls.__new__(cls)
         monitor._positions = arrays.pop("positions").astype(np.int64)
         shape = tuple(description["setup"]["shape"])[::-1]

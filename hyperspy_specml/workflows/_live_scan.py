@@ -59,7 +59,7 @@ def known_of(reference: TrainedModel, template: BaseSignal) -> Known:
     ------
     OptionError
         It is a denoiser.
-    ModelAxisError
+    EnergyAxisMismatchError
         It does not fit the energy axis.
     """
     trained = reference.on_axis(axis_spec(energy_axis(template)), method="LiveMonitor")
@@ -89,18 +89,20 @@ def calibrated(event: Event, template: BaseSignal, trend: Trend | None) -> Event
     """
     axis = energy_axis(template)
     step = float(np.gradient(axis.axis).mean()) if axis.size > 1 else 1.0
+    units = axis_spec(axis)["units"] or ""
 
     def at(channel: float) -> float:
         return float(np.interp(channel, np.arange(axis.size), axis.axis))
 
     if isinstance(event, NewPhase):
-        return replace(event, energy=at(event.energy) if np.isfinite(event.energy) else event.energy)
+        energy = at(event.energy) if np.isfinite(event.energy) else event.energy
+        return replace(event, energy=energy, units=units)
     if isinstance(event, EnergyDrift):
-        return replace(event, shift=event.shift * step, error=event.error * step)
+        return replace(event, shift=event.shift * step, error=event.error * step, units=units)
     if isinstance(event, Damage):
         centre, width = at(event.energy), event.width * step
         names = _changing(template, trend, event.rate)
-        return replace(event, energy=centre, width=width, elements=names)
+        return replace(event, energy=centre, width=width, elements=names, units=units)
     return event
 
 

@@ -331,11 +331,12 @@ class Classified:
     Attributes
     ----------
     labels
-        Int map ``(scan axes |)``; -1 where a spectrum is not finite or holds no counts at all.
+        Int map ``(scan axes |)`` of indices into `names`, not of the numbers of your labels; -1 where a spectrum is not
+        finite or holds no counts at all. ``np.array([*found.names, ""])[found.labels.data]`` are the names.
     probability
         Maps (classes | scan axes), 0 to 1; NaN at such spectra.
     names
-        Of the classes.
+        Of the classes, as text: sorted, of named areas in the order in which these were given.
     neighbour
         Logarithm of the odds that a neighbour of the same class adds; 0 where each spectrum speaks for itself.
     """

@@ -117,6 +117,24 @@ def test_the_verdict_needs_two_standard_errors(report, difference, standard_erro
     assert report.baseline_is_better() == (difference > 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "score", "said"),
+    [
+        ("dense (2), other", 4.70, "But dense (2), other is better still."),  # as many components: no word on these
+        ("dense (2), other", 4.80, ""),  # the validation fold chose it, the test fold does not say that it is better
+        ("pca (1)", 4.70, "But pca (1) is better still: the counts support no more components."),
+        ("pca (5)", 4.70, "But pca (5) is better still: the counts support more components."),
+    ],
+)
+def test_another_candidate_is_better_still_if_the_test_fold_says_so(report, name, score, said):
+    other = Candidate(name, score, difference=-0.6, standard_error=0.1, validation_score=4.4)
+    rank = dataclasses.replace(RANK, chosen=int(name[-2])) if name.startswith("pca") else RANK
+    report = judged(report, -2.5, chosen=name, baseline_rank=rank)
+    report = dataclasses.replace(report, candidates=(report.candidates[0], other, PCA))
+
+    assert report.verdict() == f"dense (2) is better than PCA of the same size, by 2.5 standard errors. {said}".strip()
+
+
 def test_a_network_that_stayed_at_its_start_is_said_to_be_pca(report):
     report = judged(report, 0.0, 0.0, best_step=0)
 

@@ -12,6 +12,7 @@ import pytest
 
 import hyperspy_specml as specml
 from hyperspy_specml.exceptions import SpecMLError
+from hyperspy_specml.workflows._live_scan import calibrated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,6 +147,8 @@ def test_a_saved_monitor_goes_on(signal: Signal1D, scanned: specml.LiveMonitor, 
     for start in range(0, 270, 18):
         monitor.update(rows[start : start + 18])
     path = monitor.save(tmp_path / "state")
+    with pytest.raises(SpecMLError, match=r"holds no trained model. Read it by specml.LiveMonitor.load\("):
+        specml.load_model(path)
     assert path.suffix == ".specml"
     for again in (specml.LiveMonitor.load(path, signal), specml.LiveMonitor.load(path)):
         again.update(rows[270:])
@@ -156,6 +159,9 @@ def test_a_saved_monitor_goes_on(signal: Signal1D, scanned: specml.LiveMonitor, 
     (tmp_path / "bad.specml").write_bytes(b"no")
     with pytest.raises(SpecMLError):
         specml.LiveMonitor.load(tmp_path / "bad.specml")
+    encoder = specml.encoders.eds().save(tmp_path / "encoder")  # a file of another kind
+    with pytest.raises(SpecMLError, match="no state of a monitor"):
+        specml.LiveMonitor.load(encoder)
 
 
 def test_known_phases_are_where_a_scan_begins(signal: Signal1D, strange: Any) -> None:
@@ -167,6 +173,7 @@ def test_known_phases_are_where_a_scan_begins(signal: Signal1D, strange: Any) ->
     events = list(second.replay(strange.signal))
     rare = strange.rare_mask.data
     assert any(isinstance(event, specml.NewPhase) and rare[event.position[::-1]] for event in events)
+    assert str(events[0]).endswith(f"strongest excess at {events[0].energy:.4g} keV")
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +251,18 @@ def test_damage_names_the_element() -> None:
     assert damage.elements[0] == "Nb"
     assert damage.rate < 0
     assert abs(damage.energy - 2.166) < damage.width
+    assert f" at {damage.energy:.4g} keV (Nb" in str(damage)
+
+
+@pytest.mark.parametrize(("units", "said"), [("eV", "+0.02 ± 0.003 eV"), (None, "+0.02 ± 0.003")])
+def test_a_drift_is_told_with_its_error_in_units_of_the_axis(units: str | None, said: str) -> None:
+    template = hs.signals.Signal1D(np.zeros((4, 4, 64)))  # whose axis has no units yet
+    axis = template.axes_manager.signal_axes[0]
+    axis.scale = 0.01
+    if units:
+        axis.units = units
+    drift = calibrated(specml.EnergyDrift(1.0, 160, frame=10, shift=2.0, error=0.3), template, None)
+    assert str(drift) == f"frame 10: the energy axis has moved by {said}"
 
 
 def test_an_element_with_another_line_that_stays_does_not_decay() -> None:

@@ -237,6 +237,8 @@ def test_areas_by_name_are_labels(signal: Signal1D, encoder: specml.Encoder) -> 
 
 def test_an_encoder_is_kept_in_a_file(signal: Signal1D, encoder: specml.Encoder, tmp_path: Path) -> None:
     path = encoder.save(tmp_path / "eds")
+    with pytest.raises(SpecMLError, match=r"holds no trained model. Read it by specml.Encoder.load\("):
+        specml.load_model(path)
     again = specml.Encoder.load(path)
     assert (again.embed(signal).data == encoder.embed(signal).data).all()
     assert again.encoder.readout is not None
@@ -541,6 +543,8 @@ def test_adapters_are_a_small_file_beside_their_encoder(
     }  # fmt: skip
     small = predictor.save(tmp_path / "small", with_encoder=False)
     whole = predictor.save(tmp_path / "whole")
+    with pytest.raises(SpecMLError, match=r"Read it by specml.Predictor.load\("):  # though it holds an encoder, too
+        specml.load_model(whole)
     assert small.stat().st_size < whole.stat().st_size / 3
     expected = predictor.regress(signal).value.data
     again = specml.Predictor.load(small, encoder=specml.Encoder.load(tmp_path / "base"))
