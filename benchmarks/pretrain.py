@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hyperspy.api as hs
 import numpy as np
 
 import hyperspy_specml as specml
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> Iterator[tuple[str, list[Table]]]:
     """Measure, part by part."""
+    hs.preferences.General.show_progressbar = False
     options.draws = options.draws or (3 if options.quick else 10)
     steps = options.steps
     for part in options.parts:
@@ -202,6 +204,7 @@ def _grids(options: argparse.Namespace) -> Table:
     grids = {
         "half the dispersion": (0.0, 1.0, 2),
         "a tenth shorter": (0.0, 0.9, 1),
+        "half as long": (0.0, 0.5, 1),
         "another offset, below all lines": (0.007, 1.0, 1),
     }
     for name, (first, last, binned) in grids.items():

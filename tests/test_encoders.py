@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import hyperspy_specml as specml
 from hyperspy_specml.encoders._eds import FILE, STEPS, train
@@ -32,3 +33,11 @@ def test_it_tells_the_phases_of_an_alloy() -> None:
         found = encoder.fine_tune(simulated.signal, labels, method).classify(simulated.signal)
         right = np.array([int(name) for name in found.names])[found.labels.data] == truth
         assert right[labels == -1].mean() > 0.8, method
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.0, 10.0), (0.0, 8.5), (0.4, 20.0)])
+def test_cut_spectra_embed_as_whole_ones(first: float, last: float) -> None:
+    signal = specml.datasets.fe_cr_ni_map((9, 7), n_channels=1024, dose=500).signal
+    whole, cut = (specml.encoders.eds().embed(one).data for one in (signal, signal.isig[first:last]))
+    cosine = (whole * cut).sum(axis=0) / np.linalg.norm(whole, axis=0) / np.linalg.norm(cut, axis=0)
+    assert cosine.min() > 0.97

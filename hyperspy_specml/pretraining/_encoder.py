@@ -204,7 +204,8 @@ class SpectrumEncoder:
         grid, visible
             One of the grids, and the (n_patches,) bool patches that the data record.
         """
-        return Inputs(self.shape.patch, self.normalisation, grid, visible, self.scales[self.grids.index(grid)])
+        scale, always_all = self.scales[self.grids.index(grid)], self.readout is not None  # of simulated spectra
+        return Inputs(self.shape.patch, self.normalisation, grid, visible, scale, filled=always_all)
 
     def encode(self, rows: np.ndarray, units: str, centres: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra on channels with these centres to (n, D) vectors, float32."""
@@ -332,6 +333,9 @@ class Inputs:
         (n_patches,) bool, the patches that are shown.
     scale
         What values are compared with; None where that is not known yet.
+    filled
+        Whether patches that are not recorded are shown as those of the mean spectrum, and not left out: to an encoder
+        that has always seen all patches. The latents of spectra that are cut off are then like those of whole ones.
     """
 
     patch: int
@@ -339,6 +343,7 @@ class Inputs:
     grid: SpectralGrid
     visible: np.ndarray
     scale: Scale | None = None
+    filled: bool = False
 
     def __call__(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Map (B, E) counts to (B, N, patch) values, (1, N, 128) codes and (B,) logarithms of the dose."""
@@ -346,17 +351,18 @@ class Inputs:
         return values, self.places(counts.device)[None], dose
 
     def values(self, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (B, E) counts to the (B, N, patch) values of the visible patches, and (B,) logarithms of the dose."""
+        """Map (B, E) counts to the (B, N, patch) values of the patches that are shown, and (B,) log doses."""
         values, dose = self.normalised(counts)
         if self.scale is not None:
             values = (values - torch.from_numpy(self.scale.centre).to(counts.device)) / self.scale.spread
         return self.patches(values), dose
 
     def patches(self, values: torch.Tensor) -> torch.Tensor:
-        """Map (B, E) values to those of the visible patches, (B, N, patch)."""
-        padded = torch.nn.functional.pad(values, (0, -values.shape[1] % self.patch))
-        visible = torch.from_numpy(np.flatnonzero(self.visible)).to(values.device)
-        return padded.unflatten(1, (-1, self.patch))[:, visible]
+        """Map (B, E) values to those of the patches that are shown, (B, N, patch)."""
+        padded = torch.nn.functional.pad(values, (0, -values.shape[1] % self.patch)).unflatten(1, (-1, self.patch))
+        if self.filled:
+            return padded * torch.from_numpy(self.visible).to(values.device)[:, None]
+        return padded[:, torch.from_numpy(np.flatnonzero(self.visible)).to(values.device)]
 
     def expected(self, values: torch.Tensor, dose: torch.Tensor) -> torch.Tensor:
         """Map (B, N, patch) values and (B,) logarithms of the dose to the counts that such values mean, above 0."""
@@ -386,8 +392,8 @@ class Inputs:
         return float(mean[shown].sum() / max(float(mean.sum()), 1e-30))
 
     def places(self, device: torch.device | str) -> torch.Tensor:
-        """Return the (N, 128) codes of the energies and widths of the visible patches."""
+        """Return the (N, 128) codes of the energies and widths of the patches that are shown."""
         from hyperspy_specml.nn import energy_code
 
-        where = torch.from_numpy(self.grid.places(self.patch)[self.visible]).float().to(device)
+        where = torch.from_numpy(self.grid.places(self.patch)[self.visible | self.filled]).float().to(device)
         return energy_code(where).flatten(1)
