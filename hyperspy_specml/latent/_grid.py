@@ -11,9 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.ndimage
+
+if TYPE_CHECKING:
+    from hyperspy_specml.progress import Progress
 
 # Sweeps over all pixels, at most, and the mean change of a pixel's shares from which one more changes nothing.
 SWEEPS = 12
@@ -156,7 +160,7 @@ def posterior(
     return found
 
 
-def predicted_strength(evidence: np.ndarray, grid: Grid, seed: int) -> float:
+def predicted_strength(evidence: np.ndarray, grid: Grid, seed: int, progress: Progress) -> float:
     """Return the strength of the prior with which pixels that were left out are predicted best by their neighbours.
 
     0 where that is not clearly better than with the same pixels in random order: then their order tells nothing.
@@ -169,6 +173,8 @@ def predicted_strength(evidence: np.ndarray, grid: Grid, seed: int) -> float:
         The pixels.
     seed
         Of what is left out, and of the random order.
+    progress
+        Its current stage is this.
     """
     if not grid.coupled or len(evidence) == 1:
         return 0.0
@@ -178,24 +184,28 @@ def predicted_strength(evidence: np.ndarray, grid: Grid, seed: int) -> float:
     part[used] = rng.permutation(len(used)) % _PARTS
     mixed[:, used] = evidence[:, rng.permutation(used)]
     n_parts = _PARTS if len(used) <= _MANY else 1
-    own, chance = (_left_out_scores(one, grid, part, n_parts) for one in (evidence, mixed))
+    with progress.enter("Compare neighbours", 0.5):
+        own = _left_out_scores(evidence, grid, part, n_parts, progress)
+    with progress.enter("Compare pixels in random order"):
+        chance = _left_out_scores(mixed, grid, part, n_parts, progress)
     best, by_chance = (scores[int(scores.mean(axis=1).argmax())] for scores in (own, chance))
     gain = best - by_chance
     clear = gain.mean() > _CLEARLY * gain.std() / np.sqrt(len(gain))
     return STRENGTHS[int(own.mean(axis=1).argmax())] if clear else 0.0
 
 
-def _left_out_scores(evidence: np.ndarray, grid: Grid, part: np.ndarray, n_parts: int) -> np.ndarray:
+def _left_out_scores(
+    evidence: np.ndarray, grid: Grid, part: np.ndarray, n_parts: int, progress: Progress
+) -> np.ndarray:
     """Return the (strengths, n) log likelihoods of pixels that were left out, by what their neighbours tell."""
-    found = []
-    for k in range(n_parts):
+    found: list[list[np.ndarray]] = [[] for _ in range(n_parts)]
+    told: np.ndarray | None = None
+    for step in progress.steps(range(n_parts * len(STRENGTHS))):
+        k, strength = step // len(STRENGTHS), STRENGTHS[step % len(STRENGTHS)]
         left = part == k
-        shown, told, scores = np.where(left, np.float32(0), evidence), None, []
-        for strength in STRENGTHS:
-            told = posterior(shown, grid, strength, start=told)
-            scores.append(np.log(np.maximum((told[:, left] * np.exp(evidence[:, left])).sum(axis=0), 1e-30)))
-        found.append(np.array(scores))
-    return np.concatenate(found, axis=1)
+        told = posterior(np.where(left, np.float32(0), evidence), grid, strength, start=told if strength else None)
+        found[k].append(np.log(np.maximum((told[:, left] * np.exp(evidence[:, left])).sum(axis=0), 1e-30)))
+    return np.concatenate([np.array(scores) for scores in found], axis=1)
 
 
 def mixed_posterior(

@@ -2,7 +2,7 @@
 
 from hyperspy_specml.pretraining._contest import Blend, Contest, blend_shares, contest, errors_of
 from hyperspy_specml.pretraining._encoder import NORMALISATIONS, Inputs, PatchShape, Readout, Scale, SpectrumEncoder
-from hyperspy_specml.pretraining._errors import Errors, with_fewer_counts
+from hyperspy_specml.pretraining._errors import Errors, are_counts, with_fewer_counts
 from hyperspy_specml.pretraining._features import Features
 from hyperspy_specml.pretraining._grid import SpectralGrid
 from hyperspy_specml.pretraining._heads import Head, fit_head

@@ -196,6 +196,23 @@ class SpectrumEncoder:
         step = abs(centres[-1] - centres[0]) / max(1, len(centres) - 1)
         return max(fitting, key=lambda grid: (grid.overlap(centres), -abs(np.log(grid.step / max(step, 1e-30)))))
 
+    def visible(self, grid: SpectralGrid, centres: np.ndarray) -> np.ndarray:
+        """Return the (n_patches,) bool patches of a grid that channels with these centres record.
+
+        Raises
+        ------
+        EnergyAxisMismatchError
+            There is none.
+        """
+        found = grid.covered(centres, self.shape.patch)
+        if not found.any():
+            raise EnergyAxisMismatchError(
+                f"the data cover {centres.min():g} to {centres.max():g} {grid.units}, not half of one patch of the "
+                f"encoder, of {grid.step * self.shape.patch:g} {grid.units}. Pretrain one with such spectra and short "
+                "patches, specml.pretrain([s, ...], shape=specml.PatchShape(patch=4))."
+            )
+        return found
+
     def inputs(self, grid: SpectralGrid, visible: np.ndarray) -> Inputs:
         """Return how spectra are shown to the network.
 
@@ -210,7 +227,7 @@ class SpectrumEncoder:
     def encode(self, rows: np.ndarray, units: str, centres: np.ndarray) -> np.ndarray:
         """Map (n, E) spectra on channels with these centres to (n, D) vectors, float32."""
         grid = self.grid_for(units, centres)
-        inputs, matrix = self.inputs(grid, grid.covered(centres, self.shape.patch)), grid.matrix(centres)
+        inputs, matrix = self.inputs(grid, self.visible(grid, centres)), grid.matrix(centres)
         parts = [
             self.latents(rows[start : start + _LAID].astype(np.float32) @ matrix, inputs)
             for start in range(0, len(rows), _LAID)
@@ -282,6 +299,8 @@ class SpectrumEncoder:
         ModelFileError
             They do not make up one.
         """
+        if "predictor" in plain:
+            raise ModelFileError(f"{name}: the file holds a predictor. Read it by specml.Predictor.load({name!r}).")
         try:
             if plain["encoder"] not in (2, 3, 4, _VERSION) or plain["normalisation"] not in NORMALISATIONS:
                 raise ValueError(f"version {plain['encoder']!r}")

@@ -41,6 +41,11 @@ class Errors:
         return np.exp(np.interp(np.log(np.maximum(counts, 1e-30)), known, sizes))
 
 
+def are_counts(rows: np.ndarray) -> bool:
+    """Return whether spectra are whole numbers from 0, of which there are some."""
+    return bool(len(rows)) and bool(rows.min() >= 0) and not (rows % 1).any()
+
+
 def with_fewer_counts(rows: np.ndarray, seed: int) -> list[np.ndarray]:
     """Return (n, E) spectra with smaller and smaller parts of their counts; none where they are no counts.
 
@@ -51,7 +56,7 @@ def with_fewer_counts(rows: np.ndarray, seed: int) -> list[np.ndarray]:
     seed
         Of the counts that are drawn.
     """
-    if not len(rows) or rows.min() < 0 or (rows % 1).any():
+    if not are_counts(rows):
         return []
     rng, whole = np.random.default_rng(seed), rows.astype(np.int64)
     usual = float(np.median(whole.sum(axis=1)))

@@ -13,7 +13,8 @@ import numpy as np
 _MOST = 16
 # Largest shift that is looked for, part of the channels.
 _SHIFTS = 0.03
-# End of the kinds of features that are values as recorded: roots of shares know neither signs nor intensities.
+# End of the kinds of features that are values as recorded: roots of shares know neither signs nor intensities. Not of
+# counts, whose number is as much the time of exposure.
 AS_RECORDED = ", as recorded"
 
 

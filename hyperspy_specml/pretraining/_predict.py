@@ -93,11 +93,14 @@ class Unlabelled:
         (m, E) spectra on the grid.
     inputs, encoder
         How spectra are shown to the encoder.
+    counts
+        Whether spectra are counts: what tells classes apart must then not depend on how long was counted.
     """
 
     pool: np.ndarray
     inputs: Inputs
     encoder: SpectrumEncoder
+    counts: bool = True
     _known: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def features(self, kind: str) -> Features:
@@ -227,11 +230,11 @@ def tune(method: str, task: Task) -> Tuned:
 
 def _cheap(kind: str, task: Task) -> Tuned:
     """Fit a head to those features, roots or as recorded, or as many components, that predict left-out labels best."""
-    features = task.unlabelled.features
+    features, counts = task.unlabelled.features, task.unlabelled.counts
     if kind == "raw":
-        tried = [features(kind), features(kind + AS_RECORDED)]
+        tried = [features(kind)] if counts else [features(kind), features(kind + AS_RECORDED)]
     else:
-        signed = kind == "pca" and bool((task.unlabelled.pool < 0).any())
+        signed = kind == "pca" and not counts and bool((task.unlabelled.pool < 0).any())
         tried = [features(kind + AS_RECORDED if signed else kind).first(n) for n in _COMPONENTS]
     if task.n_classes and kind != "raw":  # weights of classes shrink, and so do those of small components
         tried = [one.in_one_unit() for one in tried]

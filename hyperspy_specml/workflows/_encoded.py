@@ -9,7 +9,7 @@ import numpy as np
 import pint
 from hyperspy.signal import BaseSignal
 
-from hyperspy_specml.exceptions import EnergyAxisMismatchError, OptionError
+from hyperspy_specml.exceptions import OptionError
 from hyperspy_specml.signals import axis_spec, below_first_line, check_spectra, energy_axis, spectra_of
 from hyperspy_specml.streaming import SpectrumStream
 
@@ -62,15 +62,7 @@ def inputs_for(
         They lie on none, or record no patch of it.
     """
     grid = encoder.grid_for(units, centres, among=among)
-    visible = grid.covered(centres, encoder.shape.patch)
-    if not visible.any():
-        width = grid.step * encoder.shape.patch
-        raise EnergyAxisMismatchError(
-            f"the data cover {centres.min():g} to {centres.max():g} {units}, not half of one patch of the encoder, of "
-            f"{width:g} {units}. Pretrain one with such spectra and short patches, specml.pretrain([s, ...], "
-            "shape=specml.PatchShape(patch=4))."
-        )
-    return encoder.inputs(grid, visible)
+    return encoder.inputs(grid, encoder.visible(grid, centres))
 
 
 def of_finite(rows: np.ndarray, n: int, function: Any) -> np.ndarray:

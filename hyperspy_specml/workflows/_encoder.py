@@ -19,6 +19,7 @@ from hyperspy_specml.pretraining import (
     SpectrumEncoder,
     Task,
     Unlabelled,
+    are_counts,
     contest,
     errors_of,
     tune,
@@ -253,7 +254,7 @@ class Encoder(Stored):
             some, pool = laid[labelled & says], laid[unlabelled[read] & says]
             own = truth[read][labelled & says]
             fewer = [] if names else with_fewer_counts(rows[labelled & says], seed)
-            every = Unlabelled(pool, inputs, encoder)
+            every = Unlabelled(pool, inputs, encoder, are_counts(rows[says]))
             fainter = tuple(one @ matrix for one in fewer)
             task = Task(some, own, every, len(names), seed, lora or LoraOptions(), fewer=fainter)
             if method == "auto":

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from hyperspy.signal import BaseSignal
 
+    from hyperspy_specml.progress import Progress
     from hyperspy_specml.workflows._call import Shown
 
 # Arrays of the features, in the order of their class.
@@ -128,15 +129,20 @@ class Predictor(Stored):
         if context not in _CONTEXTS:
             raise OptionError.unknown("classify(context=...)", context, _CONTEXTS)
         require_spectra(signal, "classify")
-        logits = self._values(signal, len(self.names), "classify", show_progressbar)
-        shape, title, finite = scan_shape(signal), title_of(signal), np.isfinite(logits).all(axis=1)
-        probability, strength = np.exp(logits), 0.0
-        if context == "auto" and len(shape) > 1 and finite.any():
-            grid = Grid(shape, tuple(range(len(shape))), finite)
-            evidence = np.where(finite, logits.T, np.float32(0))
-            strength = predicted_strength(evidence, grid, seed=0)
-            if strength:
-                probability[finite] = posterior(evidence, grid, strength).T[finite]
+        shape, title, strength = scan_shape(signal), title_of(signal), 0.0
+        is_map = sum(n > 1 for n in shape) > 1
+        with watching("classify", show_progressbar) as progress:
+            with progress.enter("", 0.8):
+                logits = self._values(signal, len(self.names), progress)
+            finite = np.isfinite(logits).all(axis=1)
+            probability = np.exp(logits)
+            if context == "auto" and is_map and finite.any():
+                grid = Grid(shape, tuple(range(len(shape))), finite)
+                evidence = np.where(finite, logits.T, np.float32(0))
+                with progress.enter("Compare neighbours"):
+                    strength = predicted_strength(evidence, grid, 0, progress)
+                if strength:
+                    probability[finite] = posterior(evidence, grid, strength).T[finite]
         labels = np.where(finite, np.nan_to_num(probability, nan=-1.0).argmax(axis=1), -1)
         return Classified(
             navigation_map(signal, labels.astype(np.int16).reshape(shape), title=f"Classes of {title}"),
@@ -172,7 +178,8 @@ class Predictor(Stored):
             raise OptionError("regress(): this predictor was learnt for classes. Use predictor.classify(s).")
         require_spectra(signal, "regress")
         shape = scan_shape(signal)
-        values, counts = (column.reshape(shape) for column in self._values(signal, 2, "regress", show_progressbar).T)
+        with watching("regress", show_progressbar) as progress:
+            values, counts = (column.reshape(shape) for column in self._values(signal, 2, progress).T)
         error = np.full(shape, np.nan, np.float32)
         if self.errors is not None:
             error = np.where(np.isfinite(values), self.errors(counts), np.nan).astype(np.float32)
@@ -182,12 +189,11 @@ class Predictor(Stored):
             navigation_map(signal, error, title=f"Errors of the values of {title}"),
         )
 
-    def _values(self, signal: BaseSignal, n: int, method: str, show_progressbar: Shown) -> np.ndarray:
+    def _values(self, signal: BaseSignal, n: int, progress: Progress) -> np.ndarray:
         units, centres = energies_of(signal)
         inputs = inputs_for(self.encoder, units, centres, among=(self.grid,))
         predicted = _Predicted(self.tuned, inputs, centres, classes=bool(self.names))
-        with watching(method, show_progressbar) as progress:
-            return mapped(signal, n, predicted, progress)
+        return mapped(signal, n, predicted, progress)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool | None = None, with_encoder: bool = True) -> Path:
         """Save it in one file, with all that it needs, or beside the file of its encoder.
@@ -274,8 +280,11 @@ class Predictor(Stored):
     def _read(cls, content: bytes, name: str, encoder: SpectrumEncoder | None) -> Predictor:
         plain, arrays = unpack(content, name)
         try:
-            if plain["predictor"] not in (3, _VERSION):
-                raise ValueError(f"version {plain['predictor']!r}")
+            if plain["predictor"] != _VERSION:
+                raise ModelFileError(
+                    f"load({name!r}): the predictor is of version {plain['predictor']!r}, and this is version "
+                    f"{_VERSION}, which shows spectra otherwise to it. Make it anew, encoder.fine_tune(s, labels)."
+                )
             if encoder is None and plain["encoders"][0] is None:
                 raise ModelFileError(
                     f"load({name!r}): the file was saved without its encoder. Pass that, "
@@ -293,10 +302,10 @@ class Predictor(Stored):
             ]
             blend = Blend(tuple(members), tuple(float(one[1]) for one in plain["members"]))
             table = tuple(Contest(str(m), float(s), float(e), float(w)) for m, s, e, w in plain["table"])
-            grid = networks[0].grids[int(plain.get("grid", 0))]  # earlier files are of encoders with one
+            grid = networks[0].grids[int(plain["grid"])]
             names = tuple(map(str, plain["names"]))
-            known = plain["errors"] if "errors" in plain else [[1.0], [plain["spread"]]]  # earlier ones know one size
-            errors = None if names or known is None else Errors(*(tuple(map(float, one)) for one in known))
+            known = plain["errors"]
+            errors = None if known is None else Errors(*(tuple(map(float, one)) for one in known))
             return cls(blend, networks[0], names, errors, table, grid)
         except ModelFileError:
             raise

@@ -179,7 +179,7 @@ def pretrain(
             device = choose_device(device)
         run = Run(settings, whole_number("random_state", random_state, least=0), device, progress)
         if objective == "masked":
-            _check_patches(opened, grids, shape)
+            _check_patches(opened, grids, shape, anew=inner is None)
             with progress.enter("Read spectra", 0.1):
                 sources, digests = read(opened, [_grid_of(signal, grids) for signal in opened], shape.patch)
             _check_counts(masking or Masking(), sources, normalisation)
@@ -215,6 +215,11 @@ def _check_folder(checkpoint: object) -> None:
     if not isinstance(checkpoint, str | os.PathLike):
         raise OptionError(f"pretrain(checkpoint={checkpoint!r}) must be a path, e.g. checkpoint='best.specml'.")
     folder = Path(checkpoint).parent
+    if Path(checkpoint).is_dir():
+        raise OptionError(
+            f"pretrain(checkpoint={str(checkpoint)!r}): this is a folder. Name a file in it, e.g. "
+            f"checkpoint={str(Path(checkpoint) / 'best.specml')!r}."
+        )
     if not folder.is_dir():
         raise OptionError(
             f"pretrain(checkpoint={str(checkpoint)!r}): there is no folder {str(folder)!r}. Make it first, "
@@ -222,7 +227,9 @@ def _check_folder(checkpoint: object) -> None:
         )
 
 
-def _check_patches(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid], shape: PatchShape) -> None:
+def _check_patches(
+    opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid], shape: PatchShape, *, anew: bool
+) -> None:
     """Refuse spectra of one patch: there is none to hide, or none to see."""
     for signal in opened:
         grid, (_, centres) = _grid_of(signal, grids), energies_of(signal)
@@ -234,6 +241,8 @@ def _check_patches(opened: Sequence[BaseSignal], grids: Sequence[SpectralGrid], 
         helps = finer.covered(centres, smaller.patch).sum() > 1
         patches = f"{n_patches or 'no'} patch of {shape.patch} channels on the grid"
         repair = f"Take shape=specml.PatchShape(patch={smaller.patch}), or leave" if helps else "Leave"
+        if helps and not anew:
+            repair = f"Begin anew, without start and with shape=specml.PatchShape(patch={smaller.patch}), or leave"
         raise OptionError(
             f"pretrain([{signal!r}], objective='masked') hides patches of a spectrum and shows the others, but its "
             f"{len(centres)} channels make {patches}. {repair} this signal out."

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from hyperspy_specml.latent import Grid, posterior, predicted_strength
+from hyperspy_specml.latent import Grid, posterior
+from hyperspy_specml.latent import predicted_strength as predicted
+from hyperspy_specml.progress import Progress
 
 SHAPE, K = (24, 30), 3
+predicted_strength = partial(predicted, progress=Progress())
 
 
 def blocks(*, noise=1.5, seed=0, shape=SHAPE):

@@ -208,6 +208,9 @@ def test_classes_are_told_with_neighbours_where_their_order_says_something(encod
     by_class.data = few.data.reshape(600, -1)[np.argsort(truth.ravel())]
     by_class.get_dimensions_from_data()
     assert predictor.classify(by_class).neighbour == 0
+    one_line = few.inav[:, :1].deepcopy()
+    one_line.data = one_line.data[:, np.argsort(truth[0])]
+    assert predictor.classify(one_line).neighbour == 0
     with pytest.raises(SpecMLError, match="spectral"):
         predictor.classify(few, context="spatial")
 
@@ -772,20 +775,26 @@ def test_a_predictor_takes_only_spectra_of_the_kind_that_was_labelled(
                 one.classify(refused)
 
 
-def test_raw_knows_signs_and_intensities() -> None:
-    # A dip below zero of two depths, and intensities: both are lost in roots of shares.
+def test_raw_knows_signs_and_intensities_and_of_counts_only_shares() -> None:
+    # A dip below zero of two depths, and intensities: both are lost in roots of shares. Of counts, they must be: four
+    # times the exposure is no other value.
     rng, channels = np.random.default_rng(0), np.arange(96)
     line = np.exp(-0.5 * ((channels - 50) / 4) ** 2)
     which, intensity = rng.integers(0, 2, 160), rng.uniform(50, 500, 160)
     dips = hs.signals.Signal1D(0.3 * rng.standard_normal((160, 96)) - (1 + 0.6 * which)[:, None] * line)
-    counts = hs.signals.Signal1D(rng.poisson(intensity[:, None] * line / line.sum() + 0.2))
+    absorbed = hs.signals.Signal1D(intensity[:, None] * line + 0.1 * rng.standard_normal((160, 96)))
     known = np.arange(160) < 40
     for method in ("raw", "pca"):
         found = pretrained([dips], "masked").fine_tune(dips, np.where(known, which, -1), method).classify(dips)
         assert (found.labels.data == which)[~known].mean() > 0.95, method
-    predictor = pretrained([counts], "masked").fine_tune(counts, np.where(known, intensity, np.nan), "raw")
-    value = predictor.regress(counts).value.data[~known]
+    labels = np.where(known, intensity, np.nan)
+    value = pretrained([absorbed], "masked").fine_tune(absorbed, labels, "raw").regress(absorbed).value.data[~known]
     assert np.corrcoef(value, intensity[~known])[0, 1] > 0.97
+    mixed = intensity[:, None] / 500 * np.roll(line, -20) + (1 - intensity[:, None] / 500) * line
+    once, longer = (hs.signals.Signal1D(rng.poisson(n * mixed)) for n in (30, 120))
+    found = pretrained([once], "masked").fine_tune(once, labels, "raw").regress(longer)
+    said, true = found.error.data[~known], found.value.data[~known] - intensity[~known]
+    assert np.sqrt(np.mean(true**2)) < 1.3 * np.sqrt(np.mean(said**2))
 
 
 @pytest.mark.parametrize("method", ["pca", "auto"])
