@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 PARTS = ("twins", "valence", "measured", "neighbours", "grids", "speed", "cost", "strangers", "instruments", "corpus")
 _CHEAP, _SIMULATED = ("raw", "pca", "aligned"), ("parameters", "likelihood")
-_ENCODERS = ("masked", "simulated", "library", "library, other detector", "in the package")
+_WIDER = "simulated, wider lines"
+_ENCODERS = ("masked", "simulated", "library", "library, other detector", "in the package", _WIDER)
 _CNN, _TRANSFORMER = "convolutions from scratch", "transformer from scratch"
 _TEST = 400  # spectra that are predicted
 _VALENCE = (28, 28)  # pixels of the maps of Fe3+
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--draws", type=int, help="draws of labels (10; quick: 3)")
     parser.add_argument("--labels", nargs="+", type=int, help="of each class of twins (5 20), of valence (20 100 500)")
-    parser.add_argument("--encoders", nargs="+", choices=_ENCODERS, default=_ENCODERS, help="of twins (all)")
+    parser.add_argument("--encoders", nargs="+", choices=_ENCODERS, default=_ENCODERS, help="of twins, valence (all)")
     parser.add_argument(
         "--steps", type=int, help="steps of pretraining (3000; quick: 600; 150 or 200 of the last three parts)"
     )
@@ -83,6 +84,8 @@ def _twins(options: argparse.Namespace) -> Table:
     pool = twin_map(rng.integers(0, 12, 2000), 50.0, 1, options.channels)
     encoders = {}
     for name in options.encoders:
+        if name == _WIDER:  # of valence
+            continue
         if name == "in the package":
             encoders[name] = [specml.encoders.eds()]
             continue
@@ -147,9 +150,10 @@ def _rows(task: str, scores: dict[str, list[float]]) -> list[list[str]]:
 def _valence(options: argparse.Namespace) -> Table:
     """Predict the share of Fe3+ from some labels, with drift; the library of the simulator and a changed one."""
     first = specml.datasets.fe_l_map(_VALENCE, dose=100, random_state=0)
-    encoders = {"masked": pretrained([first.signal], "masked", options)}
-    for name, sigma in (("simulated", 0.0), ("simulated, wider lines", 1.5)):
-        encoders[name] = pretrained([first.signal], "simulated", options, library=_valence_library(first, sigma))
+    encoders = {}
+    for name in (one for one in ("masked", "simulated", _WIDER) if one in options.encoders):
+        library = None if name == "masked" else _valence_library(first, 1.5 if name == _WIDER else 0.0)
+        encoders[name] = pretrained([first.signal], name.split(",")[0], options, library=library)
     rows = []
     for n in options.labels or (20, 100, 500):
         scores: dict[str, list[float]] = {}
