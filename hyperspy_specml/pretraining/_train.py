@@ -16,6 +16,7 @@ from hyperspy_specml.train import Batch, fit, one_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hyperspy_specml.nn import PatchEncoder
     from hyperspy_specml.pretraining._encoder import PatchShape
     from hyperspy_specml.pretraining._grid import SpectralGrid
     from hyperspy_specml.pretraining._instruments import Instruments
@@ -197,8 +198,6 @@ def train_encoder(
     -------
     the encoder and how the training went, scored on spectra that were held out
     """
-    from hyperspy_specml.nn import MaskedAutoencoder, WithHead
-
     torch.manual_seed(run.seed)
     encoder = shape.network()
     if start is not None:
@@ -211,19 +210,12 @@ def train_encoder(
     batches: Any
     held: list[Batch]
     if physics:
-        network: Any = WithHead(encoder, sum(p.n_parameters for p in physics))
-        if start is not None and start.readout is not None and _alike(like, start, len(network.head.bias)):
-            network.head.weight.data = torch.from_numpy(start.readout.weights.T.copy())
-            network.head.bias.data = torch.from_numpy(start.readout.constant.copy())
-        network = network.to(run.device)
+        network = _with_head(like, sum(p.n_parameters for p in physics), start).to(run.device)
         loss, batches = (_parameter_error, _Simulated(physics, like, size, run.seed, run.device, instruments))
         drawn = _Simulated(physics, like, _SCORED, run.seed + 1, run.device, instruments)
         held = [drawn.draw() for _ in range(2 * len(physics))]
     else:
-        network = MaskedAutoencoder(encoder)
-        if start is not None and start.decoder:
-            network.decoder.load_state_dict({name: torch.from_numpy(value) for name, value in start.decoder.items()})
-        network = network.to(run.device)
+        network = _with_decoder(encoder, start).to(run.device)
         held_out = [np.arange(len(s.rows)) % 10 == 0 for s in sources]
         kept = [np.flatnonzero(~one) for one in held_out]
         batches = _Masked(sources, like, size, run.seed, run.device, instruments, masking, kept)
@@ -248,6 +240,27 @@ def train_encoder(
     with one_thread(run.device):
         history = fit(network, batches, loss, run, score=score, at_once=AT_ONCE if run.device == "cpu" else None)
     return _trained(like, network, physics), history
+
+
+def _with_head(like: SpectrumEncoder, n_parameters: int, start: SpectrumEncoder | None) -> Any:
+    """Return the network with a head of parameters: that of the encoder that is gone on from, if it reads the same."""
+    from hyperspy_specml.nn import WithHead
+
+    network = WithHead(like.network, n_parameters)
+    if start is not None and start.readout is not None and _alike(like, start, n_parameters):
+        network.head.weight.data = torch.from_numpy(start.readout.weights.T.copy())
+        network.head.bias.data = torch.from_numpy(start.readout.constant.copy())
+    return network
+
+
+def _with_decoder(encoder: PatchEncoder, start: SpectrumEncoder | None) -> Any:
+    """Return the network with a decoder of hidden patches: that of the encoder that is gone on from, if it has one."""
+    from hyperspy_specml.nn import MaskedAutoencoder
+
+    network = MaskedAutoencoder(encoder)
+    if start is not None and start.decoder:
+        network.decoder.load_state_dict({name: torch.from_numpy(value) for name, value in start.decoder.items()})
+    return network
 
 
 def _trained(like: SpectrumEncoder, network: Any, physics: Sequence[Physics]) -> SpectrumEncoder:
