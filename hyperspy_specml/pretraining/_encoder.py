@@ -189,9 +189,12 @@ class SpectrumEncoder:
             what, repair = ("encoder knows", "Pretrain one with such spectra, specml.pretrain([s, ...])")
             if among is not None:
                 what, repair = "labelled spectra cover", "Label some of these spectra, encoder.fine_tune(s, labels)"
+            why = f"none of these is in {units or 'channels without a unit'}"
+            if any(grid.units == units for grid in allowed):
+                why = f"less than {_LEAST_OVERLAP:.0%} of either lies in the other, or channels are of another size"
             raise EnergyAxisMismatchError(
-                f"the {what} {known}, but the data cover {centres.min():g} to {centres.max():g} {units}: less than "
-                f"{_LEAST_OVERLAP:.0%} of either lies in the other. {repair}."
+                f"the {what} {known}, but the data cover {centres.min():g} to {centres.max():g} {units}: {why}. "
+                f"{repair}."
             )
         step = abs(centres[-1] - centres[0]) / max(1, len(centres) - 1)
         return max(fitting, key=lambda grid: (grid.overlap(centres), -abs(np.log(grid.step / max(step, 1e-30)))))

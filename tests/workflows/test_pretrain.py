@@ -751,6 +751,10 @@ def test_a_pooled_encoder_knows_each_of_the_spectra_it_was_trained_on() -> None:
         assert np.isfinite(pooled.embed(signal).data).all()
     with pytest.raises(SpecMLError, match="30% of either"):
         pooled.embed(edges_at(900.0))
+    raman = hs.signals.Signal1D(np.ones((4, 50)))
+    raman.axes_manager[-1].units = "1/cm"
+    with pytest.raises(SpecMLError, match="none of these is in 1/cm"):
+        pooled.embed(raman)
 
 
 def test_the_encoder_in_the_package_takes_short_x_ray_spectra_and_no_energy_losses(signal: Signal1D) -> None:
@@ -791,7 +795,7 @@ def test_raw_knows_signs_and_intensities_and_of_counts_only_shares() -> None:
     value = pretrained([absorbed], "masked").fine_tune(absorbed, labels, "raw").regress(absorbed).value.data[~known]
     assert np.corrcoef(value, intensity[~known])[0, 1] > 0.97
     mixed = intensity[:, None] / 500 * np.roll(line, -20) + (1 - intensity[:, None] / 500) * line
-    once, longer = (hs.signals.Signal1D(rng.poisson(n * mixed)) for n in (30, 120))
+    once, longer = (hs.signals.Signal1D(rng.poisson(n * mixed)) for n in (300, 1200))
     found = pretrained([once], "masked").fine_tune(once, labels, "raw").regress(longer)
     said, true = found.error.data[~known], found.value.data[~known] - intensity[~known]
     assert np.sqrt(np.mean(true**2)) < 1.3 * np.sqrt(np.mean(said**2))
